@@ -1,0 +1,59 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: finding_line
+short_description: A finding of node_verify as one line for people
+version_added: 0.1.0
+author:
+  - the slipway.node authors (@slipway)
+description:
+  - Turns one of the RV(slipway.node.node_verify#module:checks) into a line with its status, its id, what was found, and what to do.
+positional: _input
+options:
+  _input:
+    description: One finding.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Print what isn't ok
+  ansible.builtin.debug:
+    msg: "{{ node.checks | rejectattr('status', 'equalto', 'ok') | map('slipway.node.finding_line') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The line.
+  type: str
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+
+def finding_line(finding: Any) -> str:
+    """``STATUS id: found -> remedy``. Raises AnsibleFilterError for what is not a finding."""
+    try:
+        found = finding["found"]
+        if isinstance(found, Mapping):
+            found = ", ".join(f"{key}: {value}" for key, value in found.items())
+        elif isinstance(found, (list, tuple)):
+            found = ", ".join(str(one) for one in found)
+        line = f"{finding['status'].upper()} {finding['id']}: {found}"
+        return f"{line} -> {finding['remedy']}" if finding["remedy"] else line
+    except (KeyError, TypeError, AttributeError) as error:
+        raise AnsibleFilterError(f"finding_line takes a finding of node_verify, not {finding!r}") from error
+
+
+class FilterModule:
+    """The collection's filters."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"finding_line": finding_line}

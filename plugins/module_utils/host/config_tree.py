@@ -1,0 +1,105 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The configuration files as the daemon finds them, and candidates of them for it to try."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.files import read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.model import imports, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+
+
+def read_text(path: str) -> str | None:
+    """The file as text, None if there is none. Raises HostError if it can't be read or isn't UTF-8."""
+    content = read_bytes(path)
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError as error:
+        raise HostError(f"{path} is not UTF-8 text: move it away, or mend it by hand") from error
+
+
+def _expand(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern)) if imports.is_glob(pattern) else [pattern]
+
+
+def read_sources(root: str) -> list[Source]:
+    """The root file and everything that it imports, in the order in which the daemon reads them.
+
+    Files that aren't there are left out; one with bad TOML imports nothing. Breadth first, each
+    file once: containerd cmd/containerd/server/config/config.go, LoadConfig.
+    """
+    sources: list[Source] = []
+    waiting, seen = [root], set()
+    while waiting:
+        path = waiting.pop(0)
+        if path in seen:
+            continue
+        seen.add(path)
+        text = read_text(path)
+        if text is None:
+            continue
+        sources.append(Source(path, text))
+        try:
+            tree = toml_text.parse(text)
+            waiting += [found for pattern in imports.patterns(tree, path) for found in _expand(pattern)]
+        except ValueError:
+            continue
+    return sources
+
+
+def import_directories(sources: list[Source]) -> list[str]:
+    """Directories that a glob of the files looks into: a file taken out of one leaves its trace there alone."""
+    directories = []
+    for source in sources:
+        try:
+            found = imports.patterns(toml_text.parse(source.text), source.path)
+        except ValueError:
+            continue
+        directories += [os.path.dirname(pattern) for pattern in found if imports.is_glob(pattern)]
+    return sorted({path for path in directories if os.path.isdir(path)})
+
+
+@contextmanager
+def candidate(root: str, texts: Mapping[str, str | None]) -> Iterator[str]:
+    """A private directory with the files as they are to be; yields the candidate root file's path.
+
+    ``texts`` maps final paths to contents (None: no file). Imports of the root that lead to one of
+    these files lead to its candidate, everything else to what is on disk.
+    """
+    directory = tempfile.mkdtemp(prefix="slipway-")
+    try:
+        stand_ins: dict[str, str | None] = {}
+        for number, (path, text) in enumerate(sorted(texts.items())):
+            stand_ins[path] = None if text is None else os.path.join(directory, f"{number}.toml")
+        for path, text in texts.items():
+            place = stand_ins[path]
+            if text is None or place is None:
+                continue
+            if path == root:
+                others = {other: where for other, where in stand_ins.items() if other != root}
+                text = _redirected(text, root, others)
+            with open(place, "w", encoding="utf-8") as stream:
+                stream.write(text)
+        yield stand_ins.get(root) or os.path.join(directory, "none.toml")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _redirected(text: str, root: str, stand_ins: Mapping[str, str | None]) -> str:
+    tree = toml_text.parse(text)
+    if "imports" not in tree:
+        return text
+    patterns = imports.patterns(tree, root)
+    listing = {pattern: _expand(pattern) for pattern in patterns if imports.is_glob(pattern)}
+    tree["imports"] = imports.candidate_imports(patterns, listing, stand_ins)
+    return toml_text.render(tree)

@@ -1,0 +1,61 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""containerd's own programs: what the daemon and its command line tool answer."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Plugin, parse_plugins
+from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+
+class ContainerdBinary:
+    """The program, whether or not a daemon runs. ``path`` None: it isn't installed."""
+
+    def __init__(self, runner: Runner, path: str | None) -> None:
+        self._runner = runner
+        self.path = path
+
+    def version(self) -> Version:
+        """Raises HostError if it isn't there or doesn't say its version."""
+        if self.path is None:
+            raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
+        try:
+            return Version.parse(self._runner.run(self.path, "--version", doing=f"ask {self.path} for its version"))
+        except ValueError as error:
+            raise HostError(f"{self.path} doesn't look like containerd: {error}") from error
+
+    def dump(self, config_file: str) -> Tree:
+        """The effective configuration of a root file and its imports.
+
+        Raises HostError with the daemon's own complaint if it can't be read.
+        """
+        return parse(self._runner.run(self.path or "", "--config", config_file, "config", "dump", doing="load the configuration"))
+
+    def known_plugins(self) -> frozenset[str]:
+        """The ids of all plugins that this program has settings for."""
+        printed = self._runner.run(self.path or "", "config", "default", doing="ask for the default configuration")
+        return frozenset(parse(printed).get("plugins", {}))
+
+
+class Ctr:
+    """The daemon behind a socket, asked through ``ctr``."""
+
+    def __init__(self, runner: Runner, address: str, binary: str | None) -> None:
+        self._runner = runner
+        self._address = address
+        beside = os.path.join(os.path.dirname(binary), "ctr") if binary else ""
+        self._path = beside if os.access(beside, os.X_OK) else (runner.find("ctr") or "ctr")
+
+    def _run(self, *arguments: str, doing: str) -> str:
+        return self._runner.run(self._path, "--address", self._address, *arguments, doing=doing)
+
+    def plugins(self) -> tuple[Plugin, ...]:
+        return parse_plugins(self._run("plugins", "ls", doing=f"ask containerd at {self._address} for its plugins"))

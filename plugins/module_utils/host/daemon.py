@@ -1,0 +1,82 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The daemon as it runs: looked at, started again, and watched until it is seen to be well."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+
+from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import import_directories, read_sources
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.process import changed_since, read_process
+from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin
+
+# How long a daemon that answers has to stay the same process to be called stable.
+SETTLE_SECONDS = 1.5
+_POLL_SECONDS = 0.2
+
+
+class RunningDaemon:
+    """One systemd unit, its configuration file and its socket."""
+
+    def __init__(self, unit: Unit, ctr: Ctr, config_file: str, binary: str | None) -> None:
+        self.unit = unit
+        self.ctr = ctr
+        self._config_file = config_file
+        self._binary = os.path.realpath(binary) if binary else None
+
+    def look(self) -> Daemon:
+        """The daemon's state; changes nothing."""
+        status = self.unit.status()
+        process = read_process(status.pid) if status.running else None
+        newer: tuple[str, ...] = ()
+        if process is not None:
+            newer = tuple(path for path in self._inputs(status.files) if changed_since(path, process.started))
+        return Daemon(status, process, self._plugins() if process else None, newer, self._binary)
+
+    def _inputs(self, unit_files: Iterable[str]) -> list[str]:
+        sources = read_sources(self._config_file)
+        return [source.path for source in sources] + import_directories(sources) + list(unit_files)
+
+    def _plugins(self) -> tuple[Plugin, ...] | None:
+        try:
+            return self.ctr.plugins()
+        except HostError:
+            return None
+
+    def restart(self, snapshotters: Sequence[str], *, cri: bool, timeout: float) -> Daemon:
+        """Start it again and prove that it is well: up, answering, its plugins ok, and still the same process a moment later.
+
+        ``timeout`` in seconds. Raises HostError that says what is wrong.
+        """
+        self.unit.reload_manager()
+        self.unit.restart()
+        deadline = time.monotonic() + timeout
+        while True:
+            daemon = self.look()
+            problem = daemon.liveness_problem()
+            if daemon.unit.restarts:
+                raise HostError(f"{self.unit.name} crashes and is started again and again: {problem or 'it was up for a moment'}")
+            if problem is None:
+                break
+            if time.monotonic() > deadline:
+                raise HostError(f"{self.unit.name} isn't up after {timeout:g} seconds: {problem}")
+            time.sleep(_POLL_SECONDS)
+        trouble = daemon.plugin_problem(snapshotters, cri=cri)
+        if trouble:
+            raise HostError(trouble)
+        return self._settled(daemon)
+
+    def _settled(self, daemon: Daemon) -> Daemon:
+        time.sleep(SETTLE_SECONDS)
+        later = self.look()
+        problem = later.liveness_problem()
+        if problem or later.unit.pid != daemon.unit.pid:
+            raise HostError(f"{self.unit.name} was up for less than {SETTLE_SECONDS:g} seconds: {problem or 'it is another process now'}")
+        return later

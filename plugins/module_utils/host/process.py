@@ -1,0 +1,77 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What /proc says about a process."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Process
+
+# A process's start is known to a clock tick (10 ms), a file's change to a jiffy; a daemon takes
+# longer than this from its start until it reads its files.
+CLOCK_GRAIN = 0.02
+
+
+def read_process(pid: int) -> Process | None:
+    """None if there is no such process (any more). Raises HostError if it can't be looked at."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            # The name in parentheses may hold spaces; field 22 is the start, in ticks since boot.
+            ticks = int(stream.read().rpartition(")")[2].split()[19])
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            arguments = stream.read().decode(errors="surrogateescape").split("\0")[:-1]
+        link = os.readlink(f"/proc/{pid}/exe")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError as error:
+        raise HostError(f"cannot look at process {pid}: become root (become: true)") from error
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    started = time.time() - (since_boot - ticks / os.sysconf("SC_CLK_TCK"))
+    return Process(pid, started, tuple(arguments), None if link.endswith(" (deleted)") else link)
+
+
+def changed_since(path: str, moment: float) -> bool:
+    """Whether a file's content, name or owner changed after a moment (seconds since the epoch).
+
+    It is the change time that counts: copying with ``-p`` and package managers set the other one back.
+    False for a file that isn't there.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return status.st_ctime > moment + CLOCK_GRAIN
+
+
+def running_shims(address: str) -> list[str]:
+    """The shims that serve the daemon behind a socket, as NAMESPACE/ID; found without asking the daemon."""
+    shims = []
+    for entry in os.listdir("/proc"):
+        process = read_process(int(entry)) if entry.isdigit() else None
+        if process is None or not process.arguments or process.option("-address") != address:
+            continue
+        if os.path.basename(process.arguments[0]).startswith("containerd-shim"):
+            shims.append(f"{process.option('-namespace')}/{process.option('-id')}")
+    return sorted(shims)
+
+
+def read_environment(pid: int) -> dict[str, str] | None:
+    """The variables that a process was started with; None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            pairs = stream.read().decode(errors="surrogateescape").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError as error:
+        raise HostError(f"cannot look at process {pid}: become root (become: true)") from error
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def machine() -> str:
+    """The kernel's name of the machine's architecture (uname -m)."""
+    return os.uname().machine

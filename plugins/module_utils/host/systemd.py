@@ -1,0 +1,42 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A systemd unit: its state, and starting it again."""
+
+from __future__ import annotations
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import UNIT_PROPERTIES, UnitStatus
+
+
+class Unit:
+    """Raises HostError where systemd refuses."""
+
+    def __init__(self, runner: Runner, name: str) -> None:
+        self._runner = runner
+        self.name = name
+
+    def status(self) -> UnitStatus:
+        arguments = [f"--property={','.join(UNIT_PROPERTIES)}", "--", self.name]
+        return UnitStatus.parse(
+            self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd about {self.name}")
+        )
+
+    def reload_manager(self) -> None:
+        self._runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
+
+    def restart(self) -> None:
+        """Start it again, also when it has failed too often to be started (its start limit)."""
+        self._runner.try_run("systemctl", "reset-failed", "--", self.name)
+        self._runner.run("systemctl", "restart", "--", self.name, doing=f"restart {self.name}")
+
+    def enable(self) -> None:
+        self._runner.run("systemctl", "enable", "--", self.name, doing=f"enable {self.name}")
+
+    def journal(self, lines: int = 12) -> list[str]:
+        """The last lines that the unit logged, oldest first; none if there is no journal."""
+        result = self._runner.try_run(
+            "journalctl", "--unit", self.name, "--lines", str(lines), "--no-pager", "--output", "cat"
+        )
+        return result.stdout.splitlines() if result.code == 0 else []

@@ -1,0 +1,93 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files changed as one: all of them and proven, or none.
+
+What was there before is written beside the root file first, so that a run which is killed halfway
+leaves the next one what it needs to go back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.files import (
+    remove_empty_dir,
+    remove_file,
+    stat_mode,
+    write_file,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.model.record import Record
+
+
+def record_path(config_file: str) -> str:
+    return f"{config_file}.slipway.json"
+
+
+def read_record(config_file: str) -> Record:
+    """Raises HostError if the record beside the file can't be understood."""
+    path = record_path(config_file)
+    try:
+        return Record.from_text(read_text(path))
+    except ValueError as error:
+        raise HostError(f"{path} can't be read: {error}; move it away to start without it") from error
+
+
+class Transaction:
+    """Begin, write, then commit or roll back."""
+
+    def __init__(self, config_file: str, found: Record, wanted: Record, changes: Iterable[FileChange]) -> None:
+        self._path = record_path(config_file)
+        self._found = found
+        self._wanted = wanted
+        self._changes = list(changes)
+        # An earlier run that was cut short knew the last proven state; this one's "before" may not be it.
+        self._originals = {change.path: change.before for change in self._changes} | dict(found.pending)
+
+    def begin(self) -> None:
+        """Remember on disk what was there and what is to be ours, before anything is touched."""
+        known = replace(
+            self._wanted,
+            keys={**self._found.keys, **self._wanted.keys},
+            tables=self._found.tables | self._wanted.tables,
+            created=self._found.created or self._wanted.created,
+            imported=self._wanted.imported or self._found.imported,
+            pending=self._originals,
+        )
+        self._remember(known)
+
+    def write(self) -> None:
+        for change in self._changes:
+            _put(change.path, change.after, change.mode)
+
+    def commit(self) -> None:
+        self._remember(self._wanted)
+        for change in self._changes:
+            if change.after is None:
+                remove_empty_dir(os.path.dirname(change.path))
+
+    def roll_back(self) -> bool:
+        """Put everything back; False if there was nothing to put back."""
+        if not self._originals:
+            return False
+        for path, text in sorted(self._originals.items(), key=lambda item: item[1] is None):
+            _put(path, text, 0o600)
+        self._remember(replace(self._found, pending={}))
+        return True
+
+    def _remember(self, record: Record) -> None:
+        _put(self._path, record.to_text(), 0o600)
+
+
+def _put(path: str, text: str | None, mode: int) -> None:
+    if text is None:
+        remove_file(path)
+    else:
+        known = stat_mode(path)
+        write_file(path, text.encode(), mode if known is None else known)

@@ -1,0 +1,365 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The checks of a node: each looks at what was read and says what it found.
+
+To add one, write a function with the decorator ``@check(ID)`` at its place in this file. It gets what
+was read and what is expected, and returns one Finding through ``ok``, ``fail``, ``warn`` or
+``unknown``, or None if it doesn't apply. What it needs is read in host/node_state.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon
+from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.version import NEWEST_LINE, OLDEST, Version
+
+STATUSES = ("fail", "unknown", "warn", "ok")
+# A daemon that crashed is called stable again after this many seconds without another crash.
+STABLE_SECONDS = 600
+_CONFIGURE = "run the playbook slipway.node.provision on this node"
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What was read from the node. None stands for what couldn't be; ``trouble`` says why, by name."""
+
+    config_file: str
+    unit: str
+    now: float
+    architecture: str = "amd64"
+    version: Version | None = None
+    daemon: Daemon | None = None
+    sources: tuple[Source, ...] = ()
+    dump: Tree | None = None
+    known_plugins: frozenset[str] | None = None
+    pending: tuple[str, ...] = ()
+    environment: Mapping[str, str] | None = None
+    trouble: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's result; ``expected`` and ``found`` are for people and programs to read."""
+
+    id: str
+    status: str
+    expected: Any
+    found: Any
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "status": self.status,
+            "expected": self.expected,
+            "found": self.found,
+            "remedy": self.remedy,
+        }
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the node should be: the settings, and the proxy variables of the daemon's environment."""
+
+    settings: Settings = field(default_factory=Settings)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+Check = Callable[[NodeState, Expectation], "Finding | None"]
+CHECKS: dict[str, Check] = {}
+
+
+def check(name: str) -> Callable[[Check], Check]:
+    """Registers a check under its id; they run in the order of this file."""
+
+    def register(function: Check) -> Check:
+        CHECKS[name] = function
+        return function
+
+    return register
+
+
+def ok(name: str, expected: Any, found: Any) -> Finding:
+    return Finding(name, "ok", expected, found)
+
+
+def fail(name: str, expected: Any, found: Any, remedy: str) -> Finding:
+    return Finding(name, "fail", expected, found, remedy)
+
+
+def warn(name: str, expected: Any, found: Any, remedy: str) -> Finding:
+    return Finding(name, "warn", expected, found, remedy)
+
+
+def unknown(name: str, expected: Any, why: str, remedy: str) -> Finding:
+    return Finding(name, "unknown", expected, why, remedy)
+
+
+def run_checks(
+    state: NodeState, expectation: Expectation, only: Sequence[str] = (), skip: Sequence[str] = ()
+) -> list[Finding]:
+    """The findings of all checks that apply. Raises ValueError for an id that no check has."""
+    for option, names in (("only", only), ("skip", skip)):
+        for name in names:
+            if name not in CHECKS:
+                raise ValueError(f"{option} names no check {name!r}: take of {', '.join(CHECKS)}")
+    wanted = [name for name in CHECKS if (not only or name in only) and name not in skip]
+    findings = (CHECKS[name](state, expectation) for name in wanted)
+    return [finding for finding in findings if finding is not None]
+
+
+def summarize(findings: Sequence[Finding]) -> dict[str, Any]:
+    """How many findings of each status, and the worst of them."""
+    counts: dict[str, Any] = {status: sum(one.status == status for one in findings) for status in STATUSES}
+    worst = next((status for status in STATUSES if counts[status]), "unknown")
+    return {**counts, "worst": worst}
+
+
+@check("version")
+def version(state: NodeState, expectation: Expectation) -> Finding:
+    expected = f"{OLDEST} to {NEWEST_LINE[0]}.{NEWEST_LINE[1]}"
+    found = state.version
+    if found is None:
+        return fail("version", expected, state.trouble.get("version", "not installed"), _CONFIGURE)
+    if found < OLDEST:
+        return fail("version", expected, str(found), "upgrade containerd")
+    if (found.major, found.minor) > NEWEST_LINE:
+        return unknown("version", expected, f"{found} is newer than what is known here", "upgrade slipway.node")
+    if found >= Version(2, 2, 0) and found < Version(2, 2, 3):
+        remedy = "upgrade to 2.2.3 or newer; keep max_concurrent_unpacks at 1 until then"
+        return warn("version", expected, f"{found}, which may lose deleted files when it unpacks layers at once", remedy)
+    return ok("version", expected, str(found))
+
+
+@check("daemon_running")
+def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
+    expected = f"{state.unit} active, socket answering"
+    if state.daemon is None:
+        return unknown("daemon_running", expected, state.trouble.get("daemon", "not read"), "run as root on a node with systemd")
+    problem = state.daemon.liveness_problem()
+    if problem:
+        return fail("daemon_running", expected, problem, f"read 'journalctl -u {state.unit}', then {_CONFIGURE}")
+    return ok("daemon_running", expected, f"process {state.daemon.unit.pid}")
+
+
+@check("daemon_stable")
+def daemon_stable(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.daemon is None:
+        return None
+    expected = f"no crash within {STABLE_SECONDS} seconds"
+    crashes = state.daemon.unit.restarts
+    remedy = f"read 'journalctl -u {state.unit}' for the cause of the crashes"
+    if not crashes:
+        return ok("daemon_stable", expected, "no crash since it was last started")
+    if state.daemon.process is None or state.now - state.daemon.process.started < STABLE_SECONDS:
+        return fail("daemon_stable", expected, f"{crashes} crashes, the last one just now", remedy)
+    return warn("daemon_stable", expected, f"{crashes} crashes, none lately", remedy)
+
+
+@check("unit_enabled")
+def unit_enabled(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.daemon is None or not state.daemon.unit.loaded:
+        return None
+    found = state.daemon.unit.enabled or "unknown"
+    if found in ("enabled", "static", "indirect", "generated", "alias", "enabled-runtime"):
+        return ok("unit_enabled", "enabled", found)
+    return fail("unit_enabled", "enabled", found, f"run 'systemctl enable {state.unit}'")
+
+
+@check("kill_mode")
+def kill_mode(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.daemon is None or not state.daemon.unit.loaded:
+        return None
+    found = state.daemon.unit.kill_mode
+    if found in SPARING_KILL_MODES:
+        return ok("kill_mode", "process", found)
+    return fail("kill_mode", "process", found, f"set KillMode=process in {state.unit}, or every restart kills its containers")
+
+
+@check("config_loads")
+def config_loads(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.version is None:
+        return None
+    expected = f"containerd can load {state.config_file}"
+    if state.dump is None:
+        return fail("config_loads", expected, state.trouble.get("dump", "not read"), f"mend {state.config_file}, or {_CONFIGURE}")
+    trouble = effective.nonsense(state.dump)
+    if trouble:
+        return fail("config_loads", expected, trouble, f"mend {state.config_file}, or {_CONFIGURE}")
+    return ok("config_loads", expected, f"{len(state.sources)} files")
+
+
+@check("config_file")
+def config_file(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.daemon is None or state.daemon.process is None:
+        return None
+    found = state.daemon.reads()
+    if found == state.config_file:
+        return ok("config_file", state.config_file, found)
+    return fail("config_file", state.config_file, found, "name the file that the daemon reads, or mend the unit")
+
+
+@check("daemon_fresh")
+def daemon_fresh(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.daemon is None or state.daemon.process is None:
+        return None
+    expected = "started after its newest file was changed"
+    newer = state.daemon.newer
+    if newer:
+        return fail("daemon_fresh", expected, f"changed since: {', '.join(newer)}", _CONFIGURE)
+    return ok("daemon_fresh", expected, "started later than all of them")
+
+
+@check("daemon_binary")
+def daemon_binary(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.daemon is None or state.daemon.process is None or state.daemon.binary is None:
+        return None
+    found = state.daemon.process.executable
+    if found == state.daemon.binary:
+        return ok("daemon_binary", state.daemon.binary, found)
+    return fail("daemon_binary", state.daemon.binary, found or "a file that has been replaced", _CONFIGURE)
+
+
+@check("interrupted_change")
+def interrupted_change(state: NodeState, expectation: Expectation) -> Finding:
+    expected = "no change cut short"
+    if state.pending:
+        return fail("interrupted_change", expected, f"unproven: {', '.join(state.pending)}", _CONFIGURE)
+    return ok("interrupted_change", expected, "none")
+
+
+@check("config_schema")
+def config_schema(state: NodeState, expectation: Expectation) -> Finding | None:
+    versions: dict[str, Any] = {}
+    for source in state.sources:
+        try:
+            versions[source.path] = toml_text.parse(source.text).get("version")
+        except ValueError:
+            return None
+    if not versions:
+        return None
+    expected = "one schema in all files, written in each"
+    if len(set(versions.values())) == 1 and None not in versions.values():
+        return ok("config_schema", expected, f"version = {next(iter(versions.values()))}")
+    remedy = "write the same version key into each file: containerd drops settings where they differ"
+    return warn("config_schema", expected, {path: value or "no version key" for path, value in versions.items()}, remedy)
+
+
+@check("unknown_keys")
+def unknown_keys(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.dump is None or state.known_plugins is None:
+        return None
+    ignored = effective.unknown_keys(state.sources, state.dump, state.known_plugins)
+    expected = "every key known to the daemon"
+    if ignored:
+        return warn("unknown_keys", expected, ignored, "correct or remove these keys: the daemon ignores them")
+    return ok("unknown_keys", expected, "all known")
+
+
+@check("cri")
+def cri(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.daemon is None or state.dump is None:
+        return None
+    wanted = effective.needs_cri(expectation.settings)
+    if effective.cri_disabled(state.dump):
+        if wanted:
+            remedy = "take cri out of disabled_plugins (containerd_enable_cri: true)"
+            return fail("cri", "ok", "disabled by disabled_plugins", remedy)
+        return ok("cri", "disabled or ok", "disabled by disabled_plugins")
+    if state.daemon.plugins is None:
+        return unknown("cri", "ok", "the daemon doesn't answer", "start the daemon")
+    problem = state.daemon.plugin_problem((), cri=True)
+    if problem:
+        return fail("cri", "ok", problem, f"read 'journalctl -u {state.unit}' for CRI's reason")
+    return ok("cri", "ok", "ok")
+
+
+@check("snapshotters")
+def snapshotters(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.daemon is None or state.dump is None:
+        return None
+    names = list(expectation.settings.chosen_snapshotters())
+    default = effective.read(state.dump)["snapshotter"]
+    if default and default not in names and not effective.cri_disabled(state.dump):
+        names.append(default)
+    expected = {name: "ok" for name in names}
+    if state.daemon.plugins is None:
+        return unknown("snapshotters", expected, "the daemon doesn't answer", "start the daemon")
+    states = {one.id: one.status for one in state.daemon.plugins if one.is_snapshotter}
+    found = {name: states.get(name, "not loaded") for name in names}
+    if found == expected:
+        return ok("snapshotters", expected, found)
+    return fail("snapshotters", expected, found, "look at 'ctr plugins ls -d' for the reason, and set the snapshotter up")
+
+
+@check("settings")
+def settings(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.version is None or expectation.settings == Settings():
+        return None
+    if state.dump is None:
+        return unknown("settings", "as in the inventory", "the configuration can't be loaded", _CONFIGURE)
+    try:
+        wrong = effective.mismatches(
+            expectation.settings, state.version, state.architecture, state.dump, state.known_plugins
+        )
+    except ValueError as error:
+        return fail("settings", "possible with this version", str(error), "change the inventory, or upgrade containerd")
+    if not wrong:
+        return ok("settings", "as in the inventory", "all as expected")
+    expected = {effective.dotted(one.path): one.wanted for one in wrong}
+    return fail("settings", expected, {effective.dotted(one.path): one.found for one in wrong}, _CONFIGURE)
+
+
+@check("proxy")
+def proxy(state: NodeState, expectation: Expectation) -> Finding | None:
+    if not expectation.environment:
+        return None
+    expected = sorted(expectation.environment)
+    if state.environment is None:
+        return unknown("proxy", expected, "the daemon's environment can't be read", "start the daemon")
+    wrong = sorted(name for name, value in expectation.environment.items() if state.environment.get(name) != value)
+    if wrong:
+        return fail("proxy", expected, f"missing or different: {', '.join(wrong)}", _CONFIGURE)
+    return ok("proxy", expected, expected)
+
+
+def _durability(name: str, path: str, state: NodeState, required: bool, remedy: str) -> Finding | None:
+    if state.dump is None or state.version is None or path not in durability.paths(state.version):
+        return None
+    verdict = effective.pull_durability(state.dump, state.version)[path]
+    found = f"{verdict['durability']}: {verdict['reason']}"
+    if verdict["durability"] == durability.DURABLE:
+        return ok(name, durability.DURABLE, found)
+    if verdict["durability"] == durability.UNKNOWN:
+        return unknown(name, durability.DURABLE, found, "run 'sync -f' on the daemon's root after a pull")
+    return (fail if required else warn)(name, durability.DURABLE, found, remedy)
+
+
+@check("durability_cri")
+def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None:
+    if state.dump is not None and effective.cri_disabled(state.dump):
+        return None
+    required = bool(expectation.settings.image_pull_sync_fs)
+    remedy = "set image_pull_sync_fs to true (containerd 1.7.14 or newer)"
+    return _durability("durability_cri", "cri", state, required, remedy)
+
+
+@check("durability_ctr")
+def durability_ctr(state: NodeState, expectation: Expectation) -> Finding | None:
+    remedy = "after 'ctr images pull --local', run 'sync -f' on the daemon's root"
+    return _durability("durability_ctr", "ctr", state, False, remedy)
+
+
+@check("durability_transfer")
+def durability_transfer(state: NodeState, expectation: Expectation) -> Finding | None:
+    remedy = "after 'ctr images pull', run 'sync -f' on the daemon's root"
+    return _durability("durability_transfer", "transfer", state, False, remedy)

@@ -1,0 +1,219 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which files have to say what, so that the daemon has the settings asked for.
+
+On 1.x an imported file replaces whole plugin tables, so the settings go into the root file, key by
+key. From 2.0 on plugin tables are merged, so they go into a drop-in that the collection owns, and
+the root file has to import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.model import imports, schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange, holds_secrets
+from ansible_collections.slipway.node.plugins.module_utils.model.record import OwnedKey, Record
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, Tree, flatten, lookup, merge, nest
+from ansible_collections.slipway.node.plugins.module_utils.model.version import Version, schema_support
+
+HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
+# Names of the CRI plugin in disabled_plugins: schema 1 has the short one.
+CRI_NAMES = ("cri", schema.CRI_V2)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The configuration as it is: texts are None where there is no file."""
+
+    version: Version
+    architecture: str
+    config_file: str
+    drop_in: str
+    root_text: str | None
+    drop_in_text: str | None
+    record: Record
+
+
+@dataclass(frozen=True)
+class ConfigPlan:
+    """The files in the order in which they are written, and what is remembered of them."""
+
+    files: tuple[FileChange, ...]
+    record: Record
+    schema: int
+
+    @property
+    def changes(self) -> tuple[FileChange, ...]:
+        return tuple(change for change in self.files if change.changed)
+
+
+def _parsed(found: Found) -> Tree:
+    try:
+        return toml_text.parse(found.root_text or "")
+    except ValueError as error:
+        raise ValueError(f"{found.config_file} is not valid TOML: {error}. Mend it by hand, or move it away") from error
+
+
+def file_schema(root: Mapping[str, Any], found: Found) -> int:
+    """The schema that the root file is, or is to be, written in.
+
+    A file without ``version`` is schema 1 to a 1.x daemon and its newest schema to a 2.x one.
+    Raises ValueError for a file that has to be migrated by its owner first.
+    """
+    newest = schema_support(found.version).newest
+    version = root.get("version", 0)
+    if not isinstance(version, int) or version < 0 or version > newest:
+        raise ValueError(
+            f"{found.config_file} is written in schema {version!r}, and containerd {found.version} reads up to {newest}: upgrade containerd, or migrate the file"
+        )
+    if version >= 2:
+        return version
+    short = [name for name in root.get("plugins", {}) if not name.startswith("io.containerd.")]
+    if version == 1 and newest > 2:
+        raise ValueError(f"{found.config_file} is written in schema 1: migrate it with 'containerd config migrate' first")
+    if newest > 2:
+        return newest
+    if short:
+        raise ValueError(
+            f"{found.config_file} is written in schema 1 (plugins.{short[0]}): rewrite it in schema 2, with version = 2 and full plugin names, first"
+        )
+    return 2
+
+
+def _enabled_cri(root: Mapping[str, Any], found: Found, enable: bool) -> dict[Path, Any]:
+    """The edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
+    disabled = root.get("disabled_plugins", [])
+    if not isinstance(disabled, list):
+        raise ValueError(f"{found.config_file}: disabled_plugins has to be a list of names")
+    wanted = [name for name in disabled if not (enable and name in CRI_NAMES)]
+    if root.get("version", 0) < 2 and schema_support(found.version).newest == 2:
+        short = [name for name in wanted if not str(name).startswith("io.containerd.") and name != "cri"]
+        if short:
+            raise ValueError(
+                f"{found.config_file} names {short[0]!r} in disabled_plugins without a version key: add version = 2 and write the full plugin name"
+            )
+        wanted = [schema.CRI_V2 if name == "cri" else name for name in wanted]
+    return {("disabled_plugins",): wanted} if wanted != disabled else {}
+
+
+def plan_config(found: Found, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
+    """What the files have to become. Raises ValueError, naming file or option, if it can't be done."""
+    root = _parsed(found)
+    number = file_schema(root, found)
+    merges = schema_support(found.version).merges_plugin_tables
+    tree = schema.tables(settings, found.version, number, found.architecture) if present else {}
+    drop_in = None
+    puts: dict[Path, Any] = {}
+    if present:
+        puts = _enabled_cri(root, found, enable_cri)
+        if tree and merges:
+            content = merge(schema.completions(tree, found.version, number), tree)
+            drop_in = toml_text.render({"version": number, **content}, HEADER)
+        elif tree:
+            puts.update(flatten(tree))
+            puts.update(_unset(root, found.record, schema.completions(tree, found.version, number)))
+        if (puts or drop_in) and root.get("version", 0) < 2:
+            puts[("version",)] = number
+    root_text, record = _edit_root(root, found, puts, import_drop_in=drop_in is not None)
+    root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
+    drop_in_change = FileChange(found.drop_in, found.drop_in_text, drop_in, _mode(drop_in))
+    # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
+    files = (root_change, drop_in_change) if drop_in is None else (drop_in_change, root_change)
+    return ConfigPlan(files, record, number)
+
+
+def _mode(text: str | None) -> int:
+    return 0o600 if text is not None and holds_secrets(text) else 0o644
+
+
+def _unset(root: Mapping[str, Any], record: Record, tree: Tree) -> dict[Path, Any]:
+    """The leaves of a tree for the places where nobody else has put a value."""
+    return {path: value for path, value in flatten(tree).items() if path in record.keys or lookup(root, path) is None}
+
+
+def _edit_root(
+    root: Mapping[str, Any], found: Found, puts: Mapping[Path, Any], *, import_drop_in: bool
+) -> tuple[str | None, Record]:
+    record = found.record
+    put, drop = _returned(root, record, puts)
+    keys = {path: key for path, key in record.keys.items() if path in puts}
+    missing = object()
+    for path, value in puts.items():
+        current = lookup(root, path, missing)
+        if current == value and type(current) is type(value):
+            continue
+        if path not in keys:
+            keys[path] = OwnedKey(value, had=current is not missing, before=None if current is missing else current)
+        else:
+            keys[path] = replace(keys[path], value=value)
+        put[path] = value
+    imported = _import_edit(root, found, put, drop, wanted=import_drop_in)
+    tables = record.tables | {
+        path[:depth] for path in put for depth in range(1, len(path)) if lookup(root, path[:depth]) is None
+    }
+    created = record.created or (found.root_text is None and bool(put))
+    text = found.root_text
+    if put or drop:
+        try:
+            if text is None:
+                text = toml_text.render(nest(put), "Made by slipway.node, as there was no file; add what you like.")
+            else:
+                text = toml_text.edit(text, put=put, drop=drop, drop_if_empty=tables)
+        except ValueError as error:
+            raise ValueError(f"{found.config_file}: {error}") from error
+    left = toml_text.parse(text or "")
+    if record.created and not left:
+        text, created = None, False
+    tables = frozenset(path for path in tables if any(key[: len(path)] == path for key in keys))
+    return text, Record(keys=keys, tables=tables, created=created, imported=imported)
+
+
+def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any]) -> tuple[dict[Path, Any], list[Path]]:
+    """Keys of ours that are no longer wanted: given back their old value, or dropped.
+
+    One that somebody changed since is theirs now and stays.
+    """
+    put: dict[Path, Any] = {}
+    drop: list[Path] = []
+    for path, key in record.keys.items():
+        if path in puts or lookup(root, path) != key.value:
+            continue
+        if key.had:
+            put[path] = key.before
+        else:
+            drop.append(path)
+    return put, drop
+
+
+def _import_edit(
+    root: Mapping[str, Any], found: Found, put: dict[Path, Any], drop: list[Path], *, wanted: bool
+) -> str | None:
+    """Adds the edit of ``imports`` to put and drop; returns the entry that is ours, if any."""
+    current = list(root.get("imports", []))
+    ours = found.record.imported
+    if wanted:
+        if imports.covered(root, found.config_file, found.drop_in):
+            return ours
+        put[("imports",)] = [one for one in current if one != ours] + [found.drop_in]
+        return found.drop_in
+    if ours is not None and ours in current:
+        rest = [one for one in current if one != ours]
+        if rest:
+            put[("imports",)] = rest
+        else:
+            drop.append(("imports",))
+    return None
+
+
+def disabled_in(sources: Mapping[str, Tree]) -> str | None:
+    """The first of the files (by path) whose ``disabled_plugins`` names CRI."""
+    for path, tree in sources.items():
+        if any(name in CRI_NAMES for name in tree.get("disabled_plugins", [])):
+            return path
+    return None

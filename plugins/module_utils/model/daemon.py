@@ -1,0 +1,155 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The running daemon as values: its unit, its process, its plugins, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+UNIT_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "MainPID",
+    "NRestarts",
+    "KillMode",
+    "UnitFileState",
+    "FragmentPath",
+    "DropInPaths",
+    "NeedDaemonReload",
+    "Result",
+)
+# Kill modes under which a restart stops the daemon alone, and its shims go on.
+SPARING_KILL_MODES = ("process", "none")
+
+
+@dataclass(frozen=True)
+class UnitStatus:
+    """What ``systemctl show`` says of a unit; the main PID is 0 when it doesn't run."""
+
+    loaded: bool
+    active: str
+    sub: str
+    pid: int
+    restarts: int
+    kill_mode: str
+    enabled: str
+    files: tuple[str, ...]
+    needs_reload: bool
+    result: str
+
+    @property
+    def running(self) -> bool:
+        return self.active == "active" and self.pid > 0
+
+    @classmethod
+    def parse(cls, stdout: str) -> UnitStatus:
+        """From the KEY=VALUE lines of ``systemctl show``."""
+        values = dict(line.split("=", 1) for line in stdout.splitlines() if "=" in line)
+        files = [values.get("FragmentPath", ""), *values.get("DropInPaths", "").split()]
+        return cls(
+            loaded=values.get("LoadState") == "loaded",
+            active=values.get("ActiveState", "unknown"),
+            sub=values.get("SubState", "unknown"),
+            pid=int(values.get("MainPID") or 0),
+            restarts=int(values.get("NRestarts") or 0),
+            kill_mode=values.get("KillMode", ""),
+            enabled=values.get("UnitFileState", ""),
+            files=tuple(path for path in files if path),
+            needs_reload=values.get("NeedDaemonReload") == "yes",
+            result=values.get("Result", ""),
+        )
+
+
+@dataclass(frozen=True)
+class Process:
+    """``started`` in seconds since the epoch; ``executable`` None where it has been replaced on disk."""
+
+    pid: int
+    started: float
+    arguments: tuple[str, ...]
+    executable: str | None
+
+    def option(self, *names: str) -> str | None:
+        """The value of a command line option, given as ``--name VALUE`` or ``--name=VALUE``."""
+        for index, argument in enumerate(self.arguments):
+            name, equals, value = argument.partition("=")
+            if name in names:
+                following = self.arguments[index + 1 : index + 2]
+                return value if equals else (following[0] if following else None)
+        return None
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A row of ``ctr plugins ls``: type, id, status (ok, skip, error)."""
+
+    type: str
+    id: str
+    status: str
+
+    @property
+    def is_cri(self) -> bool:
+        return self.type == "io.containerd.cri.v1" or (self.type, self.id) == ("io.containerd.grpc.v1", "cri")
+
+    @property
+    def is_snapshotter(self) -> bool:
+        return self.type == "io.containerd.snapshotter.v1"
+
+
+def parse_plugins(stdout: str) -> tuple[Plugin, ...]:
+    """From the table that ``ctr plugins ls`` prints."""
+    rows = (line.split() for line in stdout.splitlines()[1:])
+    return tuple(Plugin(row[0], row[1], row[-1]) for row in rows if len(row) >= 3)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """``plugins`` is None where the socket doesn't answer; ``newer`` are files changed since the start."""
+
+    unit: UnitStatus
+    process: Process | None
+    plugins: tuple[Plugin, ...] | None
+    newer: tuple[str, ...] = ()
+    binary: str | None = None
+
+    def reads(self, default: str = "/etc/containerd/config.toml") -> str:
+        """The configuration file that the running daemon was told to read."""
+        return (self.process.option("-c", "--config") if self.process else None) or default
+
+    def liveness_problem(self) -> str | None:
+        """Why the daemon can't be said to run, or None."""
+        if not self.unit.running or self.process is None:
+            return f"the unit is {self.unit.active} ({self.unit.sub}, last result {self.unit.result or 'unknown'})"
+        if self.plugins is None:
+            return "the daemon doesn't answer on its socket"
+        return None
+
+    def plugin_problem(self, snapshotters: Sequence[str], *, cri: bool) -> str | None:
+        """The first plugin that is needed and not ok, or None."""
+        plugins = self.plugins or ()
+        if cri:
+            bad = [plugin for plugin in plugins if plugin.is_cri and plugin.status != "ok"]
+            if bad:
+                return f"the CRI plugin ({bad[0].type}.{bad[0].id}) is in state {bad[0].status}"
+            if not any(plugin.is_cri for plugin in plugins):
+                return "the CRI plugin isn't loaded"
+        states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
+        for name in snapshotters:
+            if states.get(name) != "ok":
+                return f"the snapshotter {name} is {'in state ' + states[name] if name in states else 'not loaded'}"
+        return None
+
+    def restart_reason(self, snapshotters: Sequence[str], *, cri: bool) -> str | None:
+        """Why the daemon has to be started again although no file is to be changed, or None."""
+        problem = self.liveness_problem()
+        if problem:
+            return problem
+        if self.newer:
+            return f"{self.newer[0]} was changed after the daemon started"
+        if self.process and self.binary and self.process.executable != self.binary:
+            return f"the daemon doesn't run {self.binary} as it is on disk"
+        return self.plugin_problem(snapshotters, cri=cri)

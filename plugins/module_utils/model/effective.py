@@ -1,0 +1,247 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the daemon makes of its files, as ``containerd config dump`` prints it, against what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import (
+    Path,
+    Tree,
+    agrees,
+    dotted,
+    flatten,
+    lookup,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+_MISSING = object()
+# Tables that schema 4 moved under plugins."io.containerd.server.v1.*".
+_MOVED_IN_V4 = ("grpc", "ttrpc", "metrics", "debug")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A setting that the daemon would not have. ``culprit`` is the file that says otherwise, if one does."""
+
+    path: Path
+    wanted: Any
+    found: Any
+    known: bool
+    culprit: str | None
+
+    def sentence(self, version: Version) -> str:
+        name = dotted(self.path)
+        if not self.known and self.culprit is None:
+            return f"{name} is not known to containerd {version}: check its spelling and its plugin, or leave it out"
+        if self.culprit is not None:
+            return f"{self.culprit} overrides {name}: it makes it {self.found!r} where {self.wanted!r} is asked for; remove it there"
+        return f"{name} would be {self.found!r} on the daemon, where {self.wanted!r} is asked for"
+
+
+def schema_of(dump: Mapping[str, Any]) -> int:
+    """The schema that the daemon prints in."""
+    version = dump.get("version", 0)
+    return version if isinstance(version, int) else 0
+
+
+def wanted_leaves(settings: Settings, version: Version, architecture: str, dump: Mapping[str, Any]) -> dict[Path, Any]:
+    """The settings as leaves in the schema of the dump. Tables that schema 4 moved are left out."""
+    number = schema_of(dump)
+    leaves = flatten(schema.tables(settings, version, number, architecture))
+    return {path: value for path, value in leaves.items() if number < 4 or path[0] not in _MOVED_IN_V4}
+
+
+def mismatches(
+    settings: Settings,
+    version: Version,
+    architecture: str,
+    dump: Mapping[str, Any],
+    known_plugins: frozenset[str] | None = None,
+    others: Sequence[Source] = (),
+) -> list[Mismatch]:
+    """Settings that the daemon would not have, in a stable order.
+
+    ``known_plugins`` are the ids in ``containerd config default``: 2.x keeps tables of unknown
+    plugins in the dump; None where they needn't be told apart. ``others`` are the files that this collection doesn't write, in the order
+    in which the daemon reads them.
+    """
+    found = []
+    for path, value in wanted_leaves(settings, version, architecture, dump).items():
+        actual = lookup(dump, path, _MISSING)
+        plugin_known = known_plugins is None or path[0] != "plugins" or len(path) < 2 or path[1] in known_plugins
+        if plugin_known and actual is not _MISSING and agrees(value, actual):
+            continue
+        known = plugin_known and actual is not _MISSING
+        shown = None if actual is _MISSING else actual
+        found.append(Mismatch(path, value, shown, known, _culprit(path, others, version) if plugin_known else None))
+    return found
+
+
+def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | None:
+    """The last of the files that sets this key, or (on 1.x) replaces the plugin's whole table."""
+    aliases = {path, *_aliases(path)}
+    for source in reversed(others):
+        try:
+            tree = toml_text.parse(source.text)
+        except ValueError:
+            continue
+        for alias in aliases:
+            whole = alias[:2] if version.major == 1 and alias[0] == "plugins" else alias
+            if lookup(tree, whole, _MISSING) is not _MISSING:
+                return source.path
+    return None
+
+
+def _aliases(path: Path) -> list[Path]:
+    """Where a file of schema 2 has what the daemon prints in schema 3."""
+    if path[:2] == ("plugins", schema.CRI_IMAGES):
+        rest = path[2:]
+        special = {("snapshotter",): ("containerd", "snapshotter"), ("pinned_images", "sandbox"): ("sandbox_image",)}
+        return [("plugins", schema.CRI_V2, *special.get(rest, rest))]
+    if path[:2] == ("plugins", schema.CRI_RUNTIME):
+        return [("plugins", schema.CRI_V2, *path[2:])]
+    return []
+
+
+def cri_disabled(dump: Mapping[str, Any]) -> bool:
+    """Whether ``disabled_plugins`` switches CRI off (schema 1's short name is printed as it is)."""
+    return any(name in ("cri", schema.CRI_V2) for name in dump.get("disabled_plugins", []))
+
+
+def needs_cri(settings: Settings) -> bool:
+    """Whether any of the settings is one of the CRI plugin."""
+    own = replace(settings, snapshotters={}, root=None, extra={})
+    return own != Settings()
+
+
+def _tables(dump: Mapping[str, Any]) -> tuple[Path, Path]:
+    if schema_of(dump) < 3:
+        return ("plugins", schema.CRI_V2), ("plugins", schema.CRI_V2)
+    return ("plugins", schema.CRI_IMAGES), ("plugins", schema.CRI_RUNTIME)
+
+
+def read(dump: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as the daemon has them, under the names of the module's options; None where it has no such key."""
+    images, runtime = _tables(dump)
+    legacy = schema_of(dump) < 3
+    handlers = lookup(dump, (*runtime, "containerd", "runtimes"), {})
+    return {
+        "image_pull_sync_fs": lookup(dump, (*images, "image_pull_with_sync_fs")),
+        "diff_sync_fs": lookup(dump, ("plugins", schema.DIFF_SERVICE, "sync_fs")),
+        "use_local_image_pull": lookup(dump, (*images, "use_local_image_pull")),
+        "snapshotter": lookup(dump, (*images, "containerd", "snapshotter") if legacy else (*images, "snapshotter")),
+        "default_runtime": lookup(dump, (*runtime, "containerd", "default_runtime_name")),
+        "runtimes": {name: _handler(dump, name, table) for name, table in handlers.items()},
+        "systemd_cgroup": lookup(handlers, ("runc", "options", "SystemdCgroup")),
+        "sandbox_image": lookup(dump, (*images, "sandbox_image") if legacy else (*images, "pinned_images", "sandbox")),
+        "registry_config_path": lookup(dump, (*images, "registry", "config_path")),
+        "max_concurrent_downloads": lookup(dump, (*images, "max_concurrent_downloads")),
+        "root": dump.get("root"),
+        "proxy_snapshotters": sorted(_proxies(dump)),
+    }
+
+
+def _handler(dump: Mapping[str, Any], name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    platform = lookup(dump, ("plugins", schema.CRI_IMAGES, "runtime_platforms", name, "snapshotter"))
+    return {
+        "type": table.get("runtime_type"),
+        "path": table.get("runtime_path") or None,
+        "snapshotter": table.get("snapshotter") or platform or None,
+        "config_path": lookup(table, ("options", "ConfigPath")),
+    }
+
+
+def _proxies(dump: Mapping[str, Any]) -> list[str]:
+    return [name for name, table in dump.get("proxy_plugins", {}).items() if table.get("type") == "snapshot"]
+
+
+def nonsense(dump: Mapping[str, Any]) -> str | None:
+    """What ``config dump`` lets pass and CRI fails on at start: one sentence, or None.
+
+    containerd internal/cri/config/config.go: ValidatePluginConfig and ValidateImageConfig.
+    """
+    if cri_disabled(dump):
+        return None
+    images, runtime = _tables(dump)
+    settings = read(dump)
+    default = settings["default_runtime"]
+    if default and default not in settings["runtimes"]:
+        return f"the default runtime handler {default!r} is not declared: add it to runtimes"
+    for name, handler in settings["runtimes"].items():
+        if not handler["type"]:
+            return f"the runtime handler {name!r} has no type: give runtimes[{name}] one"
+    registry = lookup(dump, (*images, "registry"), {})
+    if registry.get("config_path") and (registry.get("mirrors") or registry.get("configs")):
+        return "the registry's mirrors or configs can't stand beside its config_path: move them into hosts.toml files"
+    snapshotter = settings["snapshotter"]
+    if snapshotter and snapshotter not in BUILTIN_SNAPSHOTTERS and snapshotter not in settings["proxy_snapshotters"]:
+        return f"the snapshotter {snapshotter!r} is neither part of containerd nor declared under proxy_plugins"
+    return None
+
+
+def pull_durability(dump: Mapping[str, Any], version: Version) -> dict[str, dict[str, str]]:
+    """By pull path: ``durability``, ``reason``, ``source``, for the daemon's default snapshotter."""
+    settings = read(dump)
+    snapshotter = settings["snapshotter"] or "overlayfs"
+    verdicts = {}
+    for path in durability.paths(version):
+        pull = durability.Pull(
+            path=path,
+            version=version,
+            snapshotter=snapshotter,
+            image_pull_sync_fs=bool(settings["image_pull_sync_fs"]),
+            diff_sync_fs=bool(settings["diff_sync_fs"]),
+            local_image_pull=bool(settings["use_local_image_pull"]),
+        )
+        verdict = durability.judge(pull)
+        verdicts[path] = {"durability": verdict.durability, "reason": verdict.reason, "source": verdict.source}
+    return verdicts
+
+
+def unknown_keys(sources: Sequence[Source], dump: Mapping[str, Any], known_plugins: frozenset[str]) -> list[str]:
+    """Keys in the files that the daemon ignores, as ``FILE: key``.
+
+    A key of schema 2's CRI table is looked for where 2.x moves it, and is not reported if it could
+    have been moved out of sight.
+    """
+    printed = schema_of(dump)
+    ignored = []
+    for source in sources:
+        try:
+            tree = toml_text.parse(source.text)
+        except ValueError:
+            continue
+        for path in flatten(tree):
+            if _ignored(path, tree, dump, known_plugins, printed):
+                ignored.append(f"{source.path}: {dotted(path)}")
+    return ignored
+
+
+def _ignored(path: Path, tree: Tree, dump: Mapping[str, Any], known_plugins: frozenset[str], printed: int) -> bool:
+    if path[0] in ("version", "imports"):
+        return False
+    if path[0] != "plugins":
+        return path[0] not in dump and not (printed >= 4 and path[0] in _MOVED_IN_V4)
+    if len(path) < 2 or cri_disabled(dump):
+        return False
+    written = tree.get("version", printed)
+    if path[1] not in known_plugins:
+        return True
+    if path[1] == schema.CRI_V2 and written < 3 <= printed:
+        return False
+    return lookup(dump, path, _MISSING) is _MISSING and not _below_free_form(path, dump)
+
+
+def _below_free_form(path: Path, dump: Mapping[str, Any]) -> bool:
+    """Whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
+    return "options" in path and lookup(dump, path[: path.index("options")], _MISSING) is not _MISSING
+

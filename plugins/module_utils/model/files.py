@@ -1,0 +1,58 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files as values: what is on disk, and what is to be there instead."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# Keys whose values are never shown: registry credentials in CRI's tables, and passwords in URLs.
+_SECRET_LINE = re.compile(r"(?im)^(\s*[\"']?(?:password|auth|identitytoken|registrytoken|secret|token)[\"']?\s*=\s*).*$")
+_SECRET_INLINE = re.compile(r"(?i)\b((?:password|auth|identitytoken|registrytoken)\s*=\s*)(\"[^\"]*\"|'[^']*')")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@\s\"':]*):([^/@\s\"']+)@")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A configuration file as the daemon would read it."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """One file's content before and after; None stands for no file. ``mode`` is for a file that is made."""
+
+    path: str
+    before: str | None
+    after: str | None
+    mode: int = 0o644
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+    def diff(self) -> dict[str, str]:
+        """What Ansible's diff mode shows, without secrets."""
+        return {
+            "before_header": self.path,
+            "after_header": self.path,
+            "before": without_secrets(self.before or ""),
+            "after": without_secrets(self.after or ""),
+        }
+
+
+def without_secrets(text: str) -> str:
+    """The text with credentials blotted out, for people and logs."""
+    text = _SECRET_LINE.sub(r"\1********", text)
+    text = _SECRET_INLINE.sub(r'\1"********"', text)
+    return _URL_PASSWORD.sub(r"\1:********@", text)
+
+
+def holds_secrets(text: str) -> bool:
+    """Whether a file with this text should be readable by its owner alone."""
+    return without_secrets(text) != text

@@ -1,0 +1,180 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The settings as configuration tables, in each schema that a daemon reads.
+
+containerd docs/cri/config.md, docs/PLUGINS.md, and the Config structs of the plugins concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Runtime, Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, Tree, lookup, merge, nest
+from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+CRI_V2 = "io.containerd.grpc.v1.cri"
+CRI_IMAGES = "io.containerd.cri.v1.images"
+CRI_RUNTIME = "io.containerd.cri.v1.runtime"
+DIFF_SERVICE = "io.containerd.service.v1.diff-service"
+TRANSFER = "io.containerd.transfer.v1.local"
+SNAPSHOTTER_PREFIX = "io.containerd.snapshotter.v1."
+RUNC_TYPE = "io.containerd.runc.v2"
+
+# Go's names of the architectures that containerd is released for, by the kernel's (uname -m).
+GO_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm/v7",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "riscv64": "riscv64",
+}
+
+# First releases that know a snapshotter, or a key of its table.
+_SNAPSHOTTER_SINCE: dict[Path, tuple[str, ...]] = {
+    ("blockfile",): ("1.7.4", "2.0.0"),
+    ("erofs",): ("2.1.0",),
+    ("overlayfs", "slow_chown"): ("2.0.0",),
+    ("blockfile", "recreate_scratch"): ("2.0.0",),
+    ("erofs", "set_immutable"): ("2.1.4",),
+    ("erofs", "default_size"): ("2.2.0",),
+}
+SYNC_FS_SINCE = ("1.7.14", "2.0.0")
+DIFF_SYNC_FS_SINCE = ("1.7.26", "2.0.0")
+
+
+def require_version(settings: Settings, version: Version) -> None:
+    """Raises ValueError that names the option and the first version that can do it."""
+    if settings.image_pull_sync_fs and not version.at_least(*SYNC_FS_SINCE):
+        raise ValueError(
+            f"image_pull_sync_fs needs containerd 1.7.14 or newer, and this is {version}: upgrade containerd, "
+            "or set image_pull_sync_fs to false and know that its pulls don't survive a power cut"
+        )
+    for runtime in settings.runtimes:
+        if runtime.snapshotter and not version.at_least("1.7.0", "2.0.0"):
+            raise ValueError(
+                f"runtimes[{runtime.name}].snapshotter needs containerd 1.7 or newer, and this is {version}: upgrade containerd, or leave it out"
+            )
+    wanted: list[Path] = [(name,) for name in (*settings.chosen_snapshotters(), *settings.snapshotters)]
+    wanted += [(name, key) for name, table in settings.snapshotters.items() for key in table]
+    for path in wanted:
+        since = _SNAPSHOTTER_SINCE.get(path)
+        if since and not version.at_least(*since):
+            raise ValueError(
+                f"snapshotters.{'.'.join(path)} needs containerd {since[0]} or newer, and this is {version}: upgrade containerd, or leave it out"
+            )
+
+
+def _runtime_table(runtime: Runtime) -> Tree:
+    table: Tree = {"runtime_type": runtime.type}
+    if runtime.path:
+        table["runtime_path"] = runtime.path
+    if runtime.snapshotter:
+        table["snapshotter"] = runtime.snapshotter
+    if runtime.privileged_without_host_devices is not None:
+        table["privileged_without_host_devices"] = runtime.privileged_without_host_devices
+    if runtime.pod_annotations:
+        table["pod_annotations"] = list(runtime.pod_annotations)
+    options = dict(runtime.options)
+    if runtime.config_path:
+        options["ConfigPath"] = runtime.config_path
+    if options:
+        table["options"] = options
+    return table
+
+
+def _leaves(settings: Settings, version: Version, schema: int, architecture: str) -> Iterator[tuple[Path, Any]]:
+    legacy = schema < 3
+    images: Path = ("plugins", CRI_V2 if legacy else CRI_IMAGES)
+    runtime: Path = ("plugins", CRI_V2 if legacy else CRI_RUNTIME)
+    if settings.image_pull_sync_fs is not None:
+        on = settings.image_pull_sync_fs
+        if version.at_least(*SYNC_FS_SINCE):
+            yield (*images, "image_pull_with_sync_fs"), on
+        if version.at_least(*DIFF_SYNC_FS_SINCE):
+            yield ("plugins", DIFF_SERVICE, "sync_fs"), on
+        # The transfer service goes around both, so CRI has to pull by itself.
+        if on and version.at_least("2.1.0"):
+            yield ("plugins", CRI_IMAGES, "use_local_image_pull"), True
+    if settings.snapshotter is not None:
+        yield (*images, "containerd", "snapshotter") if legacy else (*images, "snapshotter"), settings.snapshotter
+    for name, table in settings.snapshotters.items():
+        if name in BUILTIN_SNAPSHOTTERS:
+            yield ("plugins", SNAPSHOTTER_PREFIX + name), dict(table)
+        else:
+            yield ("proxy_plugins", name), {"type": "snapshot", **table}
+    for handler in settings.runtimes:
+        yield (*runtime, "containerd", "runtimes", handler.name), _runtime_table(handler)
+        # 2.0 to 2.2 take a handler's snapshotter for the pull from here alone.
+        if handler.snapshotter and version.major >= 2:
+            platform = ("plugins", CRI_IMAGES, "runtime_platforms", handler.name, "snapshotter")
+            yield platform, handler.snapshotter
+    if settings.default_runtime is not None:
+        yield (*runtime, "containerd", "default_runtime_name"), settings.default_runtime
+    if settings.systemd_cgroup is not None:
+        yield (*runtime, "containerd", "runtimes", "runc", "options", "SystemdCgroup"), settings.systemd_cgroup
+    if settings.sandbox_image is not None:
+        yield (*images, "sandbox_image") if legacy else (*images, "pinned_images", "sandbox"), settings.sandbox_image
+    if settings.registry_config_path is not None:
+        yield (*images, "registry", "config_path"), settings.registry_config_path
+    if settings.max_concurrent_downloads is not None:
+        yield (*images, "max_concurrent_downloads"), settings.max_concurrent_downloads
+    if settings.root is not None:
+        yield ("root",), settings.root
+    if version.major >= 2 and any(name != "overlayfs" for name in settings.chosen_snapshotters()):
+        # The transfer service unpacks for the listed snapshotters only, and a list replaces the default's.
+        platform_name = f"linux/{architecture}"
+        names = dict.fromkeys(("overlayfs", *settings.chosen_snapshotters()))
+        yield (
+            ("plugins", TRANSFER, "unpack_config"),
+            [{"platform": platform_name, "snapshotter": name} for name in names],
+        )
+
+
+def tables(settings: Settings, version: Version, schema: int, architecture: str) -> Tree:
+    """The settings as the tables of one schema; ``extra`` is merged last.
+
+    ``architecture`` is Go's name of the node's. Raises ValueError for what this version can't do.
+    """
+    require_version(settings, version)
+    tree: Tree = {}
+    for path, value in _leaves(settings, version, schema, architecture):
+        tree = merge(tree, nest({path: value}))
+    foreign = CRI_V2 if version.major >= 2 else None
+    for key in lookup(settings.extra, ("plugins", foreign or ""), {}):
+        if foreign and key not in _CRI_V3_SERVICE_KEYS:
+            raise ValueError(
+                f'extra.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: write it under "{CRI_IMAGES}" or "{CRI_RUNTIME}"'
+            )
+    return merge(tree, settings.extra)
+
+
+# What is left in the CRI service's own table from 2.0 on: streaming, and nothing else.
+_CRI_V3_SERVICE_KEYS = frozenset(
+    {
+        "disable_tcp_service",
+        "stream_server_address",
+        "stream_server_port",
+        "stream_idle_timeout",
+        "enable_tls_streaming",
+        "x509_key_pair_streaming",
+    }
+)
+
+
+def completions(tree: Tree, version: Version, schema: int) -> Tree:
+    """What has to stand beside these tables so that the daemon takes them as they are meant.
+
+    Keys for places where nobody has set anything. On 1.x a file that declares runtime handlers
+    but not runc loses runc (containerd#7982); 2.x, migrating a schema 2 file that sets anything in
+    CRI's containerd table but no handler, loses that table.
+    """
+    if schema >= 3:
+        return {}
+    containerd: Path = ("plugins", CRI_V2, "containerd")
+    touched = lookup(tree, containerd if version.major >= 2 else (*containerd, "runtimes"))
+    return nest({(*containerd, "runtimes", "runc", "runtime_type"): RUNC_TYPE}) if touched else {}

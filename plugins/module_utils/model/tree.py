@@ -1,0 +1,108 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Configuration trees (nested dicts, as TOML has them) and the paths of their leaves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Path = tuple[str, ...]
+Tree = dict[str, Any]
+
+_BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+\Z")
+_DURATION = re.compile(r"^(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+\Z")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
+_NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
+
+def flatten(tree: Mapping[str, Any], prefix: Path = ()) -> dict[Path, Any]:
+    """The leaves of a tree by path. Lists are leaves, and so is an empty table."""
+    leaves: dict[Path, Any] = {}
+    for key, value in tree.items():
+        path = (*prefix, key)
+        if isinstance(value, Mapping) and value:
+            leaves.update(flatten(value, path))
+        else:
+            leaves[path] = value
+    return leaves
+
+
+def nest(leaves: Mapping[Path, Any]) -> Tree:
+    """The tree that has these leaves. Raises ValueError where one leaf lies below another."""
+    tree: Tree = {}
+    for path, value in leaves.items():
+        table = tree
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ValueError(f"{dotted(path)} lies below a key that is not a table")
+        table[path[-1]] = value
+    return tree
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """Both trees; where both have a leaf, or a leaf meets a table, ``over`` wins."""
+    merged: Tree = dict(base)
+    for key, value in over.items():
+        known = merged.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(known, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def lookup(tree: Mapping[str, Any], path: Iterable[str], default: Any = None) -> Any:
+    """The value at a path, or the default where the path leads nowhere."""
+    value: Any = tree
+    for part in path:
+        if not isinstance(value, Mapping) or part not in value:
+            return default
+        value = value[part]
+    return value
+
+
+def quote(text: str) -> str:
+    """A TOML basic string."""
+    escaped = "".join(
+        _ESCAPES.get(char) or (f"\\u{ord(char):04x}" if ord(char) < 32 or ord(char) == 127 else char) for char in text
+    )
+    return f'"{escaped}"'
+
+
+def dotted(path: Iterable[str]) -> str:
+    """A path as TOML writes it: ``plugins."io.containerd.grpc.v1.cri".sandbox_image``."""
+    return ".".join(part if _BARE_KEY.match(part) else quote(part) for part in path)
+
+
+def _nanoseconds(text: str) -> int | None:
+    if not _DURATION.match(text):
+        return None
+    return sum(round(float(number) * _NANOSECONDS[unit]) for number, unit in _DURATION_PART.findall(text))
+
+
+def agrees(wanted: Any, found: Any) -> bool:
+    """Whether a value that the daemon prints is the one that was asked for.
+
+    The daemon normalises Go durations (``1500ms`` is printed as ``1.5s``) and completes the tables
+    of a list with the keys left out, so durations are compared by length and tables key by key.
+    """
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(agrees(value, found.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, (list, tuple)):
+        return (
+            isinstance(found, (list, tuple))
+            and len(wanted) == len(found)
+            and all(agrees(one, other) for one, other in zip(wanted, found))
+        )
+    if isinstance(wanted, bool) or isinstance(found, bool):
+        return wanted is found
+    if isinstance(wanted, str) and isinstance(found, str) and wanted != found:
+        length = _nanoseconds(wanted)
+        return length is not None and length == _nanoseconds(found)
+    return bool(wanted == found)

@@ -1,0 +1,614 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: containerd_config
+short_description: Give the running containerd its settings, and prove that it has them
+version_added: 0.1.0
+author:
+  - the slipway.node authors (@slipway)
+description:
+  - Translates settings into the configuration schema that the node's containerd reads (1.6 to 2.3), lets the daemon's own
+    program try the files, writes them durably, restarts the daemon through systemd if it has to, and looks whether it is
+    up, stays up, and has its plugins in order. If it hasn't, the old files come back, the daemon is restarted on them, and
+    the module fails with the cause.
+  - On containerd 1.x the settings are edited into O(config_file), key by key; comments and keys of others stay. What was
+    set, and what was there before, is remembered in a record beside the file (C(config.toml.slipway.json)), so that a
+    setting dropped from the inventory is taken back.
+  - On containerd 2.x the settings go into O(drop_in), which the module owns, written in the schema of O(config_file). The
+    latter is made if it isn't there, and imports the drop-in.
+  - A daemon that started before its newest file was changed is restarted though no file has to be changed now.
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - With V(present), the daemon has these settings, and none that an earlier run set and this one doesn't name.
+      - With V(absent), exactly what the module set is taken back.
+    type: str
+    choices: [present, absent]
+    default: present
+  image_pull_sync_fs:
+    description:
+      - Whether the layers that CRI pulls are flushed to disk before they count as unpacked, so that they survive a power cut.
+      - Needs containerd 1.7.14 or newer. Sets every switch that the version needs for it.
+    type: bool
+  snapshotter:
+    description: The snapshotter that images are unpacked for by default.
+    type: str
+  snapshotters:
+    description:
+      - Tables of snapshotters by name, with the keys of containerd's own configuration.
+      - A name that containerd doesn't know is declared as a proxy plugin and needs the key C(address).
+    type: dict
+    default: {}
+  runtimes:
+    description: Runtime handlers of the CRI plugin. C(runc) stays, listed or not.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the handler, as pods' runtime classes have it.
+        type: str
+        required: true
+      type:
+        description: Runtime type, such as V(io.containerd.kata.v2).
+        type: str
+        default: io.containerd.runc.v2
+      path:
+        description: Absolute path of the shim, where it isn't found by its type.
+        type: path
+      config_path:
+        description: Configuration file of the runtime (C(options.ConfigPath)).
+        type: path
+      snapshotter:
+        description: Snapshotter of this handler's pods. Needs containerd 1.7 or newer.
+        type: str
+      privileged_without_host_devices:
+        description: Whether privileged containers go without the host's devices.
+        type: bool
+      pod_annotations:
+        description: Patterns of the pod annotations that are passed to the runtime.
+        type: list
+        elements: str
+        default: []
+      options:
+        description: Further keys of the handler's C(options) table.
+        type: dict
+        default: {}
+  default_runtime:
+    description: The handler of pods that name none.
+    type: str
+  systemd_cgroup:
+    description: Whether runc leaves cgroups to systemd (C(SystemdCgroup) of the handler C(runc)).
+    type: bool
+  sandbox_image:
+    description: The image of pods' sandbox containers.
+    type: str
+  registry_config_path:
+    description: Where CRI looks for C(hosts.toml) files; several directories are joined by C(:).
+    type: str
+  max_concurrent_downloads:
+    description: How many layers of an image are downloaded at once.
+    type: int
+  root:
+    description: Where the daemon keeps its data. Nothing is moved there by changing it.
+    type: path
+  extra:
+    description:
+      - Raw tables as in containerd's configuration, merged last, for what has no option of its own.
+      - Written in the newest schema that the daemon reads, whatever the schema of O(config_file); on 2.x that is schema 3's plugin names.
+    type: dict
+    default: {}
+  enable_cri:
+    description:
+      - Whether to take the CRI plugin out of C(disabled_plugins) of O(config_file), where Docker's packages put it.
+      - Without it, settings for a daemon whose CRI plugin is disabled are refused.
+    type: bool
+    default: false
+  service:
+    description: Directives for the C([Service]) section of the unit, such as C(LimitNOFILE) and C(TasksMax).
+    type: dict
+    default: {}
+  proxy:
+    description: The proxy through which the daemon pulls. Kept in the unit's drop-in, readable by root alone.
+    type: dict
+    suboptions:
+      http:
+        description: Proxy for plain HTTP registries.
+        type: str
+      https:
+        description: Proxy for HTTPS registries.
+        type: str
+      no_proxy:
+        description: Names, addresses and networks that are reached directly.
+        type: list
+        elements: str
+        default: []
+  config_file:
+    description: The root configuration file, the one that the daemon is started with.
+    type: path
+    default: /etc/containerd/config.toml
+  drop_in:
+    description: The file that holds the settings on containerd 2.x.
+    type: path
+    default: /etc/containerd/conf.d/60-slipway.toml
+  binary:
+    description: containerd's program. Found in the usual directories if it isn't named.
+    type: path
+  assume_version:
+    description:
+      - The version that is going to be installed. Used in check mode alone, on a node that has no containerd yet, to predict the files.
+    type: str
+  unit:
+    description: The systemd service that runs the daemon.
+    type: str
+    default: containerd.service
+  address:
+    description: The daemon's socket.
+    type: path
+    default: /run/containerd/containerd.sock
+  apply:
+    description:
+      - With V(false), files are written after the daemon's program has tried them, but nothing is restarted or probed.
+      - The next run with V(true) sees that the daemon is older than its files.
+    type: bool
+    default: true
+  force_restart:
+    description:
+      - Whether to restart the daemon although this kills running containers (a unit whose C(KillMode) isn't V(process)), or
+        although a new O(root) makes the daemon lose sight of them.
+    type: bool
+    default: false
+  timeout:
+    description: How many seconds the daemon has to come up.
+    type: float
+    default: 60
+extends_documentation_fragment:
+  - slipway.node.attributes
+requirements:
+  - tomlkit, where a file that exists has to be edited, and on Python older than 3.11
+  - systemd, unless O(apply=false)
+seealso:
+  - module: slipway.node.node_verify
+"""
+
+EXAMPLES = r"""
+- name: Pull images in a way that survives a power cut
+  slipway.node.containerd_config:
+    image_pull_sync_fs: true
+
+- name: A node for Kubernetes with Kata on a thin pool
+  slipway.node.containerd_config:
+    image_pull_sync_fs: true
+    systemd_cgroup: true
+    sandbox_image: registry.k8s.io/pause:3.10
+    registry_config_path: /etc/containerd/certs.d
+    runtimes:
+      - name: kata
+        type: io.containerd.kata.v2
+        privileged_without_host_devices: true
+        pod_annotations: ["io.katacontainers.*"]
+
+- name: See what a table of one's own would change
+  slipway.node.containerd_config:
+    extra:
+      plugins:
+        io.containerd.gc.v1.scheduler:
+          schedule_delay: 1s
+  check_mode: true
+  diff: true
+
+- name: Take back what was set
+  slipway.node.containerd_config:
+    state: absent
+"""
+
+RETURN = r"""
+version:
+  description: Version of the installed containerd, or the assumed one.
+  returned: when known
+  type: str
+  sample: 2.1.9
+schema:
+  description: Schema of the root configuration file.
+  returned: when the version is known
+  type: int
+  sample: 2
+files:
+  description: The files concerned.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Where it is.
+      type: str
+    changed:
+      description: Whether it was written or removed.
+      type: bool
+    exists:
+      description: Whether it is there in the end.
+      type: bool
+effective:
+  description:
+    - The settings as the daemon has them, by the names of the options; V(null) where this version has no such setting.
+    - Empty where there is no program to ask.
+  returned: success
+  type: dict
+  sample: {"image_pull_sync_fs": true, "snapshotter": "overlayfs"}
+durability:
+  description:
+    - By pull path (C(cri), C(ctr) pulling with C(--local), the C(transfer) service) whether a pulled image survives a power cut.
+  returned: success
+  type: dict
+  sample:
+    cri:
+      durability: durable
+      reason: image_pull_with_sync_fs syncs every layer before it is committed
+      source: measured with strace on 1.7.24 and 2.1.9
+restarted:
+  description: Whether the daemon was (or would be) restarted.
+  returned: always
+  type: bool
+restart_reason:
+  description: Why.
+  returned: when restarted
+  type: str
+rolled_back:
+  description: Whether the old files came back because the daemon wasn't well on the new ones.
+  returned: always
+  type: bool
+journal:
+  description: The last lines that the daemon logged.
+  returned: when it wasn't well
+  type: list
+  elements: str
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import candidate, read_sources, read_text
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.process import machine, running_shims
+from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, read_record
+from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import (
+    ConfigPlan,
+    Found,
+    disabled_in,
+    plan_config,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon
+from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
+from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary, parse
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, drop_in_path, unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+
+class NotWell(Exception):
+    """The daemon isn't well on what it was given; ``facts`` go beside the message."""
+
+    def __init__(self, message: str, facts: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The parameters, checked."""
+
+    present: bool
+    settings: Settings
+    service: Service
+    unit: str
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any]) -> Wanted:
+        for option in ("config_file", "drop_in", "address", "binary"):
+            if params[option] is not None:
+                absolute_path(option, params[option])
+        if params["timeout"] <= 0:
+            raise ValueError("timeout has to be more than 0 seconds")
+        return cls(
+            present=params["state"] == "present",
+            settings=Settings.from_params({key: params[key] for key in SETTINGS}),
+            service=Service.from_params(params["service"], params["proxy"] or {}),
+            unit=unit_name(params["unit"]),
+        )
+
+
+class Node:
+    """The node's parts that this module deals with."""
+
+    def __init__(self, module: AnsibleModule, unit: str) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
+        runner = Runner(module)
+        named = self.params["binary"]
+        path = named if named is not None and runner.find(named) else (None if named else runner.find("containerd"))
+        self.binary = ContainerdBinary(runner, path)
+        self.config_file: str = self.params["config_file"]
+        ctr = Ctr(runner, self.params["address"], path)
+        self.daemon = RunningDaemon(Unit(runner, unit), ctr, self.config_file, path)
+
+    def version(self) -> Version | None:
+        """The installed version; in check mode the assumed one, or None, where nothing is installed."""
+        if self.binary.path is not None or not self.check_mode:
+            return self.binary.version()
+        assumed = self.params["assume_version"]
+        return Version.parse(assumed) if assumed else None
+
+    def found(self, version: Version) -> Found:
+        return Found(
+            version=version,
+            architecture=GO_ARCHITECTURES.get(machine(), machine()),
+            config_file=self.config_file,
+            drop_in=self.params["drop_in"],
+            root_text=read_text(self.config_file),
+            drop_in_text=read_text(self.params["drop_in"]),
+            record=read_record(self.config_file),
+        )
+
+    def dump(self, plan: ConfigPlan) -> Tree:
+        """What the daemon makes of the files as planned; of those on disk if none is to change."""
+        if not plan.changes:
+            return self.binary.dump(self.config_file)
+        texts = {change.path: change.after for change in plan.files}
+        with candidate(self.config_file, texts) as root:
+            try:
+                return self.binary.dump(root)
+            except HostError as error:
+                complaint = error.stderr.strip().splitlines()[-1:] or [error.message]
+                raise HostError(
+                    f"containerd refuses these settings: {complaint[0].replace(root, self.config_file)}"
+                ) from error
+
+
+def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, dump: Tree) -> None:
+    """Raises ValueError for a setting that the daemon would not have, or that CRI would fail on."""
+    ours = {change.path for change in plan.files}
+    sources = [one for one in read_sources(node.config_file) if one.path not in ours or one.path == node.config_file]
+    if wanted.present and effective.cri_disabled(dump) and effective.needs_cri(wanted.settings):
+        trees = {one.path: parse(one.text) for one in sources}
+        where = disabled_in(trees) or node.config_file
+        remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
+        raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
+    if wanted.present:
+        known = node.binary.known_plugins() if "plugins" in wanted.settings.extra else None
+        others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
+        wrong = effective.mismatches(wanted.settings, found.version, found.architecture, dump, known, others)
+        if wrong:
+            raise ValueError("; ".join(one.sentence(found.version) for one in wrong))
+    trouble = effective.nonsense(dump)
+    if trouble:
+        raise ValueError(f"CRI would fail on this configuration: {trouble}")
+
+
+def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason: str) -> None:
+    """Raises ValueError if starting the daemon again would cost running containers."""
+    if not daemon.unit.loaded:
+        raise ValueError(f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set apply to false")
+    if node.params["force_restart"] or not daemon.unit.running:
+        return
+    running = running_shims(node.params["address"])
+    if not running:
+        return
+    names = f"{len(running)} running ({', '.join(running[:3])}{', …' if len(running) > 3 else ''})"
+    if daemon.unit.kill_mode not in SPARING_KILL_MODES:
+        raise ValueError(
+            f"a restart ({reason}) would kill containers, {names}, because {wanted.unit} has KillMode={daemon.unit.kill_mode}: "
+            "set KillMode=process in the unit, drain the node, or set force_restart to true"
+        )
+    current = node.binary.dump(node.config_file).get("root")
+    if current != dump.get("root"):
+        raise ValueError(
+            f"a new root ({current} to {dump.get('root')}) would make the daemon lose sight of containers, {names}: "
+            "drain the node, or set force_restart to true"
+        )
+
+
+def check_file_is_read(node: Node, daemon: Daemon) -> None:
+    """Raises ValueError if the running daemon was started with another configuration file."""
+    if daemon.process is not None and daemon.reads() != node.config_file:
+        raise ValueError(
+            f"the running daemon reads {daemon.reads()}, not {node.config_file}: name that file with config_file, or mend the unit"
+        )
+
+
+def apply(node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, restart: bool) -> None:
+    """The only place that changes anything. Raises NotWell after going back to what was there."""
+    transaction.begin()
+    try:
+        transaction.write()
+        if restart:
+            timeout = node.params["timeout"]
+            node.daemon.restart(probed(wanted, dump), cri=not effective.cri_disabled(dump), timeout=timeout)
+    except HostError as error:
+        journal = node.daemon.unit.journal() if restart else []
+        raise NotWell(*go_back(node, transaction, error, journal, restart)) from error
+    transaction.commit()
+
+
+def go_back(
+    node: Node, transaction: Transaction, error: HostError, journal: list[str], restart: bool
+) -> tuple[str, dict[str, Any]]:
+    message = str(error)
+    rolled_back = transaction.roll_back()
+    if rolled_back and restart:
+        message += ". The old files are back"
+        try:
+            old = node.binary.dump(node.config_file)
+            node.daemon.restart((), cri=not effective.cri_disabled(old), timeout=node.params["timeout"])
+            message += " and the daemon is well on them"
+        except HostError as again:
+            message += f", and the daemon isn't well on them either: {again}"
+    if journal:
+        message += ". It had logged: " + " | ".join(journal[-4:])
+    return message, {"rolled_back": rolled_back, "restarted": restart, "journal": journal}
+
+
+def probed(wanted: Wanted, dump: Tree) -> list[str]:
+    """The snapshotters that have to be ok: those asked for, and CRI's default where CRI is on."""
+    names = list(wanted.settings.chosen_snapshotters()) if wanted.present else []
+    default = effective.read(dump)["snapshotter"]
+    if default and not effective.cri_disabled(dump) and default not in names:
+        names.append(default)
+    return names
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    wanted = Wanted.from_params(module.params)
+    node = Node(module, wanted.unit)
+    version = node.version()
+    if version is None:
+        return unpredictable()
+    found = node.found(version)
+    plan = plan_config(found, wanted.settings, present=wanted.present, enable_cri=module.params["enable_cri"])
+    service = service_change(wanted)
+    dump = node.dump(plan) if node.binary.path is not None else None
+    if dump is None:
+        module.warn(f"containerd isn't installed yet: its files are predicted as if {version} brought none of its own")
+        # What the package brings is started by the package; new files make another start.
+        return report(found, plan, service, {}, "it is new" if plan.changes or service.changed else None)
+    check_effective(node, wanted, plan, found, dump)
+    reason = None
+    if module.params["apply"]:
+        daemon = node.daemon.look()
+        check_file_is_read(node, daemon)
+        changed = [change.path for change in (*plan.changes, service) if change.changed]
+        reason = f"{changed[0]} changes" if changed else None
+        reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
+        if reason:
+            check_restart(node, wanted, daemon, dump, reason)
+    result = report(found, plan, service, dump, reason)
+    if result["changed"] and not module.check_mode:
+        changes = [change for change in (*plan.changes, service) if change.changed]
+        apply(node, wanted, Transaction(node.config_file, found.record, plan.record, changes), dump, reason is not None)
+    return result
+
+
+def service_change(wanted: Wanted) -> FileChange:
+    path = drop_in_path(wanted.unit)
+    after = wanted.service.text() if wanted.present else None
+    return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
+
+
+def unpredictable() -> dict[str, Any]:
+    """Check mode on a node without containerd and without a version to assume."""
+    return {
+        "changed": True,
+        "msg": "containerd isn't installed yet: what its files will be depends on its version",
+        "restarted": True,
+        "rolled_back": False,
+        "files": [],
+        "effective": {},
+        "durability": {},
+        "diff": [],
+    }
+
+
+def report(found: Found, plan: ConfigPlan, service: FileChange, dump: Tree, reason: str | None) -> dict[str, Any]:
+    files = [*plan.files, service]
+    changed = any(change.changed for change in files)
+    result: dict[str, Any] = {
+        "changed": changed or reason is not None or plan.record != found.record,
+        "version": str(found.version),
+        "schema": plan.schema,
+        "files": [
+            {"path": change.path, "changed": change.changed, "exists": change.after is not None} for change in files
+        ],
+        "effective": effective.read(dump) if dump else {},
+        "durability": effective.pull_durability(dump, found.version) if dump else {},
+        "restarted": reason is not None,
+        "rolled_back": False,
+        "diff": [change.diff() for change in files if change.changed],
+    }
+    if reason is not None:
+        result["restart_reason"] = reason
+    return result
+
+
+RUNTIME_SPEC: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "type": {"type": "str", "default": "io.containerd.runc.v2"},
+    "path": {"type": "path"},
+    "config_path": {"type": "path"},
+    "snapshotter": {"type": "str"},
+    "privileged_without_host_devices": {"type": "bool"},
+    "pod_annotations": {"type": "list", "elements": "str", "default": []},
+    "options": {"type": "dict", "default": {}},
+}
+SETTINGS: dict[str, Any] = {
+    "image_pull_sync_fs": {"type": "bool"},
+    "snapshotter": {"type": "str"},
+    "snapshotters": {"type": "dict", "default": {}},
+    "runtimes": {"type": "list", "elements": "dict", "default": [], "options": RUNTIME_SPEC},
+    "default_runtime": {"type": "str"},
+    "systemd_cgroup": {"type": "bool"},
+    "sandbox_image": {"type": "str"},
+    "registry_config_path": {"type": "str"},
+    "max_concurrent_downloads": {"type": "int"},
+    "root": {"type": "path"},
+    "extra": {"type": "dict", "default": {}},
+}
+PROXY_SPEC: dict[str, Any] = {
+    "http": {"type": "str", "no_log": True},
+    "https": {"type": "str", "no_log": True},
+    "no_proxy": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **SETTINGS,
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "enable_cri": {"type": "bool", "default": False},
+            "service": {"type": "dict", "default": {}},
+            "proxy": {"type": "dict", "options": PROXY_SPEC},
+            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
+            "drop_in": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
+            "binary": {"type": "path"},
+            "assume_version": {"type": "str"},
+            "unit": {"type": "str", "default": "containerd.service"},
+            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+            "apply": {"type": "bool", "default": True},
+            "force_restart": {"type": "bool", "default": False},
+            "timeout": {"type": "float", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    unchanged = {"restarted": False, "rolled_back": False}
+    try:
+        module.exit_json(**run(module))
+    except NotWell as error:
+        module.fail_json(msg=str(error), **error.facts)
+    except MissingLibrary as error:
+        module.fail_json(msg=missing_required_lib(str(error)), **unchanged)
+    except (HostError, ValueError) as error:
+        module.fail_json(msg=str(error), **unchanged)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_verify
+short_description: Compare a node with what it should be, without changing anything
+version_added: 0.1.0
+author:
+  - the slipway.node authors (@slipway)
+description:
+  - Reads the state of the node's containerd (the unit, the process, the files that it reads, the configuration that it makes
+    of them, its plugins) and runs every check that applies.
+  - Each finding says what was expected, what was found, and what to do. What can't be determined is V(unknown), never V(ok).
+  - Nothing on the node is changed.
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  expect:
+    description:
+      - What the node should be, under the option names of M(slipway.node.containerd_config) from O(slipway.node.containerd_config#module:image_pull_sync_fs)
+        to O(slipway.node.containerd_config#module:extra).
+      - What isn't named isn't compared; the checks that need no expectation run all the same.
+    type: dict
+    default: {}
+  proxy:
+    description: The proxy that the daemon should have in its environment, as in M(slipway.node.containerd_config).
+    type: dict
+    suboptions:
+      http:
+        description: Proxy for plain HTTP registries.
+        type: str
+      https:
+        description: Proxy for HTTPS registries.
+        type: str
+      no_proxy:
+        description: Names, addresses and networks that are reached directly.
+        type: list
+        elements: str
+        default: []
+  only:
+    description: Run these checks alone, by id.
+    type: list
+    elements: str
+    default: []
+  skip:
+    description: Leave these checks out, by id.
+    type: list
+    elements: str
+    default: []
+  fail_on:
+    description: Statuses of a finding that make the module fail. With an empty list it only reports.
+    type: list
+    elements: str
+    choices: [fail, unknown, warn]
+    default: [fail]
+  config_file:
+    description: The root configuration file, the one that the daemon is started with.
+    type: path
+    default: /etc/containerd/config.toml
+  binary:
+    description: containerd's program. Found in the usual directories if it isn't named.
+    type: path
+  unit:
+    description: The systemd service that runs the daemon.
+    type: str
+    default: containerd.service
+  address:
+    description: The daemon's socket.
+    type: path
+    default: /run/containerd/containerd.sock
+extends_documentation_fragment:
+  - slipway.node.attributes
+requirements:
+  - tomlkit, on Python older than 3.11
+seealso:
+  - module: slipway.node.containerd_config
+"""
+
+EXAMPLES = r"""
+- name: Is this node what the inventory says?
+  slipway.node.node_verify:
+    expect:
+      image_pull_sync_fs: true
+      snapshotter: overlayfs
+
+- name: Report everything, fail on nothing
+  slipway.node.node_verify:
+    fail_on: []
+  register: node
+
+- name: Look at one thing alone, and insist on knowing it
+  slipway.node.node_verify:
+    only: [durability_cri]
+    fail_on: [fail, warn, unknown]
+"""
+
+RETURN = r"""
+checks:
+  description: The findings, in a fixed order.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: Name of the check.
+      type: str
+      sample: daemon_fresh
+    status:
+      description: One of V(ok), V(warn), V(unknown) and V(fail).
+      type: str
+    expected:
+      description: What should be.
+      type: raw
+    found:
+      description: What is.
+      type: raw
+    remedy:
+      description: What to do about it; empty if nothing has to be done.
+      type: str
+summary:
+  description: How many findings there are of each status, and under C(worst) the worst status.
+  returned: always
+  type: dict
+  sample: {"fail": 0, "unknown": 0, "warn": 1, "ok": 15, "worst": "warn"}
+version:
+  description: Version of the installed containerd.
+  returned: when it is installed
+  type: str
+  sample: 1.7.24
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
+from ansible_collections.slipway.node.plugins.module_utils.model.checks import Expectation, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
+from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    for option in ("config_file", "address", "binary"):
+        if params[option] is not None:
+            absolute_path(option, params[option])
+    expectation = Expectation(
+        settings=Settings.from_params(params["expect"]),
+        environment=Service.from_params({}, params["proxy"] or {}).environment(),
+    )
+    state = read_node(
+        Runner(module),
+        config_file=params["config_file"],
+        unit=unit_name(params["unit"]),
+        address=params["address"],
+        binary=params["binary"],
+    )
+    findings = run_checks(state, expectation, params["only"], params["skip"])
+    result: dict[str, Any] = {
+        "changed": False,
+        "checks": [finding.to_dict() for finding in findings],
+        "summary": summarize(findings),
+    }
+    if state.version is not None:
+        result["version"] = str(state.version)
+    bad = [finding for finding in findings if finding.status in params["fail_on"]]
+    if bad:
+        result["failed"] = True
+        result["msg"] = "; ".join(f"{one.id}: {one.found} ({one.remedy})" for one in bad)
+    return result
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "expect": {"type": "dict", "default": {}},
+            "proxy": {
+                "type": "dict",
+                "options": {
+                    "http": {"type": "str", "no_log": True},
+                    "https": {"type": "str", "no_log": True},
+                    "no_proxy": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "only": {"type": "list", "elements": "str", "default": []},
+            "skip": {"type": "list", "elements": "str", "default": []},
+            "fail_on": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["fail", "unknown", "warn"],
+                "default": ["fail"],
+            },
+            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
+            "binary": {"type": "path"},
+            "unit": {"type": "str", "default": "containerd.service"},
+            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except MissingLibrary as error:
+        module.fail_json(msg=missing_required_lib(str(error)))
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
