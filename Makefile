@@ -1,0 +1,113 @@
+# make demo: provision and verify one disposable node. make test: everything. make check: the inner loop.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+ROOT := $(realpath .)
+WORK := $(ROOT)/.work
+COLLECTION := ansible_collections/slipway/node
+INSTALLED := $(WORK)/collections/$(COLLECTION)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
+NODES := tests/nodes/inventory
+SHIPPED := $(shell find galaxy.yml README.md LICENSE CHANGELOG.md changelogs/changelog.yaml docs meta playbooks plugins roles \
+  -not -name '*.pyc' -not -name __pycache__ 2>/dev/null)
+
+export PATH := $(ROOT)/.venv/bin:$(WORK)/tools/usr/bin:$(PATH)
+export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(WORK)/collections
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help setup build demo check test style types unit lint docs-lint sanity importer molecule integration bench \
+  changelog clean distclean
+
+help:
+	@cat <<'TEXT'
+	make demo         provision and verify one disposable node, and say how to look inside
+	make test         everything: the steps style types lint unit docs-lint sanity importer molecule integration
+	make check        the inner loop: style types lint unit
+	make bench        the measurements
+	make build        the artefact that Galaxy gets, in .work/artefact
+	make changelog    CHANGELOG.md and changelogs/changelog.yaml from changelogs/fragments
+	make clean        remove the nodes and what was generated, but neither .venv nor the node images
+	make distclean    remove these too
+	TEXT
+
+setup:
+	@tests/setup
+
+build: setup $(INSTALLED)/MANIFEST.json
+
+# Installed from the artefact, so that what is tested is what users get.
+$(INSTALLED)/MANIFEST.json: $(SHIPPED)
+	@rm -rf $(WORK)/artefact $(INSTALLED)
+	ansible-galaxy collection build --force --output-path $(WORK)/artefact . >/dev/null
+	ansible-galaxy collection install --no-deps --offline --force -p $(WORK)/collections $(WORK)/artefact/*.tar.gz >/dev/null
+
+demo: build
+	@ansible-playbook -i $(NODES)/demo.yml tests/nodes/create.yml
+	ansible-playbook -i $(NODES)/demo.yml slipway.node.provision
+	ansible-playbook -i $(NODES)/demo.yml slipway.node.verify
+	printf "\nLook inside:  %s\nRemove it:    make clean\n" "ssh -F .work/nodes/demo-trixie/ssh_config demo-trixie"
+
+check: style types lint unit
+
+style: setup
+	@ruff check .
+	ruff format --check .
+	yamllint --strict .
+	shellcheck tests/setup tests/run_sanity tests/nodes/{image,image-build,init,network} .ci/run
+
+types: setup
+	@cd $(WORK)/src
+	mypy --config-file $(ROOT)/pyproject.toml --cache-dir $(WORK)/mypy -p ansible_collections.slipway.node.plugins
+	cd $(ROOT)
+	mypy --cache-dir $(WORK)/mypy-tests tests
+
+unit: setup
+	@pytest tests/unit
+
+lint: build
+	@ansible-lint
+
+docs-lint: build
+	@antsibull-docs lint-collection-docs --plugin-docs $(INSTALLED)
+	antsibull-changelog lint
+
+sanity: build
+	@tests/run_sanity $(INSTALLED) $(WORK)
+
+importer: build
+	@cd $(WORK)/artefact
+	python -m galaxy_importer.main slipway-node-*.tar.gz | tee importer.log
+	if grep -E '^(WARNING|ERROR)' importer.log >/dev/null; then echo "galaxy-importer has warnings" >&2; exit 1; fi
+
+molecule: build
+	@molecule test
+
+integration: build
+	@pytest tests/integration
+
+bench: build
+	@for program in bench/*; do [ ! -x $$program ] || $$program; done
+
+test: build
+	@tests/steps style types lint unit docs-lint sanity importer molecule integration
+
+changelog: setup
+	@antsibull-changelog release --update-existing --reload-plugins
+
+clean:
+	@if command -v podman >/dev/null; then
+	  $(SUDO) podman ps --all --quiet --filter label=slipway_checkout=$(ROOT) | xargs --no-run-if-empty $(SUDO) podman rm --force --volumes
+	  $(SUDO) tests/nodes/network $(ROOT) --release
+	fi
+	$(SUDO) rm -rf $(WORK) .hypothesis .pytest_cache .mypy_cache .ruff_cache .ansible
+
+distclean: clean
+	@rm -rf .venv
+	if command -v podman >/dev/null; then
+	  $(SUDO) podman images --format '{{.Repository}}:{{.Tag}}' --filter reference='localhost/slipway-node-*' |
+	    xargs --no-run-if-empty $(SUDO) podman rmi
+	fi

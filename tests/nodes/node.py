@@ -1,0 +1,136 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A disposable node as a test sees it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHECKOUT = Path(__file__).parents[2]
+WORK = CHECKOUT / ".work"
+INVENTORY = CHECKOUT / "tests/nodes/inventory"
+# Nodes belong to root.
+PODMAN = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
+
+Done = subprocess.CompletedProcess[str]
+
+
+def run(argv: list[str], *, check: bool = True, env: dict[str, str] | None = None) -> Done:
+    """Run a command in the checkout; raises AssertionError with its output if ``check`` and it fails."""
+    done = subprocess.run(
+        argv,
+        cwd=CHECKOUT,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"{argv} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def ansible(*argv: str, check: bool = True, env: dict[str, str] | None = None) -> Done:
+    """Run one of Ansible's programs with the checkout's settings and the installed collection."""
+    settings = {
+        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(WORK / "collections"),
+        "PATH": f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}",
+    }
+    return run(list(argv), check=check, env={**settings, **(env or {})})
+
+
+def ansible_json(*argv: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    """Run one of Ansible's programs and return what the json callback says; failures of tasks are part of that."""
+    callback = {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+    done = ansible(*argv, check=False, env={**callback, **(env or {})})
+    start = done.stdout.find("{")
+    assert start >= 0, f"{argv} ended with {done.returncode} and without a result:\n{done.stdout}\n{done.stderr}"
+    result: dict[str, Any] = json.loads(done.stdout[start:])
+    return result
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of an inventory file under tests/nodes/inventory."""
+
+    name: str
+    suite: str
+    address: str
+    container: str
+    inventory: Path
+
+    def ssh(self, command: str, *, check: bool = True) -> Done:
+        """Run a shell command on the node over ssh."""
+        return run(["ssh", "-F", str(WORK / "nodes" / self.name / "ssh_config"), self.name, command], check=check)
+
+    def exec(self, *argv: str, check: bool = True) -> Done:
+        """Run a command on the node, given as a list. Over ssh: podman loses the container's cgroup at a daemon-reload."""
+        return self.ssh(shlex.join(argv), check=check)
+
+    def answers(self) -> bool:
+        """Whether the node is there and lets us in."""
+        return (WORK / "nodes" / self.name / "ssh_config").exists() and self.ssh("true", check=False).returncode == 0
+
+    @property
+    def pid(self) -> int:
+        """Process id, on this machine, of the node's init."""
+        return int(run([*PODMAN, "inspect", "--format", "{{.State.Pid}}", self.container]).stdout)
+
+    def module(
+        self,
+        name: str,
+        args: dict[str, Any],
+        *,
+        check: bool = False,
+        diff: bool = True,
+        python: str | None = None,
+        become_user: str | None = None,
+    ) -> dict[str, Any]:
+        """Run a module of the collection on the node; returns its result, also if it failed (``failed``, ``msg``).
+
+        ``python`` is the program on the node that runs the module, by default the one that Ansible finds.
+        """
+        flags = ["--check"] * check + ["--diff"] * diff
+        if become_user is not None:
+            flags += ["--become", "--become-method", "su", "--become-user", become_user]
+        if python is not None:
+            flags += ["--extra-vars", json.dumps({"ansible_python_interpreter": python})]
+        argv = ["ansible", self.name, "-i", str(self.inventory), "-m", f"slipway.node.{name}", "-a", json.dumps(args)]
+        result = ansible_json(*argv, *flags)
+        found: dict[str, Any] = result["plays"][0]["tasks"][0]["hosts"][self.name]
+        return found
+
+    def play(self, playbook: str | Path, extra_vars: dict[str, Any] | None = None, *, check: bool = False) -> dict[str, Any]:
+        """Run a playbook, by path or by name, on the node alone; returns ``plays`` and ``stats`` (``stats[node.name]``)."""
+        argv = ["ansible-playbook", "-i", str(self.inventory), "--limit", f"{self.name},localhost", str(playbook)]
+        flags = ["--check", "--diff"] * check
+        return ansible_json(*argv, "--extra-vars", json.dumps(extra_vars or {}), *flags)
+
+
+def nodes_of(inventory: Path) -> list[Node]:
+    """The nodes of an inventory file; their addresses are those of this checkout's network, if it has one yet."""
+    record = WORK / "network"
+    network = ipaddress.ip_network(record.read_text().strip() if record.exists() else "127.0.0.0/24")
+    groups = yaml.safe_load(inventory.read_text())["all"]["children"]["nodes"]["children"]
+    hosts = {name: facts for group in groups.values() for name, facts in group["hosts"].items()}
+    return [
+        Node(
+            name=name,
+            suite=facts["node_suite"],
+            address=str(network[facts["node_number"]]),
+            container=f"slipway-{str(network).split('.')[2]}-{name}",
+            inventory=inventory,
+        )
+        for name, facts in hosts.items()
+    ]
