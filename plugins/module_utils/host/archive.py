@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib
 import io
 import lzma
 import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, cast
 
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming, sync_directory
@@ -32,6 +34,12 @@ from ansible_collections.slipway.node.plugins.module_utils.model.archive import 
 )
 
 CHUNK_BYTES = 1024 * 1024
+DIRECTORY_MODE = 0o755
+try:
+    python_zstd: Any = importlib.import_module("compression.zstd")
+except ImportError:
+    python_zstd = None
+
 _ELF = b"\x7fELF"
 _TAR_MAGIC_OFFSET = 257
 _KINDS = {
@@ -71,7 +79,8 @@ def copy_hashed(source: IO[bytes], target: IO[bytes] | None = None) -> str:
 def inspect(source: IO[bytes], release: Release, label: str) -> Contents:
     """Read the whole archive and check every member; nothing is written.
 
-    label names the archive in errors. Raises ValueError for what must not be installed, HostError for what can't be read.
+    label names the archive in errors. Raises ValueError for what must not be installed, HostError for what can't
+    be read.
     """
     executables: dict[str, int] = {}
     with naming("read", label), reading(label):
@@ -123,7 +132,7 @@ def unpack(source: IO[bytes], release: Release, directory: str, label: str) -> N
                 _unpack_members(stream, directory)
                 _drain(stream)
         for folder, _folders, _files in os.walk(directory, topdown=False):
-            os.chmod(folder, 0o755)
+            os.chmod(folder, DIRECTORY_MODE)
             sync_directory(folder)
 
 
@@ -195,7 +204,7 @@ def _decompressed(source: IO[bytes], label: str) -> Iterator[IO[bytes]]:
             yield stream  # type: ignore[misc]
     elif head.startswith(b"\xfd7zXZ\x00"):
         with lzma.LZMAFile(source) as xz:
-            yield xz  # type: ignore[misc]
+            yield xz
     elif head.startswith(b"\x28\xb5\x2f\xfd"):
         with _zstd(source, label) as zst:
             yield zst
@@ -208,15 +217,11 @@ def _decompressed(source: IO[bytes], label: str) -> Iterator[IO[bytes]]:
 @contextmanager
 def _zstd(source: IO[bytes], label: str) -> Iterator[IO[bytes]]:
     """Decompress with Python's own module (3.14) or else with the node's zstd."""
-    try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        pass
-    else:
+    if python_zstd is not None:
         try:
-            with zstd.ZstdFile(source) as stream:
+            with python_zstd.ZstdFile(source) as stream:
                 yield stream
-        except zstd.ZstdError as error:
+        except python_zstd.ZstdError as error:
             raise HostError(f"{label} is damaged or incomplete: {error}") from error
         return
     command = shutil.which("zstd")
@@ -225,16 +230,16 @@ def _zstd(source: IO[bytes], label: str) -> Iterator[IO[bytes]]:
     # zstd reads the descriptor, not Python's buffer, so place it itself.
     os.lseek(source.fileno(), 0, os.SEEK_SET)
     arguments = [command, "-q", "-d", "-c"]
-    with subprocess.Popen(arguments, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
-        try:
-            yield process.stdout
-        except BaseException:
-            process.kill()
-            raise
-        process.stdout.close()
-        stderr = process.stderr.read().decode(errors="replace")
-        if process.wait() != 0:
+    with tempfile.TemporaryFile() as complaints:
+        with subprocess.Popen(arguments, stdin=source, stdout=subprocess.PIPE, stderr=complaints) as process:
+            try:
+                yield cast("IO[bytes]", process.stdout)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            complaints.seek(0)
+            stderr = complaints.read().decode(errors="replace")
             raise HostError(f"{label} is damaged or incomplete", command=arguments, exit_code=process.returncode, stderr=stderr)
 
 

@@ -70,27 +70,22 @@ def import_directories(sources: list[Source]) -> list[str]:
 
 
 @contextmanager
-def candidate(root: str, texts: Mapping[str, str | None]) -> Iterator[str]:
-    """A private directory with the files as they are to be; yields the candidate root file's path.
+def candidate(root: str, texts: Mapping[str, str | None]) -> Iterator[dict[str, str]]:
+    """A private directory with the files as they are to be; yields the candidates' paths by the final ones.
 
-    ``texts`` maps final paths to contents (None: no file). Imports of the root that lead to one of
+    ``texts`` maps final paths to contents (None: no file, and none is yielded). Imports of the root that lead to one of
     these files lead to its candidate, everything else to what is on disk.
     """
     directory = tempfile.mkdtemp(prefix="slipway-")
     try:
-        stand_ins: dict[str, str | None] = {}
-        for number, (path, text) in enumerate(sorted(texts.items())):
-            stand_ins[path] = None if text is None else os.path.join(directory, f"{number}.toml")
-        for path, text in texts.items():
-            place = stand_ins[path]
-            if text is None or place is None:
-                continue
-            if path == root:
-                others = {other: where for other, where in stand_ins.items() if other != root}
-                text = _redirected(text, root, others)
+        numbered = enumerate(sorted(path for path, text in texts.items() if text is not None))
+        places = {path: os.path.join(directory, f"{number}.toml") for number, path in numbered}
+        others = {path: places.get(path) for path in texts if path != root}
+        for path, place in places.items():
+            text = texts[path] or ""
             with open(place, "w", encoding="utf-8") as stream:
-                stream.write(text)
-        yield stand_ins.get(root) or os.path.join(directory, "none.toml")
+                stream.write(_redirected(text, root, others) if path == root else text)
+        yield places
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

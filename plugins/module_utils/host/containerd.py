@@ -32,17 +32,23 @@ class ContainerdBinary:
         except ValueError as error:
             raise HostError(f"{self.path} doesn't look like containerd: {error}") from error
 
-    def dump(self, config_file: str) -> Tree:
-        """The effective configuration of a root file and its imports.
+    def dump(self, config_file: str | None) -> Tree:
+        """The effective configuration of a root file and its imports; the default one where there is no file.
 
         Raises HostError with the daemon's own complaint if it can't be read.
         """
-        return parse(self._runner.run(self.path or "", "--config", config_file, "config", "dump", doing="load the configuration"))
+        if config_file is None or not os.path.exists(config_file):
+            return self._default()
+        arguments = ("--config", config_file, "config", "dump")
+        return parse(self._runner.run(self.path or "", *arguments, doing="load the configuration"))
+
+    def _default(self) -> Tree:
+        doing = "ask for the default configuration"
+        return parse(self._runner.run(self.path or "", "config", "default", doing=doing))
 
     def known_plugins(self) -> frozenset[str]:
         """The ids of all plugins that this program has settings for."""
-        printed = self._runner.run(self.path or "", "config", "default", doing="ask for the default configuration")
-        return frozenset(parse(printed).get("plugins", {}))
+        return frozenset(self._default().get("plugins", {}))
 
 
 class Ctr:

@@ -51,7 +51,7 @@ class RunningDaemon:
             return None
 
     def restart(self, snapshotters: Sequence[str], *, cri: bool, timeout: float) -> Daemon:
-        """Start it again and prove that it is well: up, answering, its plugins ok, and still the same process a moment later.
+        """Start it again and prove that it is well: up, answering, plugins ok, the same process a moment later.
 
         ``timeout`` in seconds. Raises HostError that says what is wrong.
         """
@@ -62,7 +62,9 @@ class RunningDaemon:
             daemon = self.look()
             problem = daemon.liveness_problem()
             if daemon.unit.restarts:
-                raise HostError(f"{self.unit.name} crashes and is started again and again: {problem or 'it was up for a moment'}")
+                raise HostError(
+                    f"{self.unit.name} crashes and is started again and again: {problem or 'it was up for a moment'}"
+                )
             if problem is None:
                 break
             if time.monotonic() > deadline:
@@ -78,5 +80,6 @@ class RunningDaemon:
         later = self.look()
         problem = later.liveness_problem()
         if problem or later.unit.pid != daemon.unit.pid:
-            raise HostError(f"{self.unit.name} was up for less than {SETTLE_SECONDS:g} seconds: {problem or 'it is another process now'}")
+            what = problem or "it is another process now"
+            raise HostError(f"{self.unit.name} was up for less than {SETTLE_SECONDS:g} seconds: {what}")
         return later

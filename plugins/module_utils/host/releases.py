@@ -17,7 +17,13 @@ from urllib.parse import unquote, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_url
-from ansible_collections.slipway.node.plugins.module_utils.host.archive import Contents, copy_hashed, remove_tree, unpack
+
+from ansible_collections.slipway.node.plugins.module_utils.host.archive import (
+    Contents,
+    copy_hashed,
+    remove_tree,
+    unpack,
+)
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     make_directories,
@@ -71,7 +77,7 @@ def _link(path: str) -> FoundLink:
 
 
 def _installed(home: str, name: str) -> Installed | None:
-    """Read a version directory's manifest; None if it has none, so that it was not installed by us or not to its end."""
+    """Read a version directory's manifest; None if it has none: it was not installed by us, or not to its end."""
     path = f"{home}/{name}/{MANIFEST}"
     with naming("look at", path):
         try:
@@ -80,7 +86,10 @@ def _installed(home: str, name: str) -> Installed | None:
             return None
     try:
         manifest = json.loads(read_bytes(path) or b"")
-        version, sizes = str(manifest["version"]), {str(file): int(size) for file, size in manifest["executables"].items()}
+        version, sizes = (
+            str(manifest["version"]),
+            {str(file): int(size) for file, size in manifest["executables"].items()},
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     whole = all(_is_executable(f"{home}/{name}/{file}", size) for file, size in sizes.items())
@@ -110,7 +119,7 @@ def open_source(module: AnsibleModule, src: str, release: Release, prefix: str) 
 
 def _open(path: str) -> IO[bytes]:
     with naming("open", path):
-        source = open(path, "rb")
+        source = open(path, "rb")  # noqa: SIM115 the caller closes it
         if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
             source.close()
             raise HostError(f"src {path} is not a file")

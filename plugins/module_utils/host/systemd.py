@@ -34,9 +34,11 @@ class Unit:
     def enable(self) -> None:
         self._runner.run("systemctl", "enable", "--", self.name, doing=f"enable {self.name}")
 
-    def journal(self, lines: int = 12) -> list[str]:
-        """The last lines that the unit logged, oldest first; none if there is no journal."""
-        result = self._runner.try_run(
-            "journalctl", "--unit", self.name, "--lines", str(lines), "--no-pager", "--output", "cat"
-        )
+    def journal(self, since: float, lines: int = 100) -> list[str]:
+        """The last lines that the unit logged since a moment (seconds since the epoch), oldest first.
+
+        None if there is no journal.
+        """
+        options = ("--since", f"@{int(since)}", "--lines", str(lines), "--no-pager", "--output", "cat")
+        result = self._runner.try_run("journalctl", "--unit", self.name, *options)
         return result.stdout.splitlines() if result.code == 0 else []

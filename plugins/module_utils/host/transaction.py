@@ -27,6 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.record import R
 
 
 def record_path(config_file: str) -> str:
+    """The record lies beside the file; its name ends in a way that no glob of imports takes."""
     return f"{config_file}.slipway.json"
 
 

@@ -103,7 +103,7 @@ class Found:
     links: Mapping[str, FoundLink]
 
     def whole(self, release: Release) -> Installed | None:
-        """Return the release's version directory if it is there, nothing of it is missing, and its links are those of bin_dir."""
+        """Return the release's version directory if nothing of it is missing and its links are those of bin_dir."""
         for version in self.installed:
             if version.directory == release.directory and version.whole:
                 linked = all((posixpath.dirname(path) or ".") == release.bin_dir for path in version.executables)
@@ -275,9 +275,7 @@ def check_machine(path: str, header: bytes, architecture: str) -> None:
         )
 
 
-def plan_links(
-    executables: Sequence[str], found: Mapping[str, FoundLink], *, links: str, home: str, replace: bool
-) -> LinkPlan:
+def plan_links(executables: Sequence[str], found: Mapping[str, FoundLink], *, links: str, home: str, replace: bool) -> LinkPlan:
     """Plan the links to executables (paths inside a version directory) from the directory links.
 
     home is the release's directory, ``PREFIX/NAME``: links that lead below it are ours. found maps paths in
@@ -320,7 +318,14 @@ def versions_to_drop(installed: Iterable[Installed], *, wanted: str, previous: s
 
 
 def plan_present(
-    found: Found, release: Release, executables: Sequence[str] | None, *, links: str, home: str, replace: bool, keep: int
+    found: Found,
+    release: Release,
+    executables: Sequence[str] | None,
+    *,
+    links: str,
+    home: str,
+    replace: bool,
+    keep: int,
 ) -> Plan:
     """Plan the release's installation. executables is None if the archive can't be looked at yet, in check mode.
 

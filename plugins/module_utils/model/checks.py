@@ -6,7 +6,8 @@
 
 To add one, write a function with the decorator ``@check(ID)`` at its place in this file. It gets what
 was read and what is expected, and returns one Finding through ``ok``, ``fail``, ``warn`` or
-``unknown``, or None if it doesn't apply. What it needs is read in host/node_state.py.
+``unknown``, or None if it doesn't apply; what can't be determined is ``unknown``, never None. What
+it needs is read in host/node_state.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import durabili
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree, dotted
 from ansible_collections.slipway.node.plugins.module_utils.model.version import NEWEST_LINE, OLDEST, Version
 
 STATUSES = ("fail", "unknown", "warn", "ok")
@@ -104,6 +105,20 @@ def unknown(name: str, expected: Any, why: str, remedy: str) -> Finding:
     return Finding(name, "unknown", expected, why, remedy)
 
 
+def unread(name: str, expected: Any, state: NodeState, *parts: str) -> Finding:
+    """For a check that needs parts of the node which couldn't be read: ``unknown``, with the reason."""
+    why = next((state.trouble[part] for part in parts if part in state.trouble), "not read")
+    return unknown(name, expected, why, "see that containerd is installed, and run this as root")
+
+
+def not_running(name: str, expected: Any, state: NodeState) -> Finding:
+    """For a check of the running daemon where there is none."""
+    if state.daemon is None:
+        return unread(name, expected, state, "daemon")
+    why = "the daemon doesn't run" if state.daemon.unit.loaded else f"there is no unit {state.unit}"
+    return unknown(name, expected, why, "start the daemon")
+
+
 def run_checks(
     state: NodeState, expectation: Expectation, only: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> list[Finding]:
@@ -136,7 +151,9 @@ def version(state: NodeState, expectation: Expectation) -> Finding:
         return unknown("version", expected, f"{found} is newer than what is known here", "upgrade slipway.node")
     if found >= Version(2, 2, 0) and found < Version(2, 2, 3):
         remedy = "upgrade to 2.2.3 or newer; keep max_concurrent_unpacks at 1 until then"
-        return warn("version", expected, f"{found}, which may lose deleted files when it unpacks layers at once", remedy)
+        return warn(
+            "version", expected, f"{found}, which may lose deleted files when it unpacks layers at once", remedy
+        )
     return ok("version", expected, str(found))
 
 
@@ -144,7 +161,9 @@ def version(state: NodeState, expectation: Expectation) -> Finding:
 def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"{state.unit} active, socket answering"
     if state.daemon is None:
-        return unknown("daemon_running", expected, state.trouble.get("daemon", "not read"), "run as root on a node with systemd")
+        return unknown(
+            "daemon_running", expected, state.trouble.get("daemon", "not read"), "run as root on a node with systemd"
+        )
     problem = state.daemon.liveness_problem()
     if problem:
         return fail("daemon_running", expected, problem, f"read 'journalctl -u {state.unit}', then {_CONFIGURE}")
@@ -152,10 +171,10 @@ def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check("daemon_stable")
-def daemon_stable(state: NodeState, expectation: Expectation) -> Finding | None:
-    if state.daemon is None:
-        return None
+def daemon_stable(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"no crash within {STABLE_SECONDS} seconds"
+    if state.daemon is None or (state.daemon.process is None and not state.daemon.unit.restarts):
+        return not_running("daemon_stable", expected, state)
     crashes = state.daemon.unit.restarts
     remedy = f"read 'journalctl -u {state.unit}' for the cause of the crashes"
     if not crashes:
@@ -166,9 +185,9 @@ def daemon_stable(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check("unit_enabled")
-def unit_enabled(state: NodeState, expectation: Expectation) -> Finding | None:
+def unit_enabled(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or not state.daemon.unit.loaded:
-        return None
+        return not_running("unit_enabled", "enabled", state)
     found = state.daemon.unit.enabled or "unknown"
     if found in ("enabled", "static", "indirect", "generated", "alias", "enabled-runtime"):
         return ok("unit_enabled", "enabled", found)
@@ -176,22 +195,29 @@ def unit_enabled(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check("kill_mode")
-def kill_mode(state: NodeState, expectation: Expectation) -> Finding | None:
+def kill_mode(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or not state.daemon.unit.loaded:
-        return None
+        return not_running("kill_mode", "process", state)
     found = state.daemon.unit.kill_mode
     if found in SPARING_KILL_MODES:
         return ok("kill_mode", "process", found)
-    return fail("kill_mode", "process", found, f"set KillMode=process in {state.unit}, or every restart kills its containers")
+    return fail(
+        "kill_mode", "process", found, f"set KillMode=process in {state.unit}, or every restart kills its containers"
+    )
 
 
 @check("config_loads")
-def config_loads(state: NodeState, expectation: Expectation) -> Finding | None:
-    if state.version is None:
-        return None
+def config_loads(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"containerd can load {state.config_file}"
+    if state.version is None:
+        return unread("config_loads", expected, state, "version")
     if state.dump is None:
-        return fail("config_loads", expected, state.trouble.get("dump", "not read"), f"mend {state.config_file}, or {_CONFIGURE}")
+        return fail(
+            "config_loads",
+            expected,
+            state.trouble.get("dump", "not read"),
+            f"mend {state.config_file}, or {_CONFIGURE}",
+        )
     trouble = effective.nonsense(state.dump)
     if trouble:
         return fail("config_loads", expected, trouble, f"mend {state.config_file}, or {_CONFIGURE}")
@@ -199,9 +225,9 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check("config_file")
-def config_file(state: NodeState, expectation: Expectation) -> Finding | None:
+def config_file(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or state.daemon.process is None:
-        return None
+        return not_running("config_file", state.config_file, state)
     found = state.daemon.reads()
     if found == state.config_file:
         return ok("config_file", state.config_file, found)
@@ -209,10 +235,10 @@ def config_file(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check("daemon_fresh")
-def daemon_fresh(state: NodeState, expectation: Expectation) -> Finding | None:
-    if state.daemon is None or state.daemon.process is None:
-        return None
+def daemon_fresh(state: NodeState, expectation: Expectation) -> Finding:
     expected = "started after its newest file was changed"
+    if state.daemon is None or state.daemon.process is None:
+        return not_running("daemon_fresh", expected, state)
     newer = state.daemon.newer
     if newer:
         return fail("daemon_fresh", expected, f"changed since: {', '.join(newer)}", _CONFIGURE)
@@ -220,9 +246,12 @@ def daemon_fresh(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check("daemon_binary")
-def daemon_binary(state: NodeState, expectation: Expectation) -> Finding | None:
-    if state.daemon is None or state.daemon.process is None or state.daemon.binary is None:
-        return None
+def daemon_binary(state: NodeState, expectation: Expectation) -> Finding:
+    expected = "the program that is on disk"
+    if state.daemon is None or state.daemon.process is None:
+        return not_running("daemon_binary", expected, state)
+    if state.daemon.binary is None:
+        return unread("daemon_binary", expected, state, "version")
     found = state.daemon.process.executable
     if found == state.daemon.binary:
         return ok("daemon_binary", state.daemon.binary, found)
@@ -232,6 +261,8 @@ def daemon_binary(state: NodeState, expectation: Expectation) -> Finding | None:
 @check("interrupted_change")
 def interrupted_change(state: NodeState, expectation: Expectation) -> Finding:
     expected = "no change cut short"
+    if "record" in state.trouble:
+        return unread("interrupted_change", expected, state, "record")
     if state.pending:
         return fail("interrupted_change", expected, f"unproven: {', '.join(state.pending)}", _CONFIGURE)
     return ok("interrupted_change", expected, "none")
@@ -239,36 +270,40 @@ def interrupted_change(state: NodeState, expectation: Expectation) -> Finding:
 
 @check("config_schema")
 def config_schema(state: NodeState, expectation: Expectation) -> Finding | None:
+    expected = "one schema in all files, written in each"
+    if "sources" in state.trouble:
+        return unread("config_schema", expected, state, "sources")
     versions: dict[str, Any] = {}
     for source in state.sources:
         try:
             versions[source.path] = toml_text.parse(source.text).get("version")
-        except ValueError:
-            return None
+        except ValueError as error:
+            return unknown("config_schema", expected, f"{source.path}: {error}", f"mend {source.path}")
     if not versions:
         return None
-    expected = "one schema in all files, written in each"
     if len(set(versions.values())) == 1 and None not in versions.values():
         return ok("config_schema", expected, f"version = {next(iter(versions.values()))}")
     remedy = "write the same version key into each file: containerd drops settings where they differ"
-    return warn("config_schema", expected, {path: value or "no version key" for path, value in versions.items()}, remedy)
+    return warn(
+        "config_schema", expected, {path: value or "no version key" for path, value in versions.items()}, remedy
+    )
 
 
 @check("unknown_keys")
-def unknown_keys(state: NodeState, expectation: Expectation) -> Finding | None:
-    if state.dump is None or state.known_plugins is None:
-        return None
-    ignored = effective.unknown_keys(state.sources, state.dump, state.known_plugins)
+def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
     expected = "every key known to the daemon"
+    if state.dump is None or state.known_plugins is None or "sources" in state.trouble:
+        return unread("unknown_keys", expected, state, "dump", "known_plugins", "sources", "version")
+    ignored = effective.unknown_keys(state.sources, state.dump, state.known_plugins)
     if ignored:
         return warn("unknown_keys", expected, ignored, "correct or remove these keys: the daemon ignores them")
     return ok("unknown_keys", expected, "all known")
 
 
 @check("cri")
-def cri(state: NodeState, expectation: Expectation) -> Finding | None:
+def cri(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or state.dump is None:
-        return None
+        return unread("cri", "ok", state, "dump", "daemon", "version")
     wanted = effective.needs_cri(expectation.settings)
     if effective.cri_disabled(state.dump):
         if wanted:
@@ -284,27 +319,31 @@ def cri(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check("snapshotters")
-def snapshotters(state: NodeState, expectation: Expectation) -> Finding | None:
+def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or state.dump is None:
-        return None
+        return unread("snapshotters", "ok", state, "dump", "daemon", "version")
     names = list(expectation.settings.chosen_snapshotters())
     default = effective.read(state.dump)["snapshotter"]
     if default and default not in names and not effective.cri_disabled(state.dump):
         names.append(default)
-    expected = {name: "ok" for name in names}
+    expected = dict.fromkeys(names, "ok")
     if state.daemon.plugins is None:
         return unknown("snapshotters", expected, "the daemon doesn't answer", "start the daemon")
     states = {one.id: one.status for one in state.daemon.plugins if one.is_snapshotter}
     found = {name: states.get(name, "not loaded") for name in names}
     if found == expected:
         return ok("snapshotters", expected, found)
-    return fail("snapshotters", expected, found, "look at 'ctr plugins ls -d' for the reason, and set the snapshotter up")
+    return fail(
+        "snapshotters", expected, found, "look at 'ctr plugins ls -d' for the reason, and set the snapshotter up"
+    )
 
 
 @check("settings")
 def settings(state: NodeState, expectation: Expectation) -> Finding | None:
-    if state.version is None or expectation.settings == Settings():
+    if expectation.settings == Settings():
         return None
+    if state.version is None:
+        return unread("settings", "as in the inventory", state, "version")
     if state.dump is None:
         return unknown("settings", "as in the inventory", "the configuration can't be loaded", _CONFIGURE)
     try:
@@ -315,8 +354,8 @@ def settings(state: NodeState, expectation: Expectation) -> Finding | None:
         return fail("settings", "possible with this version", str(error), "change the inventory, or upgrade containerd")
     if not wrong:
         return ok("settings", "as in the inventory", "all as expected")
-    expected = {effective.dotted(one.path): one.wanted for one in wrong}
-    return fail("settings", expected, {effective.dotted(one.path): one.found for one in wrong}, _CONFIGURE)
+    expected = {dotted(one.path): one.wanted for one in wrong}
+    return fail("settings", expected, {dotted(one.path): one.found for one in wrong}, _CONFIGURE)
 
 
 @check("proxy")
@@ -333,7 +372,9 @@ def proxy(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 def _durability(name: str, path: str, state: NodeState, required: bool, remedy: str) -> Finding | None:
-    if state.dump is None or state.version is None or path not in durability.paths(state.version):
+    if state.dump is None or state.version is None:
+        return unread(name, durability.DURABLE, state, "dump", "version")
+    if path not in durability.paths(state.version):
         return None
     verdict = effective.pull_durability(state.dump, state.version)[path]
     found = f"{verdict['durability']}: {verdict['reason']}"

@@ -25,6 +25,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
 # Names of the CRI plugin in disabled_plugins: schema 1 has the short one.
 CRI_NAMES = ("cri", schema.CRI_V2)
+MADE = "Made by slipway.node, as there was no file; add what you like."
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -70,57 +72,68 @@ def file_schema(root: Mapping[str, Any], found: Found) -> int:
     version = root.get("version", 0)
     if not isinstance(version, int) or version < 0 or version > newest:
         raise ValueError(
-            f"{found.config_file} is written in schema {version!r}, and containerd {found.version} reads up to {newest}: upgrade containerd, or migrate the file"
+            f"{found.config_file} is written in schema {version!r}, and containerd {found.version} reads up to {newest}: "
+            "upgrade containerd, or migrate the file"
         )
     if version >= 2:
         return version
-    short = [name for name in root.get("plugins", {}) if not name.startswith("io.containerd.")]
+    plugins = root.get("plugins")
+    short = [name for name in plugins if not name.startswith("io.containerd.")] if isinstance(plugins, dict) else []
     if version == 1 and newest > 2:
-        raise ValueError(f"{found.config_file} is written in schema 1: migrate it with 'containerd config migrate' first")
+        raise ValueError(
+            f"{found.config_file} is written in schema 1: migrate it with 'containerd config migrate' first"
+        )
     if newest > 2:
         return newest
     if short:
         raise ValueError(
-            f"{found.config_file} is written in schema 1 (plugins.{short[0]}): rewrite it in schema 2, with version = 2 and full plugin names, first"
+            f"{found.config_file} is written in schema 1 (plugins.{short[0]}): "
+            "rewrite it in schema 2, with version = 2 and full plugin names, first"
         )
     return 2
 
 
-def _enabled_cri(root: Mapping[str, Any], found: Found, enable: bool) -> dict[Path, Any]:
+def _enabled_cri(theirs: Mapping[str, Any], found: Found, enable: bool) -> dict[Path, Any]:
     """The edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
-    disabled = root.get("disabled_plugins", [])
+    disabled = theirs.get("disabled_plugins", [])
     if not isinstance(disabled, list):
         raise ValueError(f"{found.config_file}: disabled_plugins has to be a list of names")
     wanted = [name for name in disabled if not (enable and name in CRI_NAMES)]
-    if root.get("version", 0) < 2 and schema_support(found.version).newest == 2:
+    if theirs.get("version", 0) < 2:
         short = [name for name in wanted if not str(name).startswith("io.containerd.") and name != "cri"]
         if short:
             raise ValueError(
-                f"{found.config_file} names {short[0]!r} in disabled_plugins without a version key: add version = 2 and write the full plugin name"
+                f"{found.config_file} names {short[0]!r} in disabled_plugins without a version key: "
+                "add version = 2 and write the full plugin name"
             )
         wanted = [schema.CRI_V2 if name == "cri" else name for name in wanted]
     return {("disabled_plugins",): wanted} if wanted != disabled else {}
 
 
 def plan_config(found: Found, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
-    """What the files have to become. Raises ValueError, naming file or option, if it can't be done."""
+    """What the files have to become. Raises ValueError, naming file or option, if it can't be done.
+
+    It depends on what others wrote into the root file and on the settings, not on what an earlier
+    run made of them.
+    """
     root = _parsed(found)
     number = file_schema(root, found)
+    theirs = _without_ours(root, found.record)
     merges = schema_support(found.version).merges_plugin_tables
     tree = schema.tables(settings, found.version, number, found.architecture) if present else {}
     drop_in = None
     puts: dict[Path, Any] = {}
-    if present:
-        puts = _enabled_cri(root, found, enable_cri)
-        if tree and merges:
-            content = merge(schema.completions(tree, found.version, number), tree)
-            drop_in = toml_text.render({"version": number, **content}, HEADER)
-        elif tree:
-            puts.update(flatten(tree))
-            puts.update(_unset(root, found.record, schema.completions(tree, found.version, number)))
-        if (puts or drop_in) and root.get("version", 0) < 2:
-            puts[("version",)] = number
-    root_text, record = _edit_root(root, found, puts, import_drop_in=drop_in is not None)
+    if tree:
+        completions = _unset(theirs, schema.completions(tree, found.version, number))
+        if merges:
+            drop_in = toml_text.render({"version": number, **merge(nest(completions), tree)}, HEADER)
+        else:
+            puts = {**completions, **_filled(theirs, flatten(tree))}
+    if present and (puts or drop_in or enable_cri):
+        puts = {**_enabled_cri(theirs, found, enable_cri), **puts}
+    if (puts or drop_in) and theirs.get("version", 0) < 2:
+        puts[("version",)] = number
+    root_text, record = _edit_root(root, theirs, found, puts, import_drop_in=drop_in is not None)
     root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
     drop_in_change = FileChange(found.drop_in, found.drop_in_text, drop_in, _mode(drop_in))
     # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
@@ -132,46 +145,59 @@ def _mode(text: str | None) -> int:
     return 0o600 if text is not None and holds_secrets(text) else 0o644
 
 
-def _unset(root: Mapping[str, Any], record: Record, tree: Tree) -> dict[Path, Any]:
+def _unset(theirs: Mapping[str, Any], tree: Tree) -> dict[Path, Any]:
     """The leaves of a tree for the places where nobody else has put a value."""
-    return {path: value for path, value in flatten(tree).items() if path in record.keys or lookup(root, path) is None}
+    return {path: value for path, value in flatten(tree).items() if lookup(theirs, path) is None}
+
+
+def _filled(theirs: Mapping[str, Any], leaves: Mapping[Path, Any]) -> dict[Path, Any]:
+    """The leaves without empty tables in the place of tables that others have filled, or made."""
+    return {path: leaf for path, leaf in leaves.items() if leaf != {} or not isinstance(lookup(theirs, path), dict)}
+
+
+def _before(theirs: Mapping[str, Any], path: Path) -> tuple[bool, Any]:
+    before = lookup(theirs, path, _MISSING)
+    return (False, None) if before is _MISSING else (True, before)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) and type(one) is type(other)
 
 
 def _edit_root(
-    root: Mapping[str, Any], found: Found, puts: Mapping[Path, Any], *, import_drop_in: bool
+    root: Mapping[str, Any], theirs: Mapping[str, Any], found: Found, puts: Mapping[Path, Any], *, import_drop_in: bool
 ) -> tuple[str | None, Record]:
     record = found.record
     put, drop = _returned(root, record, puts)
-    keys = {path: key for path, key in record.keys.items() if path in puts}
-    missing = object()
+    keys: dict[Path, OwnedKey] = {}
     for path, value in puts.items():
-        current = lookup(root, path, missing)
-        if current == value and type(current) is type(value):
-            continue
-        if path not in keys:
-            keys[path] = OwnedKey(value, had=current is not missing, before=None if current is missing else current)
-        else:
-            keys[path] = replace(keys[path], value=value)
-        put[path] = value
+        key = record.keys.get(path) or OwnedKey(value, *_before(theirs, path))
+        if not (key.had and _same(key.before, value)):
+            keys[path] = replace(key, value=value, earlier=())
+        if not _same(lookup(root, path, _MISSING), value):
+            put[path] = value
     imported = _import_edit(root, found, put, drop, wanted=import_drop_in)
-    tables = record.tables | {
-        path[:depth] for path in put for depth in range(1, len(path)) if lookup(root, path[:depth]) is None
-    }
-    created = record.created or (found.root_text is None and bool(put))
+    tables = {path[:depth] for path in keys for depth in range(1, len(path)) if lookup(theirs, path[:depth]) is None}
     text = found.root_text
+    created = record.created or (text is None and bool(put))
     if put or drop:
         try:
             if text is None:
-                text = toml_text.render(nest(put), "Made by slipway.node, as there was no file; add what you like.")
+                text = toml_text.render(nest(put), MADE)
             else:
-                text = toml_text.edit(text, put=put, drop=drop, drop_if_empty=tables)
+                empty = (record.tables | tables) - set(put)
+                text = toml_text.edit(text, put=put, drop=drop, drop_if_empty=empty)
         except ValueError as error:
             raise ValueError(f"{found.config_file}: {error}") from error
-    left = toml_text.parse(text or "")
-    if record.created and not left:
+    if record.created and (text or "").strip() in ("", f"# {MADE}"):
         text, created = None, False
-    tables = frozenset(path for path in tables if any(key[: len(path)] == path for key in keys))
-    return text, Record(keys=keys, tables=tables, created=created, imported=imported)
+    return text, Record(keys=keys, tables=frozenset(tables), created=created, imported=imported)
+
+
+def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
+    """The root file as it would be had the collection never set a key in it."""
+    put, drop = _returned(root, record, {})
+    return toml_text.edited_tree(root, put=put, drop=drop, drop_if_empty=record.tables)
 
 
 def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any]) -> tuple[dict[Path, Any], list[Path]]:
@@ -182,7 +208,7 @@ def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any])
     put: dict[Path, Any] = {}
     drop: list[Path] = []
     for path, key in record.keys.items():
-        if path in puts or lookup(root, path) != key.value:
+        if path in puts or lookup(root, path, _MISSING) not in (key.value, *key.earlier):
             continue
         if key.had:
             put[path] = key.before
@@ -195,6 +221,7 @@ def _import_edit(
     root: Mapping[str, Any], found: Found, put: dict[Path, Any], drop: list[Path], *, wanted: bool
 ) -> str | None:
     """Adds the edit of ``imports`` to put and drop; returns the entry that is ours, if any."""
+    imports.patterns(root, found.config_file)
     current = list(root.get("imports", []))
     ours = found.record.imported
     if wanted:

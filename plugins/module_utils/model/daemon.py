@@ -118,7 +118,7 @@ class Daemon:
 
     def reads(self, default: str = "/etc/containerd/config.toml") -> str:
         """The configuration file that the running daemon was told to read."""
-        return (self.process.option("-c", "--config") if self.process else None) or default
+        return (self.process.option("-c", "--c", "-config", "--config") if self.process else None) or default
 
     def liveness_problem(self) -> str | None:
         """Why the daemon can't be said to run, or None."""

@@ -45,6 +45,8 @@ class Pull:
 
 @dataclass(frozen=True)
 class Verdict:
+    """``durable``, ``not_durable`` or ``unknown``, why, and who says so."""
+
     durability: str
     reason: str
     source: str
@@ -52,6 +54,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Row:
+    """A verdict, and the pulls that it is for."""
+
     applies: Callable[[Pull], bool]
     verdict: Verdict
 
@@ -69,13 +73,17 @@ TABLE: tuple[Row, ...] = (
         lambda pull: pull.snapshotter in ("devmapper", "blockfile"),
         Verdict(
             UNKNOWN,
-            "each layer is written when its device is unmounted; whether the device has it on disk then depends on what lies below",
+            "each layer is written when its device is unmounted; whether it is on disk then depends on the device",
             "containerd core/diff/apply/apply_linux.go",
         ),
     ),
     Row(
         lambda pull: pull.snapshotter not in ("overlayfs", "native"),
-        Verdict(UNKNOWN, "it depends on the snapshotter, which containerd does not flush", "containerd core/diff/apply/apply_linux.go"),
+        Verdict(
+            UNKNOWN,
+            "it depends on the snapshotter, which containerd does not flush",
+            "containerd core/diff/apply/apply_linux.go",
+        ),
     ),
     Row(
         lambda pull: pull.path == "transfer",
@@ -83,15 +91,27 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         lambda pull: pull.path == "ctr" and pull.diff_sync_fs,
-        Verdict(DURABLE, "the diff service syncs every layer (ctr pulling with --local)", "containerd plugins/services/diff/local.go"),
+        Verdict(
+            DURABLE,
+            "the diff service syncs every layer (ctr pulling with --local)",
+            "containerd plugins/services/diff/local.go",
+        ),
     ),
     Row(
         lambda pull: pull.path == "ctr",
-        Verdict(NOT_DURABLE, "nothing flushes the layers: sync_fs of the diff service is off or not known to this version", _MEASURED),
+        Verdict(
+            NOT_DURABLE,
+            "nothing flushes the layers: sync_fs of the diff service is off or not known to this version",
+            _MEASURED,
+        ),
     ),
     Row(
         lambda pull: pull.image_pull_sync_fs,
-        Verdict(DURABLE, "image_pull_with_sync_fs syncs every layer before it is committed", _MEASURED + " on 1.7.24 and 2.1.9"),
+        Verdict(
+            DURABLE,
+            "image_pull_with_sync_fs syncs every layer before it is committed",
+            _MEASURED + " on 1.7.24 and 2.1.9",
+        ),
     ),
     Row(
         lambda pull: pull.diff_sync_fs and pull.cri_pulls_locally,
@@ -99,11 +119,19 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         lambda pull: pull.diff_sync_fs,
-        Verdict(NOT_DURABLE, "CRI pulls through the transfer service, which goes around the diff service's sync_fs", _MEASURED + " on 2.1.9"),
+        Verdict(
+            NOT_DURABLE,
+            "CRI pulls through the transfer service, which goes around the diff service's sync_fs",
+            _MEASURED + " on 2.1.9",
+        ),
     ),
     Row(
         lambda pull: True,
-        Verdict(NOT_DURABLE, "nothing flushes the layers: image_pull_with_sync_fs is off or not known to this version", _MEASURED),
+        Verdict(
+            NOT_DURABLE,
+            "nothing flushes the layers: image_pull_with_sync_fs is off or not known to this version",
+            _MEASURED,
+        ),
     ),
 )
 

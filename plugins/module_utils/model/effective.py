@@ -43,7 +43,9 @@ class Mismatch:
         if not self.known and self.culprit is None:
             return f"{name} is not known to containerd {version}: check its spelling and its plugin, or leave it out"
         if self.culprit is not None:
-            return f"{self.culprit} overrides {name}: it makes it {self.found!r} where {self.wanted!r} is asked for; remove it there"
+            return (
+                f"{self.culprit} overrides {name}: it is {self.found!r} there and {self.wanted!r} here; remove it there"
+            )
         return f"{name} would be {self.found!r} on the daemon, where {self.wanted!r} is asked for"
 
 
@@ -71,8 +73,8 @@ def mismatches(
     """Settings that the daemon would not have, in a stable order.
 
     ``known_plugins`` are the ids in ``containerd config default``: 2.x keeps tables of unknown
-    plugins in the dump; None where they needn't be told apart. ``others`` are the files that this collection doesn't write, in the order
-    in which the daemon reads them.
+    plugins in the dump; None where they needn't be told apart. ``others`` are the files that this
+    collection doesn't write, in the order in which the daemon reads them.
     """
     found = []
     for path, value in wanted_leaves(settings, version, architecture, dump).items():
@@ -87,7 +89,10 @@ def mismatches(
 
 
 def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | None:
-    """The last of the files that sets this key, or (on 1.x) replaces the plugin's whole table."""
+    """The last of the files that sets this key, or replaces its whole table.
+
+    Every version does so with a proxy plugin's, and 1.x with any plugin's.
+    """
     aliases = {path, *_aliases(path)}
     for source in reversed(others):
         try:
@@ -95,7 +100,8 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
         except ValueError:
             continue
         for alias in aliases:
-            whole = alias[:2] if version.major == 1 and alias[0] == "plugins" else alias
+            replaced = alias[0] == "proxy_plugins" or (version.major == 1 and alias[0] == "plugins")
+            whole = alias[:2] if replaced else alias
             if lookup(tree, whole, _MISSING) is not _MISSING:
                 return source.path
     return None
@@ -171,7 +177,7 @@ def nonsense(dump: Mapping[str, Any]) -> str | None:
     """
     if cri_disabled(dump):
         return None
-    images, runtime = _tables(dump)
+    images, _ = _tables(dump)
     settings = read(dump)
     default = settings["default_runtime"]
     if default and default not in settings["runtimes"]:
@@ -220,9 +226,11 @@ def unknown_keys(sources: Sequence[Source], dump: Mapping[str, Any], known_plugi
             tree = toml_text.parse(source.text)
         except ValueError:
             continue
-        for path in flatten(tree):
-            if _ignored(path, tree, dump, known_plugins, printed):
-                ignored.append(f"{source.path}: {dotted(path)}")
+        ignored += [
+            f"{source.path}: {dotted(path)}"
+            for path in flatten(tree)
+            if _ignored(path, tree, dump, known_plugins, printed)
+        ]
     return ignored
 
 
@@ -244,4 +252,3 @@ def _ignored(path: Path, tree: Tree, dump: Mapping[str, Any], known_plugins: fro
 def _below_free_form(path: Path, dump: Mapping[str, Any]) -> bool:
     """Whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
     return "options" in path and lookup(dump, path[: path.index("options")], _MISSING) is not _MISSING
-

@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass
 
 # Keys whose values are never shown: registry credentials in CRI's tables, and passwords in URLs.
-_SECRET_LINE = re.compile(r"(?im)^(\s*[\"']?(?:password|auth|identitytoken|registrytoken|secret|token)[\"']?\s*=\s*).*$")
+_SECRET_LINE = re.compile(
+    r"(?im)^(\s*[\"']?(?:password|auth|identitytoken|registrytoken|secret|token)[\"']?\s*=\s*).*$"
+)
 _SECRET_INLINE = re.compile(r"(?i)\b((?:password|auth|identitytoken|registrytoken)\s*=\s*)(\"[^\"]*\"|'[^']*')")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@\s\"':]*):([^/@\s\"']+)@")
 

@@ -25,6 +25,7 @@ def patterns(tree: Mapping[str, Any], path: str) -> list[str]:
 
 
 def is_glob(pattern: str) -> bool:
+    """containerd expands what has a star, and takes everything else as it is."""
     return "*" in pattern
 
 
@@ -57,7 +58,9 @@ def covered(tree: Mapping[str, Any], path: str, wanted: str) -> bool:
     return any(matches(pattern, wanted) for pattern in patterns(tree, path))
 
 
-def candidate_imports(pattern_list: Sequence[str], listing: Mapping[str, Sequence[str]], stand_ins: Mapping[str, str | None]) -> list[str]:
+def candidate_imports(
+    pattern_list: Sequence[str], listing: Mapping[str, Sequence[str]], stand_ins: Mapping[str, str | None]
+) -> list[str]:
     """The imports of a candidate root file, with every glob spelled out.
 
     ``listing`` has the files that each glob matches now; ``stand_ins`` maps the final path of a

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path
@@ -18,11 +18,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class OwnedKey:
-    """A key that the collection set. ``had`` says whether there was a value before, ``before`` which."""
+    """A key that the collection set. ``had`` says whether there was a value before, ``before`` which.
+
+    ``earlier`` are values of the collection's own that may still be in the file, as a change from
+    them to ``value`` has not been proven yet.
+    """
 
     value: Any
     had: bool = False
     before: Any = None
+    earlier: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,34 @@ class Record:
     imported: str | None = None
     pending: Mapping[str, str | None] = field(default_factory=dict)
 
+    def begun(self, wanted: Record, pending: Mapping[str, str | None]) -> Record:
+        """What to remember while a change from this record to another is under way.
+
+        Whichever of the files has been written when a run is killed, the next one knows what is ours.
+        """
+        keys = dict(self.keys)
+        for path, key in wanted.keys.items():
+            known = self.keys.get(path, key)
+            keys[path] = replace(key, earlier=tuple(one for one in (*known.earlier, known.value) if one != key.value))
+        return Record(
+            keys=keys,
+            tables=self.tables | wanted.tables,
+            created=self.created or wanted.created,
+            imported=wanted.imported or self.imported,
+            pending=pending,
+        )
+
     def to_text(self) -> str | None:
         """JSON, or None if there is nothing to remember."""
         if self == Record():
             return None
         keys = [
-            {"path": list(path), "value": key.value, **({"before": key.before} if key.had else {})}
+            {
+                "path": list(path),
+                "value": key.value,
+                **({"before": key.before} if key.had else {}),
+                **({"earlier": list(key.earlier)} if key.earlier else {}),
+            }
             for path, key in sorted(self.keys.items())
         ]
         content = {
@@ -68,7 +95,9 @@ class Record:
                 raise ValueError(f"it is of format {content['format']}, and this collection knows {FORMAT}")
             return cls(
                 keys={
-                    tuple(one["path"]): OwnedKey(one["value"], "before" in one, one.get("before"))
+                    tuple(one["path"]): OwnedKey(
+                        one["value"], "before" in one, one.get("before"), tuple(one.get("earlier", ()))
+                    )
                     for one in content["keys"]
                 },
                 tables=frozenset(tuple(path) for path in content["tables"]),

@@ -142,7 +142,9 @@ def _registry_name(name: str, where: str) -> str:
         return name
     host, port = _split_port(name)
     if not _HOST.fullmatch(host) or not _is_port(port):
-        raise ValueError(f"{where} must be a registry host such as quay.io or registry.example:5000, or {DEFAULT_HOST}, not {name!r}")
+        raise ValueError(
+            f"{where} must be a registry host such as quay.io or registry.example:5000, or {DEFAULT_HOST}, not {name!r}"
+        )
     return name
 
 

@@ -118,9 +118,7 @@ def _plan(
     return Plan(
         changes=tuple(changes),
         emptied=tuple(f"{config_path}/{name}" for name in gone),
-        foreign=tuple(
-            name for name, files in sorted(found.items()) if files and name not in written and not is_ours(files)
-        ),
+        foreign=tuple(name for name, files in sorted(found.items()) if files and name not in written and not is_ours(files)),
     )
 
 

@@ -57,7 +57,8 @@ def require_version(settings: Settings, version: Version) -> None:
     for runtime in settings.runtimes:
         if runtime.snapshotter and not version.at_least("1.7.0", "2.0.0"):
             raise ValueError(
-                f"runtimes[{runtime.name}].snapshotter needs containerd 1.7 or newer, and this is {version}: upgrade containerd, or leave it out"
+                f"runtimes[{runtime.name}].snapshotter needs containerd 1.7 or newer, and this is {version}: "
+                "upgrade containerd, or leave it out"
             )
     wanted: list[Path] = [(name,) for name in (*settings.chosen_snapshotters(), *settings.snapshotters)]
     wanted += [(name, key) for name, table in settings.snapshotters.items() for key in table]
@@ -65,7 +66,8 @@ def require_version(settings: Settings, version: Version) -> None:
         since = _SNAPSHOTTER_SINCE.get(path)
         if since and not version.at_least(*since):
             raise ValueError(
-                f"snapshotters.{'.'.join(path)} needs containerd {since[0]} or newer, and this is {version}: upgrade containerd, or leave it out"
+                f"snapshotters.{'.'.join(path)} needs containerd {since[0]} or newer, and this is {version}: "
+                "upgrade containerd, or leave it out"
             )
 
 
@@ -87,52 +89,62 @@ def _runtime_table(runtime: Runtime) -> Tree:
     return table
 
 
-def _leaves(settings: Settings, version: Version, schema: int, architecture: str) -> Iterator[tuple[Path, Any]]:
-    legacy = schema < 3
-    images: Path = ("plugins", CRI_V2 if legacy else CRI_IMAGES)
-    runtime: Path = ("plugins", CRI_V2 if legacy else CRI_RUNTIME)
-    if settings.image_pull_sync_fs is not None:
-        on = settings.image_pull_sync_fs
-        if version.at_least(*SYNC_FS_SINCE):
-            yield (*images, "image_pull_with_sync_fs"), on
-        if version.at_least(*DIFF_SYNC_FS_SINCE):
-            yield ("plugins", DIFF_SERVICE, "sync_fs"), on
-        # The transfer service goes around both, so CRI has to pull by itself.
-        if on and version.at_least("2.1.0"):
-            yield ("plugins", CRI_IMAGES, "use_local_image_pull"), True
-    if settings.snapshotter is not None:
-        yield (*images, "containerd", "snapshotter") if legacy else (*images, "snapshotter"), settings.snapshotter
+def _pull_leaves(settings: Settings, version: Version, images: Path) -> Iterator[tuple[Path, Any]]:
+    if settings.image_pull_sync_fs is None:
+        return
+    on = settings.image_pull_sync_fs
+    if version.at_least(*SYNC_FS_SINCE):
+        yield (*images, "image_pull_with_sync_fs"), on
+    if version.at_least(*DIFF_SYNC_FS_SINCE):
+        yield ("plugins", DIFF_SERVICE, "sync_fs"), on
+    # The transfer service goes around both, so CRI has to pull by itself.
+    if on and version.at_least("2.1.0"):
+        yield ("plugins", CRI_IMAGES, "use_local_image_pull"), True
+
+
+def _snapshotter_leaves(settings: Settings, version: Version, architecture: str) -> Iterator[tuple[Path, Any]]:
     for name, table in settings.snapshotters.items():
         if name in BUILTIN_SNAPSHOTTERS:
             yield ("plugins", SNAPSHOTTER_PREFIX + name), dict(table)
         else:
             yield ("proxy_plugins", name), {"type": "snapshot", **table}
+    chosen = settings.chosen_snapshotters()
+    if version.major >= 2 and any(name != "overlayfs" for name in chosen):
+        # The transfer service unpacks for the listed snapshotters only, and a list replaces the default's.
+        names = dict.fromkeys(("overlayfs", *chosen))
+        unpack = [{"platform": f"linux/{architecture}", "snapshotter": name} for name in names]
+        yield ("plugins", TRANSFER, "unpack_config"), unpack
+
+
+def _runtime_leaves(settings: Settings, version: Version, containerd: Path) -> Iterator[tuple[Path, Any]]:
     for handler in settings.runtimes:
-        yield (*runtime, "containerd", "runtimes", handler.name), _runtime_table(handler)
+        yield (*containerd, "runtimes", handler.name), _runtime_table(handler)
         # 2.0 to 2.2 take a handler's snapshotter for the pull from here alone.
         if handler.snapshotter and version.major >= 2:
-            platform = ("plugins", CRI_IMAGES, "runtime_platforms", handler.name, "snapshotter")
-            yield platform, handler.snapshotter
-    if settings.default_runtime is not None:
-        yield (*runtime, "containerd", "default_runtime_name"), settings.default_runtime
+            yield ("plugins", CRI_IMAGES, "runtime_platforms", handler.name, "snapshotter"), handler.snapshotter
     if settings.systemd_cgroup is not None:
-        yield (*runtime, "containerd", "runtimes", "runc", "options", "SystemdCgroup"), settings.systemd_cgroup
-    if settings.sandbox_image is not None:
-        yield (*images, "sandbox_image") if legacy else (*images, "pinned_images", "sandbox"), settings.sandbox_image
-    if settings.registry_config_path is not None:
-        yield (*images, "registry", "config_path"), settings.registry_config_path
-    if settings.max_concurrent_downloads is not None:
-        yield (*images, "max_concurrent_downloads"), settings.max_concurrent_downloads
-    if settings.root is not None:
-        yield ("root",), settings.root
-    if version.major >= 2 and any(name != "overlayfs" for name in settings.chosen_snapshotters()):
-        # The transfer service unpacks for the listed snapshotters only, and a list replaces the default's.
-        platform_name = f"linux/{architecture}"
-        names = dict.fromkeys(("overlayfs", *settings.chosen_snapshotters()))
-        yield (
-            ("plugins", TRANSFER, "unpack_config"),
-            [{"platform": platform_name, "snapshotter": name} for name in names],
-        )
+        yield (*containerd, "runtimes", "runc", "options", "SystemdCgroup"), settings.systemd_cgroup
+
+
+def _leaves(settings: Settings, version: Version, schema: int, architecture: str) -> Iterator[tuple[Path, Any]]:
+    legacy = schema < 3
+    images: Path = ("plugins", CRI_V2 if legacy else CRI_IMAGES)
+    containerd: Path = ("plugins", CRI_V2 if legacy else CRI_RUNTIME, "containerd")
+    yield from _pull_leaves(settings, version, images)
+    yield from _snapshotter_leaves(settings, version, architecture)
+    yield from _runtime_leaves(settings, version, containerd)
+    places: dict[str, Path] = {
+        "snapshotter": (*images, "containerd", "snapshotter") if legacy else (*images, "snapshotter"),
+        "default_runtime": (*containerd, "default_runtime_name"),
+        "sandbox_image": (*images, "sandbox_image") if legacy else (*images, "pinned_images", "sandbox"),
+        "registry_config_path": (*images, "registry", "config_path"),
+        "max_concurrent_downloads": (*images, "max_concurrent_downloads"),
+        "root": ("root",),
+    }
+    for option, place in places.items():
+        value = getattr(settings, option)
+        if value is not None:
+            yield place, value
 
 
 def tables(settings: Settings, version: Version, schema: int, architecture: str) -> Tree:
@@ -144,11 +156,12 @@ def tables(settings: Settings, version: Version, schema: int, architecture: str)
     tree: Tree = {}
     for path, value in _leaves(settings, version, schema, architecture):
         tree = merge(tree, nest({path: value}))
-    foreign = CRI_V2 if version.major >= 2 else None
-    for key in lookup(settings.extra, ("plugins", foreign or ""), {}):
-        if foreign and key not in _CRI_V3_SERVICE_KEYS:
+    service = lookup(settings.extra, ("plugins", CRI_V2)) if version.major >= 2 else None
+    for key in service if isinstance(service, dict) else ():
+        if key not in _CRI_V3_SERVICE_KEYS:
             raise ValueError(
-                f'extra.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: write it under "{CRI_IMAGES}" or "{CRI_RUNTIME}"'
+                f'extra.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: '
+                f'write it under "{CRI_IMAGES}" or "{CRI_RUNTIME}"'
             )
     return merge(tree, settings.extra)
 

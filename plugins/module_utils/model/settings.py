@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import value_text
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import dotted, flatten
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import dotted, flatten, lookup
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,75}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -57,6 +57,25 @@ BUILTIN_SNAPSHOTTERS: dict[str, dict[str, type]] = {
 _PROXY_KEYS: dict[str, type] = {"address": str, "platform": str, "exports": dict, "capabilities": list}
 
 
+# What each setting has to be, for values that no argument spec has converted; runtimes' keys come last.
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    **dict.fromkeys(("image_pull_sync_fs", "systemd_cgroup", "privileged_without_host_devices"), (bool, "true or false")),
+    **dict.fromkeys(("snapshotter", "default_runtime", "sandbox_image"), (str, "a text")),
+    **dict.fromkeys(("registry_config_path", "root"), (str, "a text")),
+    **dict.fromkeys(("snapshotters", "extra", "options"), (Mapping, "a dictionary")),
+    **dict.fromkeys(("runtimes", "pod_annotations"), ((list, tuple), "a list")),
+    "max_concurrent_downloads": (int, "a whole number"),
+    **dict.fromkeys(("name", "type", "path", "config_path"), (str, "a text")),
+}
+
+
+def _check_kinds(params: Mapping[str, Any], prefix: str = "") -> None:
+    for key, value in params.items():
+        kind, words = _KINDS[key]
+        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise ValueError(f"{prefix}{key} has to be {words}, not {value!r}")
+
+
 def absolute_path(option: str, value: str) -> str:
     """A path as it is. Raises ValueError that names the option unless it is absolute, normal and printable."""
     if _CONTROL.search(value):
@@ -71,7 +90,8 @@ def plain_name(option: str, value: str) -> str:
     """A name as it is. Raises ValueError that names the option unless it is letters, digits, '.', '_' and '-'."""
     if not _NAME.match(value):
         raise ValueError(
-            f"{option} has to be a name of at most 76 letters, digits, '.', '_' and '-', starting with a letter or digit, not {value!r}"
+            f"{option} has to be a name of at most 76 letters, digits, '.', '_' and '-', "
+            f"starting with a letter or digit, not {value!r}"
         )
     return value
 
@@ -108,8 +128,15 @@ class Runtime:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Runtime:
+        """Raises ValueError that names the option."""
+        if not isinstance(params, Mapping) or not isinstance(params.get("name"), str):
+            raise ValueError(f"runtimes takes dictionaries with a name, not {params!r}")
         name = plain_name("runtimes.name", params["name"])
         option = f"runtimes[{name}]"
+        unknown = sorted(set(params) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ValueError(f"{option} has no key {unknown[0]!r}: it takes {', '.join(cls.__dataclass_fields__)}")
+        _check_kinds(params, f"{option}.")
         kind = params.get("type") or "io.containerd.runc.v2"
         one_line(f"{option}.type", kind)
         for key in ("path", "config_path"):
@@ -132,11 +159,13 @@ class Runtime:
 
 def _writable(option: str, tree: Mapping[str, Any]) -> None:
     for path, value in flatten(tree).items():
-        where = f"{option}.{dotted(path)}"
         if not all(isinstance(part, str) and part for part in path):
-            raise ValueError(f"{where}: the keys of a table have to be texts")
+            raise ValueError(f"{option}: the keys of a table have to be texts, not {path!r}")
+        where = f"{option}.{dotted(path)}"
         try:
-            value_text(value)
+            (where + value_text(value)).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{where!r}: it is not text that can be written as UTF-8") from error
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
 
@@ -167,6 +196,7 @@ class Settings:
         unknown = sorted(set(params) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(f"there is no setting {unknown[0]!r}: take one of {', '.join(cls.__dataclass_fields__)}")
+        _check_kinds(params)
         runtimes = tuple(Runtime.from_params(one) for one in params.get("runtimes") or ())
         names = [runtime.name for runtime in runtimes]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -175,7 +205,9 @@ class Settings:
         settings = cls(
             image_pull_sync_fs=params.get("image_pull_sync_fs"),
             snapshotter=params.get("snapshotter") or None,
-            snapshotters={name: dict(table or {}) for name, table in (params.get("snapshotters") or {}).items()},
+            snapshotters={
+                name: {} if table is None else table for name, table in (params.get("snapshotters") or {}).items()
+            },
             runtimes=runtimes,
             default_runtime=params.get("default_runtime") or None,
             systemd_cgroup=params.get("systemd_cgroup"),
@@ -211,25 +243,28 @@ class Settings:
     def _check_snapshotters(self) -> None:
         for name, table in self.snapshotters.items():
             option = f"snapshotters.{plain_name('snapshotters', name)}"
+            if not isinstance(table, Mapping):
+                raise ValueError(f"{option} has to be a dictionary, not {table!r}")
             if name in BUILTIN_SNAPSHOTTERS:
                 _typed_table(option, table, BUILTIN_SNAPSHOTTERS[name])
             elif "address" not in table:
                 raise ValueError(
-                    f"{option}: containerd has no snapshotter of that name ({', '.join(BUILTIN_SNAPSHOTTERS)}); a proxy plugin needs an address"
+                    f"{option}: containerd has no snapshotter of that name ({', '.join(BUILTIN_SNAPSHOTTERS)}); "
+                    "a proxy plugin needs an address"
                 )
             else:
                 _typed_table(option, table, _PROXY_KEYS)
-        declared = lambda name: name in BUILTIN_SNAPSHOTTERS or name in self.snapshotters or self._proxied(name)  # noqa: E731
         for option, value in [("snapshotter", self.snapshotter)] + [
             (f"runtimes[{one.name}].snapshotter", one.snapshotter) for one in self.runtimes
         ]:
-            if value is not None and not declared(value):
+            if value is not None and not self._declared(value):
                 raise ValueError(
-                    f"{option}: containerd has no snapshotter {value!r} ({', '.join(BUILTIN_SNAPSHOTTERS)}); declare a proxy plugin under snapshotters"
+                    f"{option}: containerd has no snapshotter {value!r} ({', '.join(BUILTIN_SNAPSHOTTERS)}); "
+                    "declare a proxy plugin under snapshotters"
                 )
 
-    def _proxied(self, name: str) -> bool:
-        return name in (self.extra.get("proxy_plugins") or {})
+    def _declared(self, name: str) -> bool:
+        return name in BUILTIN_SNAPSHOTTERS or name in self.snapshotters or bool(lookup(self.extra, ("proxy_plugins", name)))
 
     def chosen_snapshotters(self) -> tuple[str, ...]:
         """Every snapshotter that these settings make the daemon use, the default first."""

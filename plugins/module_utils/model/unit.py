@@ -15,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.settings import
 
 _DIRECTIVE = re.compile(r"^[A-Z][A-Za-z0-9]*\Z")
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@-]{1,240}\Z")
-_URL = re.compile(r"^(https?|socks5h?)://[^\s/]+(/\S*)?\Z")
+_URL = re.compile(r"^(https?|socks5h?)://[^\s/\x00-\x1f\x7f]+(/[^\s\x00-\x1f\x7f]*)?\Z")
 # Directives that would change what is run, rather than how; the unit itself belongs to the package.
 _FORBIDDEN = re.compile(r"^(Exec|Type\Z|User\Z|Group\Z|Environment)")
 
@@ -28,6 +28,7 @@ def unit_name(name: str) -> str:
 
 
 def drop_in_path(unit: str) -> str:
+    """Where the collection's drop-in of a unit lies."""
     return f"/etc/systemd/system/{unit}.d/60-slipway.conf"
 
 
@@ -67,14 +68,20 @@ class Service:
         lines += [f'Environment="{name}={_escaped(value)}"' for name, value in sorted(self.environment().items())]
         if not lines:
             return None
-        return "\n".join(["# Managed by slipway.node: what is written here by hand is lost.", "[Service]", *lines]) + "\n"
+        return (
+            "\n".join(["# Managed by slipway.node: what is written here by hand is lost.", "[Service]", *lines]) + "\n"
+        )
 
 
 def _directive(name: str, value: Any) -> str:
     if not _DIRECTIVE.match(name) or _FORBIDDEN.match(name):
-        raise ValueError(f"service.{name} can't be set here: it takes limits and the like, such as LimitNOFILE or TasksMax")
+        raise ValueError(
+            f"service.{name} can't be set here: it takes limits and the like, such as LimitNOFILE or TasksMax"
+        )
     if isinstance(value, bool):
         return "true" if value else "false"
+    if not isinstance(value, (str, int, float)) or str(value).endswith("\\"):
+        raise ValueError(f"service.{name} has to be one line of text or a number, not {value!r}")
     return one_line(f"service.{name}", str(value))
 
 

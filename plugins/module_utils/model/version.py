@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)\.(\d+)(?:-((?:alpha|beta|rc)[.\w]*))?")
+_VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)\.(\d+)(?:[-~]((?:alpha|beta|rc)[.\w]*))?")
 
 
 @dataclass(frozen=True)

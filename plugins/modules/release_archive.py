@@ -1,0 +1,259 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_archive
+short_description: Install the release archive of a program, durably and switchably
+version_added: 0.1.0
+description:
+  - Installs an archive as upstream projects release it (containerd, Kata Containers), or a single executable (runc),
+    in a directory of its own for each version, and links its executables.
+  - An archive with a wrong checksum, for another architecture, or with members that would be written outside
+    its directory is refused, and nothing of it is installed.
+  - All links change to another version in one step. Going back to a version that is still there needs no download.
+  - When the module returns, everything is on disk.
+author:
+  - the slipway.node authors (@slipway)
+options:
+  name:
+    description: Name of the program. A source that is one executable is installed under this name.
+    type: str
+    required: true
+  version:
+    description: The version that O(src) holds. Required with O(state=present).
+    type: str
+  src:
+    description:
+      - Absolute path on the node, or URL (V(https), V(http), V(file)), of a tar archive (plain, gzip, xz or zstd) or an ELF executable.
+      - It is not read if the version is installed already. In check mode a path need not exist and nothing is downloaded.
+      - Required with O(state=present).
+    type: str
+  sha256:
+    description: Checksum of O(src), 64 hexadecimal digits. Required with O(state=present).
+    type: str
+  architecture:
+    description: Architecture that the executables must be built for, as C(uname -m) or Go name it. The node's by default.
+    type: str
+  bin_dir:
+    description: Directory in the archive whose executables are linked. V(.) is the archive's root.
+    type: str
+    default: bin
+  prefix:
+    description: The directory below which versions are kept, as C(PREFIX/NAME/VERSION-CHECKSUM).
+    type: path
+    default: /usr/local/lib/slipway
+  links:
+    description: The directory in which executables are linked.
+    type: path
+    default: /usr/local/bin
+  replace:
+    description: Whether files and links of others that are in the way of a link are replaced. Otherwise they are refused by name.
+    type: bool
+    default: false
+  keep:
+    description: How many other versions stay, to go back to.
+    type: int
+    default: 1
+  url_username:
+    description: User for basic authentication at the server of O(src).
+    type: str
+  url_password:
+    description: Password of O(url_username).
+    type: str
+  timeout:
+    description: Seconds without an answer after which a download fails.
+    type: int
+    default: 60
+  state:
+    description: Whether this version is installed and linked, or all versions and links are removed.
+    type: str
+    choices: [present, absent]
+    default: present
+extends_documentation_fragment:
+  - slipway.node.attributes
+attributes:
+  check_mode:
+    support: full
+    details: Links are predicted only if O(src) is a file on the node. Nothing is downloaded.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+notes:
+  - A zstd archive needs Python 3.14 or the program C(zstd) on the node.
+"""
+
+EXAMPLES = r"""
+- name: Install containerd
+  slipway.node.release_archive:
+    name: containerd
+    version: 2.1.4
+    src: https://github.com/containerd/containerd/releases/download/v2.1.4/containerd-2.1.4-linux-amd64.tar.gz
+    sha256: "{{ containerd_archive_sha256 }}"
+
+- name: Install runc from a file on the node
+  slipway.node.release_archive:
+    name: runc
+    version: 1.3.0
+    src: /root/runc.amd64
+    sha256: "{{ runc_sha256 }}"
+
+- name: Remove every version
+  slipway.node.release_archive:
+    name: runc
+    state: absent
+"""
+
+RETURN = r"""
+version:
+  description: The version that the links lead to, null with O(state=absent).
+  type: str
+  returned: success
+  sample: 2.1.4
+path:
+  description: The version's directory, null with O(state=absent).
+  type: str
+  returned: success
+  sample: /usr/local/lib/slipway/containerd/2.1.4-316d510a0428
+links:
+  description: Paths of the links to its executables. Empty in check mode if O(src) can't be looked at.
+  type: list
+  elements: str
+  returned: success
+  sample: [/usr/local/bin/containerd, /usr/local/bin/ctr]
+previous:
+  description: The version that the links led to before, null if there was none.
+  type: str
+  returned: success
+missing:
+  description: Whether O(src) is needed, because the node doesn't have this version, or not the whole of it, before the run.
+  type: bool
+  returned: success
+removed:
+  description: Paths of the version directories and links removed, or in check mode to be removed.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import os
+from contextlib import ExitStack
+from typing import IO, Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.slipway.node.plugins.module_utils.host.archive import Contents, inspect
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.releases import (
+    apply_plan,
+    check_room,
+    local_path,
+    look,
+    open_source,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.archive import (
+    Found,
+    Plan,
+    Release,
+    parse_directory,
+    parse_name,
+    parse_release,
+    plan_absent,
+    plan_present,
+)
+
+
+def result_of(plan: Plan, found: Found, release: Release | None, home: str) -> dict[str, Any]:
+    before = {path: link.target for path, link in found.links.items() if path in (*plan.links.wanted, *plan.links.stale)}
+    version = release.version if release else None
+    return {
+        "changed": plan.changed,
+        "version": version,
+        "path": f"{home}/{plan.current}" if plan.current else None,
+        "links": sorted(plan.links.wanted),
+        "previous": found.version,
+        "missing": plan.install,
+        "removed": [*plan.links.stale, *(f"{home}/{name}" for name in plan.dropped)],
+        "diff": {
+            "before": {"path": f"{home}/{found.current}" if found.current else None, "links": before},
+            "after": {"path": f"{home}/{plan.current}" if plan.current else None, "links": dict(plan.links.wanted)},
+        },
+    }
+
+
+def remove(module: AnsibleModule, home: str, links: str) -> dict[str, Any]:
+    found = look(home, links)
+    plan = plan_absent(found, home=home)
+    if plan.changed and not module.check_mode:
+        apply_plan(plan, home, None)
+    return result_of(plan, found, None, home)
+
+
+def can_look(module: AnsibleModule, src: str) -> bool:
+    """Whether the archive can be read now. Only a real run downloads, or insists on a file that an earlier task brings."""
+    path = local_path(src)
+    return not module.check_mode or (path is not None and os.path.exists(path))
+
+
+def install(module: AnsibleModule, release: Release, home: str, links: str) -> dict[str, Any]:
+    params = module.params
+    found = look(home, links)
+    with ExitStack() as stack:
+        source: tuple[IO[bytes], Release, Contents] | None = None
+        there = found.whole(release)
+        executables = there.executables if there else None
+        if there is None and can_look(module, params["src"]):
+            stream = stack.enter_context(open_source(module, params["src"], release, home))
+            contents = inspect(stream, release, params["src"])
+            check_room(home, contents)
+            source = (stream, release, contents)
+            executables = tuple(contents.executables)
+        plan = plan_present(found, release, executables, links=links, home=home, replace=params["replace"], keep=params["keep"])
+        if plan.changed and not module.check_mode:
+            apply_plan(plan, home, source)
+    return result_of(plan, found, release, home)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    links = parse_directory(params["links"], "links")
+    home = f"{parse_directory(params['prefix'], 'prefix')}/{parse_name(params['name'])}"
+    if params["state"] == "absent":
+        return remove(module, home, links)
+    release = parse_release(params, node_architecture=os.uname().machine)
+    return install(module, release, home, links)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "version": {"type": "str"},
+            "src": {"type": "str"},
+            "sha256": {"type": "str"},
+            "architecture": {"type": "str"},
+            "bin_dir": {"type": "str", "default": "bin"},
+            "prefix": {"type": "path", "default": "/usr/local/lib/slipway"},
+            "links": {"type": "path", "default": "/usr/local/bin"},
+            "replace": {"type": "bool", "default": False},
+            "keep": {"type": "int", "default": 1},
+            "url_username": {"type": "str"},
+            "url_password": {"type": "str", "no_log": True},
+            "timeout": {"type": "int", "default": 60},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        required_if=[("state", "present", ("version", "src", "sha256"))],
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except (HostError, ValueError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

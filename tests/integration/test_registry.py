@@ -1,0 +1,299 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""containerd_registry: its files here, and what each containerd makes of them, with a registry that asks for a password."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import socket
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from integration.local_module import LocalModule
+
+from nodes import daemon
+from nodes.node import Node
+
+USER, PASSWORD = "node", "hunter2"
+AUTHORIZATION = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+# bcrypt of PASSWORD: the only kind that docker-registry takes.
+HTPASSWD = f"{USER}:$2b$12$4J07l19i.YeR/KMFVOM2p.11SsSFuMPVMmuHNmGzBpY5Ae5O.G7pS\n"
+
+
+def certificate() -> tuple[str, str]:
+    """A new self-signed certificate for 127.0.0.1 and its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode(), private.decode()
+
+
+CERTIFICATE, KEY = certificate()
+
+
+class Site:
+    def __init__(self, directory: Path, run: LocalModule) -> None:
+        self.path = directory / "certs.d"
+        self.run_module = run
+
+    def __call__(self, *registries: dict[str, Any], **options: Any) -> dict[str, Any]:
+        return self.run_module(registries=list(registries), config_path=str(self.path), **options)
+
+    def tree(self) -> dict[str, tuple[bytes, int]]:
+        files = [path for path in sorted(self.path.rglob("*")) if path.is_file()]
+        return {str(path.relative_to(self.path)): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) for path in files}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> LocalModule:
+    return LocalModule("containerd_registry", tmp_path_factory.mktemp("collections"))
+
+
+@pytest.fixture
+def site(run: LocalModule, tmp_path: Path) -> Site:
+    return Site(tmp_path, run)
+
+
+FULL: dict[str, Any] = {
+    "name": "registry.example:5000",
+    "server": "https://registry.example:5000",
+    "username": USER,
+    "password": PASSWORD,
+    "mirrors": [
+        {"url": "https://b.example", "client_cert": CERTIFICATE, "client_key": KEY, "headers": {"X-Token": "sesame-open"}},
+        {"url": "https://a.example", "ca": [CERTIFICATE]},
+    ],
+}
+
+
+def test_check_mode_on_a_fresh_node_then_the_same_then_nothing(site: Site) -> None:
+    predicted = site(FULL, check=True)
+    assert not site.path.exists()
+    done = site(FULL)
+    assert {key: done[key] for key in ("changed", "files", "removed", "foreign")} == {
+        key: predicted[key] for key in ("changed", "files", "removed", "foreign")
+    }
+    assert sorted(done["files"]) == [str(site.path / name) for name in site.tree()]
+    modes = {name.split("/")[1].split("-")[1] if "-" in name else name: mode for name, (_, mode) in site.tree().items()}
+    assert modes == {"ca": 0o644, "cert": 0o644, "key": 0o600, "registry.example_5000_/hosts.toml": 0o600}
+    assert stat.S_IMODE(site.path.stat().st_mode) == 0o755
+    assert site(FULL)["changed"] is False
+    assert site(FULL, check=True)["changed"] is False
+
+
+def test_no_secret_is_printed(site: Site) -> None:
+    changed = {**FULL, "password": "correct horse"}
+    changed["mirrors"] = [{**FULL["mirrors"][0], "headers": {"X-Token": "another-word"}}, FULL["mirrors"][1]]
+    printed = [site(entry, check=check, verbose=True)["output"] for entry in (FULL, changed) for check in (True, False)]
+    printed.append(site(verbose=True)["output"])
+    secrets = [PASSWORD, "correct horse", AUTHORIZATION, "sesame-open", "another-word", KEY.splitlines()[1]]
+    secrets.append(base64.b64encode(f"{USER}:correct horse".encode()).decode())
+    for secret in secrets:
+        assert not [output for output in printed if secret in output], secret
+    assert "a secret that is not shown changes" in printed[3]
+
+
+def test_purge_and_absent_leave_what_others_made(site: Site) -> None:
+    (site.path / "ghcr.io").mkdir(parents=True)
+    (site.path / "ghcr.io" / "hosts.toml").write_text('server = "https://ghcr.io"\n')
+    before = site.tree()
+    site(FULL, {"name": "quay.io"})
+    kept = site({"name": "quay.io"}, purge=False)
+    assert (kept["changed"], kept["foreign"]) == (False, ["ghcr.io"])
+    assert site({"name": "quay.io"})["removed"][0] == str(site.path / "registry.example_5000_/hosts.toml")
+    assert not (site.path / "registry.example_5000_").exists()
+    assert site({"name": "ghcr.io"}, state="absent")["changed"] is False
+    assert site(state="absent", check=True)["changed"]
+    assert site(state="absent")["changed"]
+    assert site(state="absent")["changed"] is False
+    assert site.tree() == before
+
+
+def test_a_foreign_configuration_is_refused_then_adopted(site: Site) -> None:
+    (site.path / "quay.io").mkdir(parents=True)
+    (site.path / "quay.io" / "hosts.toml").write_text("[host]\n")
+    before = site.tree()
+    for check in (True, False):
+        refused = site({"name": "ghcr.io"}, {"name": "quay.io"}, check=check)
+        assert refused["failed"]
+        assert f"{site.path}/quay.io configures quay.io and was not made by this module" in refused["msg"]
+    assert site.tree() == before
+    assert site({"name": "quay.io"}, adopt=True)["changed"]
+    assert site({"name": "quay.io"})["changed"] is False
+
+
+def test_a_killed_run_is_mended(site: Site) -> None:
+    site(FULL)
+    whole = site.tree()
+    directory = site.path / "registry.example_5000_"
+    (directory / "hosts.toml").unlink()
+    (directory / ".slipway-hosts.toml.abcdefgh.tmp").write_text(AUTHORIZATION)
+    (directory / "slipway-key-0000000000000000.pem").write_text("old")
+    assert site(FULL)["changed"]
+    assert site.tree() == whole
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"name": "../etc"}, "registries[0].name must be a registry host"),
+        ({"name": "a\nb"}, "registries[0].name must be a registry host"),
+        ({"name": "quay.io", "server": "quay.io"}, "registries[quay.io].server must be a URL"),
+        ({"name": "quay.io", "ca": ["/etc/ca.pem"]}, "registries[quay.io].ca must be PEM text"),
+        ({"name": "quay.io", "client_cert": CERTIFICATE}, "client_cert needs client_key"),
+        ({"name": "quay.io", "mirrors": [{"url": "https://m", "capabilities": ["fly"]}]}, "capabilities"),
+        ({"name": "quay.io", "mirrors": [{}]}, "url"),
+        ({"server": "https://quay.io"}, "name"),
+    ],
+)
+def test_bad_options(site: Site, entry: dict[str, Any], message: str) -> None:
+    answer = site(entry)
+    assert answer["failed"]
+    assert message in answer["msg"]
+    assert not site.path.exists()
+
+
+def test_a_path_that_can_not_be_written(run: LocalModule, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    answer = run(registries=[{"name": "quay.io"}], config_path=str(tmp_path / "file"))
+    assert answer["failed"]
+    assert f"cannot list {tmp_path}/file: Not a directory" in answer["msg"]
+
+
+def image(directory: Path) -> None:
+    """An OCI layout of one image with one small layer."""
+    blobs = directory / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def blob(kind: str, content: bytes) -> dict[str, Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        (blobs / digest).write_bytes(content)
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(content)}
+
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        info = tarfile.TarInfo("hello")
+        info.size = 2
+        archive.addfile(info, io.BytesIO(b"hi"))
+    diff_id = f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob("config.v1+json", json.dumps(config).encode()),
+        "layers": [blob("layer.v1.tar+gzip", gzip.compress(layer.getvalue(), mtime=0))],
+    }
+    entry = blob("manifest.v1+json", json.dumps(manifest).encode())
+    entry["annotations"] = {"org.opencontainers.image.ref.name": "1"}
+    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of a registry with TLS and a password, which has the image demo:1. Nodes share this machine's loopback."""
+    directory = tmp_path_factory.mktemp("registry")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    for name, content in (("cert", CERTIFICATE), ("key", KEY), ("htpasswd", HTPASSWD)):
+        (directory / name).write_text(content)
+    settings = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(directory / "store")}},
+        "http": {"addr": address, "tls": {"certificate": str(directory / "cert"), "key": str(directory / "key")}},
+        "auth": {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}},
+    }
+    (directory / "settings.yml").write_text(json.dumps(settings))
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen(["docker-registry", "serve", str(directory / "settings.yml")], stdout=log, stderr=log)
+    try:
+        _wait_for(address)
+        image(directory / "image")
+        copy = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", "--dest-creds", f"{USER}:{PASSWORD}"]
+        subprocess.run([*copy, f"oci:{directory}/image:1", f"docker://{address}/demo:1"], check=True)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_for(address: str) -> None:
+    host, port = address.split(":")
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with socket.create_connection((host, int(port)), timeout=1):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, f"no registry on {address}"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def containerd(node: Node) -> Iterator[Node]:
+    daemon.install(node)
+    daemon.reset(node)
+    yield node
+    node.module("containerd_registry", {"state": "absent"})
+
+
+def fetch(node: Node, reference: str) -> tuple[bool, str]:
+    """Fetch an image as ctr does, with nothing of it there before; whether that worked, and what was said."""
+    node.ssh("ctr images ls -q | xargs -r ctr images rm --sync")
+    done = node.ssh(f"ctr content fetch --hosts-dir /etc/containerd/certs.d {reference}", check=False)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def configure(node: Node, *registries: dict[str, Any]) -> None:
+    done = node.module("containerd_registry", {"registries": list(registries)})
+    assert done.get("failed", False) is False, done
+
+
+def test_containerd_logs_in_and_trusts_as_told(containerd: Node, registry: str) -> None:
+    """Also without mirrors: containerd 1.x ignores a hosts.toml that has no host table."""
+    entry = {"name": registry, "server": f"https://{registry}", "ca": [CERTIFICATE], "username": USER, "password": PASSWORD}
+    assert fetch(containerd, f"{registry}/demo:1")[0] is False
+    configure(containerd, entry)
+    worked, said = fetch(containerd, f"{registry}/demo:1")
+    assert worked, said
+    configure(containerd, {**entry, "password": "wrong"})
+    worked, said = fetch(containerd, f"{registry}/demo:1")
+    assert not worked, said
+    configure(containerd, {**entry, "ca": [certificate()[0]]})
+    worked, said = fetch(containerd, f"{registry}/demo:1")
+    assert not worked
+    assert "certificate" in said
+
+
+def test_containerd_asks_the_mirrors_in_their_order(containerd: Node, registry: str) -> None:
+    login = {"ca": [CERTIFICATE], "username": USER, "password": PASSWORD}
+    dead = {"url": "https://127.0.0.1:1"}
+    configure(containerd, {"name": "gone.invalid", "mirrors": [dead, {"url": f"https://{registry}", **login}]})
+    worked, said = fetch(containerd, "gone.invalid/demo:1")
+    assert worked, said
+    configure(containerd, {"name": "_default", "mirrors": [{"url": f"https://{registry}", **login}]})
+    worked, said = fetch(containerd, "other.invalid/demo:1")
+    assert worked, said
