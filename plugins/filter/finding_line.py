@@ -11,7 +11,7 @@ version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Turns one of the RV(slipway.node.node_verify#module:checks) into a line with its status, its id, what was found, and what to do.
+  - Turns one of the RV(slipway.node.node_verify#module:checks) into a line: its status, its id, what was found, what to do.
 positional: _input
 options:
   _input:
@@ -56,4 +56,5 @@ class FilterModule:
     """The collection's filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """By name."""
         return {"finding_line": finding_line}

@@ -276,6 +276,7 @@ journal:
   elements: str
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -375,14 +376,14 @@ class Node:
         if not plan.changes:
             return self.binary.dump(self.config_file)
         texts = {change.path: change.after for change in plan.files}
-        with candidate(self.config_file, texts) as root:
+        with candidate(self.config_file, texts) as places:
             try:
-                return self.binary.dump(root)
+                return self.binary.dump(places.get(self.config_file))
             except HostError as error:
-                complaint = error.stderr.strip().splitlines()[-1:] or [error.message]
-                raise HostError(
-                    f"containerd refuses these settings: {complaint[0].replace(root, self.config_file)}"
-                ) from error
+                complaint = (error.stderr.strip().splitlines() or [error.message])[-1]
+                for path, place in places.items():
+                    complaint = complaint.replace(place, path)
+                raise HostError(f"containerd refuses these settings: {complaint}") from error
 
 
 def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, dump: Tree) -> None:
@@ -393,7 +394,9 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
         trees = {one.path: parse(one.text) for one in sources}
         where = disabled_in(trees) or node.config_file
         remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
-        raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
+        raise ValueError(
+            f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings"
+        )
     if wanted.present:
         known = node.binary.known_plugins() if "plugins" in wanted.settings.extra else None
         others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
@@ -408,7 +411,9 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
 def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason: str) -> None:
     """Raises ValueError if starting the daemon again would cost running containers."""
     if not daemon.unit.loaded:
-        raise ValueError(f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set apply to false")
+        raise ValueError(
+            f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set apply to false"
+        )
     if node.params["force_restart"] or not daemon.unit.running:
         return
     running = running_shims(node.params["address"])
@@ -438,6 +443,7 @@ def check_file_is_read(node: Node, daemon: Daemon) -> None:
 
 def apply(node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, restart: bool) -> None:
     """The only place that changes anything. Raises NotWell after going back to what was there."""
+    since = time.time()
     transaction.begin()
     try:
         transaction.write()
@@ -445,7 +451,7 @@ def apply(node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, rest
             timeout = node.params["timeout"]
             node.daemon.restart(probed(wanted, dump), cri=not effective.cri_disabled(dump), timeout=timeout)
     except HostError as error:
-        journal = node.daemon.unit.journal() if restart else []
+        journal = node.daemon.unit.journal(since) if restart else []
         raise NotWell(*go_back(node, transaction, error, journal, restart)) from error
     transaction.commit()
 
@@ -464,8 +470,14 @@ def go_back(
         except HostError as again:
             message += f", and the daemon isn't well on them either: {again}"
     if journal:
-        message += ". It had logged: " + " | ".join(journal[-4:])
-    return message, {"rolled_back": rolled_back, "restarted": restart, "journal": journal}
+        message += ". It had logged: " + " | ".join(telling(journal))
+    return message, {"rolled_back": rolled_back, "restarted": restart, "journal": journal[-20:]}
+
+
+def telling(journal: list[str]) -> list[str]:
+    """The lines of a journal that say what went wrong; its last ones if none does."""
+    signs = ("level=error", "level=fatal", "failed to load", "containerd: ")
+    return ([line for line in journal if any(sign in line for sign in signs)] or journal)[-4:]
 
 
 def probed(wanted: Wanted, dump: Tree) -> list[str]:
