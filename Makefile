@@ -87,7 +87,7 @@ molecule: build
 	@molecule test
 
 integration: build
-	@pytest tests/integration
+	@pytest --numprocesses 2 tests/integration
 
 bench: build
 	@for program in bench/*; do [ ! -x $$program ] || $$program; done

@@ -394,9 +394,7 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
         trees = {one.path: parse(one.text) for one in sources}
         where = disabled_in(trees) or node.config_file
         remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
-        raise ValueError(
-            f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings"
-        )
+        raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
     if wanted.present:
         known = node.binary.known_plugins() if "plugins" in wanted.settings.extra else None
         others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
@@ -547,9 +545,7 @@ def report(found: Found, plan: ConfigPlan, service: FileChange, dump: Tree, reas
         "changed": changed or reason is not None or plan.record != found.record,
         "version": str(found.version),
         "schema": plan.schema,
-        "files": [
-            {"path": change.path, "changed": change.changed, "exists": change.after is not None} for change in files
-        ],
+        "files": [{"path": change.path, "changed": change.changed, "exists": change.after is not None} for change in files],
         "effective": effective.read(dump) if dump else {},
         "durability": effective.pull_durability(dump, found.version) if dump else {},
         "restarted": reason is not None,

@@ -35,7 +35,7 @@ def reset(node: Node, root: str | None = "packaged") -> None:
     """The daemon as it comes from the package, or with another root file (None: with none), and healthy if it can be."""
     node.ssh(
         "systemctl stop containerd; pkill -9 -f [c]ontainerd-shim; "
-        f"rm -rf /etc/containerd /etc/systemd/system/containerd.service.d /usr/local/sbin/systemctl; mkdir /etc/containerd",
+        "rm -rf /etc/containerd /etc/systemd/system/containerd.service.d /usr/local/sbin/systemctl; mkdir /etc/containerd",
         check=False,
     )
     if root == "packaged":
@@ -83,7 +83,8 @@ def etc_hashes(node: Node) -> dict[str, str]:
     """Every file that a provisioning could touch, with mode, owner, times and a hash of its content."""
     listing = node.ssh(
         "find /etc /usr/local /root /var/lib/containerd /run/systemd/system -xdev -not -path '*/io.containerd.*' "
-        "-printf '%p %y %m %U %G %T@ %l\\n' | sort; find /etc /usr/local /root -xdev -type f -print0 | sort -z | xargs -0 sha256sum"
+        "-printf '%p %y %m %U %G %T@ %l\\n' | sort; "
+        "find /etc /usr/local /root -xdev -type f -print0 | sort -z | xargs -0 sha256sum"
     ).stdout
     return {line: hashlib.sha256(line.encode()).hexdigest() for line in listing.splitlines()}
 

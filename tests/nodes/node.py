@@ -106,7 +106,9 @@ class Node:
             flags += ["--become", "--become-method", "su", "--become-user", become_user]
         if python is not None:
             flags += ["--extra-vars", json.dumps({"ansible_python_interpreter": python})]
-        argv = ["ansible", self.name, "-i", str(self.inventory), "-m", f"slipway.node.{name}", "-a", json.dumps(args)]
+        argv = ["ansible", self.name, "-i", str(self.inventory), "-m", f"slipway.node.{name}"]
+        # Ansible takes an empty dictionary for a text.
+        argv += ["-a", json.dumps(args)] if args else []
         result = ansible_json(*argv, *flags)
         found: dict[str, Any] = result["plays"][0]["tasks"][0]["hosts"][self.name]
         return found

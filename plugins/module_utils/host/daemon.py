@@ -62,9 +62,7 @@ class RunningDaemon:
             daemon = self.look()
             problem = daemon.liveness_problem()
             if daemon.unit.restarts:
-                raise HostError(
-                    f"{self.unit.name} crashes and is started again and again: {problem or 'it was up for a moment'}"
-                )
+                raise HostError(f"{self.unit.name} crashes and is started again and again: {problem or 'it was up for a moment'}")
             if problem is None:
                 break
             if time.monotonic() > deadline:

@@ -19,9 +19,7 @@ class Unit:
 
     def status(self) -> UnitStatus:
         arguments = [f"--property={','.join(UNIT_PROPERTIES)}", "--", self.name]
-        return UnitStatus.parse(
-            self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd about {self.name}")
-        )
+        return UnitStatus.parse(self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd about {self.name}"))
 
     def reload_manager(self) -> None:
         self._runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")

@@ -53,15 +53,7 @@ class Transaction:
 
     def begin(self) -> None:
         """Remember on disk what was there and what is to be ours, before anything is touched."""
-        known = replace(
-            self._wanted,
-            keys={**self._found.keys, **self._wanted.keys},
-            tables=self._found.tables | self._wanted.tables,
-            created=self._found.created or self._wanted.created,
-            imported=self._wanted.imported or self._found.imported,
-            pending=self._originals,
-        )
-        self._remember(known)
+        self._remember(self._found.begun(self._wanted, self._originals))
 
     def write(self) -> None:
         for change in self._changes:

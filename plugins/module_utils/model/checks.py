@@ -119,9 +119,7 @@ def not_running(name: str, expected: Any, state: NodeState) -> Finding:
     return unknown(name, expected, why, "start the daemon")
 
 
-def run_checks(
-    state: NodeState, expectation: Expectation, only: Sequence[str] = (), skip: Sequence[str] = ()
-) -> list[Finding]:
+def run_checks(state: NodeState, expectation: Expectation, only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Finding]:
     """The findings of all checks that apply. Raises ValueError for an id that no check has."""
     for option, names in (("only", only), ("skip", skip)):
         for name in names:
@@ -151,9 +149,7 @@ def version(state: NodeState, expectation: Expectation) -> Finding:
         return unknown("version", expected, f"{found} is newer than what is known here", "upgrade slipway.node")
     if found >= Version(2, 2, 0) and found < Version(2, 2, 3):
         remedy = "upgrade to 2.2.3 or newer; keep max_concurrent_unpacks at 1 until then"
-        return warn(
-            "version", expected, f"{found}, which may lose deleted files when it unpacks layers at once", remedy
-        )
+        return warn("version", expected, f"{found}, which may lose deleted files when it unpacks layers at once", remedy)
     return ok("version", expected, str(found))
 
 
@@ -161,9 +157,7 @@ def version(state: NodeState, expectation: Expectation) -> Finding:
 def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"{state.unit} active, socket answering"
     if state.daemon is None:
-        return unknown(
-            "daemon_running", expected, state.trouble.get("daemon", "not read"), "run as root on a node with systemd"
-        )
+        return unknown("daemon_running", expected, state.trouble.get("daemon", "not read"), "run as root on a node with systemd")
     problem = state.daemon.liveness_problem()
     if problem:
         return fail("daemon_running", expected, problem, f"read 'journalctl -u {state.unit}', then {_CONFIGURE}")
@@ -201,9 +195,7 @@ def kill_mode(state: NodeState, expectation: Expectation) -> Finding:
     found = state.daemon.unit.kill_mode
     if found in SPARING_KILL_MODES:
         return ok("kill_mode", "process", found)
-    return fail(
-        "kill_mode", "process", found, f"set KillMode=process in {state.unit}, or every restart kills its containers"
-    )
+    return fail("kill_mode", "process", found, f"set KillMode=process in {state.unit}, or every restart kills its containers")
 
 
 @check("config_loads")
@@ -284,9 +276,7 @@ def config_schema(state: NodeState, expectation: Expectation) -> Finding | None:
     if len(set(versions.values())) == 1 and None not in versions.values():
         return ok("config_schema", expected, f"version = {next(iter(versions.values()))}")
     remedy = "write the same version key into each file: containerd drops settings where they differ"
-    return warn(
-        "config_schema", expected, {path: value or "no version key" for path, value in versions.items()}, remedy
-    )
+    return warn("config_schema", expected, {path: value or "no version key" for path, value in versions.items()}, remedy)
 
 
 @check("unknown_keys")
@@ -333,9 +323,7 @@ def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
     found = {name: states.get(name, "not loaded") for name in names}
     if found == expected:
         return ok("snapshotters", expected, found)
-    return fail(
-        "snapshotters", expected, found, "look at 'ctr plugins ls -d' for the reason, and set the snapshotter up"
-    )
+    return fail("snapshotters", expected, found, "look at 'ctr plugins ls -d' for the reason, and set the snapshotter up")
 
 
 @check("settings")
@@ -347,15 +335,13 @@ def settings(state: NodeState, expectation: Expectation) -> Finding | None:
     if state.dump is None:
         return unknown("settings", "as in the inventory", "the configuration can't be loaded", _CONFIGURE)
     try:
-        wrong = effective.mismatches(
-            expectation.settings, state.version, state.architecture, state.dump, state.known_plugins
-        )
+        wrong = effective.mismatches(expectation.settings, state.version, state.architecture, state.dump, state.known_plugins)
     except ValueError as error:
         return fail("settings", "possible with this version", str(error), "change the inventory, or upgrade containerd")
     if not wrong:
         return ok("settings", "as in the inventory", "all as expected")
-    expected = {dotted(one.path): one.wanted for one in wrong}
-    return fail("settings", expected, {dotted(one.path): one.found for one in wrong}, _CONFIGURE)
+    expected = {dotted(one.path): one.shown()[0] for one in wrong}
+    return fail("settings", expected, {dotted(one.path): one.shown()[1] for one in wrong}, _CONFIGURE)
 
 
 @check("proxy")

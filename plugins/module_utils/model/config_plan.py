@@ -80,9 +80,7 @@ def file_schema(root: Mapping[str, Any], found: Found) -> int:
     plugins = root.get("plugins")
     short = [name for name in plugins if not name.startswith("io.containerd.")] if isinstance(plugins, dict) else []
     if version == 1 and newest > 2:
-        raise ValueError(
-            f"{found.config_file} is written in schema 1: migrate it with 'containerd config migrate' first"
-        )
+        raise ValueError(f"{found.config_file} is written in schema 1: migrate it with 'containerd config migrate' first")
     if newest > 2:
         return newest
     if short:
@@ -217,9 +215,7 @@ def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any])
     return put, drop
 
 
-def _import_edit(
-    root: Mapping[str, Any], found: Found, put: dict[Path, Any], drop: list[Path], *, wanted: bool
-) -> str | None:
+def _import_edit(root: Mapping[str, Any], found: Found, put: dict[Path, Any], drop: list[Path], *, wanted: bool) -> str | None:
     """Adds the edit of ``imports`` to put and drop; returns the entry that is ours, if any."""
     imports.patterns(root, found.config_file)
     current = list(root.get("imports", []))

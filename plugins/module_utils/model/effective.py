@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model import durability, schema, toml_text
-from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.files import Source, is_secret
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import (
     Path,
@@ -38,15 +38,20 @@ class Mismatch:
     known: bool
     culprit: str | None
 
+    def shown(self) -> tuple[Any, Any]:
+        """What is wanted and what was found, for people and logs."""
+        if any(is_secret(part) for part in self.path):
+            return "a secret", "something else"
+        return self.wanted, self.found
+
     def sentence(self, version: Version) -> str:
         name = dotted(self.path)
+        wanted, found = self.shown()
         if not self.known and self.culprit is None:
             return f"{name} is not known to containerd {version}: check its spelling and its plugin, or leave it out"
         if self.culprit is not None:
-            return (
-                f"{self.culprit} overrides {name}: it is {self.found!r} there and {self.wanted!r} here; remove it there"
-            )
-        return f"{name} would be {self.found!r} on the daemon, where {self.wanted!r} is asked for"
+            return f"{self.culprit} overrides {name}: it is {found!r} there and {wanted!r} here; remove it there"
+        return f"{name} would be {found!r} on the daemon, where {wanted!r} is asked for"
 
 
 def schema_of(dump: Mapping[str, Any]) -> int:
@@ -227,9 +232,7 @@ def unknown_keys(sources: Sequence[Source], dump: Mapping[str, Any], known_plugi
         except ValueError:
             continue
         ignored += [
-            f"{source.path}: {dotted(path)}"
-            for path in flatten(tree)
-            if _ignored(path, tree, dump, known_plugins, printed)
+            f"{source.path}: {dotted(path)}" for path in flatten(tree) if _ignored(path, tree, dump, known_plugins, printed)
         ]
     return ignored
 

@@ -10,9 +10,7 @@ import re
 from dataclasses import dataclass
 
 # Keys whose values are never shown: registry credentials in CRI's tables, and passwords in URLs.
-_SECRET_LINE = re.compile(
-    r"(?im)^(\s*[\"']?(?:password|auth|identitytoken|registrytoken|secret|token)[\"']?\s*=\s*).*$"
-)
+_SECRET_LINE = re.compile(r"(?im)^(\s*[\"']?(?:password|auth|identitytoken|registrytoken|secret|token)[\"']?\s*=\s*).*$")
 _SECRET_INLINE = re.compile(r"(?i)\b((?:password|auth|identitytoken|registrytoken)\s*=\s*)(\"[^\"]*\"|'[^']*')")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@\s\"':]*):([^/@\s\"']+)@")
 
@@ -53,6 +51,11 @@ def without_secrets(text: str) -> str:
     text = _SECRET_LINE.sub(r"\1********", text)
     text = _SECRET_INLINE.sub(r'\1"********"', text)
     return _URL_PASSWORD.sub(r"\1:********@", text)
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key's value is never shown."""
+    return _SECRET_LINE.match(f"{key} = 0") is not None
 
 
 def holds_secrets(text: str) -> bool:

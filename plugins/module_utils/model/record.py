@@ -95,9 +95,7 @@ class Record:
                 raise ValueError(f"it is of format {content['format']}, and this collection knows {FORMAT}")
             return cls(
                 keys={
-                    tuple(one["path"]): OwnedKey(
-                        one["value"], "before" in one, one.get("before"), tuple(one.get("earlier", ()))
-                    )
+                    tuple(one["path"]): OwnedKey(one["value"], "before" in one, one.get("before"), tuple(one.get("earlier", ())))
                     for one in content["keys"]
                 },
                 tables=frozenset(tuple(path) for path in content["tables"]),

@@ -205,9 +205,7 @@ class Settings:
         settings = cls(
             image_pull_sync_fs=params.get("image_pull_sync_fs"),
             snapshotter=params.get("snapshotter") or None,
-            snapshotters={
-                name: {} if table is None else table for name, table in (params.get("snapshotters") or {}).items()
-            },
+            snapshotters={name: {} if table is None else table for name, table in (params.get("snapshotters") or {}).items()},
             runtimes=runtimes,
             default_runtime=params.get("default_runtime") or None,
             systemd_cgroup=params.get("systemd_cgroup"),

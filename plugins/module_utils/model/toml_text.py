@@ -35,8 +35,22 @@ def parse(text: str) -> Tree:
         return _loads(text)
     if tomlkit is None:
         raise MissingLibrary("tomlkit")
-    document: Tree = tomlkit.parse(text).unwrap()
+    document: Tree = _plain(tomlkit.parse(text))
     return document
+
+
+def _plain(item: Any) -> Any:
+    """tomlkit's items as Python's own types; ``unwrap`` is not there before tomlkit 0.11."""
+    if isinstance(item, Mapping):
+        return {str(key): _plain(item[key]) for key in item}
+    if isinstance(item, list):
+        return [_plain(one) for one in item]
+    if isinstance(item, tomlkit.items.Bool):
+        return bool(item)
+    for kind in (str, int, float):
+        if isinstance(item, kind) and not isinstance(item, bool):
+            return kind(item)
+    return item
 
 
 def value_text(value: Any) -> str:
@@ -140,7 +154,7 @@ def _without_empty(document: Any, tables: Iterable[Path]) -> tuple[Any, list[Pat
     """
     gone = []
     for path in sorted(tables, key=len, reverse=True):
-        if lookup(document.unwrap(), path) == {}:
+        if lookup(_plain(document), path) == {}:
             text = tomlkit.dumps(document)
             _remove(document, path)
             if _comment_count(tomlkit.dumps(document)) < _comment_count(text):

@@ -68,16 +68,12 @@ class Service:
         lines += [f'Environment="{name}={_escaped(value)}"' for name, value in sorted(self.environment().items())]
         if not lines:
             return None
-        return (
-            "\n".join(["# Managed by slipway.node: what is written here by hand is lost.", "[Service]", *lines]) + "\n"
-        )
+        return "\n".join(["# Managed by slipway.node: what is written here by hand is lost.", "[Service]", *lines]) + "\n"
 
 
 def _directive(name: str, value: Any) -> str:
     if not _DIRECTIVE.match(name) or _FORBIDDEN.match(name):
-        raise ValueError(
-            f"service.{name} can't be set here: it takes limits and the like, such as LimitNOFILE or TasksMax"
-        )
+        raise ValueError(f"service.{name} can't be set here: it takes limits and the like, such as LimitNOFILE or TasksMax")
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, (str, int, float)) or str(value).endswith("\\"):

@@ -1,0 +1,391 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""containerd_config on real daemons under systemd: settings arrive, faults end clearly, nothing green is broken."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from nodes import daemon
+from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
+from nodes.node import Node
+
+DURABLE: dict[str, Any] = {"image_pull_sync_fs": True}
+MODULE = "containerd_config"
+
+
+def configure(node: Node, *, check: bool = False, **options: Any) -> dict[str, Any]:
+    result = node.module(MODULE, options, check=check)
+    assert "Traceback" not in str(result.get("module_stderr", "")) + str(result.get("exception", "")), result
+    return result
+
+
+def refused(node: Node, *words: str, **options: Any) -> str:
+    """The module fails with one sentence that has these words, predicts that in check mode, and touches nothing."""
+    before, pid = daemon.etc_hashes(node), daemon.main_pid(node)
+    predicted = configure(node, check=True, **options)
+    result = configure(node, **options)
+    assert result.get("failed") and predicted.get("failed"), result
+    assert predicted["msg"] == result["msg"]
+    assert all(word in result["msg"] for word in words), result["msg"]
+    assert "\n" not in result["msg"].strip()
+    assert daemon.etc_hashes(node) == before
+    assert daemon.main_pid(node) == pid
+    return str(result["msg"])
+
+
+def pulls_durably(node: Node) -> bool:
+    """By the daemon's own dump, and a daemon that is younger than its files."""
+    plugin = daemon.dump(node)["plugins"][IMAGES if node.suite == "sid" else CRI]
+    return daemon.is_well(node) and plugin["image_pull_with_sync_fs"] is True
+
+
+def converges(node: Node, **options: Any) -> dict[str, Any]:
+    """Predicted, done, and not done again."""
+    predicted = configure(node, check=True, **options)
+    done = configure(node, **options)
+    assert not done.get("failed"), done
+    assert done["changed"] and predicted["changed"]
+    assert predicted["diff"] == done["diff"]
+    assert predicted["effective"] == done["effective"]
+    again = configure(node, **options)
+    assert not again.get("failed"), again
+    assert not again["changed"], again
+    assert not again["restarted"]
+    return done
+
+
+def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:
+    pid = daemon.main_pid(modern)
+    done = converges(modern, **DURABLE, max_concurrent_downloads=7, service={"LimitNOFILE": 4321})
+    assert daemon.main_pid(modern) != pid
+    assert pulls_durably(modern)
+    assert done["durability"]["cri"]["durability"] == "durable"
+    assert done["effective"]["max_concurrent_downloads"] == 7
+    limits = modern.exec("cat", f"/proc/{daemon.main_pid(modern)}/limits").stdout
+    assert "4321" in limits
+
+
+def test_absent_takes_back_exactly_what_was_set(modern: Node) -> None:
+    before = daemon.read(modern, ROOT)
+    converges(modern, **DURABLE, sandbox_image="registry.example/pause:9", service={"TasksMax": "infinity"})
+    assert daemon.read(modern, ROOT) != before
+    converges(modern, state="absent")
+    assert tomllib.loads(daemon.read(modern, ROOT) or "") == tomllib.loads(before or "")
+    assert daemon.read(modern, DROP_IN) is None
+    assert daemon.read(modern, RECORD) is None
+    assert daemon.read(modern, "/etc/systemd/system/containerd.service.d/60-slipway.conf") is None
+    assert daemon.is_well(modern)
+
+
+def test_a_wrong_type_is_refused(modern: Node) -> None:
+    plugin = "io.containerd.gc.v1.scheduler"
+    refused(modern, "containerd refuses", extra={"plugins": {plugin: {"mutation_threshold": "many"}}})
+
+
+def test_an_unknown_key_is_refused(modern: Node) -> None:
+    plugin = "io.containerd.gc.v1.scheduler"
+    refused(modern, f'plugins."{plugin}".mutation_treshold', "not known", extra={"plugins": {plugin: {"mutation_treshold": 1}}})
+
+
+def test_an_unknown_plugin_is_refused(modern: Node) -> None:
+    refused(modern, "io.containerd.nonsense.v1.x", "not known", extra={"plugins": {"io.containerd.nonsense.v1.x": {"a": 1}}})
+
+
+def test_what_kills_cri_is_rolled_back(modern: Node) -> None:
+    converges(modern, **DURABLE)
+    before = daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)
+    result = configure(modern, **DURABLE, extra={"plugins": {CRI: {"stream_idle_timeout": "soon"}}})
+    assert result["failed"]
+    assert result["rolled_back"]
+    assert "CRI plugin" in result["msg"]
+    assert "soon" in result["msg"], "the journal's lines are in the message"
+    assert (daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)) == before
+    assert pulls_durably(modern)
+    assert not configure(modern, **DURABLE)["changed"]
+
+
+def test_a_daemon_broken_by_hand_is_mended_where_the_setting_is_ours(modern: Node) -> None:
+    converges(modern, **DURABLE)
+    ours = DROP_IN if modern.suite == "sid" else ROOT
+    modern.ssh(f"sed -i 's/image_pull_with_sync_fs = true/image_pull_with_sync_fs = \"broken\"/' {ours}")
+    modern.ssh("systemctl restart containerd", check=False)
+    assert not daemon.is_well(modern)
+    converges(modern, **DURABLE)
+    assert pulls_durably(modern)
+
+
+def test_a_daemon_broken_by_hand_elsewhere_is_never_green(modern: Node) -> None:
+    converges(modern, **DURABLE)
+    modern.ssh(f"echo 'this is not TOML' >> {ROOT}; systemctl restart containerd", check=False)
+    for _ in range(2):
+        result = configure(modern, **DURABLE)
+        assert result["failed"]
+        assert ROOT in result["msg"]
+    verdict = modern.module("node_verify", {"expect": DURABLE})
+    assert verdict["failed"]
+    daemon.reset(modern)
+
+
+@pytest.mark.parametrize("moment", range(1, 6))
+def test_a_run_killed_while_it_writes_is_mended_by_the_next(modern: Node, moment: int) -> None:
+    script = "/root/killed-python"
+    daemon.write(
+        modern,
+        script,
+        "#!/bin/sh\nexec strace -f -qq -o /dev/null -e trace=rename "
+        f'-e inject=rename:signal=KILL:when={moment} $(command -v python3) "$@"',
+    )
+    modern.ssh(f"chmod +x {script}")
+    options: dict[str, Any] = {**DURABLE, "service": {"LimitNOFILE": 8192}}
+    killed = modern.module(MODULE, options, python=script)
+    finished = not killed.get("failed") and "changed" in killed
+    result = configure(modern, **options)
+    assert not result.get("failed"), result
+    assert result["changed"] != finished
+    assert pulls_durably(modern)
+    again = configure(modern, **options)
+    assert not again["changed"], again
+    converges(modern, state="absent")
+    assert daemon.read(modern, RECORD) is None
+
+
+def test_a_run_killed_between_write_and_restart_is_mended_by_the_next(modern: Node) -> None:
+    daemon.write(
+        modern,
+        "/usr/local/sbin/systemctl",
+        '#!/bin/sh\n[ "$1" = restart ] && kill -9 $PPID && exit 1\nexec /usr/bin/systemctl "$@"',
+    )
+    modern.ssh("chmod +x /usr/local/sbin/systemctl")
+    pid = daemon.main_pid(modern)
+    killed = modern.module(MODULE, DURABLE)
+    assert killed.get("failed") or "module_stdout" in killed, killed
+    assert daemon.main_pid(modern) == pid
+    modern.ssh("rm /usr/local/sbin/systemctl")
+    assert daemon.record(modern)["pending"]
+    assert "interrupted_change" in modern.module("node_verify", {})["msg"]
+    result = configure(modern, **DURABLE)
+    assert result["restarted"] and not result.get("failed")
+    assert daemon.main_pid(modern) != pid
+    assert pulls_durably(modern)
+    assert not daemon.record(modern).get("pending")
+
+
+def test_bad_settings_of_a_killed_run_are_rolled_back_by_the_next(modern: Node) -> None:
+    converges(modern, **DURABLE)
+    daemon.write(
+        modern,
+        "/usr/local/sbin/systemctl",
+        '#!/bin/sh\n[ "$1" = restart ] && kill -9 $PPID && exit 1\nexec /usr/bin/systemctl "$@"',
+    )
+    modern.ssh("chmod +x /usr/local/sbin/systemctl")
+    bad: dict[str, Any] = {**DURABLE, "extra": {"plugins": {CRI: {"stream_idle_timeout": "soon"}}}}
+    modern.module(MODULE, bad)
+    modern.ssh("rm /usr/local/sbin/systemctl; systemctl restart containerd")
+    assert not daemon.is_well(modern)
+    result = configure(modern, **bad)
+    assert result["failed"] and result["rolled_back"], result
+    assert pulls_durably(modern)
+
+
+def test_a_daemon_older_than_its_files_is_restarted(modern: Node) -> None:
+    converges(modern, **DURABLE)
+    pid = daemon.main_pid(modern)
+    modern.ssh(f"echo '# a comment' >> {ROOT}; touch -d 2020-01-01 {ROOT}")
+    result = configure(modern, **DURABLE)
+    assert result["changed"] and result["restarted"]
+    assert ROOT in result["restart_reason"]
+    assert daemon.main_pid(modern) != pid
+    assert not configure(modern, **DURABLE)["changed"]
+
+
+def test_a_stopped_daemon_is_started(modern: Node) -> None:
+    converges(modern, **DURABLE)
+    modern.ssh("systemctl stop containerd")
+    converges(modern, **DURABLE)
+    assert pulls_durably(modern)
+
+
+def test_a_later_import_that_overrides_a_setting_is_named(modern: Node) -> None:
+    later = "/etc/containerd/conf.d/99-other.toml"
+    if modern.suite == "sid":
+        content = f'version = 2\n[plugins."{CRI}"]\nimage_pull_with_sync_fs = false'
+    else:
+        # 1.x replaces the whole table, so the setting needn't even be named.
+        content = f'version = 2\n[plugins."{CRI}"]\nmax_concurrent_downloads = 2'
+    daemon.write(modern, later, content)
+    packaged = daemon.read(modern, ROOT) or ""
+    daemon.write(modern, ROOT, 'imports = ["conf.d/*.toml"]\n' + packaged)
+    daemon.restart(modern)
+    refused(modern, later, "image_pull_with_sync_fs", **DURABLE)
+
+
+def test_disabled_cri_is_refused_or_enabled(modern: Node) -> None:
+    daemon.reset(modern, 'disabled_plugins = ["cri"]')
+    refused(modern, "disabled_plugins", "enable_cri", **DURABLE)
+    converges(modern, **DURABLE, enable_cri=True)
+    assert pulls_durably(modern)
+    converges(modern, state="absent")
+    assert tomllib.loads(daemon.read(modern, ROOT) or "")["disabled_plugins"] == ["cri"]
+
+
+def test_disabled_cri_is_left_alone_without_settings_for_it(modern: Node) -> None:
+    daemon.reset(modern, f'version = 2\ndisabled_plugins = ["{CRI}"]')
+    converges(modern, extra={"plugins": {"io.containerd.gc.v1.scheduler": {"startup_delay": "250ms"}}})
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        None,
+        "version = 2",
+        "# an admin's file without a version\noom_score = -500",
+        'version = 2\n\n# Networks\n[plugins."io.containerd.grpc.v1.cri".cni]\n  bin_dir = "/usr/lib/cni" # ours\n',
+    ],
+    ids=["no-root", "no-imports", "no-version", "schema-2"],
+)
+def test_every_kind_of_root_file_is_dealt_with(modern: Node, root: str | None) -> None:
+    daemon.reset(modern, root)
+    converges(modern, **DURABLE, snapshotter="native", systemd_cgroup=True)
+    assert pulls_durably(modern)
+    effective = daemon.dump(modern)
+    text = daemon.read(modern, ROOT) or ""
+    for line in (root or "").splitlines():
+        assert line.strip() in text
+    if root and "oom_score" in root:
+        assert effective["oom_score"] == -500
+    if modern.suite == "sid":
+        assert effective["plugins"][IMAGES]["snapshotter"] == "native"
+        assert effective["plugins"][IMAGES]["use_local_image_pull"] is True
+    else:
+        assert effective["plugins"][CRI]["containerd"]["snapshotter"] == "native"
+    converges(modern, state="absent")
+    if root is None:
+        assert daemon.read(modern, ROOT) is None
+    else:
+        assert tomllib.loads(daemon.read(modern, ROOT) or "") == tomllib.loads(root)
+
+
+def test_a_schema_1_file_is_refused(trixie: Node) -> None:
+    daemon.reset(trixie, '[plugins.cri]\nsandbox_image = "registry.example/pause:1"')
+    refused(trixie, ROOT, "schema 1", **DURABLE)
+
+
+def test_an_admins_comments_and_keys_survive_on_1_x(trixie: Node) -> None:
+    own = (
+        "# Do not touch: ticket 4711\nversion = 2\noom_score = -999 # ours\n\n[metrics]\n  # scraped by the node exporter\n"
+        f'  grpc_histogram = true\n\n[plugins."{CRI}"]\n  max_container_log_line_size = 4096 # long lines\n'
+        '[plugins."io.containerd.internal.v1.opt"]\n  path = "/opt/theirs"\n'
+    )
+    daemon.reset(trixie, own)
+    kata = {"name": "kata", "type": "io.containerd.kata.v2", "pod_annotations": ["io.katacontainers.*"]}
+    converges(trixie, **DURABLE, runtimes=[kata])
+    handlers = daemon.dump(trixie)["plugins"][CRI]["containerd"]["runtimes"]
+    assert handlers["kata"]["runtime_type"] == "io.containerd.kata.v2"
+    assert handlers["runc"]["runtime_type"] == "io.containerd.runc.v2"
+    converges(trixie, **DURABLE)
+    text = daemon.read(trixie, ROOT) or ""
+    assert "kata" not in text
+    handlers = daemon.dump(trixie)["plugins"][CRI]["containerd"]["runtimes"]
+    assert set(handlers) == {"runc"}
+    for line in own.splitlines():
+        assert line.strip() in text
+    assert pulls_durably(trixie)
+
+
+def test_handlers_come_and_go_on_2_x(sid: Node) -> None:
+    kata = {"name": "kata", "type": "io.containerd.kata.v2", "snapshotter": "native"}
+    done = converges(sid, **DURABLE, runtimes=[kata])
+    assert done["effective"]["runtimes"]["kata"]["snapshotter"] == "native"
+    effective = daemon.dump(sid)["plugins"]
+    assert effective[IMAGES]["runtime_platforms"]["kata"]["snapshotter"] == "native"
+    assert "runc" in effective["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
+    assert [one["snapshotter"] for one in effective["io.containerd.transfer.v1.local"]["unpack_config"]] == [
+        "overlayfs",
+        "native",
+    ]
+    converges(sid, **DURABLE)
+    handlers = daemon.dump(sid)["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
+    assert set(handlers) == {"runc"}
+
+
+def test_1_6_is_told_which_version_can_sync(bookworm: Node) -> None:
+    refused(bookworm, "image_pull_sync_fs", "1.7.14", "1.6.20", **DURABLE)
+    done = converges(bookworm, max_concurrent_downloads=4)
+    assert {one["durability"] for one in done["durability"].values()} == {"not_durable"}
+
+
+def test_a_handlers_snapshotter_is_refused_on_1_6(bookworm: Node) -> None:
+    refused(bookworm, "runtimes[kata].snapshotter", "1.7", runtimes=[{"name": "kata", "snapshotter": "native"}])
+
+
+def test_a_snapshotter_that_is_not_ok_is_rolled_back(modern: Node) -> None:
+    result = configure(modern, snapshotter="devmapper")
+    assert result["failed"] and result["rolled_back"]
+    assert "devmapper" in result["msg"]
+    assert daemon.is_well(modern)
+
+
+def test_apply_false_writes_and_the_next_run_restarts(modern: Node) -> None:
+    pid = daemon.main_pid(modern)
+    written = configure(modern, **DURABLE, apply=False)
+    assert written["changed"] and not written["restarted"]
+    assert daemon.main_pid(modern) == pid
+    assert not configure(modern, **DURABLE, apply=False)["changed"]
+    applied = configure(modern, **DURABLE)
+    assert applied["restarted"]
+    assert pulls_durably(modern)
+
+
+def test_a_file_that_the_daemon_does_not_read_is_refused(modern: Node) -> None:
+    refused(modern, "/srv/other.toml", "config_file", **DURABLE, config_file="/srv/other.toml")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_concurrent_downloads": "many"}, ("max_concurrent_downloads",)),
+        ({"snapshotter": "overlay2"}, ("snapshotter", "overlay2", "overlayfs")),
+        ({"root": "/var/lib\nevil"}, ("root", "control character")),
+        ({"root": "/srv/../etc"}, ("root", "'..'")),
+        ({"sandbox_image": "a\nb"}, ("sandbox_image", "one line")),
+        ({"binary": "/nowhere/containerd"}, ("isn't installed", "binary")),
+        ({"unit": "no-such-unit"}, ("no-such-unit.service", "unit")),
+        ({"service": {"ExecStart": "/bin/true"}}, ("service.ExecStart",)),
+        ({"proxy": {"https": "not a url"}}, ("proxy.https",)),
+        ({"extra": {"version": 3}}, ("extra", "version")),
+        ({"snapshotters": {"mine": {}}}, ("snapshotters.mine", "address")),
+        ({"runtimes": [{"name": "a b"}]}, ("runtimes.name",)),
+        ({"timeout": 0}, ("timeout",)),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_input_gets_one_sentence(trixie: Node, options: dict[str, Any], words: tuple[str, ...]) -> None:
+    refused(trixie, *words, **{**DURABLE, **options})
+
+
+def test_without_permission_there_is_one_sentence(trixie: Node) -> None:
+    trixie.ssh("id nobody2 >/dev/null 2>&1 || useradd --create-home nobody2")
+    before = daemon.etc_hashes(trixie)
+    result = trixie.module(MODULE, DURABLE, become_user="nobody2")
+    assert result["failed"]
+    assert "Traceback" not in str(result)
+    assert "become" in result["msg"] or "Permission denied" in result["msg"], result["msg"]
+    assert daemon.etc_hashes(trixie) == before
+
+
+def test_the_proxys_password_is_not_shown(modern: Node) -> None:
+    url = "http://builder:hunter2%25x@proxy.example:3128"
+    result = modern.module(MODULE, {**DURABLE, "proxy": {"https": url, "no_proxy": ["10.0.0.0/8", "localhost"]}})
+    assert not result.get("failed"), result
+    assert "hunter2" not in str(result)
+    path = "/etc/systemd/system/containerd.service.d/60-slipway.conf"
+    assert modern.exec("stat", "--format=%a", path).stdout.strip() == "600"
+    environment = modern.exec("cat", f"/proc/{daemon.main_pid(modern)}/environ").stdout.split("\0")
+    assert f"HTTPS_PROXY={url}" in environment
+    assert "NO_PROXY=10.0.0.0/8,localhost" in environment
+    assert "hunter2" not in modern.ssh("journalctl --no-pager").stdout

@@ -1,0 +1,116 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the module says about the durability of pulls is what the running daemon does, by its system calls."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from nodes import cri, daemon, registry
+from nodes.images import random_layers
+from nodes.node import WORK, Node
+from nodes.registry import Registry
+
+LAYERS = 4
+CERTS = "/etc/containerd/certs.d"
+TRACE = "/root/trace"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@contextmanager
+def traced(node: Node) -> Iterator[Callable[[], dict[str, int]]]:
+    """Yields a function that says, after the block, how often the daemon called syncfs(2) and renameat(2) in it."""
+    script = f"echo $$; exec strace -f -qq -e trace=syncfs,renameat -o {TRACE} -p {daemon.main_pid(node)}"
+    argv = ["ssh", "-F", str(WORK / "nodes" / node.name / "ssh_config"), node.name, script]
+    tracer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert tracer.stdout is not None
+    pid = tracer.stdout.readline().strip()
+    calls: dict[str, int] = {}
+    try:
+        # Only a process that is traced has a tracer.
+        node.ssh(f"until grep -q '^TracerPid:.*[1-9]' /proc/{daemon.main_pid(node)}/status; do kill -0 {pid}; sleep 0.1; done")
+        yield lambda: calls
+    finally:
+        node.ssh(f"kill -INT {pid}", check=False)
+        tracer.wait(timeout=20)
+    text = node.exec("cat", TRACE).stdout
+    # A call that another thread interrupts has a second line, which names it without a parenthesis.
+    calls.update({name: len(re.findall(rf"\b{name}\(", text)) for name in ("syncfs", "renameat")})
+
+
+def pulled_by(node: Node, path: str, reference: str) -> None:
+    """Pull on one of the paths that the module knows."""
+    if path == "cri":
+        with cri.image_service(node) as images:
+            assert images.pull(reference)
+        return
+    # 1.6 has no other way than the local one, and no flag for it.
+    local = {"ctr": "--local", "transfer": "--local=false"}[path] if node.suite != "bookworm" else ""
+    node.ssh(f"ctr images pull {local} --hosts-dir {CERTS} {reference}")
+
+
+def syncs(node: Node, path: str, reference: str) -> int:
+    """How many syncfs(2) calls a pull makes in the daemon."""
+    with traced(node) as calls:
+        pulled_by(node, path, reference)
+    # The daemon renames each blob that it has fetched: without these calls, nothing was traced.
+    assert calls()["renameat"] >= LAYERS, calls()
+    return calls()["syncfs"]
+
+
+def configured(node: Node, source: Registry, **options: Any) -> dict[str, Any]:
+    """The module's result on a node that pulls from the registry."""
+    daemon.install(node)
+    daemon.reset(node)
+    done = node.module("containerd_registry", {"registries": [source.entry], "config_path": CERTS})
+    assert not done.get("failed"), done
+    done = node.module("containerd_config", {"registry_config_path": CERTS, **options})
+    assert not done.get("failed"), done
+    return done
+
+
+CASES: list[tuple[str, bool, dict[str, str]]] = [
+    ("bookworm", False, {"cri": "not_durable", "ctr": "not_durable"}),
+    ("trixie", False, {"cri": "not_durable", "ctr": "not_durable", "transfer": "not_durable"}),
+    ("trixie", True, {"cri": "durable", "ctr": "not_durable", "transfer": "not_durable"}),
+    ("sid", False, {"cri": "not_durable", "ctr": "not_durable", "transfer": "not_durable"}),
+    ("sid", True, {"cri": "durable", "ctr": "durable", "transfer": "not_durable"}),
+]
+
+
+@pytest.mark.parametrize(("suite", "setting", "expected"), CASES, ids=[f"{suite}-{setting}" for suite, setting, _ in CASES])
+def test_the_verdict_is_what_the_daemon_does(
+    nodes: dict[str, Node], source: Registry, suite: str, setting: bool, expected: dict[str, str]
+) -> None:
+    node = nodes[suite]
+    done = configured(node, source, image_pull_sync_fs=setting)
+    assert {path: verdict["durability"] for path, verdict in done["durability"].items()} == expected
+    # On 1.7 the transfer service can't be told that a registry speaks plain HTTP.
+    paths = [path for path in expected if (suite, path) != ("trixie", "transfer")]
+    references = {path: source.push(random_layers(LAYERS)) for path in paths}
+    counted = {path: syncs(node, path, reference) for path, reference in references.items()}
+    measured = {path: "durable" if count >= LAYERS else "not_durable" if count == 0 else count for path, count in counted.items()}
+    assert measured == {path: expected[path] for path in paths}, counted
+    with cri.image_service(node) as images:
+        images.remove(references["cri"])
+    node.exec("ctr", "images", "rm", "--sync", *(reference for path, reference in references.items() if path != "cri"))
+
+
+def test_1_6_is_not_durable_whatever_is_asked(bookworm: Node, source: Registry) -> None:
+    configured(bookworm, source)
+    refused = bookworm.module("containerd_config", {"registry_config_path": CERTS, "image_pull_sync_fs": True})
+    assert refused["failed"]
+    assert "1.7.14" in refused["msg"]
+    assert syncs(bookworm, "cri", source.push(random_layers(LAYERS))) == 0

@@ -1,0 +1,20 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Callable[[str, str], str]:
+    """What the real programs of one containerd version printed, by version and file name."""
+    directory = Path(__file__).parent / "recorded"
+
+    def read(version: str, name: str) -> str:
+        return (directory / version / name).read_text()
+
+    return read

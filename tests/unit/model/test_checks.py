@@ -1,0 +1,265 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.model.checks import (
+    CHECKS,
+    STATUSES,
+    Expectation,
+    Finding,
+    NodeState,
+    run_checks,
+    summarize,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+V2 = "io.containerd.grpc.v1.cri"
+ROOT = "/etc/containerd/config.toml"
+PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
+EXPECTED = Expectation(Settings.from_params({"image_pull_sync_fs": True, "snapshotter": "overlayfs"}), PROXY)
+
+UNIT = UnitStatus(True, "active", "running", 7, 0, "process", "enabled", ("/a.service",), False, "success")
+PROCESS = Process(7, 1000.0, ("/usr/bin/containerd",), "/usr/bin/containerd")
+CRI = Plugin("io.containerd.grpc.v1", "cri", "ok")
+OVERLAYFS = Plugin("io.containerd.snapshotter.v1", "overlayfs", "ok")
+DAEMON = Daemon(UNIT, PROCESS, (CRI, OVERLAYFS), (), "/usr/bin/containerd")
+TEXT = f'version = 2\n[plugins."{V2}"]\nimage_pull_with_sync_fs = true\n'
+
+
+@pytest.fixture
+def well(recorded: Callable[[str, str], str]) -> NodeState:
+    """A node with containerd 1.7.24 on which every check but those of other pull paths is ok."""
+    dump = tomllib.loads(recorded("1.7.24", "default.toml"))
+    dump["plugins"][V2]["image_pull_with_sync_fs"] = True
+    return NodeState(
+        config_file=ROOT,
+        unit="containerd.service",
+        now=2000.0,
+        version=Version.parse("1.7.24"),
+        daemon=DAEMON,
+        sources=(Source(ROOT, TEXT),),
+        dump=dump,
+        known_plugins=frozenset(dump["plugins"]),
+        environment=PROXY,
+    )
+
+
+def finding(name: str, state: NodeState, expectation: Expectation = EXPECTED) -> Finding | None:
+    found = run_checks(state, expectation, only=[name])
+    return found[0] if found else None
+
+
+def changed(dump: Any, *path: str, value: Any) -> dict[str, Any]:
+    """The dump with one value changed."""
+    head, *rest = path
+    return {**dump, head: changed(dump[head], *rest, value=value) if rest else value}
+
+
+def with_unit(state: NodeState, **changes: Any) -> NodeState:
+    return replace(state, daemon=replace(DAEMON, unit=replace(UNIT, **changes)))
+
+
+def test_all_is_well(well: NodeState) -> None:
+    findings = run_checks(well, EXPECTED)
+    assert [one.id for one in findings] == list(CHECKS)
+    others = {"durability_ctr", "durability_transfer"}
+    assert {one.id for one in findings if one.status != "ok"} == others
+    assert {one.status for one in findings if one.id in others} == {"warn"}
+    assert all(one.remedy for one in findings if one.status != "ok")
+    assert not any(one.remedy for one in findings if one.status == "ok")
+
+
+def test_nothing_expected_compares_nothing(well: NodeState) -> None:
+    assert {one.id for one in run_checks(well, Expectation())} == set(CHECKS) - {"settings", "proxy"}
+
+
+Change = Callable[[NodeState], NodeState]
+
+# What is changed on a node that is well, and what the check says of it.
+FAULTS: list[tuple[str, str, Change, str]] = [
+    ("version", "fail", lambda one: replace(one, version=None), "not installed"),
+    ("version", "fail", lambda one: replace(one, version=Version.parse("1.5.13")), "1.5.13"),
+    ("version", "unknown", lambda one: replace(one, version=Version.parse("2.9.0")), "newer than what is known"),
+    ("version", "warn", lambda one: replace(one, version=Version.parse("2.2.1")), "may lose deleted files"),
+    ("version", "ok", lambda one: replace(one, version=Version.parse("2.2.3")), "2.2.3"),
+    ("daemon_running", "fail", lambda one: with_unit(one, active="failed", pid=0), "the unit is failed"),
+    ("daemon_running", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
+    ("daemon_stable", "warn", lambda one: with_unit(one, restarts=3), "3 crashes, none lately"),
+    ("daemon_stable", "fail", lambda one: replace(with_unit(one, restarts=3), now=1100.0), "the last one just now"),
+    ("daemon_stable", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
+    ("unit_enabled", "fail", lambda one: with_unit(one, enabled="disabled"), "disabled"),
+    ("unit_enabled", "ok", lambda one: with_unit(one, enabled="static"), "static"),
+    ("unit_enabled", "unknown", lambda one: with_unit(one, loaded=False), "there is no unit containerd.service"),
+    ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="control-group"), "control-group"),
+    ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="mixed"), "mixed"),
+    ("kill_mode", "unknown", lambda one: with_unit(one, loaded=False), "there is no unit"),
+    ("config_loads", "fail", lambda one: replace(one, dump=None, trouble={"dump": "bad TOML"}), "bad TOML"),
+    (
+        "config_loads",
+        "fail",
+        lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "containerd", "default_runtime_name", value="kata")),
+        "'kata' is not declared",
+    ),
+    ("config_loads", "unknown", lambda one: replace(one, version=None, trouble={"version": "no such file"}), "no such file"),
+    (
+        "config_file",
+        "fail",
+        lambda one: replace(one, daemon=replace(DAEMON, process=replace(PROCESS, arguments=("x", "-c", "/other.toml")))),
+        "/other.toml",
+    ),
+    ("config_file", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
+    ("daemon_fresh", "fail", lambda one: replace(one, daemon=replace(DAEMON, newer=(ROOT,))), f"changed since: {ROOT}"),
+    ("daemon_fresh", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
+    (
+        "daemon_binary",
+        "fail",
+        lambda one: replace(one, daemon=replace(DAEMON, process=replace(PROCESS, executable=None))),
+        "has been replaced",
+    ),
+    ("daemon_binary", "unknown", lambda one: replace(one, daemon=replace(DAEMON, binary=None)), "not read"),
+    ("interrupted_change", "fail", lambda one: replace(one, pending=(ROOT,)), f"unproven: {ROOT}"),
+    ("interrupted_change", "unknown", lambda one: replace(one, trouble={"record": "it is damaged"}), "it is damaged"),
+    (
+        "config_schema",
+        "warn",
+        lambda one: replace(one, sources=(*one.sources, Source("/drop-in.toml", "version = 3\n"))),
+        "'/drop-in.toml': 3",
+    ),
+    ("config_schema", "warn", lambda one: replace(one, sources=(Source(ROOT, ""),)), "no version key"),
+    ("config_schema", "unknown", lambda one: replace(one, sources=(Source(ROOT, "= 1"),)), ROOT),
+    ("config_schema", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
+    (
+        "unknown_keys",
+        "warn",
+        lambda one: replace(one, sources=(Source(ROOT, f'{TEXT}[plugins."{V2}".cni]\ncolour = 1\n'),)),
+        "cni.colour",
+    ),
+    ("unknown_keys", "unknown", lambda one: replace(one, known_plugins=None), "not read"),
+    ("unknown_keys", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
+    ("cri", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(OVERLAYFS,))), "isn't loaded"),
+    (
+        "cri",
+        "fail",
+        lambda one: replace(one, daemon=replace(DAEMON, plugins=(replace(CRI, status="error"), OVERLAYFS))),
+        "in state error",
+    ),
+    ("cri", "fail", lambda one: replace(one, dump={**one.dump, "disabled_plugins": ["cri"]}), "disabled"),  # type: ignore[dict-item]
+    ("cri", "unknown", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
+    ("snapshotters", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(CRI,))), "not loaded"),
+    (
+        "snapshotters",
+        "fail",
+        lambda one: replace(one, daemon=replace(DAEMON, plugins=(CRI, replace(OVERLAYFS, status="skip")))),
+        "skip",
+    ),
+    ("snapshotters", "unknown", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
+    (
+        "settings",
+        "fail",
+        lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "image_pull_with_sync_fs", value=False)),
+        "image_pull_with_sync_fs': False",
+    ),
+    ("settings", "fail", lambda one: replace(one, version=Version.parse("1.6.20")), "needs containerd 1.7.14"),
+    ("settings", "unknown", lambda one: replace(one, dump=None), "can't be loaded"),
+    ("settings", "unknown", lambda one: replace(one, version=None), "not read"),
+    ("proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
+    ("proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
+    (
+        "durability_cri",
+        "fail",
+        lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "image_pull_with_sync_fs", value=False)),
+        "not_durable",
+    ),
+    (
+        "durability_cri",
+        "unknown",
+        lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "containerd", "snapshotter", value="devmapper")),
+        "unknown",
+    ),
+    *(
+        (name, "unknown", lambda one: replace(one, dump=None, trouble={"dump": "bad TOML"}), "bad TOML")
+        for name in ("unknown_keys", "cri", "snapshotters", "durability_cri", "durability_ctr", "durability_transfer")
+    ),
+    *(
+        (name, "unknown", lambda one: replace(one, daemon=None, trouble={"daemon": "no systemctl"}), "no systemctl")
+        for name in (
+            "daemon_running",
+            "daemon_stable",
+            "unit_enabled",
+            "kill_mode",
+            "config_file",
+            "daemon_fresh",
+            "daemon_binary",
+            "cri",
+            "snapshotters",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "status", "change", "found"), FAULTS, ids=[f"{one[0]}-{one[1]}" for one in FAULTS])
+def test_each_fault_is_found(well: NodeState, name: str, status: str, change: Change, found: str) -> None:
+    result = finding(name, change(well))
+    assert result is not None
+    assert result.status == status
+    assert found in str(result.found)
+    assert bool(result.remedy) is (status != "ok")
+    assert result.to_dict()["id"] == name
+
+
+def test_every_check_can_be_other_than_ok() -> None:
+    assert {one[0] for one in FAULTS if one[1] != "ok"} == set(CHECKS)
+
+
+def test_a_node_that_nothing_is_known_of_is_not_ok() -> None:
+    state = NodeState(ROOT, "containerd.service", 0.0, trouble={"record": "no permission", "sources": "no permission"})
+    assert "ok" not in {one.status for one in run_checks(state, EXPECTED)}
+    for name in CHECKS:
+        assert finding(name, state) is not None
+
+
+def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
+    state = replace(well, dump={**(well.dump or {}), "disabled_plugins": ["cri"]})
+    found = finding("cri", state, Expectation())
+    assert found is not None
+    assert found.status == "ok"
+    assert finding("durability_cri", state) is None
+
+
+def test_a_pull_path_that_is_not_asked_for_only_warns(well: NodeState) -> None:
+    state = replace(well, dump=changed(well.dump, "plugins", V2, "image_pull_with_sync_fs", value=False))
+    found = finding("durability_cri", state, Expectation())
+    assert found is not None
+    assert found.status == "warn"
+
+
+def test_only_and_skip_choose(well: NodeState) -> None:
+    assert [one.id for one in run_checks(well, EXPECTED, only=["cri", "version"])] == ["version", "cri"]
+    assert [one.id for one in run_checks(well, EXPECTED, only=["cri", "version"], skip=["cri"])] == ["version"]
+    assert "cri" not in {one.id for one in run_checks(well, EXPECTED, skip=["cri"])}
+
+
+@pytest.mark.parametrize("option", ["only", "skip"])
+def test_refuses_an_id_that_no_check_has(well: NodeState, option: str) -> None:
+    names: dict[str, list[str]] = {option: ["cri", "nosuch"]}
+    with pytest.raises(ValueError, match=f"{option} names no check 'nosuch': take of version, "):
+        run_checks(well, EXPECTED, **names)
+
+
+def test_the_summary_counts_and_names_the_worst() -> None:
+    findings = [Finding("a", status, "", "") for status in ("ok", "warn", "ok", "unknown")]
+    assert summarize(findings) == {"ok": 2, "warn": 1, "unknown": 1, "fail": 0, "worst": "unknown"}
+    assert summarize([*findings, Finding("b", "fail", "", "")])["worst"] == "fail"
+    assert summarize([])["worst"] == "unknown"
+    assert STATUSES[-1] == "ok"

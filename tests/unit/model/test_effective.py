@@ -1,0 +1,278 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+V2, IMAGES, RUNTIME = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"
+VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
+Recorded = Callable[[str, str], str]
+
+
+def dump(recorded: Recorded, version: str, name: str = "node.dump.toml") -> dict[str, Any]:
+    return tomllib.loads(recorded(version, name))
+
+
+def known(recorded: Recorded, version: str) -> frozenset[str]:
+    return frozenset(dump(recorded, version, "default.toml")["plugins"])
+
+
+def asked(version: str, **changes: Any) -> Settings:
+    """The settings in the recorded node.toml, with changes."""
+    runtime = {
+        "name": "kata",
+        "type": "io.containerd.kata.v2",
+        "config_path": "/etc/kata/qemu/configuration.toml",
+        "privileged_without_host_devices": True,
+        "pod_annotations": ["io.katacontainers.*"],
+        "snapshotter": None if version == "1.6.20" else "native",
+    }
+    options: dict[str, Any] = {
+        "image_pull_sync_fs": version != "1.6.20",
+        "snapshotter": "native",
+        "snapshotters": {"lazy": {"address": "/run/lazy.sock"}},
+        "runtimes": [runtime],
+        "default_runtime": "kata",
+        "systemd_cgroup": True,
+        "sandbox_image": "registry.example/pause:3.10",
+        "registry_config_path": "/etc/containerd/certs.d",
+        "max_concurrent_downloads": 5,
+        "root": "/srv/containerd",
+        "extra": {"plugins": {"io.containerd.gc.v1.scheduler": {"schedule_delay": "1500ms"}}},
+    }
+    return Settings.from_params({**options, **changes})
+
+
+def wrong(recorded: Recorded, version: str, settings: Settings, *others: Source) -> list[str]:
+    found = effective.mismatches(
+        settings, Version.parse(version), "amd64", dump(recorded, version), known(recorded, version), others
+    )
+    return [one.sentence(Version.parse(version)) for one in found]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_the_daemon_prints_is_what_was_asked_for(recorded: Recorded, version: str) -> None:
+    assert wrong(recorded, version, asked(version)) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"snapshotter": "overlayfs"}, "snapshotter would be 'native' on the daemon, where 'overlayfs' is asked for"),
+        ({"systemd_cgroup": False}, "SystemdCgroup would be True on the daemon, where False is asked for"),
+        ({"max_concurrent_downloads": 4}, "max_concurrent_downloads would be 5 on the daemon, where 4 is asked for"),
+        ({"root": "/srv"}, "root would be '/srv/containerd' on the daemon, where '/srv' is asked for"),
+    ],
+)
+def test_a_setting_that_the_daemon_has_not_is_named(
+    recorded: Recorded, version: str, change: dict[str, Any], sentence: str
+) -> None:
+    found = wrong(recorded, version, asked(version, **change))
+    assert any(one.endswith(sentence) for one in found)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("colour",),
+        ("plugins", "io.containerd.gc.v1.scheduler", "colour"),
+        ("plugins", "io.containerd.nothing.v1.here", "key"),
+    ],
+)
+def test_a_key_that_the_daemon_does_not_know_is_named(recorded: Recorded, version: str, path: tuple[str, ...]) -> None:
+    extra: Any = 1
+    for part in reversed(path):
+        extra = {part: extra}
+    (sentence,) = wrong(recorded, version, asked(version, extra=extra))
+    assert f"is not known to containerd {version}: check its spelling" in sentence
+
+
+def test_an_unlisted_image_is_a_mismatch_on_schema_2_read_by_a_newer_daemon(recorded: Recorded) -> None:
+    # 2.1.9 dropped the snapshotter of this file when it migrated it.
+    migrated = dump(recorded, "2.1.9", "schema2.dump.toml")
+    settings = Settings.from_params({"snapshotter": "native", "sandbox_image": "registry.example/pause:3.10"})
+    found = effective.mismatches(settings, Version.parse("2.1.9"), "amd64", migrated)
+    assert [(one.path[-1], one.found) for one in found] == [
+        ("unpack_config", None),
+        ("snapshotter", "overlayfs"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "text", "named"),
+    [
+        ("2.1.9", f'[plugins."{IMAGES}"]\nsnapshotter = "native"\n', True),
+        ("2.1.9", f'version = 2\n[plugins."{V2}".containerd]\nsnapshotter = "native"\n', True),
+        ("2.1.9", f'[plugins."{IMAGES}"]\nmax_concurrent_downloads = 1\n', False),
+        ("2.1.9", "not toml", False),
+        ("1.7.24", f'[plugins."{V2}"]\nmax_concurrent_downloads = 1\n', True),
+        ("1.7.24", '[plugins."io.containerd.gc.v1.scheduler"]\npause_threshold = 1\n', False),
+    ],
+)
+def test_the_file_that_overrides_a_setting_is_named(recorded: Recorded, version: str, text: str, named: bool) -> None:
+    others = (Source("/etc/containerd/conf.d/10-a.toml", ""), Source("/etc/containerd/conf.d/99-b.toml", text))
+    sentences = wrong(recorded, version, asked(version, snapshotter="overlayfs"), *others)
+    (sentence,) = [one for one in sentences if "snapshotter" in one and "unpack_config" not in one]
+    assert sentence.startswith("/etc/containerd/conf.d/99-b.toml overrides ") is named
+
+
+def test_a_proxy_plugin_declared_elsewhere_replaces_the_whole_table(recorded: Recorded) -> None:
+    settings = asked("2.1.9", snapshotters={"lazy": {"address": "/run/other.sock"}})
+    source = Source("/etc/containerd/conf.d/99-b.toml", '[proxy_plugins.lazy]\ntype = "snapshot"\n')
+    (sentence,) = wrong(recorded, "2.1.9", settings, source)
+    assert sentence.startswith("/etc/containerd/conf.d/99-b.toml overrides proxy_plugins.lazy.address")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_reads_the_settings_under_the_options_names(recorded: Recorded, version: str) -> None:
+    old = version == "1.6.20"
+    kata = {
+        "type": "io.containerd.kata.v2",
+        "path": None,
+        "snapshotter": None if old else "native",
+        "config_path": "/etc/kata/qemu/configuration.toml",
+    }
+    runc = {"type": "io.containerd.runc.v2", "path": None, "snapshotter": None, "config_path": None}
+    assert effective.read(dump(recorded, version)) == {
+        "image_pull_sync_fs": None if old else True,
+        "diff_sync_fs": True if version == "2.1.9" else None,
+        "use_local_image_pull": True if version == "2.1.9" else None,
+        "snapshotter": "native",
+        "default_runtime": "kata",
+        "runtimes": {"kata": kata, "runc": runc},
+        "systemd_cgroup": True,
+        "sandbox_image": "registry.example/pause:3.10",
+        "registry_config_path": "/etc/containerd/certs.d",
+        "max_concurrent_downloads": 5,
+        "root": "/srv/containerd",
+        "proxy_snapshotters": ["lazy"],
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_reads_the_defaults(recorded: Recorded, version: str) -> None:
+    read = effective.read(dump(recorded, version, "default.toml"))
+    assert (read["snapshotter"], read["default_runtime"], read["max_concurrent_downloads"]) == ("overlayfs", "runc", 3)
+    assert list(read["runtimes"]) == ["runc"]
+    assert read["systemd_cgroup"] is False
+    assert read["image_pull_sync_fs"] is (None if version == "1.6.20" else False)
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "durable"),
+    [
+        ("1.6.20", "node.dump.toml", []),
+        ("1.7.24", "default.toml", []),
+        ("1.7.24", "node.dump.toml", ["cri"]),
+        ("2.1.9", "default.toml", []),
+        ("2.1.9", "node.dump.toml", ["cri", "ctr"]),
+    ],
+)
+def test_durability_of_what_the_daemon_has(recorded: Recorded, version: str, name: str, durable: list[str]) -> None:
+    verdicts = effective.pull_durability(dump(recorded, version, name), Version.parse(version))
+    assert list(verdicts) == ["cri", "ctr"] + ["transfer"] * (version != "1.6.20")
+    assert [path for path, one in verdicts.items() if one["durability"] == "durable"] == durable
+    assert {one["durability"] for one in verdicts.values()} <= {"durable", "not_durable"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_keys_that_the_daemon_ignores(recorded: Recorded, version: str) -> None:
+    sources = (Source("/etc/containerd/config.toml", recorded(version, "node.toml")), Source("/broken.toml", "= 1"))
+    ignored = effective.unknown_keys(sources, dump(recorded, version), known(recorded, version))
+    cri = IMAGES if version == "2.1.9" else V2
+    assert ignored == [
+        "/etc/containerd/config.toml: colour",
+        f'/etc/containerd/config.toml: plugins."{cri}".spelled_wrong',
+        '/etc/containerd/config.toml: plugins."io.containerd.nothing.v1.here".key',
+    ]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_key_of_the_default_configuration_is_known(recorded: Recorded, version: str) -> None:
+    text = recorded(version, "default.toml")
+    source = Source("/etc/containerd/config.toml", text)
+    assert effective.unknown_keys([source], tomllib.loads(text), known(recorded, version)) == []
+
+
+def test_a_schema_2_file_read_by_a_newer_daemon_has_no_unknown_keys(recorded: Recorded) -> None:
+    source = Source("/etc/containerd/config.toml", recorded("2.1.9", "schema2.toml"))
+    migrated = dump(recorded, "2.1.9", "schema2.dump.toml")
+    assert effective.unknown_keys([source], migrated, known(recorded, "2.1.9")) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_recorded_configurations_make_sense(recorded: Recorded, version: str) -> None:
+    assert effective.nonsense(dump(recorded, version)) is None
+    assert effective.nonsense(dump(recorded, version, "default.toml")) is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_cri_would_fail_on(recorded: Recorded, version: str) -> None:
+    images, runtime = (IMAGES, RUNTIME) if version == "2.1.9" else (V2, V2)
+
+    def changed(change: Callable[[dict[str, Any]], None]) -> str | None:
+        tree = dump(recorded, version)
+        change(tree)
+        return effective.nonsense(tree)
+
+    def handlers(tree: dict[str, Any]) -> dict[str, Any]:
+        table: dict[str, Any] = tree["plugins"][runtime]["containerd"]["runtimes"]
+        return table
+
+    assert "runtime handler 'kata' is not declared" in (changed(lambda tree: handlers(tree).pop("kata")) or "")
+    typeless = changed(lambda tree: handlers(tree)["kata"].update(runtime_type=""))
+    assert "runtime handler 'kata' has no type" in (typeless or "")
+    mirrors = {"docker.io": {"endpoint": ["https://mirror.example"]}}
+    both = changed(lambda tree: tree["plugins"][images]["registry"].update(mirrors=mirrors))
+    assert "can't stand beside its config_path" in (both or "")
+    place: Callable[[dict[str, Any]], dict[str, Any]] = lambda tree: (  # noqa: E731
+        tree["plugins"][images] if version == "2.1.9" else tree["plugins"][images]["containerd"]
+    )
+    assert "'nosuch' is neither" in (changed(lambda tree: place(tree).update(snapshotter="nosuch")) or "")
+    assert changed(lambda tree: place(tree).update(snapshotter="lazy")) is None
+
+    def disabled(tree: dict[str, Any]) -> None:
+        place(tree).update(snapshotter="nosuch")
+        tree["disabled_plugins"] = [V2]
+
+    assert changed(disabled) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [([], False), (["cri"], True), ([V2], True), (["io.containerd.internal.v1.opt"], False)]
+)
+def test_cri_is_disabled_by_either_name(names: list[str], expected: bool) -> None:
+    assert effective.cri_disabled({"disabled_plugins": names}) is expected
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, False),
+        ({"root": "/srv", "snapshotters": {"native": {}}, "extra": {"debug": {"level": "info"}}}, False),
+        ({"image_pull_sync_fs": True}, True),
+        ({"systemd_cgroup": False}, True),
+        ({"runtimes": [{"name": "kata"}]}, True),
+    ],
+)
+def test_which_settings_need_cri(params: dict[str, Any], expected: bool) -> None:
+    assert effective.needs_cri(Settings.from_params(params)) is expected
+
+
+def test_tables_that_schema_4_moved_are_not_compared() -> None:
+    settings = Settings.from_params({"extra": {"debug": {"level": "info"}, "oom_score": -5}})
+    version = Version.parse("2.3.4")
+    assert effective.mismatches(settings, version, "amd64", {"version": 4, "oom_score": -5}) == []
+    assert len(effective.mismatches(settings, version, "amd64", {"version": 3, "oom_score": -5})) == 1
