@@ -27,7 +27,7 @@ MADE_BY = WORK / "itest-session"
 KEEP = os.environ.get("KEEP_NODES") == "1"
 
 
-class BySuite(LoadScopeScheduling):  # type: ignore[misc]
+class BySuite(LoadScopeScheduling):
     """Gives all tests of a suite's node to the same worker, and else those of a file."""
 
     def _split_scope(self, nodeid: str) -> str:
