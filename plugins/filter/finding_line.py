@@ -11,7 +11,7 @@ version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Turns one of the RV(slipway.node.node_verify#module:checks) into a line: its status, its id, what was found, what to do.
+  - Turns one of the RV(slipway.node.node_verify#module:checks) into a line for people and logs.
 positional: _input
 options:
   _input:

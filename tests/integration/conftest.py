@@ -15,10 +15,10 @@ import re
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from nodes import daemon
 from nodes.node import INVENTORY, WORK, Node, ansible, nodes_of
-from xdist.scheduler import LoadScopeScheduling
 
 SUITES = ("bookworm", "trixie", "sid")
 SET = INVENTORY / "itest.yml"

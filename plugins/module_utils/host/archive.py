@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
@@ -194,24 +194,19 @@ def reading(label: str) -> Iterator[None]:
         raise HostError(f"{label} is damaged or incomplete: {error or type(error).__name__}") from error
 
 
-@contextmanager
-def _decompressed(source: IO[bytes], label: str) -> Iterator[IO[bytes]]:
-    """Yield the tar stream of an archive, whatever its compression; its kind is told by its content."""
+def _decompressed(source: IO[bytes], label: str) -> AbstractContextManager[IO[bytes]]:
+    """Open the tar stream of an archive, whatever its compression; its kind is told by its content."""
     head = _head(source)
     source.seek(0)
     if head.startswith(b"\x1f\x8b"):
-        with gzip.GzipFile(fileobj=source) as stream:
-            yield stream  # type: ignore[misc]
-    elif head.startswith(b"\xfd7zXZ\x00"):
-        with lzma.LZMAFile(source) as xz:
-            yield xz
-    elif head.startswith(b"\x28\xb5\x2f\xfd"):
-        with _zstd(source, label) as zst:
-            yield zst
-    elif head[_TAR_MAGIC_OFFSET:] == b"ustar":
-        yield source
-    else:
-        raise ValueError(f"{label} is neither a tar archive (plain, gzip, xz, zstd) nor an ELF executable")
+        return cast("AbstractContextManager[IO[bytes]]", gzip.GzipFile(fileobj=source))
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return lzma.LZMAFile(source)
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return _zstd(source, label)
+    if head[_TAR_MAGIC_OFFSET:] == b"ustar":
+        return nullcontext(source)
+    raise ValueError(f"{label} is neither a tar archive (plain, gzip, xz, zstd) nor an ELF executable")
 
 
 @contextmanager

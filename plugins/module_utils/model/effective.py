@@ -182,7 +182,7 @@ def nonsense(dump: Mapping[str, Any]) -> str | None:
     """
     if cri_disabled(dump):
         return None
-    images, _ = _tables(dump)
+    images = _tables(dump)[0]
     settings = read(dump)
     default = settings["default_runtime"]
     if default and default not in settings["runtimes"]:
