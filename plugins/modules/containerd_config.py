@@ -164,6 +164,10 @@ options:
       - The next run with V(true) sees that the daemon is older than its files.
     type: bool
     default: true
+  enabled:
+    description: Whether to have the unit started at boot. With V(false) that is left as it is.
+    type: bool
+    default: true
   force_restart:
     description:
       - Whether to restart the daemon although this kills running containers (a unit whose C(KillMode) isn't V(process)), or
@@ -277,6 +281,7 @@ journal:
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -347,7 +352,9 @@ class Node:
         self.check_mode = module.check_mode
         runner = Runner(module)
         named = self.params["binary"]
-        path = named if named is not None and runner.find(named) else (None if named else runner.find("containerd"))
+        path = runner.find(named or "containerd")
+        if named and path is None and not (self.check_mode and self.params["assume_version"]):
+            raise ValueError(f"binary: there is no program {named}: install it first, or name another")
         self.binary = ContainerdBinary(runner, path)
         self.config_file: str = self.params["config_file"]
         ctr = Ctr(runner, self.params["address"], path)
@@ -412,7 +419,14 @@ def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason
         raise ValueError(
             f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set apply to false"
         )
-    if node.params["force_restart"] or not daemon.unit.running:
+    if not daemon.unit.running:
+        return
+    if daemon.unit.kill_mode == "none":
+        raise ValueError(
+            f"a restart ({reason}) would leave the old daemon running and the new one waiting for its database, "
+            f"because {wanted.unit} has KillMode=none: set KillMode=process in the unit"
+        )
+    if node.params["force_restart"]:
         return
     running = running_shims(node.params["address"])
     if not running:
@@ -487,6 +501,20 @@ def probed(wanted: Wanted, dump: Tree) -> list[str]:
     return names
 
 
+def decide(node: Node, wanted: Wanted, changes: Sequence[FileChange], dump: Tree, daemon: Daemon) -> tuple[str | None, bool]:
+    """Why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
+
+    Raises ValueError if it can't be done without harm.
+    """
+    check_file_is_read(node, daemon)
+    reason = f"{changes[0].path} changes" if changes else None
+    reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
+    if reason:
+        check_restart(node, wanted, daemon, dump, reason)
+    enable = wanted.present and node.params["enabled"] and daemon.unit.enabled == "disabled"
+    return reason, enable
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     wanted = Wanted.from_params(module.params)
     node = Node(module, wanted.unit)
@@ -495,27 +523,22 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return unpredictable()
     found = node.found(version)
     plan = plan_config(found, wanted.settings, present=wanted.present, enable_cri=module.params["enable_cri"])
-    service = service_change(wanted)
-    dump = node.dump(plan) if node.binary.path is not None else None
-    if dump is None:
+    files = [*plan.files, service_change(wanted)]
+    changes = [change for change in files if change.changed]
+    record = plan.record != found.record
+    if node.binary.path is None:
         module.warn(f"containerd isn't installed yet: its files are predicted as if {version} brought none of its own")
         # What the package brings is started by the package; new files make another start.
-        return report(found, plan, service, {}, "it is new" if plan.changes or service.changed else None)
+        return report(found, plan, files, {}, "it is new" if changes else None, changed=bool(changes))
+    dump = node.dump(plan)
     check_effective(node, wanted, plan, found, dump)
-    reason = None
-    if module.params["apply"]:
-        daemon = node.daemon.look()
-        check_file_is_read(node, daemon)
-        changed = [change.path for change in (*plan.changes, service) if change.changed]
-        reason = f"{changed[0]} changes" if changed else None
-        reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
-        if reason:
-            check_restart(node, wanted, daemon, dump, reason)
-    result = report(found, plan, service, dump, reason)
-    if result["changed"] and not module.check_mode:
-        changes = [change for change in (*plan.changes, service) if change.changed]
+    reason, enable = decide(node, wanted, changes, dump, node.daemon.look()) if module.params["apply"] else (None, False)
+    todo = bool(changes or record or reason)
+    if todo and not module.check_mode:
         apply(node, wanted, Transaction(node.config_file, found.record, plan.record, changes), dump, reason is not None)
-    return result
+    if enable and not module.check_mode:
+        node.daemon.unit.enable()
+    return report(found, plan, files, dump, reason, changed=todo or enable)
 
 
 def service_change(wanted: Wanted) -> FileChange:
@@ -538,11 +561,11 @@ def unpredictable() -> dict[str, Any]:
     }
 
 
-def report(found: Found, plan: ConfigPlan, service: FileChange, dump: Tree, reason: str | None) -> dict[str, Any]:
-    files = [*plan.files, service]
-    changed = any(change.changed for change in files)
+def report(
+    found: Found, plan: ConfigPlan, files: Sequence[FileChange], dump: Tree, reason: str | None, *, changed: bool
+) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "changed": changed or reason is not None or plan.record != found.record,
+        "changed": changed,
         "version": str(found.version),
         "schema": plan.schema,
         "files": [{"path": change.path, "changed": change.changed, "exists": change.after is not None} for change in files],
@@ -602,6 +625,7 @@ def main() -> None:
             "unit": {"type": "str", "default": "containerd.service"},
             "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
             "apply": {"type": "bool", "default": True},
+            "enabled": {"type": "bool", "default": True},
             "force_restart": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 60},
         },

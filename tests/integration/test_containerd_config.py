@@ -330,6 +330,25 @@ def test_a_snapshotter_that_is_not_ok_is_rolled_back(modern: Node) -> None:
     assert daemon.is_well(modern)
 
 
+def test_a_daemon_that_does_not_come_up_is_rolled_back(modern: Node) -> None:
+    before = daemon.etc_hashes(modern)
+    result = configure(modern, extra={"metrics": {"address": "256.0.0.1:1"}})
+    assert result["failed"] and result["rolled_back"]
+    assert "metrics" in result["msg"], "the daemon's own complaint is in the message"
+    assert daemon.is_well(modern)
+    after = daemon.etc_hashes(modern)
+    assert {line.split()[0] for line in before} == {line.split()[0] for line in after}
+
+
+def test_the_unit_is_started_at_boot(modern: Node) -> None:
+    modern.ssh("systemctl disable containerd")
+    converges(modern, **DURABLE)
+    assert modern.exec("systemctl", "is-enabled", "containerd").stdout.strip() == "enabled"
+    modern.ssh("systemctl disable containerd")
+    assert not configure(modern, **DURABLE, enabled=False)["changed"]
+    assert configure(modern, **DURABLE)["changed"]
+
+
 def test_apply_false_writes_and_the_next_run_restarts(modern: Node) -> None:
     pid = daemon.main_pid(modern)
     written = configure(modern, **DURABLE, apply=False)
@@ -345,6 +364,14 @@ def test_a_file_that_the_daemon_does_not_read_is_refused(modern: Node) -> None:
     refused(modern, "/srv/other.toml", "config_file", **DURABLE, config_file="/srv/other.toml")
 
 
+def test_a_stopped_daemon_that_reads_another_file_is_never_green(modern: Node) -> None:
+    modern.ssh("systemctl stop containerd")
+    result = configure(modern, **DURABLE, config_file="/srv/other.toml")
+    assert result["failed"] and result["rolled_back"]
+    assert ROOT in result["msg"] and "/srv/other.toml" in result["msg"]
+    assert daemon.read(modern, "/srv/other.toml") is None
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -353,7 +380,7 @@ def test_a_file_that_the_daemon_does_not_read_is_refused(modern: Node) -> None:
         ({"root": "/var/lib\nevil"}, ("root", "control character")),
         ({"root": "/srv/../etc"}, ("root", "'..'")),
         ({"sandbox_image": "a\nb"}, ("sandbox_image", "one line")),
-        ({"binary": "/nowhere/containerd"}, ("isn't installed", "binary")),
+        ({"binary": "/nowhere/containerd"}, ("/nowhere/containerd", "binary")),
         ({"unit": "no-such-unit"}, ("no-such-unit.service", "unit")),
         ({"service": {"ExecStart": "/bin/true"}}, ("service.ExecStart",)),
         ({"proxy": {"https": "not a url"}}, ("proxy.https",)),

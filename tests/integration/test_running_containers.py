@@ -61,14 +61,18 @@ def started(node: Node, image: str) -> Iterator[Container]:
     daemon.install(node)
     daemon.reset(node)
     remove(node)
+    yield start(node, image)
+    daemon.reset(node)
+    remove(node)
+
+
+def start(node: Node, image: str) -> Container:
     node.ssh(f"ctr images pull --plain-http {image}")
-    # A node on cgroup v2 has no cpu controller; without shares, runc doesn't look for it.
+    # A node on cgroup v2 may have no cpu controller; without shares, runc doesn't look for it.
     node.ssh(f"ctr run --detach --cpu-shares 0 {image} {NAME}")
     running = Container(node, int(node.ssh(f"ctr tasks ls | awk '$1 == \"{NAME}\" {{ print $2 }}'").stdout))
     assert running.runs()
-    yield running
-    daemon.reset(node)
-    remove(node)
+    return running
 
 
 def remove(node: Node) -> None:
@@ -125,23 +129,44 @@ def test_nothing_is_refused_where_nothing_runs(trixie: Node) -> None:
     assert done["restarted"] and not done.get("failed"), done
 
 
-def test_nothing_is_refused_where_nothing_has_to_be_restarted(trixie_container: Container) -> None:
-    node = trixie_container.node
-    assert node.module("containerd_config", SETTING)["restarted"]
-    kill_mode(node, "control-group")
-    # The drop-in is younger than the daemon, but not a file that it reads.
-    again = node.module("containerd_config", SETTING)
+def test_nothing_is_refused_where_nothing_has_to_be_restarted(trixie: Node, image: str) -> None:
+    remove(trixie)
+    kill_mode(trixie, "control-group")
+    assert trixie.module("containerd_config", SETTING)["restarted"]
+    container = start(trixie, image)
+    again = trixie.module("containerd_config", SETTING)
     assert not again.get("failed"), again
     assert not again["changed"]
-    assert trixie_container.runs()
+    assert container.runs()
+    daemon.reset(trixie)
+    remove(trixie)
 
 
-@pytest.mark.parametrize(("mode", "survives"), [("process", True), ("none", True), ("mixed", False), ("control-group", False)])
+@pytest.mark.parametrize(("mode", "survives"), [("process", True), ("mixed", False), ("control-group", False)])
 def test_what_systemd_does_to_a_container_at_a_restart(trixie_container: Container, mode: str, survives: bool) -> None:
     """The collection isn't involved: this is what it takes for granted about kill modes."""
     kill_mode(trixie_container.node, mode)
     trixie_container.node.ssh("systemctl restart containerd")
     assert trixie_container.runs() is survives
+
+
+def test_a_unit_that_can_not_be_restarted_is_refused(trixie_container: Container) -> None:
+    """With KillMode=none the old daemon stays, and a new one waits for its database for good."""
+    container, node = trixie_container, trixie_container.node
+    kill_mode(node, "none\nTimeoutStartSec=3")
+    pid = daemon.main_pid(node)
+    for force in (False, True):
+        refused = node.module("containerd_config", {**SETTING, "force_restart": force})
+        assert refused["failed"] and "KillMode=none" in refused["msg"], refused
+    assert daemon.main_pid(node) == pid
+    assert daemon.is_well(node)
+    assert container.runs()
+
+    restarted = node.ssh("systemctl restart containerd", check=False)
+    old = node.exec("cat", f"/proc/{pid}/comm", check=False).stdout.strip()
+    node.ssh("systemctl stop containerd; pkill -KILL -x containerd", check=False)
+    assert restarted.returncode != 0
+    assert old == "containerd"
 
 
 def test_another_root_would_lose_sight_of_the_container(trixie_container: Container) -> None:

@@ -80,4 +80,8 @@ class RunningDaemon:
         if problem or later.unit.pid != daemon.unit.pid:
             what = problem or "it is another process now"
             raise HostError(f"{self.unit.name} was up for less than {SETTLE_SECONDS:g} seconds: {what}")
+        if later.reads() != self._config_file:
+            raise HostError(
+                f"the daemon reads {later.reads()}, not {self._config_file}: name that file with config_file, or mend the unit"
+            )
         return later

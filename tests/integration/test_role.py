@@ -1,0 +1,299 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks on nodes as they come: what is predicted is done, done once, and proven."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodes import daemon
+from nodes.node import INVENTORY, WORK, Node, ansible, nodes_of, run
+
+PROVISION = "slipway.node.provision"
+VERIFY = "slipway.node.verify"
+PASSWORD = "correct horse battery"
+SETTINGS: dict[str, Any] = {
+    "containerd_systemd_cgroup": True,
+    "containerd_max_concurrent_downloads": 6,
+    "containerd_service": {"LimitNOFILE": 65536},
+    "containerd_registries": [
+        {"name": "registry.example", "mirrors": [{"url": "https://mirror.example", "username": "node", "password": PASSWORD}]}
+    ],
+}
+# In check mode apt's own prediction, which needs package lists, is replaced.
+SAME_TASK = {"Predict what apt would install": "Install containerd"}
+PROGRAMS = ("/usr/bin/containerd", "/usr/bin/ctr", "/usr/bin/containerd-shim-runc-v2")
+
+
+@contextmanager
+def made(suite: str) -> Iterator[Node]:
+    """A node as it comes, removed at the end."""
+    inventory = INVENTORY / "fresh.yml"
+    (node,) = (node for node in nodes_of(inventory) if node.suite == suite)
+    playbook = ["ansible-playbook", "-i", str(inventory), "--limit", f"{node.name},localhost", "-e", f"node_set={node.name}"]
+    ansible(*playbook, "tests/nodes/create.yml")
+    try:
+        yield node
+    finally:
+        ansible(*playbook, "tests/nodes/destroy.yml")
+
+
+@pytest.fixture(params=["bookworm", "trixie", "sid"])
+def fresh(request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A node without containerd, of each suite in turn."""
+    with made(request.param) as node:
+        yield node
+
+
+def changed(played: dict[str, Any], node: Node) -> dict[str, dict[str, Any]]:
+    """The results of the tasks that changed something, by the tasks' names."""
+    tasks = [(task["task"]["name"], task["hosts"][node.name]) for play in played["plays"] for task in play["tasks"]]
+    short = [(name.split(" : ")[-1], result) for name, result in tasks if result.get("changed")]
+    return {SAME_TASK.get(name, name): result for name, result in short}
+
+
+def paths(results: dict[str, dict[str, Any]]) -> set[str]:
+    """The files that the settings and the registries change."""
+    files = {one["path"] for one in results["Give the daemon its settings"]["files"] if one["changed"]}
+    return files | set(results["Configure registry hosts"]["files"])
+
+
+def succeeded(played: dict[str, Any], node: Node) -> dict[str, int]:
+    stats: dict[str, int] = played["stats"][node.name]
+    failures = [
+        task["hosts"][node.name].get("msg")
+        for play in played["plays"]
+        for task in play["tasks"]
+        if task["hosts"].get(node.name, {}).get("failed")
+    ]
+    assert (stats["failures"], stats["unreachable"]) == (0, 0), failures
+    assert stats["ok"] > 0
+    return stats
+
+
+def test_a_fresh_node_becomes_what_was_predicted_and_stays(fresh: Node) -> None:
+    predictions = []
+    for command in ("true", "apt-get -qq update", "rm -rf /var/lib/apt/lists/*"):
+        fresh.ssh(command)
+        before = daemon.etc_hashes(fresh)
+        predicted = fresh.play(PROVISION, SETTINGS, check=True)
+        succeeded(predicted, fresh)
+        assert daemon.etc_hashes(fresh) == before, command
+        predictions.append(changed(predicted, fresh))
+    known = predictions[1]
+
+    first = fresh.play(PROVISION, SETTINGS)
+    succeeded(first, fresh)
+    done = changed(first, fresh)
+    assert set(done) >= {"Install containerd", "Give the daemon its settings", "Configure registry hosts"}
+    for prediction in predictions:
+        assert set(prediction) == set(done)
+    assert paths(known) == paths(done)
+    assert known["Give the daemon its settings"]["restarted"] == done["Give the daemon its settings"]["restarted"]
+
+    before = daemon.etc_hashes(fresh)
+    assert succeeded(fresh.play(PROVISION, SETTINGS), fresh)["changed"] == 0
+    assert succeeded(fresh.play(PROVISION, SETTINGS, check=True), fresh)["changed"] == 0
+    succeeded(fresh.play(VERIFY, SETTINGS), fresh)
+    assert daemon.etc_hashes(fresh) == before
+    assert daemon.is_well(fresh)
+    assert "max_concurrent_downloads = 6" in fresh.exec("containerd", "config", "dump").stdout
+
+    fresh.ssh("systemctl stop containerd")
+    broken = fresh.play(VERIFY, SETTINGS)
+    assert broken["stats"][fresh.name]["failures"] == 1
+    succeeded(fresh.play(PROVISION, SETTINGS), fresh)
+    assert daemon.is_well(fresh)
+
+
+def pack(path: Path, programs: Path, epoch: int) -> dict[str, str]:
+    """A release archive as upstream packs it, and its entry in containerd_archives."""
+
+    def stamped(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.mtime, member.uid, member.gid = epoch, 0, 0
+        return member
+
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        archive.add(programs, "bin", filter=stamped)
+    return {"src": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory, nodes: dict[str, Node]) -> dict[str, Any]:
+    """Variables of an installation from archives, made of what Debian 13 packages; ``next`` is another version of it."""
+    directory = tmp_path_factory.mktemp("releases")
+    trixie = nodes["trixie"]
+    daemon.install(trixie)
+    (directory / "bin").mkdir()
+
+    def fetch(program: str, to: Path) -> None:
+        run(["scp", "-q", "-F", str(WORK / "nodes" / trixie.name / "ssh_config"), f"{trixie.name}:{program}", str(to)])
+
+    for program in PROGRAMS:
+        fetch(program, directory / "bin")
+    runc = directory / "runc.amd64"
+    fetch("/usr/sbin/runc", runc)
+    architecture = run(["dpkg", "--print-architecture"]).stdout.strip()
+    return {
+        "first": {
+            "containerd_install": "archive",
+            "containerd_version": "1.7.24",
+            "containerd_archives": {architecture: pack(directory / "first.tar.gz", directory / "bin", 1)},
+            "containerd_runc_version": "1.1.15",
+            "containerd_runc_binaries": {
+                architecture: {"src": str(runc), "sha256": hashlib.sha256(runc.read_bytes()).hexdigest()}
+            },
+        },
+        "next": {
+            "containerd_version": "1.7.24-2",
+            "containerd_archives": {architecture: pack(directory / "next.tar.gz", directory / "bin", 2)},
+        },
+        "wrong": {
+            "containerd_archives": {architecture: {"src": str(directory / "first.tar.gz"), "sha256": "0" * 64}},
+        },
+    }
+
+
+@pytest.fixture
+def fresh_trixie() -> Iterator[Node]:
+    with made("trixie") as node:
+        yield node
+
+
+def program_of(node: Node) -> str:
+    """The program that the daemon runs, with links resolved."""
+    return node.exec("readlink", f"/proc/{daemon.main_pid(node)}/exe").stdout.strip()
+
+
+def messages(played: dict[str, Any], node: Node) -> str:
+    """What the failed tasks said."""
+    results = [task["hosts"].get(node.name, {}) for play in played["plays"] for task in play["tasks"]]
+    return " ".join(str(result.get("msg")) for result in results if result.get("failed"))
+
+
+def installed(node: Node) -> str:
+    """What an installation from archives would leave."""
+    return node.ssh(
+        "find /usr/local/lib /usr/local/bin /usr/bin/containerd /etc/systemd/system/containerd* /var/tmp -mindepth 1", check=False
+    ).stdout
+
+
+@pytest.mark.parametrize("suite", ["trixie"])
+def test_releases_are_installed_changed_and_taken_back(releases: dict[str, Any], fresh_trixie: Node, suite: str) -> None:
+    node, first = fresh_trixie, releases["first"]
+    pristine = installed(node)
+    wrong = node.play(PROVISION, {**first, **releases["wrong"]})
+    assert wrong["stats"][node.name]["failures"] == 1
+    assert "sha256" in messages(wrong, node)
+    assert installed(node) == pristine
+
+    before = daemon.etc_hashes(node)
+    predicted = node.play(PROVISION, first, check=True)
+    succeeded(predicted, node)
+    assert daemon.etc_hashes(node) == before
+
+    done = node.play(PROVISION, first)
+    succeeded(done, node)
+    assert set(changed(predicted, node)) == set(changed(done, node))
+    assert daemon.is_well(node)
+    assert "/slipway/containerd/1.7.24-" in program_of(node)
+    assert node.ssh("dpkg-query --show containerd", check=False).returncode != 0
+    assert succeeded(node.play(PROVISION, first), node)["changed"] == 0
+    succeeded(node.play(VERIFY, first), node)
+
+    program = program_of(node)
+    upgraded = {**first, **releases["next"]}
+    succeeded(node.play(PROVISION, upgraded), node)
+    assert "/slipway/containerd/1.7.24-2-" in program_of(node)
+    assert daemon.is_well(node)
+    assert succeeded(node.play(PROVISION, upgraded), node)["changed"] == 0
+
+    succeeded(node.play(PROVISION, first), node)
+    assert program_of(node) == program
+    assert daemon.is_well(node)
+    assert "slipway-" not in node.exec("ls", "/var/tmp").stdout
+
+
+@pytest.mark.parametrize("network", ["10.0.0.0/99", "10.0.0.300", "fd00::/200", "10.0.0/8/8"])
+def test_a_network_that_is_none_is_refused(trixie: Node, network: str) -> None:
+    before, pid = daemon.etc_hashes(trixie), daemon.main_pid(trixie)
+    proxy = {"https": "http://proxy.example:3128", "no_proxy": ["localhost", ".example", "10.0.0.0/8", network]}
+    for check in (True, False):
+        played = trixie.play(PROVISION, {"containerd_proxy": proxy}, check=check)
+        assert played["stats"][trixie.name]["failures"] == 1
+        said = messages(played, trixie)
+        assert "containerd_proxy.no_proxy" in said and network in said, said
+    assert daemon.etc_hashes(trixie) == before
+    assert daemon.main_pid(trixie) == pid
+
+
+def test_credentials_are_neither_shown_nor_readable(trixie: Node, tmp_path: Path) -> None:
+    variables = tmp_path / "variables.json"
+    shown = ""
+    for password in (PASSWORD, "another one"):
+        registries = [{"name": "registry.example", "username": "node", "password": password}]
+        proxy = {"https": f"http://builder:{password.replace(' ', '-')}@proxy.example:3128"}
+        variables.write_text(json.dumps({"containerd_registries": registries, "containerd_proxy": proxy}))
+        for flags in (["--check"], []):
+            argv = ["-i", str(trixie.inventory), "--limit", trixie.name, "-e", f"@{variables}", "-vvv", "--diff", *flags]
+            done = ansible("ansible-playbook", *argv, PROVISION)
+            shown += done.stdout + done.stderr
+    assert "registry.example" in shown
+    for secret in (PASSWORD, PASSWORD.replace(" ", "-"), "another one", "another-one"):
+        assert secret not in shown
+    secret_files = trixie.ssh("grep -rlE 'authorization|builder:' /etc/containerd /etc/systemd/system").stdout.split()
+    assert len(secret_files) == 2, secret_files
+    assert set(trixie.exec("stat", "--format=%a", *secret_files).stdout.split()) == {"600"}
+    trixie.module("containerd_registry", {"state": "absent"})
+
+
+def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) -> None:
+    """One daemon under two names: for one inventory entry it is what it should be, for the other it isn't."""
+    done = trixie.module("containerd_config", {"image_pull_sync_fs": True})
+    assert not done.get("failed"), done
+    (proven,) = ansible("ansible-inventory", "-i", str(trixie.inventory), "--host", trixie.name).stdout.splitlines()[:1] or [""]
+    assert proven
+    reached = {
+        "ansible_host": trixie.address,
+        "ansible_port": 2222,
+        "ansible_user": "root",
+        "ansible_ssh_common_args": f"-F {WORK}/nodes/{trixie.name}/ssh_config",
+    }
+    hosts = {
+        "a-good": reached,
+        "b-gone": {**reached, "ansible_port": 1},
+        "c-broken": {**reached, "containerd_max_concurrent_downloads": 99},
+    }
+    inventory = tmp_path / "fleet.yml"
+    inventory.write_text(json.dumps({"all": {"children": {"nodes": {"hosts": hosts}}}}))
+    report = tmp_path / "report"
+    argv = ["-i", str(inventory), VERIFY, "-e", f"verify_report={report}"]
+    report.mkdir()
+    before = daemon.etc_hashes(trixie)
+    played = ansible("ansible-playbook", *argv, check=False)
+    assert played.returncode != 0
+    assert daemon.etc_hashes(trixie) == before
+
+    fleet = json.loads((report / "fleet.json").read_text())
+    assert [(node["name"], node["worst"]) for node in fleet["nodes"]] == [
+        ("c-broken", "fail"),
+        ("b-gone", "unreachable"),
+        ("a-good", fleet["nodes"][2]["worst"]),
+    ]
+    assert fleet["nodes"][2]["worst"] in ("ok", "warn")
+    failed = [finding["id"] for finding in fleet["nodes"][0]["findings"].values() if finding["status"] == "fail"]
+    assert failed == ["settings"], failed
+    page = (report / "fleet.html").read_text()
+    places = [page.index(f">{name}<") for name in ("c-broken", "b-gone", "a-good")]
+    assert places == sorted(places)
+    assert "ansible -m ping b-gone" in page
+    assert "c-broken" in played.stdout and "max_concurrent_downloads" in played.stdout
