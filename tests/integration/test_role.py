@@ -260,8 +260,6 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
     """One daemon under two names: for one inventory entry it is what it should be, for the other it isn't."""
     done = trixie.module("containerd_config", {"image_pull_sync_fs": True})
     assert not done.get("failed"), done
-    (proven,) = ansible("ansible-inventory", "-i", str(trixie.inventory), "--host", trixie.name).stdout.splitlines()[:1] or [""]
-    assert proven
     reached = {
         "ansible_host": trixie.address,
         "ansible_port": 2222,

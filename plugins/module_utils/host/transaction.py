@@ -48,6 +48,8 @@ class Transaction:
         self._found = found
         self._wanted = wanted
         self._changes = list(changes)
+        directories = {os.path.dirname(change.path) for change in self._changes}
+        self._new_directories = sorted(path for path in directories if not os.path.isdir(path))
         # An earlier run that was cut short knew the last proven state; this one's "before" may not be it.
         self._originals = {change.path: change.before for change in self._changes} | dict(found.pending)
 
@@ -71,6 +73,8 @@ class Transaction:
             return False
         for path, text in sorted(self._originals.items(), key=lambda item: item[1] is None):
             _put(path, text, 0o600)
+        for path in self._new_directories:
+            remove_empty_dir(path)
         self._remember(replace(self._found, pending={}))
         return True
 
