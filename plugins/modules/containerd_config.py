@@ -135,29 +135,14 @@ options:
         type: list
         elements: str
         default: []
-  config_file:
-    description: The root configuration file, the one that the daemon is started with.
-    type: path
-    default: /etc/containerd/config.toml
   drop_in:
     description: The file that holds the settings on containerd 2.x.
     type: path
     default: /etc/containerd/conf.d/60-slipway.toml
-  binary:
-    description: containerd's program. Found in the usual directories if it isn't named.
-    type: path
   assume_version:
     description:
       - The version that is going to be installed. Used in check mode alone, on a node that has no containerd yet, to predict the files.
     type: str
-  unit:
-    description: The systemd service that runs the daemon.
-    type: str
-    default: containerd.service
-  address:
-    description: The daemon's socket.
-    type: path
-    default: /run/containerd/containerd.sock
   apply:
     description:
       - With V(false), files are written after the daemon's program has tried them, but nothing is restarted or probed.
@@ -180,6 +165,7 @@ options:
     default: 60
 extends_documentation_fragment:
   - slipway.node.attributes
+  - slipway.node.daemon
 requirements:
   - tomlkit, where a file that exists has to be edited, and on Python older than 3.11
   - systemd, unless O(apply=false)
@@ -288,13 +274,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import candidate, read_sources, read_text
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
+from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_sources, read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.process import machine, running_shims
-from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, read_record
+from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import (
     ConfigPlan,
@@ -304,7 +288,6 @@ from ansible_collections.slipway.node.plugins.module_utils.model.config_plan imp
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary, parse
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
@@ -328,10 +311,13 @@ class Wanted:
     settings: Settings
     service: Service
     unit: str
+    enabled: bool
+    force_restart: bool
+    timeout: float
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> Wanted:
-        for option in ("config_file", "drop_in", "address", "binary"):
+        for option in PLACES:
             if params[option] is not None:
                 absolute_path(option, params[option])
         if params["timeout"] <= 0:
@@ -341,56 +327,10 @@ class Wanted:
             settings=Settings.from_params({key: params[key] for key in SETTINGS}),
             service=Service.from_params(params["service"], params["proxy"] or {}),
             unit=unit_name(params["unit"]),
+            enabled=params["enabled"],
+            force_restart=params["force_restart"],
+            timeout=params["timeout"],
         )
-
-
-class Node:
-    """The node's parts that this module deals with."""
-
-    def __init__(self, module: AnsibleModule, unit: str) -> None:
-        self.params = module.params
-        self.check_mode = module.check_mode
-        runner = Runner(module)
-        named = self.params["binary"]
-        path = runner.find(named or "containerd")
-        if named and path is None and not (self.check_mode and self.params["assume_version"]):
-            raise ValueError(f"binary: there is no program {named}: install it first, or name another")
-        self.binary = ContainerdBinary(runner, path)
-        self.config_file: str = self.params["config_file"]
-        ctr = Ctr(runner, self.params["address"], path)
-        self.daemon = RunningDaemon(Unit(runner, unit), ctr, self.config_file, path)
-
-    def version(self) -> Version | None:
-        """The installed version; in check mode the assumed one, or None, where nothing is installed."""
-        if self.binary.path is not None or not self.check_mode:
-            return self.binary.version()
-        assumed = self.params["assume_version"]
-        return Version.parse(assumed) if assumed else None
-
-    def found(self, version: Version) -> Found:
-        return Found(
-            version=version,
-            architecture=GO_ARCHITECTURES.get(machine(), machine()),
-            config_file=self.config_file,
-            drop_in=self.params["drop_in"],
-            root_text=read_text(self.config_file),
-            drop_in_text=read_text(self.params["drop_in"]),
-            record=read_record(self.config_file),
-        )
-
-    def dump(self, plan: ConfigPlan) -> Tree:
-        """What the daemon makes of the files as planned; of those on disk if none is to change."""
-        if not plan.changes:
-            return self.binary.dump(self.config_file)
-        texts = {change.path: change.after for change in plan.files}
-        with candidate(self.config_file, texts) as places:
-            try:
-                return self.binary.dump(places.get(self.config_file))
-            except HostError as error:
-                complaint = (error.stderr.strip().splitlines() or [error.message])[-1]
-                for path, place in places.items():
-                    complaint = complaint.replace(place, path)
-                raise HostError(f"containerd refuses these settings: {complaint}") from error
 
 
 def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, dump: Tree) -> None:
@@ -426,9 +366,9 @@ def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason
             f"a restart ({reason}) would leave the old daemon running and the new one waiting for its database, "
             f"because {wanted.unit} has KillMode=none: set KillMode=process in the unit"
         )
-    if node.params["force_restart"]:
+    if wanted.force_restart:
         return
-    running = running_shims(node.params["address"])
+    running = running_shims(node.address)
     if not running:
         return
     names = f"{len(running)} running ({', '.join(running[:3])}{', …' if len(running) > 3 else ''})"
@@ -460,16 +400,16 @@ def apply(node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, rest
     try:
         transaction.write()
         if restart:
-            timeout = node.params["timeout"]
+            timeout = wanted.timeout
             node.daemon.restart(probed(wanted, dump), cri=not effective.cri_disabled(dump), timeout=timeout)
     except HostError as error:
         journal = node.daemon.unit.journal(since) if restart else []
-        raise NotWell(*go_back(node, transaction, error, journal, restart)) from error
+        raise NotWell(*go_back(node, wanted, transaction, error, journal, restart)) from error
     transaction.commit()
 
 
 def go_back(
-    node: Node, transaction: Transaction, error: HostError, journal: list[str], restart: bool
+    node: Node, wanted: Wanted, transaction: Transaction, error: HostError, journal: list[str], restart: bool
 ) -> tuple[str, dict[str, Any]]:
     message = str(error)
     rolled_back = transaction.roll_back()
@@ -477,7 +417,7 @@ def go_back(
         message += ". The old files are back"
         try:
             old = node.binary.dump(node.config_file)
-            node.daemon.restart((), cri=not effective.cri_disabled(old), timeout=node.params["timeout"])
+            node.daemon.restart((), cri=not effective.cri_disabled(old), timeout=wanted.timeout)
             message += " and the daemon is well on them"
         except HostError as again:
             message += f", and the daemon isn't well on them either: {again}"
@@ -511,14 +451,14 @@ def decide(node: Node, wanted: Wanted, changes: Sequence[FileChange], dump: Tree
     reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
     if reason:
         check_restart(node, wanted, daemon, dump, reason)
-    enable = wanted.present and node.params["enabled"] and daemon.unit.enabled == "disabled"
+    enable = wanted.present and wanted.enabled and daemon.unit.enabled == "disabled"
     return reason, enable
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     wanted = Wanted.from_params(module.params)
-    node = Node(module, wanted.unit)
-    version = node.version()
+    node = Node(Runner(module), unit=wanted.unit, **{key: module.params[key] for key in PLACES})
+    version = installed_or_assumed(module, node)
     if version is None:
         return unpredictable()
     found = node.found(version)
@@ -545,6 +485,16 @@ def service_change(wanted: Wanted) -> FileChange:
     path = drop_in_path(wanted.unit)
     after = wanted.service.text() if wanted.present else None
     return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
+
+
+def installed_or_assumed(module: AnsibleModule, node: Node) -> Version | None:
+    """The installed version; in check mode the assumed one, or None, where nothing is installed yet."""
+    assumed, named = module.params["assume_version"], module.params["binary"]
+    if node.binary.path is None and named and not (module.check_mode and assumed):
+        raise ValueError(f"binary: there is no program {named}: install it first, or name another")
+    if node.binary.path is not None or not module.check_mode:
+        return node.binary.version()
+    return Version.parse(assumed) if assumed else None
 
 
 def unpredictable() -> dict[str, Any]:
@@ -580,6 +530,7 @@ def report(
     return result
 
 
+PLACES = ("address", "config_file", "drop_in", "binary")
 RUNTIME_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "type": {"type": "str", "default": "io.containerd.runc.v2"},

@@ -62,23 +62,9 @@ options:
     elements: str
     choices: [fail, unknown, warn]
     default: [fail]
-  config_file:
-    description: The root configuration file, the one that the daemon is started with.
-    type: path
-    default: /etc/containerd/config.toml
-  binary:
-    description: containerd's program. Found in the usual directories if it isn't named.
-    type: path
-  unit:
-    description: The systemd service that runs the daemon.
-    type: str
-    default: containerd.service
-  address:
-    description: The daemon's socket.
-    type: path
-    default: /run/containerd/containerd.sock
 extends_documentation_fragment:
   - slipway.node.attributes
+  - slipway.node.daemon
 requirements:
   - tomlkit, on Python older than 3.11
 seealso:

@@ -78,7 +78,11 @@ def test_a_modules_documentation_is_its_argument_spec(name: str, monkeypatch: py
     documentation = yaml.safe_load(module.DOCUMENTATION)
     spec = argument_spec(name, monkeypatch)
     assert documentation["module"] == name
-    assert comparable(documentation["options"], "suboptions") == comparable(spec, "options")
+    options = documentation["options"]
+    for fragment in documentation.get("extends_documentation_fragment", []):
+        path = f"ansible_collections.slipway.node.plugins.doc_fragments.{fragment.removeprefix('slipway.node.')}"
+        options |= yaml.safe_load(importlib.import_module(path).ModuleDocFragment.DOCUMENTATION)["options"]
+    assert comparable(options, "suboptions") == comparable(spec, "options")
 
 
 @pytest.mark.parametrize("name", MODULES)
