@@ -157,7 +157,9 @@ def version(state: NodeState, expectation: Expectation) -> Finding:
 def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"{state.unit} active, socket answering"
     if state.daemon is None:
-        return unknown("daemon_running", expected, state.trouble.get("daemon", "not read"), "run as root on a node with systemd")
+        # The one thing that has to be seen: a run that couldn't look at the daemon must not pass.
+        why = state.trouble.get("daemon", "the daemon wasn't looked at")
+        return fail("daemon_running", expected, why, "run as root (become: true) on a node with systemd")
     problem = state.daemon.liveness_problem()
     if problem:
         return fail("daemon_running", expected, problem, f"read 'journalctl -u {state.unit}', then {_CONFIGURE}")

@@ -191,10 +191,15 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         (name, "unknown", lambda one: replace(one, dump=None, trouble={"dump": "bad TOML"}), "bad TOML")
         for name in ("unknown_keys", "cri", "snapshotters", "durability_cri", "durability_ctr", "durability_transfer")
     ),
+    (
+        "daemon_running",
+        "fail",
+        lambda one: replace(one, daemon=None, trouble={"daemon": "no systemctl"}),
+        "no systemctl",
+    ),
     *(
         (name, "unknown", lambda one: replace(one, daemon=None, trouble={"daemon": "no systemctl"}), "no systemctl")
         for name in (
-            "daemon_running",
             "daemon_stable",
             "unit_enabled",
             "kill_mode",
