@@ -22,8 +22,9 @@ UNIT_PROPERTIES = (
     "NeedDaemonReload",
     "Result",
 )
-# Kill modes under which a restart stops the daemon alone, and its shims go on.
-SPARING_KILL_MODES = ("process", "none")
+# Kill modes under which a restart stops the daemon alone, and its shims go on. Under "none" not even
+# the daemon is stopped; under "mixed" the shims are killed with the rest of the control group.
+SPARING_KILL_MODES = ("process",)
 
 
 @dataclass(frozen=True)
