@@ -311,6 +311,7 @@ class Wanted:
     settings: Settings
     service: Service
     unit: str
+    apply: bool
     enabled: bool
     force_restart: bool
     timeout: float
@@ -327,6 +328,7 @@ class Wanted:
             settings=Settings.from_params({key: params[key] for key in SETTINGS}),
             service=Service.from_params(params["service"], params["proxy"] or {}),
             unit=unit_name(params["unit"]),
+            apply=params["apply"],
             enabled=params["enabled"],
             force_restart=params["force_restart"],
             timeout=params["timeout"],
@@ -361,28 +363,38 @@ def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason
         )
     if not daemon.unit.running:
         return
-    if daemon.unit.kill_mode == "none":
+    check_kill_mode(node, wanted, wanted.service.directives.get("KillMode", daemon.unit.kill_mode), reason)
+    running = running_shims(node.address)
+    if wanted.force_restart or not running:
+        return
+    current = node.binary.dump(node.config_file).get("root")
+    if current != dump.get("root"):
+        raise ValueError(
+            f"a new root ({current} to {dump.get('root')}) would make the daemon lose sight of containers, "
+            f"{named(running)}: drain the node, or set force_restart to true"
+        )
+
+
+def check_kill_mode(node: Node, wanted: Wanted, mode: str, reason: str) -> None:
+    """Raises ValueError if a restart under this KillMode would cost running containers, or fail."""
+    if mode == "none":
         raise ValueError(
             f"a restart ({reason}) would leave the old daemon running and the new one waiting for its database, "
             f"because {wanted.unit} has KillMode=none: set KillMode=process in the unit"
         )
-    if wanted.force_restart:
+    if wanted.force_restart or mode in SPARING_KILL_MODES:
         return
     running = running_shims(node.address)
-    if not running:
-        return
-    names = f"{len(running)} running ({', '.join(running[:3])}{', …' if len(running) > 3 else ''})"
-    if daemon.unit.kill_mode not in SPARING_KILL_MODES:
+    if running:
         raise ValueError(
-            f"a restart ({reason}) would kill containers, {names}, because {wanted.unit} has KillMode={daemon.unit.kill_mode}: "
-            "set KillMode=process in the unit, drain the node, or set force_restart to true"
+            f"a restart ({reason}) would kill containers, {named(running)}, because {wanted.unit} has KillMode={mode}: "
+            "set KillMode=process (service takes it), drain the node, or set force_restart to true"
         )
-    current = node.binary.dump(node.config_file).get("root")
-    if current != dump.get("root"):
-        raise ValueError(
-            f"a new root ({current} to {dump.get('root')}) would make the daemon lose sight of containers, {names}: "
-            "drain the node, or set force_restart to true"
-        )
+
+
+def named(running: Sequence[str]) -> str:
+    """How many there are, and the first of them."""
+    return f"{len(running)} running ({', '.join(running[:3])}{', …' if len(running) > 3 else ''})"
 
 
 def check_file_is_read(node: Node, daemon: Daemon) -> None:
@@ -393,28 +405,36 @@ def check_file_is_read(node: Node, daemon: Daemon) -> None:
         )
 
 
-def apply(node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, restart: bool) -> None:
+def apply(node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, reason: str | None) -> None:
     """The only place that changes anything. Raises NotWell after going back to what was there."""
-    since = time.time()
+    since, restarted = time.time(), False
     transaction.begin()
     try:
         transaction.write()
-        if restart:
-            timeout = wanted.timeout
-            node.daemon.restart(probed(wanted, dump), cri=not effective.cri_disabled(dump), timeout=timeout)
-    except HostError as error:
-        journal = node.daemon.unit.journal(since) if restart else []
-        raise NotWell(*go_back(node, wanted, transaction, error, journal, restart)) from error
+        if reason is not None:
+            node.daemon.unit.reload_manager()
+            status = node.daemon.unit.status()
+            if status.running:
+                # Another drop-in of the unit may have the last word.
+                check_kill_mode(node, wanted, status.kill_mode, reason)
+            restarted = True
+            node.daemon.restart(probed(wanted, dump), cri=not effective.cri_disabled(dump), timeout=wanted.timeout)
+    except (HostError, ValueError) as error:
+        raise NotWell(*go_back(node, wanted, transaction, str(error), since, restarted)) from error
     transaction.commit()
 
 
 def go_back(
-    node: Node, wanted: Wanted, transaction: Transaction, error: HostError, journal: list[str], restart: bool
+    node: Node, wanted: Wanted, transaction: Transaction, message: str, since: float, restarted: bool
 ) -> tuple[str, dict[str, Any]]:
-    message = str(error)
+    """Put the old files back, and the daemon on them if it was restarted; returns the message and its facts."""
+    journal = node.daemon.unit.journal(since) if restarted else []
     rolled_back = transaction.roll_back()
-    if rolled_back and restart:
+    if rolled_back:
         message += ". The old files are back"
+    if rolled_back and wanted.apply:
+        node.daemon.unit.reload_manager()
+    if rolled_back and restarted:
         try:
             old = node.binary.dump(node.config_file)
             node.daemon.restart((), cri=not effective.cri_disabled(old), timeout=wanted.timeout)
@@ -423,7 +443,7 @@ def go_back(
             message += f", and the daemon isn't well on them either: {again}"
     if journal:
         message += ". It had logged: " + " | ".join(telling(journal))
-    return message, {"rolled_back": rolled_back, "restarted": restart, "journal": journal[-20:]}
+    return message, {"rolled_back": rolled_back, "restarted": restarted, "journal": journal[-20:]}
 
 
 def telling(journal: list[str]) -> list[str]:
@@ -472,10 +492,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return report(found, plan, files, {}, "it is new" if changes else None, changed=bool(changes))
     dump = node.dump(plan)
     check_effective(node, wanted, plan, found, dump)
-    reason, enable = decide(node, wanted, changes, dump, node.daemon.look()) if module.params["apply"] else (None, False)
+    reason, enable = decide(node, wanted, changes, dump, node.daemon.look()) if wanted.apply else (None, False)
     todo = bool(changes or record or reason)
     if todo and not module.check_mode:
-        apply(node, wanted, Transaction(node.config_file, found.record, plan.record, changes), dump, reason is not None)
+        apply(node, wanted, Transaction(node.config_file, found.record, plan.record, changes), dump, reason)
     if enable and not module.check_mode:
         node.daemon.unit.enable()
     return report(found, plan, files, dump, reason, changed=todo or enable)

@@ -122,6 +122,27 @@ def test_a_restart_that_would_kill_is_refused_unless_forced(trixie_container: Co
     assert not container.runs()
 
 
+def test_the_kill_mode_can_be_mended_by_the_same_run(trixie_container: Container) -> None:
+    container, node = trixie_container, trixie_container.node
+    kill_mode(node, "control-group")
+    done = node.module("containerd_config", {**SETTING, "service": {"KillMode": "process"}})
+    assert done["restarted"] and not done.get("failed"), done
+    assert container.runs()
+
+
+def test_a_kill_mode_that_another_drop_in_overrides_kills_nothing(trixie_container: Container) -> None:
+    container, node = trixie_container, trixie_container.node
+    kill_mode(node, "control-group")
+    node.ssh(f"mv {KILL_MODE} {KILL_MODE.replace('10-', '99-')}; systemctl daemon-reload")
+    files, pid = daemon.etc_hashes(node), daemon.main_pid(node)
+    refused = node.module("containerd_config", {**SETTING, "service": {"KillMode": "process"}})
+    assert refused["failed"] and refused["rolled_back"] and not refused["restarted"]
+    assert "KillMode=control-group" in refused["msg"]
+    assert {line.split()[0] for line in daemon.etc_hashes(node)} == {line.split()[0] for line in files}
+    assert daemon.main_pid(node) == pid
+    assert container.runs()
+
+
 def test_nothing_is_refused_where_nothing_runs(trixie: Node) -> None:
     remove(trixie)
     kill_mode(trixie, "control-group")

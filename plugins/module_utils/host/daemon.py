@@ -55,7 +55,6 @@ class RunningDaemon:
 
         ``timeout`` in seconds. Raises HostError that says what is wrong.
         """
-        self.unit.reload_manager()
         self.unit.restart()
         deadline = time.monotonic() + timeout
         while True:
