@@ -134,3 +134,8 @@ def test_every_option_that_is_passed_to_a_module_is_one_of_its_options(role: Pat
 def test_every_task_that_names_a_module_of_ours_names_one_that_exists(role: Path) -> None:
     names = {match[1] for task in tasks(role) for key in task if (match := FRAGMENT.fullmatch(key))}
     assert names <= set(MODULES)
+
+
+def test_every_module_is_in_the_action_group() -> None:
+    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
+    assert runtime["action_groups"]["node"] == MODULES
