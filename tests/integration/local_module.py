@@ -36,7 +36,12 @@ class LocalModule:
         command = [ansible, "localhost", "-i", "localhost,", "-c", "local", "--diff", *(["--check"] if check else [])]
         command += ["-vvv"] * verbose + ["-e", f"ansible_python_interpreter={python}"]
         command += ["-m", f"slipway.node.{self.name}", "-a", json.dumps(options)]
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.collections), "ANSIBLE_NOCOLOR": "1"}
+        environment = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+        }
         answer = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=self.collections)
         output = answer.stdout + answer.stderr
         match = re.search(r"^localhost \| (\w+)!? => ", answer.stdout, re.MULTILINE)

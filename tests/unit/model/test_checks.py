@@ -268,3 +268,18 @@ def test_the_summary_counts_and_names_the_worst() -> None:
     assert summarize([*findings, Finding("b", "fail", "", "")])["worst"] == "fail"
     assert summarize([])["worst"] == "unknown"
     assert STATUSES[-1] == "ok"
+
+
+@pytest.mark.parametrize("enabled", ["masked", "masked-runtime", "enabled-runtime"])
+def test_a_unit_that_is_not_started_at_boot_fails(well: NodeState, enabled: str) -> None:
+    unit = replace(UNIT, enabled=enabled, loaded=not enabled.startswith("masked"))
+    found = finding("unit_enabled", replace(well, daemon=replace(DAEMON, unit=unit)))
+    assert found is not None
+    assert (found.status, found.found) == ("fail", enabled)
+
+
+def test_an_import_that_is_not_there_fails(well: NodeState) -> None:
+    sentence = f"{ROOT} imports /none.toml, which isn't there"
+    found = finding("config_loads", replace(well, missing_imports=(sentence,)))
+    assert found is not None
+    assert (found.status, found.found) == ("fail", sentence)

@@ -168,3 +168,25 @@ def test_a_daemon_that_is_not_well_says_why(daemon: Daemon, reason: str) -> None
 
 def test_cri_is_not_missed_where_it_is_disabled() -> None:
     assert replace(WELL, plugins=(OVERLAYFS,)).restart_reason(["overlayfs"], cri=False) is None
+
+
+def test_reads_what_the_unit_runs() -> None:
+    shown = "LoadState=masked\nUnitFileState=masked-runtime\nExecStart={ path=/opt/bin/containerd ; argv[]=/opt/bin/containerd -l x ; }"
+    status = UnitStatus.parse(shown)
+    assert status.program == "/opt/bin/containerd"
+    assert status.masked and not status.loaded
+    assert UnitStatus.parse("ExecStart=").program == ""
+
+
+def test_a_daemon_that_crashed_a_moment_ago_is_started_again() -> None:
+    crashed = replace(WELL, unit=replace(WELL.unit, restarts=3), age=5.0)
+    assert crashed.restart_reason((), cri=True) == "the daemon crashed a moment ago"
+    assert replace(crashed, age=3600.0).restart_reason((), cri=True) is None
+    assert replace(WELL, age=5.0).restart_reason((), cri=True) is None
+
+
+def test_what_the_daemon_was_told_on_its_command_line() -> None:
+    told = replace(WELL, process=Process(7, 1.0, ("containerd", "--config=/etc/a//b.toml", "-a", "/run/x.sock"), None))
+    assert told.reads() == "/etc/a/b.toml"
+    assert told.listens() == "/run/x.sock"
+    assert WELL.listens() is None

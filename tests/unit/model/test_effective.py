@@ -276,3 +276,21 @@ def test_tables_that_schema_4_moved_are_not_compared() -> None:
     version = Version.parse("2.3.4")
     assert effective.mismatches(settings, version, "amd64", {"version": 4, "oom_score": -5}) == []
     assert len(effective.mismatches(settings, version, "amd64", {"version": 3, "oom_score": -5})) == 1
+
+
+def test_the_sockets_of_proxy_snapshotters_are_those_of_the_last_file() -> None:
+    one = Source("/a", '[proxy_plugins.x]\ntype = "snapshot"\naddress = "/run/a.sock"\n[proxy_plugins.y]\ntype = "content"\n')
+    two = Source("/b", '[proxy_plugins.x]\ntype = "snapshot"\naddress = "/run/b.sock"\n')
+    assert effective.proxy_addresses([one, two, Source("/c", "no TOML")]) == {"x": "/run/b.sock"}
+
+
+def test_the_daemons_socket_in_each_schema() -> None:
+    assert effective.socket_of({"grpc": {"address": "/run/a.sock"}}) == "/run/a.sock"
+    assert effective.socket_of({"plugins": {"io.containerd.server.v1.grpc": {"address": "/run/b.sock"}}}) == "/run/b.sock"
+    assert effective.socket_of({}) is None
+
+
+def test_a_file_of_another_schema_is_found() -> None:
+    sources = [Source("/a", "version = 2"), Source("/b", "oom_score = 1"), Source("/c", "no TOML"), Source("/d", "version = 3")]
+    assert effective.other_schema(sources, 2) == "/d"
+    assert effective.other_schema(sources[:3], 2) is None

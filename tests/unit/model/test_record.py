@@ -77,3 +77,10 @@ def test_a_change_under_way_remembers_both_sides() -> None:
         imported="/old",
         pending={"/file": "text"},
     )
+
+
+@pytest.mark.parametrize("pending", ["null", "[]", '["a"]', "5"])
+def test_pending_that_is_no_object_is_damage(pending: str) -> None:
+    text = f'{{"format": 1, "keys": [], "tables": [], "created": false, "imported": null, "pending": {pending}}}'
+    with pytest.raises(ValueError, match="damaged"):
+        Record.from_text(text)
