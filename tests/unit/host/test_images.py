@@ -1,0 +1,53 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.host.images import (
+    Reference,
+    parse_references,
+    parse_root,
+    parse_snapshots,
+)
+
+VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
+Recorded = Callable[[str, str], str]
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_reads_the_list_of_images(recorded: Recorded, version: str) -> None:
+    assert parse_references(recorded(version, "images-ls.txt")) == (
+        Reference("registry.example/deep:1", MANIFEST, "sha256:9bb468e9cd355c433f29cf699ed838524b6821621b7717f86f3f5ece4c4db761"),
+        Reference("registry.example/deep:2", INDEX, "sha256:6314c2b4112f5d7655e3cc288fc2f45f83b97ff9c89bbafc7e0c40d586406716"),
+        Reference("registry.example/deep:3", INDEX, "sha256:7eb26fdde5f740a3494461cadb427d9bbbf8bcc833c6d16607da50f4d495664a"),
+    )
+
+
+@pytest.mark.parametrize("stdout", ["", "REF TYPE DIGEST SIZE PLATFORMS LABELS \n"])
+def test_reads_the_list_of_no_images(stdout: str) -> None:
+    assert parse_references(stdout) == ()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_layers_are_among_the_snapshots(recorded: Recorded, version: str) -> None:
+    """Not containers' own, such as the one with a space in its key."""
+    assert parse_snapshots(recorded(version, "snapshots-ls.txt")) == {
+        "sha256:df3bef71277467a17b7175bd4e2476dcaecc66ec61baf14b5a293ed1e4564adf",
+        "sha256:c60d743e214e0d3f591512157c8211983024334816efd24754bf288b2bd1bb89",
+    }
+    assert parse_snapshots("KEY PARENT KIND \n") == frozenset()
+    assert parse_snapshots("KEY PARENT KIND \nsha256:of a container  Active \n") == frozenset()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_finds_the_directory_that_a_plugin_exports(recorded: Recorded, version: str) -> None:
+    listing = recorded(version, "plugins-overlayfs.txt")
+    assert parse_root(listing) == "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"
+    assert parse_root(listing.replace("/var/lib/", "/srv/two words/")).startswith("/srv/two words/containerd/")  # type: ignore[union-attr]
+    assert parse_root("") is None
