@@ -267,18 +267,21 @@ journal:
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_sources, read_text
+from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources, read_text
+from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import (
     ConfigPlan,
@@ -290,7 +293,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.daemon import S
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary, parse
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree, dotted
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, drop_in_path, unit_name
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -321,8 +324,8 @@ class Wanted:
         for option in PLACES:
             if params[option] is not None:
                 absolute_path(option, params[option])
-        if params["timeout"] <= 0:
-            raise ValueError("timeout has to be more than 0 seconds")
+        if not 0 < params["timeout"] < float("inf"):
+            raise ValueError("timeout has to be a number of seconds that is more than 0")
         return cls(
             present=params["state"] == "present",
             settings=Settings.from_params({key: params[key] for key in SETTINGS}),
@@ -338,7 +341,11 @@ class Wanted:
 def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, dump: Tree) -> None:
     """Raises ValueError for a setting that the daemon would not have, or that CRI would fail on."""
     ours = {change.path for change in plan.files}
-    sources = [one for one in read_sources(node.config_file) if one.path not in ours or one.path == node.config_file]
+    everything = read_sources(node.config_file)
+    missing = missing_imports(everything, ours)
+    if missing:
+        raise ValueError(f"{missing[0]}, so containerd would not start: take it out of imports, or make the file")
+    sources = [one for one in everything if one.path not in ours or one.path == node.config_file]
     if wanted.present and effective.cri_disabled(dump) and effective.needs_cri(wanted.settings):
         trees = {one.path: parse(one.text) for one in sources}
         where = disabled_in(trees) or node.config_file
@@ -348,6 +355,12 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
         known = node.binary.known_plugins() if "plugins" in wanted.settings.extra else None
         others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
         wrong = effective.mismatches(wanted.settings, found.version, found.architecture, dump, known, others)
+        odd = effective.other_schema(sources, plan.schema)
+        if odd and any(one.culprit is None and one.known for one in wrong):
+            raise ValueError(
+                f"{odd} is written in another schema than {node.config_file} ({plan.schema}), and containerd {found.version} then "
+                f"drops settings ({dotted(wrong[0].path)}): migrate both to one version"
+            )
         if wrong:
             raise ValueError("; ".join(one.sentence(found.version) for one in wrong))
     trouble = effective.nonsense(dump)
@@ -357,6 +370,8 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
 
 def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason: str) -> None:
     """Raises ValueError if starting the daemon again would cost running containers."""
+    if daemon.unit.masked:
+        raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")
     if not daemon.unit.loaded:
         raise ValueError(
             f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set apply to false"
@@ -367,12 +382,13 @@ def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason
     running = running_shims(node.address)
     if wanted.force_restart or not running:
         return
-    current = node.binary.dump(node.config_file).get("root")
-    if current != dump.get("root"):
-        raise ValueError(
-            f"a new root ({current} to {dump.get('root')}) would make the daemon lose sight of containers, "
-            f"{named(running)}: drain the node, or set force_restart to true"
-        )
+    current = node.binary.dump(node.config_file)
+    for key in ("root", "state"):
+        if current.get(key) != dump.get(key):
+            raise ValueError(
+                f"a new {key} ({current.get(key)} to {dump.get(key)}) would make the daemon lose sight of containers, "
+                f"{named(running)}: drain the node, or set force_restart to true"
+            )
 
 
 def check_kill_mode(node: Node, wanted: Wanted, mode: str, reason: str) -> None:
@@ -405,12 +421,18 @@ def check_file_is_read(node: Node, daemon: Daemon) -> None:
         )
 
 
-def apply(node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, reason: str | None) -> None:
-    """The only place that changes anything. Raises NotWell after going back to what was there."""
+def apply(
+    node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, reason: str | None, prove: Callable[[Tree], None]
+) -> None:
+    """The only place that changes anything. Raises NotWell after going back to what was there.
+
+    ``prove`` raises ValueError if what the daemon makes of the written files isn't what was asked for.
+    """
     since, restarted = time.time(), False
     transaction.begin()
     try:
         transaction.write()
+        prove(node.binary.dump(node.config_file))
         if reason is not None:
             node.daemon.unit.reload_manager()
             status = node.daemon.unit.status()
@@ -429,7 +451,11 @@ def go_back(
 ) -> tuple[str, dict[str, Any]]:
     """Put the old files back, and the daemon on them if it was restarted; returns the message and its facts."""
     journal = node.daemon.unit.journal(since) if restarted else []
-    rolled_back = transaction.roll_back()
+    try:
+        rolled_back = transaction.roll_back()
+    except HostError as stuck:
+        rolled_back = False
+        message += f". Going back failed: {stuck}; the next run tries again"
     if rolled_back:
         message += ". The old files are back"
     if rolled_back and wanted.apply:
@@ -461,17 +487,26 @@ def probed(wanted: Wanted, dump: Tree) -> list[str]:
     return names
 
 
-def decide(node: Node, wanted: Wanted, changes: Sequence[FileChange], dump: Tree, daemon: Daemon) -> tuple[str | None, bool]:
+def decide(
+    node: Node, wanted: Wanted, changes: Sequence[FileChange], dump: Tree, daemon: Daemon, *, pending: bool
+) -> tuple[str | None, bool]:
     """Why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
 
+    Nothing is started where there is nothing to take back, unless an earlier run was cut short (``pending``).
     Raises ValueError if it can't be done without harm.
     """
     check_file_is_read(node, daemon)
+    elsewhere = node.listens_elsewhere(daemon, dump)
+    if elsewhere:
+        raise ValueError(f"the daemon listens at {elsewhere}, not at {node.address}: name that socket with address")
+    if wanted.present and wanted.enabled and daemon.unit.masked:
+        raise ValueError(f"{wanted.unit} is masked, so it isn't started at boot: run 'systemctl unmask {wanted.unit}'")
     reason = f"{changes[0].path} changes" if changes else None
-    reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
+    if wanted.present or daemon.unit.running or pending:
+        reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
     if reason:
         check_restart(node, wanted, daemon, dump, reason)
-    enable = wanted.present and wanted.enabled and daemon.unit.enabled == "disabled"
+    enable = wanted.present and wanted.enabled and daemon.unit.enabled in ("disabled", "enabled-runtime")
     return reason, enable
 
 
@@ -492,10 +527,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return report(found, plan, files, {}, "it is new" if changes else None, changed=bool(changes))
     dump = node.dump(plan)
     check_effective(node, wanted, plan, found, dump)
-    reason, enable = decide(node, wanted, changes, dump, node.daemon.look()) if wanted.apply else (None, False)
+    reason, enable = None, False
+    if wanted.apply:
+        reason, enable = decide(node, wanted, changes, dump, node.daemon.look(), pending=bool(found.record.pending))
     todo = bool(changes or record or reason)
     if todo and not module.check_mode:
-        apply(node, wanted, Transaction(node.config_file, found.record, plan.record, changes), dump, reason)
+        prove = partial(check_effective, node, wanted, plan, found)
+        proven = bool(found.record.pending) and wanted.apply and node.is_well()
+        transaction = Transaction(node.config_file, found.record, plan.record, changes, proven=proven)
+        apply(node, wanted, transaction, dump, reason, prove)
     if enable and not module.check_mode:
         node.daemon.unit.enable()
     return report(found, plan, files, dump, reason, changed=todo or enable)
@@ -582,7 +622,7 @@ PROXY_SPEC: dict[str, Any] = {
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DiscreetModule(
         argument_spec={
             **SETTINGS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -604,13 +644,15 @@ def main() -> None:
     )
     unchanged = {"restarted": False, "rolled_back": False}
     try:
-        module.exit_json(**run(module))
+        with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext():
+            result = run(module)
     except NotWell as error:
         module.fail_json(msg=str(error), **error.facts)
     except MissingLibrary as error:
         module.fail_json(msg=missing_required_lib(str(error)), **unchanged)
     except (HostError, ValueError) as error:
         module.fail_json(msg=str(error), **unchanged)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

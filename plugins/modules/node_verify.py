@@ -129,6 +129,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
 from ansible_collections.slipway.node.plugins.module_utils.model.checks import Expectation, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
@@ -168,7 +169,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DiscreetModule(
         argument_spec={
             "expect": {"type": "dict", "default": {}},
             "proxy": {

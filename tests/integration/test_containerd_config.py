@@ -11,52 +11,11 @@ from typing import Any
 import pytest
 
 from nodes import daemon
+from nodes.config import DURABLE, configure, converges, pulls_durably, refused
 from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
 from nodes.node import Node
 
-DURABLE: dict[str, Any] = {"image_pull_sync_fs": True}
 MODULE = "containerd_config"
-
-
-def configure(node: Node, *, check: bool = False, **options: Any) -> dict[str, Any]:
-    result = node.module(MODULE, options, check=check)
-    assert "Traceback" not in str(result.get("module_stderr", "")) + str(result.get("exception", "")), result
-    return result
-
-
-def refused(node: Node, *words: str, **options: Any) -> str:
-    """The module fails with one sentence that has these words, predicts that in check mode, and touches nothing."""
-    before, pid = daemon.etc_hashes(node), daemon.main_pid(node)
-    predicted = configure(node, check=True, **options)
-    result = configure(node, **options)
-    assert result.get("failed") and predicted.get("failed"), result
-    assert predicted["msg"] == result["msg"]
-    assert all(word in result["msg"] for word in words), result["msg"]
-    assert "\n" not in result["msg"].strip()
-    assert daemon.etc_hashes(node) == before
-    assert daemon.main_pid(node) == pid
-    return str(result["msg"])
-
-
-def pulls_durably(node: Node) -> bool:
-    """By the daemon's own dump, and a daemon that is younger than its files."""
-    plugin = daemon.dump(node)["plugins"][IMAGES if node.suite == "sid" else CRI]
-    return daemon.is_well(node) and plugin["image_pull_with_sync_fs"] is True
-
-
-def converges(node: Node, **options: Any) -> dict[str, Any]:
-    """Predicted, done, and not done again."""
-    predicted = configure(node, check=True, **options)
-    done = configure(node, **options)
-    assert not done.get("failed"), done
-    assert done["changed"] and predicted["changed"]
-    assert predicted["diff"] == done["diff"]
-    assert predicted["effective"] == done["effective"]
-    again = configure(node, **options)
-    assert not again.get("failed"), again
-    assert not again["changed"], again
-    assert not again["restarted"]
-    return done
 
 
 def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 import yaml
+from ansible.module_utils.basic import AnsibleModule
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -49,10 +50,10 @@ class Spec(BaseException):
 def argument_spec(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     module = importlib.import_module(f"ansible_collections.slipway.node.plugins.modules.{name}")
 
-    def caught(**arguments: Any) -> NoReturn:
+    def caught(_self: AnsibleModule, **arguments: Any) -> NoReturn:
         raise Spec(arguments)
 
-    monkeypatch.setattr(module, "AnsibleModule", caught)
+    monkeypatch.setattr(AnsibleModule, "__init__", caught)
     with pytest.raises(Spec) as spec:
         module.main()
     options: dict[str, Any] = spec.value.arguments["argument_spec"]

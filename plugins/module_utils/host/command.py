@@ -16,7 +16,9 @@ ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "CONTAINERD_SUPPRESS_DEPRECATION_
 
 
 class _AnsibleModule(Protocol):
-    def run_command(self, args: list[str], *, environ_update: dict[str, str]) -> tuple[int, str, str]: ...
+    def run_command(
+        self, args: list[str], *, environ_update: dict[str, str], handle_exceptions: bool
+    ) -> tuple[int, str, str]: ...
 
     def get_bin_path(self, arg: str, required: bool, opt_dirs: list[str]) -> str | None: ...
 
@@ -42,8 +44,12 @@ class Runner:
         return self._module.get_bin_path(program, required=False, opt_dirs=["/usr/local/bin", "/usr/local/sbin"])
 
     def try_run(self, *command: str) -> Result:
-        """Run it, whatever its exit code."""
-        code, stdout, stderr = self._module.run_command(list(command), environ_update=ENVIRONMENT)
+        """Run it, whatever its exit code. Raises HostError if there is no such program, or it can't be run."""
+        try:
+            # Left to itself, run_command ends the module, also in the middle of a change.
+            code, stdout, stderr = self._module.run_command(list(command), environ_update=ENVIRONMENT, handle_exceptions=False)
+        except OSError as error:
+            raise HostError(f"cannot run {command[0]}: {error.strerror or error}") from error
         return Result(command, code, stdout, stderr)
 
     def run(self, *command: str, doing: str) -> str:

@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+import os
+
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import candidate, read_text
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
+from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
@@ -24,12 +28,13 @@ class Node:
     """The parts of a node that its configuration is made of. ``binary`` is searched for where none is named."""
 
     def __init__(self, runner: Runner, *, unit: str, address: str, config_file: str, drop_in: str, binary: str | None) -> None:
-        path = runner.find(binary or "containerd")
+        service = Unit(runner, unit)
+        path = find_containerd(runner, service, binary)
         self.address = address
         self.config_file = config_file
         self.drop_in = drop_in
         self.binary = ContainerdBinary(runner, path)
-        self.daemon = RunningDaemon(Unit(runner, unit), Ctr(runner, address, path), config_file, path)
+        self.daemon = RunningDaemon(service, Ctr(runner, address, path), config_file, path)
 
     def found(self, version: Version) -> Found:
         """The configuration as it is. Raises HostError for what can't be read."""
@@ -42,6 +47,21 @@ class Node:
             drop_in_text=read_text(self.drop_in),
             record=read_record(self.config_file),
         )
+
+    def listens_elsewhere(self, daemon: Daemon, dump: Tree) -> str | None:
+        """The socket of the running daemon if it isn't the one that was named."""
+        found = (daemon.listens() or effective.socket_of(dump)) if daemon.process is not None else None
+        return found if found and os.path.realpath(found) != os.path.realpath(self.address) else None
+
+    def is_well(self) -> bool:
+        """Whether the daemon runs as it should on the files that are there."""
+        try:
+            dump = self.binary.dump(self.config_file)
+        except HostError:
+            return False
+        default = effective.read(dump)["snapshotter"]
+        cri = not effective.cri_disabled(dump)
+        return self.daemon.look().restart_reason([default] if cri and default else [], cri=cri) is None
 
     def dump(self, plan: ConfigPlan) -> Tree:
         """What the daemon makes of the files as planned; of those on disk if none is to change."""

@@ -10,10 +10,24 @@ import os
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Plugin, parse_plugins
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+
+def find_containerd(runner: Runner, unit: Unit, named: str | None) -> str | None:
+    """The program that is named; else the one that the unit runs; else the one in the usual directories."""
+    if named:
+        return runner.find(named)
+    try:
+        path = unit.program()
+    except HostError:
+        path = None  # no systemd
+    if path and os.path.basename(path) == "containerd" and os.access(path, os.X_OK):
+        return path
+    return runner.find("containerd")
 
 
 class ContainerdBinary:
@@ -58,10 +72,20 @@ class Ctr:
         self._runner = runner
         self._address = address
         beside = os.path.join(os.path.dirname(binary), "ctr") if binary else ""
-        self._path = beside if os.access(beside, os.X_OK) else (runner.find("ctr") or "ctr")
+        self.path = beside if os.access(beside, os.X_OK) else runner.find("ctr")
 
     def _run(self, *arguments: str, doing: str) -> str:
-        return self._runner.run(self._path, "--address", self._address, *arguments, doing=doing)
+        if self.path is None:
+            raise HostError("there is no program ctr on the node: install it, it comes with containerd")
+        return self._runner.run(self.path, "--address", self._address, *arguments, doing=doing)
 
     def plugins(self) -> tuple[Plugin, ...]:
         return parse_plugins(self._run("plugins", "ls", doing=f"ask containerd at {self._address} for its plugins"))
+
+    def plugin_details(self, plugin_id: str) -> str:
+        """All about the plugins of this id, as text, also what they export, such as their directory."""
+        return self._run("plugins", "ls", "--detailed", f"id=={plugin_id}", doing=f"ask containerd about its plugin {plugin_id}")
+
+    def in_namespace(self, namespace: str, *arguments: str, doing: str) -> str:
+        """The output of a command in one of containerd's namespaces. Raises HostError ("cannot DOING …") if it fails."""
+        return self._run("--namespace", namespace, *arguments, doing=doing)

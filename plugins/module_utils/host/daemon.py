@@ -9,16 +9,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import import_directories, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.process import changed_since, read_process
+from ansible_collections.slipway.node.plugins.module_utils.host.process import answers, changed_since, read_process
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import proxy_addresses
+from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 
 # How long a daemon that answers has to stay the same process to be called stable.
 SETTLE_SECONDS = 1.5
+# The same for one that has crashed before: it may take a while to crash again.
+CRASHED_SETTLE_SECONDS = 10
 _POLL_SECONDS = 0.2
 
 
@@ -32,29 +37,38 @@ class RunningDaemon:
         self._binary = os.path.realpath(binary) if binary else None
 
     def look(self) -> Daemon:
-        """The daemon's state; changes nothing."""
+        """The daemon's state; changes nothing. Raises HostError where it can't be looked at."""
         status = self.unit.status()
+        if status.loaded and self.ctr.path is None:
+            self.ctr.plugins()
         process = read_process(status.pid) if status.running else None
-        newer: tuple[str, ...] = ()
-        if process is not None:
-            newer = tuple(path for path in self._inputs(status.files) if changed_since(path, process.started))
-        return Daemon(status, process, self._plugins() if process else None, newer, self._binary)
-
-    def _inputs(self, unit_files: Iterable[str]) -> list[str]:
+        if process is None:
+            return Daemon(status, None, None, (), self._binary)
         sources = read_sources(self._config_file)
-        return [source.path for source in sources] + import_directories(sources) + list(unit_files)
+        inputs = [source.path for source in sources] + import_directories(sources) + list(status.files)
+        newer = tuple(path for path in inputs if changed_since(path, process.started))
+        return Daemon(status, process, self._plugins(sources), newer, self._binary, time.time() - process.started)
 
-    def _plugins(self) -> tuple[Plugin, ...] | None:
+    def _plugins(self, sources: Iterable[Source]) -> tuple[Plugin, ...] | None:
+        """The daemon calls a proxy plugin ok that nobody serves, so its socket is tried."""
         try:
-            return self.ctr.plugins()
+            plugins = self.ctr.plugins()
         except HostError:
             return None
+        proxies = proxy_addresses(sources)
+        return tuple(
+            replace(plugin, status=f"unreachable at {proxies[plugin.id]}")
+            if plugin.is_snapshotter and plugin.id in proxies and not answers(proxies[plugin.id])
+            else plugin
+            for plugin in plugins
+        )
 
     def restart(self, snapshotters: Sequence[str], *, cri: bool, timeout: float) -> Daemon:
         """Start it again and prove that it is well: up, answering, plugins ok, the same process a moment later.
 
         ``timeout`` in seconds. Raises HostError that says what is wrong.
         """
+        settle = CRASHED_SETTLE_SECONDS if self.unit.status().crashed else SETTLE_SECONDS
         self.unit.restart()
         deadline = time.monotonic() + timeout
         while True:
@@ -70,17 +84,20 @@ class RunningDaemon:
         trouble = daemon.plugin_problem(snapshotters, cri=cri)
         if trouble:
             raise HostError(trouble)
-        return self._settled(daemon)
+        return self._settled(daemon, settle)
 
-    def _settled(self, daemon: Daemon) -> Daemon:
-        time.sleep(SETTLE_SECONDS)
+    def _settled(self, daemon: Daemon, seconds: float) -> Daemon:
+        time.sleep(seconds)
         later = self.look()
         problem = later.liveness_problem()
         if problem or later.unit.pid != daemon.unit.pid:
             what = problem or "it is another process now"
-            raise HostError(f"{self.unit.name} was up for less than {SETTLE_SECONDS:g} seconds: {what}")
+            raise HostError(f"{self.unit.name} was up for less than {seconds:g} seconds: {what}")
         if later.reads() != self._config_file:
             raise HostError(
                 f"the daemon reads {later.reads()}, not {self._config_file}: name that file with config_file, or mend the unit"
             )
+        runs = later.process.executable if later.process else None
+        if self._binary and runs != self._binary:
+            raise HostError(f"{self.unit.name} runs {runs}, not {self._binary}: name that one with binary, or mend the unit")
         return later

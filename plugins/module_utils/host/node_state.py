@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_sources
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine, read_environment
@@ -33,15 +33,17 @@ def read_node(runner: Runner, *, config_file: str, unit: str, address: str, bina
             trouble[name] = str(error)
         return parts.get(name)
 
-    path = runner.find(binary or "containerd")
+    service = Unit(runner, unit)
+    path = find_containerd(runner, service, binary)
     program = ContainerdBinary(runner, path)
     if attempt("version", program.version):
         attempt("dump", lambda: program.dump(config_file))
         attempt("known_plugins", program.known_plugins)
-    daemon = attempt("daemon", RunningDaemon(Unit(runner, unit), Ctr(runner, address, path), config_file, path).look)
+    daemon = attempt("daemon", RunningDaemon(service, Ctr(runner, address, path), config_file, path).look)
     if daemon is not None and daemon.process is not None:
         attempt("environment", lambda: read_environment(daemon.process.pid))
-    attempt("sources", lambda: tuple(read_sources(config_file)))
+    if attempt("sources", lambda: tuple(read_sources(config_file))):
+        parts["missing_imports"] = tuple(missing_imports(parts["sources"]))
     record = attempt("record", lambda: read_record(config_file))
     parts.pop("record", None)
     return NodeState(

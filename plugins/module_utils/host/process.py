@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
@@ -38,24 +39,29 @@ def read_process(pid: int) -> Process | None:
 def changed_since(path: str, moment: float) -> bool:
     """Whether a file's content, name or owner changed after a moment (seconds since the epoch).
 
-    It is the change time that counts: copying with ``-p`` and package managers set the other one back.
-    False for a file that isn't there.
+    It is the change time that counts: copying with ``-p`` and package managers set the other one back. A symbolic
+    link that leads elsewhere is a change too, however old the file that it leads to. False for a file that isn't there.
     """
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return False
-    return status.st_ctime > moment + CLOCK_GRAIN
+    for look in (os.stat, os.lstat):
+        try:
+            if look(path).st_ctime > moment + CLOCK_GRAIN:
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return False
 
 
 def running_shims(address: str) -> list[str]:
     """The shims that serve the daemon behind a socket, as NAMESPACE/ID; found without asking the daemon."""
     shims = []
+    wanted = os.path.realpath(address)
     for entry in os.listdir("/proc"):
         process = read_process(int(entry)) if entry.isdigit() else None
-        if process is None or not process.arguments or process.option("-address") != address:
+        served = process.option("-address") if process is not None else None
+        if process is None or served is None or os.path.realpath(served) != wanted:
             continue
-        if os.path.basename(process.arguments[0]).startswith("containerd-shim"):
+        # A handler's shim may have any name.
+        if process.option("-namespace") and process.option("-id"):
             shims.append(f"{process.option('-namespace')}/{process.option('-id')}")
     return sorted(shims)
 
@@ -70,6 +76,20 @@ def read_environment(pid: int) -> dict[str, str] | None:
     except PermissionError as error:
         raise HostError(f"cannot look at process {pid}: become root (become: true)") from error
     return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def answers(address: str, seconds: float = 2.0) -> bool:
+    """Whether a server takes connections at a Unix socket (a path, or unix://PATH); True for other kinds of address."""
+    path = address.removeprefix("unix://")
+    if not path.startswith("/"):
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(seconds)
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def machine() -> str:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import UNIT_PROPERTIES, UnitStatus
 
@@ -20,6 +22,14 @@ class Unit:
     def status(self) -> UnitStatus:
         arguments = [f"--property={','.join(UNIT_PROPERTIES)}", "--", self.name]
         return UnitStatus.parse(self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd about {self.name}"))
+
+    def program(self) -> str | None:
+        """What systemd would run now; None if it doesn't know the unit, or has to read it again first."""
+        status = self.status()
+        place = f"/etc/systemd/system/{self.name}"
+        if status.needs_reload or (os.path.exists(place) and place not in status.files):
+            return None
+        return status.program or None
 
     def reload_manager(self) -> None:
         self._runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")

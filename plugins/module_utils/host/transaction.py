@@ -10,13 +10,17 @@ leaves the next one what it needs to go back.
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import (
+    naming,
     remove_empty_dir,
     remove_file,
     stat_mode,
@@ -25,10 +29,37 @@ from ansible_collections.slipway.node.plugins.module_utils.host.files import (
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.record import Record
 
+# Held while a run reads, changes and proves; gone with the process that holds it.
+LOCK = "/run/slipway-containerd.lock"
+_POLL_SECONDS = 0.2
+
 
 def record_path(config_file: str) -> str:
     """The record lies beside the file; its name ends in a way that no glob of imports takes."""
     return f"{config_file}.slipway.json"
+
+
+@contextmanager
+def exclusive(timeout: float) -> Iterator[None]:
+    """Keep other runs away from this node's containerd until the block ends; wait for them up to ``timeout`` seconds.
+
+    Raises HostError if another run doesn't end.
+    """
+    deadline = time.monotonic() + timeout
+    with naming("lock", LOCK):
+        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise HostError(f"another run has held {LOCK} for {timeout:g} seconds: let it end first") from error
+                time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_record(config_file: str) -> Record:
@@ -43,15 +74,19 @@ def read_record(config_file: str) -> Record:
 class Transaction:
     """Begin, write, then commit or roll back."""
 
-    def __init__(self, config_file: str, found: Record, wanted: Record, changes: Iterable[FileChange]) -> None:
+    def __init__(
+        self, config_file: str, found: Record, wanted: Record, changes: Iterable[FileChange], *, proven: bool = False
+    ) -> None:
         self._path = record_path(config_file)
         self._found = found
         self._wanted = wanted
         self._changes = list(changes)
         directories = {os.path.dirname(change.path) for change in self._changes}
         self._new_directories = sorted(path for path in directories if not os.path.isdir(path))
-        # An earlier run that was cut short knew the last proven state; this one's "before" may not be it.
-        self._originals = {change.path: change.before for change in self._changes} | dict(found.pending)
+        # An earlier run that was cut short knew the last proven state; this one's "before" may not be it,
+        # unless the daemon has since been seen to be well on it (``proven``): then it is somebody's repair.
+        self._originals = {change.path: change.before for change in self._changes} | ({} if proven else dict(found.pending))
+        self._modes = {path: stat_mode(path) for path in self._originals}
 
     def begin(self) -> None:
         """Remember on disk what was there and what is to be ours, before anything is touched."""
@@ -59,7 +94,11 @@ class Transaction:
 
     def write(self) -> None:
         for change in self._changes:
-            _put(change.path, change.after, change.mode)
+            known = stat_mode(change.path)
+            if known is not None:
+                # A secret that comes into a file which others can read closes it.
+                known &= 0o700 if change.brings_secrets else known
+            _put(change.path, change.after, change.mode if known is None else known)
 
     def commit(self) -> None:
         self._remember(self._wanted)
@@ -68,11 +107,22 @@ class Transaction:
                 remove_empty_dir(os.path.dirname(change.path))
 
     def roll_back(self) -> bool:
-        """Put everything back; False if there was nothing to put back."""
+        """Put everything back; False if there was nothing to put back.
+
+        Raises HostError if something couldn't be put back; the rest is, and the record keeps what was there.
+        """
         if not self._originals:
             return False
+        trouble = []
         for path, text in sorted(self._originals.items(), key=lambda item: item[1] is None):
-            _put(path, text, 0o600)
+            try:
+                known = self._modes[path]
+                if (read_text(path), stat_mode(path)) != (text, known):
+                    _put(path, text, 0o600 if known is None else known)
+            except HostError as error:
+                trouble.append(error)
+        if trouble:
+            raise trouble[0]
         for path in self._new_directories:
             remove_empty_dir(path)
         self._remember(replace(self._found, pending={}))
@@ -86,5 +136,4 @@ def _put(path: str, text: str | None, mode: int) -> None:
     if text is None:
         remove_file(path)
     else:
-        known = stat_mode(path)
-        write_file(path, text.encode(), mode if known is None else known)
+        write_file(path, text.encode(), mode)

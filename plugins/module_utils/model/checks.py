@@ -40,6 +40,7 @@ class NodeState:
     version: Version | None = None
     daemon: Daemon | None = None
     sources: tuple[Source, ...] = ()
+    missing_imports: tuple[str, ...] = ()
     dump: Tree | None = None
     known_plugins: frozenset[str] | None = None
     pending: tuple[str, ...] = ()
@@ -182,10 +183,12 @@ def daemon_stable(state: NodeState, expectation: Expectation) -> Finding:
 
 @check("unit_enabled")
 def unit_enabled(state: NodeState, expectation: Expectation) -> Finding:
+    if state.daemon is not None and state.daemon.unit.masked:
+        return fail("unit_enabled", "enabled", state.daemon.unit.enabled, f"run 'systemctl unmask {state.unit}'")
     if state.daemon is None or not state.daemon.unit.loaded:
         return not_running("unit_enabled", "enabled", state)
     found = state.daemon.unit.enabled or "unknown"
-    if found in ("enabled", "static", "indirect", "generated", "alias", "enabled-runtime"):
+    if found in ("enabled", "static", "indirect", "generated", "alias"):
         return ok("unit_enabled", "enabled", found)
     return fail("unit_enabled", "enabled", found, f"run 'systemctl enable {state.unit}'")
 
@@ -212,7 +215,7 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
             state.trouble.get("dump", "not read"),
             f"mend {state.config_file}, or {_CONFIGURE}",
         )
-    trouble = effective.nonsense(state.dump)
+    trouble = next(iter(state.missing_imports), None) or effective.nonsense(state.dump)
     if trouble:
         return fail("config_loads", expected, trouble, f"mend {state.config_file}, or {_CONFIGURE}")
     return ok("config_loads", expected, f"{len(state.sources)} files")

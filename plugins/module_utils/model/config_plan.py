@@ -19,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import imports,
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange, holds_secrets
 from ansible_collections.slipway.node.plugins.module_utils.model.record import OwnedKey, Record
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, Tree, flatten, lookup, merge, nest
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version, schema_support
 
 HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
@@ -155,7 +155,13 @@ def _filled(theirs: Mapping[str, Any], leaves: Mapping[Path, Any]) -> dict[Path,
 
 def _before(theirs: Mapping[str, Any], path: Path) -> tuple[bool, Any]:
     before = lookup(theirs, path, _MISSING)
-    return (False, None) if before is _MISSING else (True, before)
+    if before is _MISSING:
+        return False, None
+    try:
+        toml_text.value_text(before)
+    except ValueError as error:
+        raise ValueError(f"{dotted(path)} is {before} there, which no setting of containerd is: take it out first") from error
+    return True, before
 
 
 def _same(one: Any, other: Any) -> bool:

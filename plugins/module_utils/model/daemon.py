@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,15 +23,19 @@ UNIT_PROPERTIES = (
     "DropInPaths",
     "NeedDaemonReload",
     "Result",
+    "ExecStart",
 )
 # Kill modes under which a restart stops the daemon alone, and its shims go on. Under "none" not even
 # the daemon is stopped; under "mixed" the shims are killed with the rest of the control group.
 SPARING_KILL_MODES = ("process",)
+# After a crash the daemon has to run for so many seconds before it counts as up.
+CRASHED_SECONDS = 60
+_PROGRAM = re.compile(r"path=(\S+)")
 
 
 @dataclass(frozen=True)
 class UnitStatus:
-    """What ``systemctl show`` says of a unit; the main PID is 0 when it doesn't run."""
+    """What ``systemctl show`` says of a unit; the main PID is 0 when it doesn't run, ``program`` what is to be run."""
 
     loaded: bool
     active: str
@@ -41,16 +47,28 @@ class UnitStatus:
     files: tuple[str, ...]
     needs_reload: bool
     result: str
+    program: str = ""
 
     @property
     def running(self) -> bool:
         return self.active == "active" and self.pid > 0
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it has ended by itself since it was last started by hand; systemd counts it when it starts it again."""
+        return self.restarts > 0 or self.result not in ("", "success")
+
+    @property
+    def masked(self) -> bool:
+        """Whether systemd will not start it, now or at boot."""
+        return self.enabled.startswith("masked")
 
     @classmethod
     def parse(cls, stdout: str) -> UnitStatus:
         """From the KEY=VALUE lines of ``systemctl show``."""
         values = dict(line.split("=", 1) for line in stdout.splitlines() if "=" in line)
         files = [values.get("FragmentPath", ""), *values.get("DropInPaths", "").split()]
+        program = _PROGRAM.search(values.get("ExecStart", ""))
         return cls(
             loaded=values.get("LoadState") == "loaded",
             active=values.get("ActiveState", "unknown"),
@@ -62,6 +80,7 @@ class UnitStatus:
             files=tuple(path for path in files if path),
             needs_reload=values.get("NeedDaemonReload") == "yes",
             result=values.get("Result", ""),
+            program=program[1] if program else "",
         )
 
 
@@ -109,17 +128,26 @@ def parse_plugins(stdout: str) -> tuple[Plugin, ...]:
 
 @dataclass(frozen=True)
 class Daemon:
-    """``plugins`` is None where the socket doesn't answer; ``newer`` are files changed since the start."""
+    """``plugins`` is None where the socket doesn't answer; ``newer`` are files changed since the start.
+
+    ``age`` is how many seconds the process has been running.
+    """
 
     unit: UnitStatus
     process: Process | None
     plugins: tuple[Plugin, ...] | None
     newer: tuple[str, ...] = ()
     binary: str | None = None
+    age: float | None = None
 
     def reads(self, default: str = "/etc/containerd/config.toml") -> str:
         """The configuration file that the running daemon was told to read."""
-        return (self.process.option("-c", "--c", "-config", "--config") if self.process else None) or default
+        told = self.process.option("-c", "--c", "-config", "--config") if self.process else None
+        return posixpath.normpath(told or default)
+
+    def listens(self) -> str | None:
+        """The socket that the running daemon was told to make, None if its configuration says which."""
+        return self.process.option("-a", "--a", "-address", "--address") if self.process else None
 
     def liveness_problem(self) -> str | None:
         """Why the daemon can't be said to run, or None."""
@@ -153,4 +181,6 @@ class Daemon:
             return f"{self.newer[0]} was changed after the daemon started"
         if self.process and self.binary and self.process.executable != self.binary:
             return f"the daemon doesn't run {self.binary} as it is on disk"
+        if self.unit.restarts and self.age is not None and self.age < CRASHED_SECONDS:
+            return "the daemon crashed a moment ago"
         return self.plugin_problem(snapshotters, cri=cri)

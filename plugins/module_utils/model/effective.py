@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,6 +173,38 @@ def _handler(dump: Mapping[str, Any], name: str, table: Mapping[str, Any]) -> di
 
 def _proxies(dump: Mapping[str, Any]) -> list[str]:
     return [name for name, table in dump.get("proxy_plugins", {}).items() if table.get("type") == "snapshot"]
+
+
+def proxy_addresses(sources: Iterable[Source]) -> dict[str, str]:
+    """The sockets of the proxy snapshotters that the files declare, by name; the last file wins."""
+    addresses: dict[str, str] = {}
+    for source in sources:
+        try:
+            tables = toml_text.parse(source.text).get("proxy_plugins", {})
+        except ValueError:
+            continue
+        for name, table in tables.items() if isinstance(tables, Mapping) else ():
+            if isinstance(table, Mapping) and table.get("type") == "snapshot":
+                addresses[name] = str(table.get("address", ""))
+    return addresses
+
+
+def socket_of(dump: Mapping[str, Any]) -> str | None:
+    """The socket that the daemon makes by its configuration; schema 4 has moved it."""
+    found = lookup(dump, ("grpc", "address")) or lookup(dump, ("plugins", "io.containerd.server.v1.grpc", "address"))
+    return found if isinstance(found, str) and found else None
+
+
+def other_schema(sources: Sequence[Source], number: int) -> str | None:
+    """The first of the files that is written in another schema than this; the daemon drops settings then."""
+    for source in sources:
+        try:
+            version = toml_text.parse(source.text).get("version", number)
+        except ValueError:
+            continue
+        if version != number:
+            return source.path
+    return None
 
 
 def nonsense(dump: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # Keys whose values are never shown: registry credentials in CRI's tables, and passwords in URLs.
 _SECRET_LINE = re.compile(r"(?im)^(\s*[\"']?(?:password|auth|identitytoken|registrytoken|secret|token)[\"']?\s*=\s*).*$")
@@ -36,6 +38,11 @@ class FileChange:
     def changed(self) -> bool:
         return self.before != self.after
 
+    @property
+    def brings_secrets(self) -> bool:
+        """Whether the file is to be its owner's alone, and what it held before needn't be."""
+        return self.mode & 0o077 == 0 and not holds_secrets(self.before or "")
+
     def diff(self) -> dict[str, str]:
         """What Ansible's diff mode shows, without secrets."""
         return {
@@ -56,6 +63,14 @@ def without_secrets(text: str) -> str:
 def is_secret(key: str) -> bool:
     """Whether a key's value is never shown."""
     return _SECRET_LINE.match(f"{key} = 0") is not None
+
+
+def secret_values(tree: Any) -> set[str]:
+    """The texts in a configuration that are never shown, wherever they lie in it."""
+    if isinstance(tree, Mapping):
+        own = {value for key, value in tree.items() if isinstance(value, str) and value and is_secret(str(key))}
+        return own.union(*map(secret_values, tree.values()))
+    return set().union(*map(secret_values, tree)) if isinstance(tree, (list, tuple)) else set()
 
 
 def holds_secrets(text: str) -> bool:

@@ -101,7 +101,7 @@ class Record:
                 tables=frozenset(tuple(path) for path in content["tables"]),
                 created=content["created"],
                 imported=content["imported"],
-                pending=content["pending"],
+                pending=dict(content["pending"].items()),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged ({error!r})") from error

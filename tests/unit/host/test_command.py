@@ -14,9 +14,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.errors import Ho
 class Module:
     """Runs programs as AnsibleModule does when it is told to leave exceptions alone."""
 
-    def run_command(
-        self, args: list[str], *, environ_update: dict[str, str], handle_exceptions: bool
-    ) -> tuple[int, str, str]:
+    def run_command(self, args: list[str], *, environ_update: dict[str, str], handle_exceptions: bool) -> tuple[int, str, str]:
         assert not handle_exceptions, "it would end the module, also in the middle of a change"
         done = subprocess.run(args, env=environ_update, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr

@@ -426,3 +426,9 @@ def test_a_value_left_by_a_killed_change_is_known_as_ours(root: str | None, writ
     gone = configured(node, None)
     assert content(gone.root_text) == content(root)
     assert gone.record == Record()
+
+
+def test_a_date_in_the_place_of_a_setting_is_refused() -> None:
+    root = f'version = 2\n[plugins."{schema.CRI_V2}"]\nsandbox_image = 2024-01-01\n'
+    with pytest.raises(ValueError, match="sandbox_image is 2024-01-01 there"):
+        plan_config(found("1.7.24", root), parameters(sandbox_image="registry.example/pause:1"))

@@ -171,11 +171,19 @@ def test_cri_is_not_missed_where_it_is_disabled() -> None:
 
 
 def test_reads_what_the_unit_runs() -> None:
-    shown = "LoadState=masked\nUnitFileState=masked-runtime\nExecStart={ path=/opt/bin/containerd ; argv[]=/opt/bin/containerd -l x ; }"
+    shown = "UnitFileState=masked-runtime\nExecStart={ path=/opt/bin/containerd ; argv[]=/opt/bin/containerd -l x ; }"
     status = UnitStatus.parse(shown)
     assert status.program == "/opt/bin/containerd"
     assert status.masked and not status.loaded
     assert UnitStatus.parse("ExecStart=").program == ""
+
+
+@pytest.mark.parametrize(
+    ("shown", "crashed"),
+    [("NRestarts=0\nResult=success", False), ("NRestarts=2\nResult=success", True), ("NRestarts=0\nResult=exit-code", True)],
+)
+def test_knows_a_unit_that_crashed(shown: str, crashed: bool) -> None:
+    assert UnitStatus.parse(shown).crashed is crashed
 
 
 def test_a_daemon_that_crashed_a_moment_ago_is_started_again() -> None:

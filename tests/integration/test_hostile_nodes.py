@@ -1,0 +1,223 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""containerd_config and node_verify on nodes that others have been at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from nodes import daemon
+from nodes.config import DURABLE, configure, converges, refused
+from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
+from nodes.node import Node
+
+UNIT_DROP_IN = "/etc/systemd/system/containerd.service.d/10-hostile.conf"
+Mending = Callable[[Node, str], None]
+
+
+@pytest.fixture
+def mended() -> Iterator[Mending]:
+    """Takes a command that undoes what ``daemon.reset`` doesn't, and runs it after the test."""
+    commands: list[tuple[Node, str]] = []
+    yield lambda node, command: commands.append((node, command))
+    for node, command in commands:
+        node.ssh(command, check=False)
+
+
+def verdict(node: Node, **options: Any) -> dict[str, Any]:
+    """What node_verify found, as status by check."""
+    result = node.module("node_verify", {**options, "fail_on": []})
+    return {one["id"]: one["status"] for one in result["checks"]}
+
+
+def import_all(node: Node) -> None:
+    node.ssh(f"sed -i '1i imports = [\"conf.d/*.toml\"]' {ROOT}; mkdir -p /etc/containerd/conf.d")
+
+
+def test_a_hidden_import_that_overrides_a_setting_is_named(trixie: Node) -> None:
+    import_all(trixie)
+    hidden = "/etc/containerd/conf.d/.99.toml"
+    daemon.write(trixie, hidden, f'version = 2\n[plugins."{CRI}"]\nmax_concurrent_downloads = 2')
+    daemon.restart(trixie)
+    refused(trixie, hidden, "overrides", **DURABLE)
+
+
+def test_an_imported_file_may_import_the_drop_in(sid: Node) -> None:
+    daemon.write(sid, "/etc/containerd/base.toml", 'version = 2\nimports = ["conf.d/*.toml"]')
+    sid.ssh(f"sed -i '1i imports = [\"base.toml\"]' {ROOT}")
+    daemon.restart(sid)
+    converges(sid, max_concurrent_downloads=4)
+    converges(sid, max_concurrent_downloads=5)
+    converges(sid, sandbox_image="registry.example/pause:1")
+
+
+def test_an_import_that_is_not_there_is_never_green(sid: Node) -> None:
+    daemon.write(sid, "/etc/containerd/theirs.toml", "version = 2")
+    sid.ssh(f"sed -i '1i imports = [\"theirs.toml\"]' {ROOT}")
+    daemon.restart(sid)
+    sid.ssh("rm /etc/containerd/theirs.toml")
+    assert verdict(sid)["config_loads"] == "fail"
+    refused(sid, ROOT, "/etc/containerd/theirs.toml", "imports")
+
+
+def test_a_file_of_another_schema_that_costs_settings_is_named(sid: Node) -> None:
+    import_all(sid)
+    later = "/etc/containerd/conf.d/70-theirs.toml"
+    daemon.write(sid, later, f'version = 3\n[plugins."{IMAGES}"]\nmax_concurrent_downloads = 2')
+    daemon.restart(sid)
+    refused(sid, later, "schema", **DURABLE)
+
+
+def test_a_link_that_leads_to_another_file_is_seen(modern: Node) -> None:
+    modern.ssh(f"cd /etc/containerd; cp {ROOT} other.toml; mv {ROOT} mine.toml; ln -s mine.toml {ROOT}")
+    daemon.restart(modern)
+    modern.ssh(f"sleep 1; ln -sfn other.toml {ROOT}")
+    assert verdict(modern, only=["daemon_fresh"]) == {"daemon_fresh": "fail"}
+    done = converges(modern, **DURABLE)
+    assert done["restarted"]
+    assert modern.exec("readlink", ROOT).stdout.strip() == "other.toml"
+
+
+def test_a_masked_unit_is_never_green(modern: Node, mended: Mending) -> None:
+    mended(modern, "systemctl unmask containerd; systemctl enable containerd")
+    converges(modern, **DURABLE)
+    modern.ssh("systemctl mask containerd")
+    assert configure(modern, **DURABLE)["failed"]
+    assert "masked" in refused(modern, "containerd.service", **DURABLE)
+    assert verdict(modern, only=["unit_enabled"]) == {"unit_enabled": "fail"}
+
+
+def test_a_unit_that_is_enabled_until_the_next_boot_is_enabled_for_good(modern: Node, mended: Mending) -> None:
+    mended(modern, "systemctl disable --runtime containerd; systemctl enable containerd")
+    converges(modern, **DURABLE)
+    modern.ssh("systemctl disable containerd; systemctl enable --runtime containerd")
+    assert verdict(modern, only=["unit_enabled"]) == {"unit_enabled": "fail"}
+    assert configure(modern, **DURABLE)["changed"]
+    assert modern.exec("systemctl", "is-enabled", "containerd").stdout.strip() == "enabled"
+
+
+def test_a_second_containerd_that_nobody_runs_is_left_alone(modern: Node, mended: Mending) -> None:
+    mended(modern, "rm -f /usr/local/bin/containerd")
+    modern.ssh("printf '#!/bin/sh\\necho containerd v1.6.0\\n' >/usr/local/bin/containerd; chmod +x /usr/local/bin/containerd")
+    converges(modern, **DURABLE)
+    assert verdict(modern, only=["daemon_binary"]) == {"daemon_binary": "ok"}
+
+
+def test_a_daemon_at_another_socket_is_not_restarted_for_it(modern: Node) -> None:
+    refused(modern, "/run/containerd/containerd.sock", "/run/other.sock", "address", address="/run/other.sock")
+
+
+def test_without_ctr_nothing_is_half_done(modern: Node, mended: Mending) -> None:
+    mended(modern, "mv /usr/bin/ctr.away /usr/bin/ctr")
+    modern.ssh("mv /usr/bin/ctr /usr/bin/ctr.away")
+    refused(modern, "ctr", **DURABLE)
+    modern.ssh("systemctl stop containerd")
+    refused(modern, "ctr", **DURABLE)
+    assert verdict(modern, only=["daemon_running"]) == {"daemon_running": "fail"}
+
+
+def test_a_root_file_that_cannot_be_replaced_is_gone_back_from(modern: Node, mended: Mending) -> None:
+    mended(modern, f"umount {ROOT}")
+    modern.ssh(f"mount --bind {ROOT} {ROOT}")
+    listing = modern.ssh("ls -lR /etc/containerd | grep -v ^total").stdout
+    result = configure(modern, **DURABLE)
+    assert result["failed"] and ROOT in result["msg"], result
+    assert modern.ssh("ls -lR /etc/containerd | grep -v ^total").stdout == listing
+    assert daemon.read(modern, RECORD) is None
+    modern.ssh(f"umount {ROOT}")
+    converges(modern, **DURABLE)
+
+
+def test_runs_at_the_same_time_follow_each_other(modern: Node) -> None:
+    packaged = daemon.read(modern, ROOT)
+    with ThreadPoolExecutor() as pool:
+        one = pool.submit(configure, modern, **DURABLE)
+        other = pool.submit(configure, modern, max_concurrent_downloads=7, sandbox_image="registry.example/pause:1")
+    assert not one.result().get("failed"), one.result()
+    assert not other.result().get("failed"), other.result()
+    assert daemon.is_well(modern)
+    converges(modern, state="absent")
+    assert daemon.read(modern, ROOT) == packaged
+    assert daemon.read(modern, DROP_IN) is None
+    assert daemon.read(modern, RECORD) is None
+
+
+def test_a_daemon_that_crashes_now_and_then_is_never_green(modern: Node) -> None:
+    converges(modern, **DURABLE)
+    daemon.write(modern, UNIT_DROP_IN, "[Service]\nRuntimeMaxSec=6")
+    daemon.restart(modern)
+    modern.ssh("sleep 8")
+    result = configure(modern, **DURABLE)
+    assert result.get("failed"), result
+    modern.ssh(f"rm {UNIT_DROP_IN}")
+    assert not configure(modern, **DURABLE).get("failed")
+    assert not configure(modern, **DURABLE)["changed"]
+
+
+def test_a_proxy_snapshotter_that_nobody_serves_is_rolled_back(modern: Node) -> None:
+    proxy: dict[str, Any] = {"snapshotter": "stargz", "snapshotters": {"stargz": {"address": "/run/nowhere.sock"}}}
+    result = configure(modern, **DURABLE, **proxy)
+    assert result["failed"] and result["rolled_back"], result
+    assert "/run/nowhere.sock" in result["msg"]
+    assert daemon.is_well(modern)
+
+
+def test_a_password_closes_the_file_that_it_comes_into(modern: Node) -> None:
+    converges(modern, service={"LimitNOFILE": 4321})
+    path = "/etc/systemd/system/containerd.service.d/60-slipway.conf"
+    assert modern.exec("stat", "--format=%a", path).stdout.strip() == "644"
+    converges(modern, service={"LimitNOFILE": 4321}, proxy={"https": "http://builder:hunter2@proxy.example:3128"})
+    assert modern.exec("stat", "--format=%a", path).stdout.strip() == "600"
+
+
+def test_containers_are_found_by_any_name_of_shim_and_socket(modern: Node, mended: Mending) -> None:
+    daemon.write(modern, UNIT_DROP_IN, "[Service]\nKillMode=control-group")
+    daemon.restart(modern)
+    daemon.write(modern, "/root/odd-shim", "#!/bin/sh\nsleep 600; :")
+    mended(modern, "pkill -f [o]dd-shim")
+    modern.ssh(
+        "chmod +x /root/odd-shim; "
+        "setsid /root/odd-shim -namespace k8s.io -id survivor -address /run/containerd/containerd.sock >/dev/null 2>&1 &"
+    )
+    refused(modern, "k8s.io/survivor", "KillMode", **DURABLE, address="/var/run/containerd/containerd.sock")
+    modern.ssh(f"rm {UNIT_DROP_IN}; systemctl daemon-reload")
+    refused(modern, "k8s.io/survivor", "state", extra={"state": "/run/elsewhere"})
+
+
+def test_a_repair_after_a_killed_run_is_not_taken_back(modern: Node) -> None:
+    daemon.write(
+        modern,
+        "/usr/local/sbin/systemctl",
+        '#!/bin/sh\n[ "$1" = restart ] && kill -9 $PPID && exit 1\nexec /usr/bin/systemctl "$@"',
+    )
+    modern.ssh("chmod +x /usr/local/sbin/systemctl")
+    modern.module("containerd_config", DURABLE)
+    modern.ssh(f"rm /usr/local/sbin/systemctl; sed -i '1i oom_score = -7 # ours' {ROOT}")
+    daemon.restart(modern)
+    result = configure(modern, **DURABLE, extra={"debug": {"level": "loud"}})
+    assert result["failed"] and result["rolled_back"], result
+    assert "oom_score = -7 # ours" in (daemon.read(modern, ROOT) or "")
+
+
+def test_absent_starts_nothing_where_nothing_was_set(modern: Node) -> None:
+    modern.ssh("systemctl stop containerd")
+    assert not configure(modern, state="absent")["changed"]
+    assert daemon.main_pid(modern) == 0
+
+
+def test_a_password_in_extra_is_neither_shown_nor_logged(trixie: Node) -> None:
+    since = trixie.exec("date", "+@%s").stdout.strip()
+    registry = {"configs": {"registry.example": {"auth": {"username": "builder", "password": "tiger-lily"}}}}
+    settings: dict[str, Any] = {"extra": {"plugins": {CRI: {"registry": registry}}}}
+    done = converges(trixie, **settings)
+    assert trixie.exec("stat", "--format=%a", ROOT).stdout.strip() == "600"
+    verified = trixie.module("node_verify", {"expect": settings})
+    assert not verified.get("failed"), verified
+    assert "tiger-lily" not in str(done) + str(verified)
+    logged = trixie.exec("journalctl", "--no-pager", "--since", since).stdout
+    assert "Invoked with" in logged and "tiger-lily" not in logged
