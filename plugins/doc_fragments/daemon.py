@@ -17,7 +17,7 @@ options:
     type: path
     default: /etc/containerd/config.toml
   binary:
-    description: containerd's program. Found in the usual directories if it isn't named.
+    description: containerd's program. Unless it is named, the one that the unit runs, else the one in the usual directories.
     type: path
   unit:
     description: The systemd service that runs the daemon.
