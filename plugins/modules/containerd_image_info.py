@@ -56,7 +56,7 @@ EXAMPLES = r"""
 
 - name: Stop before the node can't start what is going to be deployed
   ansible.builtin.assert:
-    that: node.headroom.layers_max >= 128
+    that: node.headroom.layers_lasting >= 128
     fail_msg: "{{ node.headroom.reason }}"
 
 - name: Look at two of the kubelet's images
@@ -109,7 +109,9 @@ images:
       description: Whether the snapshotter has its topmost layer's snapshot; none if it has no layers, or that can't be told.
       type: bool
     mountable:
-      description: Whether overlayfs can mount it for a container; none if that can't be told.
+      description:
+        - Whether overlayfs can mount it for a container; none if that can't be told, which is so for images of more layers than
+          RV(headroom.layers_lasting) until they are unpacked.
       type: bool
     reason:
       description: Why it can't be mounted, or why something can't be told. Empty if there is nothing to say.
@@ -120,9 +122,15 @@ headroom:
   type: dict
   contains:
     layers_max:
-      description: Largest number of layers of an image that is pulled now, one that shares no layer with those already there.
+      description:
+        - Largest number of layers of an image that is pulled now, one that shares no layer with those already there, if its first
+          snapshot gets the id RV(headroom.next_id).
       type: int
       sample: 488
+    layers_lasting:
+      description: The same while snapshot ids have at most 7 digits. Images that keep to it can be mounted for the node's life.
+      type: int
+      sample: 354
     reason:
       description: What sets this limit.
       type: str
@@ -258,6 +266,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         one_line("name", name)
     runner = Runner(module)
     path = find_containerd(runner, Unit(runner, unit_name(params["unit"])), params["binary"])
+    if path is None:
+        raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
     ctr = Ctr(runner, params["address"], path)
     dump = ContainerdBinary(runner, path).dump(params["config_file"])
     snapshotter = params["snapshotter"] or effective.read(dump)["snapshotter"] or "overlayfs"

@@ -17,6 +17,9 @@ from typing import Any
 
 # OVL_MAX_STACK, Linux fs/overlayfs/params.h.
 KERNEL_LAYERS = 500
+# Ids of removed snapshots are not given again, and the counter can't be read: a node is taken
+# to give less than ten million, which all are as long as this one at most.
+_LASTING_ID = 1_000_000
 # containerd shortens the options when they come so near to the page, in bytes.
 _SHORTEN_WITHIN = 512
 # Options that become flags of mount(2) and take no room in its data: core/mount/mount_linux.go, parseMountOptions.
@@ -74,9 +77,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Headroom:
-    """The largest number of layers of an image that is pulled now, and what it comes from."""
+    """The largest number of layers of an image that is pulled now, and what it comes from.
+
+    ``layers_max`` if the next id is ``next_id``, the least that it can be; ``layers_lasting`` while ids have at most 7 digits.
+    """
 
     layers_max: int
+    layers_lasting: int
     reason: str
     overlay: Overlay
     next_id: int
@@ -90,6 +97,7 @@ class Headroom:
         """Lengths in characters, the page size in bytes."""
         return {
             "layers_max": self.layers_max,
+            "layers_lasting": self.layers_lasting,
             "reason": self.reason,
             "root": self.overlay.root,
             "root_length": len(self.overlay.root),
@@ -115,7 +123,7 @@ def headroom(overlay: Overlay, first: int) -> Headroom:
             f"the options of a mount have to fit in a page of {overlay.page_size} bytes; {overlay.root} has "
             f"{len(overlay.root)} characters and the snapshot ids have {_digits(*_pulled(count + 1, first))} digits"
         )
-    return Headroom(count, reason, overlay, first)
+    return Headroom(count, _most(overlay, _lasting(first)), reason, overlay, first)
 
 
 def _most(overlay: Overlay, first: int) -> int:
@@ -145,22 +153,30 @@ def judge_pull(overlay: Overlay, layers: int, first: int) -> Verdict:
 def judge_present(overlay: Overlay, layers: int, unpacked: int, existing: Sequence[int]) -> Verdict:
     """An image whose lowest ``unpacked`` layers have snapshots, which are some of the ``existing`` ids.
 
-    Which ones isn't known, so the longest and the shortest are tried; if they disagree, the verdict is None.
+    Which ones isn't known, nor the id that the next snapshot gets. So the longest and the shortest that they
+    can be are tried; if these disagree, the verdict is None.
     """
     if unpacked > len(existing):
         return Verdict(None, f"{unpacked} of its layers have snapshots, but there are only {len(existing)} snapshot directories")
     first = next_id(existing)
-    more, writable = _pulled(layers - unpacked, first)
     ids = sorted(existing)
-    worst = _judge(overlay, [*ids[len(ids) - unpacked :], *more], writable)
+    more, writable = _pulled(layers - unpacked, first)
     best = _judge(overlay, [*ids[:unpacked], *more], writable)
-    if worst.mountable == best.mountable:
+    if not best.mountable:
+        return best
+    more, writable = _pulled(layers - unpacked, _lasting(first))
+    if _judge(overlay, [*ids[len(ids) - unpacked :], *more], writable).mountable:
         return best
     return Verdict(
         None,
-        f"it depends on the ids of its {layers} snapshots, which have {_digits(ids, writable)} digits on this node: "
-        "start a container of it to know, or use an image with fewer layers",
+        f"it depends on the ids of its {layers} layers' snapshots: the greatest on this node is {first - 1}, and those of "
+        "removed snapshots are not given again; start a container of it to know, or use an image with fewer layers",
     )
+
+
+def _lasting(first: int) -> int:
+    """An id from which on all are as long as a node's ever get, or longer if ``first`` is."""
+    return max(first, _LASTING_ID)
 
 
 def _pulled(count: int, first: int) -> tuple[range, int]:

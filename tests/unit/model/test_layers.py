@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import (
@@ -126,6 +126,7 @@ def test_the_root_that_a_refusal_names_is_short_enough() -> None:
 @given(
     root=st.integers(min_value=20, max_value=900), layers=st.integers(min_value=200, max_value=500), first=st.integers(1, 10**7)
 )
+@example(root=100, layers=349, first=1_000_000)
 def test_no_refusal_names_a_root_that_is_too_long_or_needlessly_short(root: int, layers: int, first: int) -> None:
     reason = judge_pull(Overlay("/" + "r" * (root - 1), 4096, ("index=off",)), layers, first).reason
     named = re.search(r"at most (\d+) characters", reason)
@@ -141,15 +142,26 @@ def test_of_unpacked_layers_the_ids_are_among_those_there() -> None:
     assert judge_present(DEFAULT, 440, 440, new).mountable is False
     both = judge_present(DEFAULT, 440, 440, [*old, *new])
     assert both.mountable is None
-    assert "1 to 5 digits" in both.reason
+    assert "the greatest on this node is 10489" in both.reason
     assert judge_present(DEFAULT, 300, 300, [*old, *new]).mountable is True
     assert judge_present(DEFAULT, 501, 501, [*old, *new]).mountable is False
 
 
-def test_of_other_layers_the_ids_come_next() -> None:
-    assert judge_present(DEFAULT, 488, 0, [999]).mountable is True
+def test_of_other_layers_the_ids_are_those_in_sight_or_longer() -> None:
+    """The snapshots with the greatest ids may have been removed."""
+    assert judge_present(DEFAULT, 354, 0, []).mountable is True
+    assert judge_present(DEFAULT, 355, 0, []).mountable is None
+    assert judge_present(DEFAULT, 500, 0, [7]).mountable is None
+    assert judge_present(DEFAULT, 488, 0, [999]).mountable is None
     assert judge_present(DEFAULT, 489, 0, [999]).mountable is False
-    assert judge_present(DEFAULT, 489, 300, range(100, 1000)).mountable is True
+    assert judge_present(DEFAULT, 353, 0, [12_345_678]).mountable is False
+    assert judge_present(DEFAULT, 324, 0, [12_345_678]).mountable is True
+
+
+def test_of_an_image_in_part_unpacked_both_are_so() -> None:
+    assert judge_present(DEFAULT, 370, 300, range(100, 1000)).mountable is True
+    assert judge_present(DEFAULT, 489, 300, range(100, 1000)).mountable is None
+    assert judge_present(DEFAULT, 489, 300, range(100_000, 100_400)).mountable is False
     assert judge_present(DEFAULT, 3, 2, [1]).mountable is None
     assert judge_present(DEFAULT, 0, 0, []).mountable is True
 
@@ -160,6 +172,7 @@ def test_what_the_limit_comes_from_is_said() -> None:
     assert "4096 bytes" in tight.reason and "58 characters" in tight.reason and "4 digits" in tight.reason
     assert tight.to_dict() == {
         "layers_max": 488,
+        "layers_lasting": 354,
         "reason": tight.reason,
         "root": ROOT,
         "root_length": 58,
@@ -169,6 +182,8 @@ def test_what_the_limit_comes_from_is_said() -> None:
         "mount_options": ["index=off"],
     }
     assert headroom(Overlay("/" + "r" * 2100, 4096), 1).layers_max == 0
+    late = headroom(DEFAULT, 12_345_679)
+    assert late.layers_max == late.layers_lasting == 324
 
 
 def test_the_next_id_follows_the_greatest() -> None:
