@@ -57,7 +57,8 @@ def fresh(request: pytest.FixtureRequest) -> Iterator[Node]:
 
 def changed(played: dict[str, Any], node: Node) -> dict[str, dict[str, Any]]:
     """The results of the tasks that changed something, by the tasks' names."""
-    tasks = [(task["task"]["name"], task["hosts"][node.name]) for play in played["plays"] for task in play["tasks"]]
+    here = [task for play in played["plays"] for task in play["tasks"] if node.name in task["hosts"]]
+    tasks = [(task["task"]["name"], task["hosts"][node.name]) for task in here]
     short = [(name.split(" : ")[-1], result) for name, result in tasks if result.get("changed")]
     return {SAME_TASK.get(name, name): result for name, result in short}
 
