@@ -45,6 +45,7 @@ extends_documentation_fragment:
 requirements:
   - tomlkit, on Python older than 3.11
 seealso:
+  - module: slipway.node.containerd_image
   - module: slipway.node.node_verify
 """
 
@@ -108,6 +109,11 @@ images:
     unpacked:
       description: Whether the snapshotter has its topmost layer's snapshot; none if it has no layers, or that can't be told.
       type: bool
+    durability:
+      description:
+        - V(durable) if M(slipway.node.containerd_image) brought its layers to disk for the snapshotter, V(unknown) else. Most images that
+          other tools pulled a minute ago are on disk as well; nobody has made sure of it.
+      type: str
     mountable:
       description:
         - Whether overlayfs can mount it for a container; none if that can't be told, which is so for images of more layers than
@@ -185,7 +191,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.images import (
 )
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, Verdict, headroom, judge_present, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, one_line, plain_name
@@ -201,6 +207,7 @@ class Images:
         self._store = ImageStore(ctr, namespace)
         self._blobs = self._store.blobs()
         self._snapshots = self._store.snapshots(snapshotter)
+        self._snapshotter = snapshotter
         self._platform = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
         self.trouble = ""
         self._overlay: Overlay | None = None
@@ -229,6 +236,7 @@ class Images:
             "present": True,
             "digest": reference.digest,
             "media_type": reference.media_type,
+            "durability": durability.DURABLE if self._snapshotter in reference.synced else durability.UNKNOWN,
             **dict.fromkeys(("platform", "layers", "chain_id", "size", "unpacked", "mountable")),
         }
         try:

@@ -26,7 +26,7 @@ def install(node: Node) -> None:
         return
     node.ssh(
         "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && "
-        "apt-get -qq install --no-install-recommends containerd runc python3-tomlkit strace >/dev/null"
+        "apt-get -qq install --no-install-recommends containerd runc e2fsprogs python3-tomlkit strace >/dev/null"
     )
     node.ssh(f"cp {ROOT} {PACKAGED}")
 

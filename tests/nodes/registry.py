@@ -15,6 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import bcrypt
 
 from nodes.images import Layer, write_layout
 from nodes.node import WORK, run
@@ -26,10 +29,11 @@ NUMBER = 2
 
 @dataclass
 class Registry:
-    """``name`` is its HOST:PORT, as in references; images are made under ``directory``."""
+    """``name`` is its HOST:PORT, as in references; images are made under ``directory``; ``login``: user and password."""
 
     name: str
     directory: Path
+    login: tuple[str, str] | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -41,31 +45,42 @@ class Registry:
         """Make an image and push it under a tag of its own; returns the reference."""
         tag = f"v{next(self._numbers)}"
         layout = write_layout(self.directory / tag, layers, tag=tag, command=command)
-        reference = f"{self.name}/{repository}:{tag}"
-        run(["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{layout}:{tag}", f"docker://{reference}"])
+        return self.push_layout(layout, tag, f"{self.name}/{repository}:{tag}")
+
+    def push_layout(self, layout: Path, tag: str, reference: str) -> str:
+        """Push an image that was made already; returns the reference."""
+        login = ["--dest-creds", ":".join(self.login)] if self.login else []
+        run(["skopeo", "copy", "--quiet", "--dest-tls-verify=false", *login, f"oci:{layout}:{tag}", f"docker://{reference}"])
         return reference
 
 
 @contextmanager
-def serve(directory: Path) -> Iterator[Registry]:
-    """A registry that keeps everything under a directory, on a free port, until the end of the block."""
+def serve(directory: Path, login: tuple[str, str] | None = None) -> Iterator[Registry]:
+    """A registry that keeps everything under a directory, on a free port, until the end of the block.
+
+    ``login``: the only user and password that it lets in; else everybody.
+    """
     network = ipaddress.ip_network((WORK / "network").read_text().strip())
     host = str(network[NUMBER])
     with socket.socket() as probe:
         probe.bind((host, 0))
         port = probe.getsockname()[1]
-    settings = {
+    settings: dict[str, Any] = {
         "version": 0.1,
         "log": {"level": "warn", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(directory / "store")}},
         "http": {"addr": f"{host}:{port}"},
     }
+    if login is not None:
+        secret = bcrypt.hashpw(login[1].encode(), bcrypt.gensalt(4)).decode()
+        (directory / "htpasswd").write_text(f"{login[0]}:{secret}\n")
+        settings["auth"] = {"htpasswd": {"realm": "nodes", "path": str(directory / "htpasswd")}}
     (directory / "settings.yml").write_text(json.dumps(settings))
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen([str(PROGRAM), "serve", str(directory / "settings.yml")], stdout=log, stderr=log)
     try:
         _wait_for(host, port, server, directory / "log")
-        yield Registry(f"{host}:{port}", directory)
+        yield Registry(f"{host}:{port}", directory, login)
     finally:
         server.terminate()
         server.wait()

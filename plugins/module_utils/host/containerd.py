@@ -74,10 +74,14 @@ class Ctr:
         beside = os.path.join(os.path.dirname(binary), "ctr") if binary else ""
         self.path = beside if os.access(beside, os.X_OK) else runner.find("ctr")
 
-    def _run(self, *arguments: str, doing: str) -> str:
+    def command(self, *arguments: str) -> list[str]:
+        """The argument list for one of its commands. Raises HostError if there is no ctr."""
         if self.path is None:
             raise HostError("there is no program ctr on the node: install it, it comes with containerd")
-        return self._runner.run(self.path, "--address", self._address, *arguments, doing=doing)
+        return [self.path, "--address", self._address, *arguments]
+
+    def _run(self, *arguments: str, doing: str) -> str:
+        return self._runner.run(*self.command(*arguments), doing=doing)
 
     def plugins(self) -> tuple[Plugin, ...]:
         return parse_plugins(self._run("plugins", "ls", doing=f"ask containerd at {self._address} for its plugins"))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -14,8 +15,10 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.model import oci
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay
+from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot, parse_snapshots
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import lookup
 
 _ROOT_EXPORT = re.compile(r"^ +root +(/.*?) *$", re.MULTILINE)
@@ -23,13 +26,26 @@ _ROOT_EXPORT = re.compile(r"^ +root +(/.*?) *$", re.MULTILINE)
 _INDEX_PARAMETER = "/sys/module/overlay/parameters/index"
 
 
+# What containerd says when it meets a directory that it doesn't know: overlay.go and native.go, createSnapshot.
+LEFTOVER = "file exists"
+_PROBE = "slipway-next-id"
+_SNAPSHOT_ID = re.compile(r"/snapshots/(\d+)(?:/fs)?\s")
+_CHUNK_BYTES = 1024 * 1024
+# Label of an image whose layers are known to be on disk for a snapshotter; its value is the digest they are of.
+_SYNCED = "slipway.node/synced."
+
+
 @dataclass(frozen=True)
 class Reference:
-    """An image's name in a namespace, and the index or manifest that it stands for."""
+    """An image's name in a namespace, and the index or manifest that it stands for.
+
+    ``synced`` are the snapshotters for which its layers have been brought to disk.
+    """
 
     name: str
     media_type: str
     digest: str
+    synced: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -56,10 +72,86 @@ class ImageStore:
         """Digests of what the content store has."""
         return frozenset(self._ask("content", "ls", "-q", doing="ask containerd for its content").split())
 
+    def all_snapshots(self, snapshotter: str) -> dict[str, Snapshot]:
+        """By key, also those that aren't layers."""
+        doing = f"ask containerd for the snapshots of {snapshotter}"
+        stdout = self._ask("snapshots", "--snapshotter", snapshotter, "ls", doing=doing)
+        try:
+            return parse_snapshots(stdout)
+        except ValueError as error:
+            raise HostError(f"cannot {doing}: {error}") from error
+
     def snapshots(self, snapshotter: str) -> frozenset[str]:
         """Chain IDs of the layers that are unpacked for a snapshotter."""
-        doing = f"ask containerd for the snapshots of {snapshotter}"
-        return parse_snapshots(self._ask("snapshots", "--snapshotter", snapshotter, "ls", doing=doing))
+        found = self.all_snapshots(snapshotter)
+        return frozenset(key for key, snapshot in found.items() if snapshot.is_layer and key.startswith("sha256:"))
+
+    def users(self) -> dict[str, list[str]]:
+        """The ids of the containers that were made of an image, by its name."""
+        found: dict[str, list[str]] = {}
+        for line in self._ask("containers", "ls", doing="ask containerd for its containers").splitlines()[1:]:
+            container, image = [*line.split(), "-"][:2]
+            found.setdefault(image, []).append(container)
+        return found
+
+    def tag(self, source: str, name: str) -> None:
+        """Give an image another name; it is taken from the image that had it."""
+        self._ask("images", "tag", "--force", source, name, doing=f"give the image {source} the name {name}")
+
+    def remove(self, *names: str, sync: bool = False) -> None:
+        """Take away names; ``sync``: and wait until what only they kept is gone."""
+        if names:
+            self._ask("images", "rm", *["--sync"] * sync, *names, doing=f"remove {', '.join(names)}")
+
+    def mark_synced(self, name: str, snapshotter: str, digest: str) -> None:
+        self._ask("images", "label", name, f"{_SYNCED}{snapshotter}={digest}", doing=f"label the image {name}")
+
+    def tried_snapshot(self, snapshotter: str, key: str) -> str:
+        """How a new, empty snapshot would be mounted; it is removed again."""
+        group = ("snapshots", "--snapshotter", snapshotter)
+        if key in self.all_snapshots(snapshotter):
+            self.remove_snapshot(snapshotter, key)  # a killed run's
+        self._ask(*group, "prepare", key, doing="make a snapshot")
+        try:
+            return self._ask(*group, "mounts", "/", key, doing="ask for a snapshot's mounts")
+        finally:
+            self.remove_snapshot(snapshotter, key)
+
+    def take_back_directories(self, snapshotter: str, directory: str) -> None:
+        """Get rid of what a snapshotter doesn't know any more: its directories' names reach the disk without its own record.
+
+        It would meet them one by one, each when it gives that id to a new snapshot, and fail with "file exists". ``directory``
+        is where it keeps its snapshots; nothing is done if these aren't named by their ids.
+        """
+        highest = max(ids_in(directory), default=0)
+        for _ in range(highest):
+            try:
+                shown = self.tried_snapshot(snapshotter, _PROBE)
+            except HostError as error:
+                if LEFTOVER in str(error):
+                    continue  # it has removed it by now
+                raise
+            found = _SNAPSHOT_ID.search(shown)
+            if found is None or int(found[1]) >= highest:
+                return
+
+    def latest_id(self, snapshotter: str) -> int:
+        """The id that containerd has given last: that of a snapshot that is made to see it. Raises HostError if it has none."""
+        shown = self.tried_snapshot(snapshotter, _PROBE)
+        found = _SNAPSHOT_ID.search(shown)
+        if found is None:
+            raise HostError(f"cannot tell the id of a snapshot from {shown!r}")
+        return int(found[1])
+
+    def remove_snapshot(self, snapshotter: str, key: str) -> None:
+        self._ask("snapshots", "--snapshotter", snapshotter, "rm", key, doing=f"remove the snapshot {key}")
+
+    def remove_blob(self, digest: str) -> None:
+        self._ask("content", "rm", oci.digest(digest), doing=f"remove the blob {digest}")
+
+    def unpack(self, snapshotter: str, digest: str) -> None:
+        """Unpack again what snapshots of an image are missing, from its blobs; for the node's own platform."""
+        self._ask("snapshots", "unpack", "--snapshotter", snapshotter, oci.digest(digest), doing=f"unpack the image {digest}")
 
     def content(self, reference: Reference, platform: str, blobs: frozenset[str]) -> Content:
         """Raises ValueError if the image isn't for this platform, or what should describe it is missing or nonsense."""
@@ -94,20 +186,53 @@ class ImageStore:
 
 def parse_references(stdout: str) -> tuple[Reference, ...]:
     """From ``ctr images ls``: only its first three columns are without spaces."""
-    rows = [line.split()[:3] for line in stdout.splitlines()[1:]]
-    return tuple(Reference(*row) for row in rows if len(row) == 3)
+    rows = [(line, line.split()[:3]) for line in stdout.splitlines()[1:]]
+    return tuple(Reference(row[0], row[1], row[2], _synced(line, row[2])) for line, row in rows if len(row) == 3)
 
 
-def parse_snapshots(stdout: str) -> frozenset[str]:
-    """From ``ctr snapshots ls``: the committed ones whose keys are chain IDs; other keys may hold spaces."""
-    rows = [line.split() for line in stdout.splitlines()[1:]]
-    return frozenset(row[0] for row in rows if len(row) > 1 and row[-1] == "Committed" and row[0].startswith("sha256:"))
+def _synced(line: str, digest: str) -> frozenset[str]:
+    """If the name was moved to another image since, the label is of the old one."""
+    return frozenset(re.findall(rf"{re.escape(_SYNCED)}([\w.-]+)={re.escape(digest)}", line))
 
 
 def parse_root(stdout: str) -> str | None:
     """The directory that a plugin exports, from ``ctr plugins ls --detailed``."""
     found = _ROOT_EXPORT.search(stdout)
     return found[1] if found else None
+
+
+def content_root(ctr: Ctr) -> str:
+    """The content store's directory. Raises HostError if the daemon doesn't say."""
+    root = parse_root(ctr.plugin_details("content"))
+    if root is None:
+        raise HostError("the daemon doesn't say where its content store is")
+    return root
+
+
+def is_whole(root: str, digest: str) -> bool:
+    """Whether the content store at ``root`` has a blob, and it is what its digest says."""
+    algorithm, _colon, value = oci.digest(digest).partition(":")
+    found = hashlib.new(algorithm)
+    path = os.path.join(root, "blobs", algorithm, value)
+    with naming("read", path):
+        try:
+            with open(path, "rb") as stream:
+                for chunk in iter(lambda: stream.read(_CHUNK_BYTES), b""):
+                    found.update(chunk)
+        except FileNotFoundError:
+            return False
+    return found.hexdigest() == value
+
+
+def containerd_root(ctr: Ctr) -> str:
+    """The daemon's own directory, in which each plugin has its own."""
+    return os.path.dirname(content_root(ctr))
+
+
+def snapshotter_root(ctr: Ctr, name: str) -> str:
+    """A snapshotter's directory; on 1.6 not each of them says so, and it is then where it is by default."""
+    found = parse_root(ctr.plugin_details(name))
+    return found or os.path.join(containerd_root(ctr), f"io.containerd.snapshotter.v1.{name}")
 
 
 def read_overlay(ctr: Ctr, dump: Mapping[str, Any]) -> Overlay:
@@ -128,7 +253,11 @@ def read_overlay(ctr: Ctr, dump: Mapping[str, Any]) -> Overlay:
 
 def snapshot_ids(overlay: Overlay) -> tuple[int, ...]:
     """The ids of the snapshots, of all namespaces, that have directories. Raises HostError if they can't be read."""
-    directory = os.path.join(overlay.root, "snapshots")
+    return ids_in(os.path.join(overlay.root, "snapshots"))
+
+
+def ids_in(directory: str) -> tuple[int, ...]:
+    """The names in a directory that are numbers. Raises HostError if it can't be read."""
     try:
         names = os.listdir(directory)
     except OSError as error:

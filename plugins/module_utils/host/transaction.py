@@ -40,10 +40,10 @@ def record_path(config_file: str) -> str:
 
 
 @contextmanager
-def exclusive(timeout: float) -> Iterator[None]:
+def exclusive(timeout: float) -> Iterator[int]:
     """Keep other runs away from this node's containerd until the block ends; wait for them up to ``timeout`` seconds.
 
-    Raises HostError if another run doesn't end.
+    Yields a descriptor: a program that inherits it keeps them away until it ends too. Raises HostError if another run doesn't end.
     """
     deadline = time.monotonic() + timeout
     with naming("lock", LOCK):
@@ -57,7 +57,7 @@ def exclusive(timeout: float) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise HostError(f"another run has held {LOCK} for {timeout:g} seconds: let it end first") from error
                 time.sleep(_POLL_SECONDS)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

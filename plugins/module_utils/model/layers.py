@@ -140,6 +140,11 @@ def _most(overlay: Overlay, first: int) -> int:
     return enough
 
 
+def layers_lasting(overlay: Overlay) -> int:
+    """So many layers an image may have whatever ids its snapshots get, as long as these have at most 7 digits."""
+    return _most(overlay, _LASTING_ID)
+
+
 def judge_pull(overlay: Overlay, layers: int, first: int) -> Verdict:
     """An image of ``layers`` layers, none of which is unpacked yet: they get the ids from ``first`` on.
 

@@ -84,6 +84,11 @@ class Config:
         return chain_ids(self.diff_ids)
 
 
+def runs_on(image: str, machine: str) -> bool:
+    """Whether a machine of a platform runs images of another."""
+    return _normal(image) in _platforms(machine)
+
+
 def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
     """image-spec config.md, "Layer ChainID": the digest of the chain below, a space, and the layer's diff ID."""
     chain: list[str] = []
@@ -98,6 +103,13 @@ def digest(value: Any) -> str:
     if not isinstance(value, str) or not _DIGEST.match(value):
         raise ValueError(f"{value!r} is not a digest")
     return value
+
+
+def is_index(text: str) -> bool:
+    """Whether a document is an index rather than a manifest. Raises ValueError if it is no JSON object."""
+    document = _document(text)
+    kind = document.get("mediaType")
+    return kind in INDEX_TYPES if kind else "manifests" in document
 
 
 def parse_index(text: str) -> Index:

@@ -11,8 +11,8 @@ from ansible_collections.slipway.node.plugins.module_utils.host.images import (
     Reference,
     parse_references,
     parse_root,
-    parse_snapshots,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import parse_snapshots
 
 VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
 Recorded = Callable[[str, str], str]
@@ -37,12 +37,21 @@ def test_reads_the_list_of_no_images(stdout: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_layers_are_among_the_snapshots(recorded: Recorded, version: str) -> None:
     """Not containers' own, such as the one with a space in its key."""
-    assert parse_snapshots(recorded(version, "snapshots-ls.txt")) == {
+    found = parse_snapshots(recorded(version, "snapshots-ls.txt"))
+    assert {key for key, one in found.items() if one.is_layer} == {
         "sha256:df3bef71277467a17b7175bd4e2476dcaecc66ec61baf14b5a293ed1e4564adf",
         "sha256:c60d743e214e0d3f591512157c8211983024334816efd24754bf288b2bd1bb89",
     }
-    assert parse_snapshots("KEY PARENT KIND \n") == frozenset()
-    assert parse_snapshots("KEY PARENT KIND \nsha256:of a container  Active \n") == frozenset()
+    assert any(" " in key and not one.is_layer for key, one in found.items())
+
+
+def test_an_image_is_synced_as_long_as_its_name_stands_for_it() -> None:
+    row = "r.example/a:1 {type} sha256:{digest} 194.3 KiB linux/amd64 k=v w,slipway.node/synced.overlayfs=sha256:{label},l=m \n"
+    listing = "REF TYPE DIGEST SIZE PLATFORMS LABELS \n" + row
+    (one,) = parse_references(listing.format(type=MANIFEST, digest="a" * 64, label="a" * 64))
+    assert one.synced == {"overlayfs"}
+    (moved,) = parse_references(listing.format(type=MANIFEST, digest="b" * 64, label="a" * 64))
+    assert moved.synced == frozenset()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

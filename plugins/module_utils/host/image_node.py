@@ -1,0 +1,339 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The images of one namespace and snapshotter: looked at, brought, made durable, and only then named."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.image_archive import ImageArchive
+from ansible_collections.slipway.node.plugins.module_utils.host.images import (
+    ImageStore,
+    Reference,
+    content_root,
+    read_overlay,
+    snapshot_ids,
+    snapshotter_root,
+)
+from ansible_collections.slipway.node.plugins.module_utils.host.mending import BROKEN, Mended, Mender
+from ansible_collections.slipway.node.plugins.module_utils.host.programs import run_program
+from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls, write_pulls
+from ansible_collections.slipway.node.plugins.module_utils.host.registry import Registry
+from ansible_collections.slipway.node.plugins.module_utils.host.syncing import Synced, sync_file_systems, writing_back
+from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as plan
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Found, Offer, Request
+from ansible_collections.slipway.node.plugins.module_utils.model.layers import (
+    Verdict,
+    judge_present,
+    judge_pull,
+    layers_lasting,
+    next_id,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
+from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way
+from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, lost
+from ansible_collections.slipway.node.plugins.module_utils.model.reference import IMPORT_REPOSITORY, ImageName, is_staged
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one image needs. ``offer`` is the image as it will be."""
+
+    name: ImageName
+    action: str
+    digest: str
+    offer: Offer
+    missing: int = 0
+    position: int = -1
+
+    @property
+    def staged(self) -> str:
+        if self.action == plan.IMPORT:
+            return f"{IMPORT_REPOSITORY}:{self.position}"
+        return self.name.staged(self.digest)
+
+
+@dataclass
+class Outcome:
+    """What came of one run; ``seconds`` by name."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    mended: tuple[Mended, ...] = ()
+    synced: tuple[Synced, ...] = ()
+
+
+class ImageNode:
+    """Raises HostError where containerd or the node fails, and ValueError for what can't be had."""
+
+    def __init__(self, runner: Runner, ctr: Ctr, request: Request, way: Way, dump: Tree, *, watch: bool) -> None:
+        """``watch``: leave nothing on the node, not even for a moment."""
+        self._runner = runner
+        self._ctr = ctr
+        self._request = request
+        self._way = way
+        self._dump = dump
+        self._watch = watch
+        self.store = ImageStore(ctr, request.namespace)
+        self._archive = ImageArchive(request.archive) if request.archive else None
+        self.names = request.names or (self._archive.names() if self._archive else ())
+        self._content_root = content_root(ctr)
+        self._root = os.path.dirname(self._content_root)
+        self._pulls = read_pulls(self._root)
+        self._unmended: tuple[Pull, ...] = ()
+        self._look()
+
+    def _look(self) -> None:
+        self._references = {one.name: one for one in self.store.references()}
+        self._blobs = self.store.blobs()
+        self._snapshots = self.store.snapshots(self._way.snapshotter)
+
+    @property
+    def _ours(self) -> tuple[Pull, ...]:
+        return tuple(pull for pull in self._pulls if pull.is_for(self._request.namespace, self._way.snapshotter))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an earlier run was cut short, so that there is something to be done though nothing is missing."""
+        return bool(self._ours)
+
+    @property
+    def lost(self) -> tuple[Pull, ...]:
+        """Pulls that a power cut may have undone."""
+        return lost(self._ours, boot_id())
+
+    def recover(self) -> tuple[Mended, ...]:
+        """Judge and mend what was pulled before a power cut. The record of it stays until everything is synced."""
+        mended = self._mender().recover(self.lost)
+        directory = os.path.join(snapshotter_root(self._ctr, self._way.snapshotter), "snapshots")
+        if os.path.isdir(directory):
+            self.store.take_back_directories(self._way.snapshotter, directory)
+        self._look()
+        if any(one.outcome == BROKEN for one in mended):
+            self._unmended = self.lost
+        return mended
+
+    def _mender(self) -> Mender:
+        return Mender(
+            self._ctr,
+            self._request.namespace,
+            self._way.snapshotter,
+            content_root=self._content_root,
+            platform=self._request.platform,
+        )
+
+    def found(self, name: ImageName) -> Found | None:
+        reference = self._references.get(str(name))
+        return self._understood(reference) if reference else None
+
+    def _understood(self, reference: Reference) -> Found:
+        synced = self._way.snapshotter in reference.synced
+        try:
+            content = self.store.content(reference, self._request.platform, self._blobs)
+        except (ValueError, HostError) as error:
+            return Found(reference.digest, None, False, False, synced, str(error))
+        chain = content.config.chain_ids
+        blobs = (content.manifest.config, *content.manifest.layers)
+        offer = Offer(
+            reference.digest, content.config.platform, chain, len(chain), blobs, content.manifest.config.digest, content.size
+        )
+        unpacked = not chain or chain[-1] in self._snapshots
+        whole = all(blob.digest in self._blobs for blob in blobs)
+        return Found(reference.digest, offer, unpacked, whole, synced)
+
+    def steps(self) -> tuple[Step, ...]:
+        """What every image needs; registries are asked only about those that have to come, or may have been moved."""
+        found = {name: self.found(name) for name in self.names}
+        needed = [name for name, one in found.items() if self._request.always or plan.is_missing(one, self._request.platform)]
+        offers = dict(zip(needed, self._together(self._offer, needed)))
+        steps = [self._step(name, found[name], offers.get(name)) for name in self.names]
+        refusals = [f"{step.name}: {reason}" for step in steps if (reason := self._refusal(step))]
+        if refusals:
+            raise ValueError("; ".join(refusals))
+        return tuple(steps)
+
+    def _together(self, work: Callable[[ImageName], Any], names: Sequence[ImageName]) -> list[Any]:
+        """The results of the work on each name, several at a time. All that failed is said at once."""
+        troubles: list[str] = []
+
+        def attempt(name: ImageName) -> Any:
+            try:
+                return work(name)
+            except (HostError, ValueError) as error:
+                text = str(error)
+                troubles.append(text if text.startswith(str(name)) else f"{name}: {text}")
+                return None
+
+        with ThreadPoolExecutor(self._request.parallel) as pool:
+            results = list(pool.map(attempt, names))
+        if troubles:
+            raise HostError("; ".join(sorted(troubles)))
+        return results
+
+    def _offer(self, name: ImageName) -> tuple[Offer, int]:
+        """What there is, and its position in the archive."""
+        if self._archive is None:
+            return self._registry().offer(name, self._request.platform), -1
+        entry = self._archive.entry(name, only=len(self.names) == 1)
+        offer = self._archive.offer(entry, self._request.platform)
+        if name.digest and offer.digest != name.digest:
+            raise ValueError(f"archive {self._archive.path} has it with another digest: {offer.digest or 'none'}")
+        return offer, entry.position
+
+    def _registry(self) -> Registry:
+        request = self._request
+        return Registry(self._ctr, request.access, namespace=request.namespace, timeout=request.timeout, local=self._way.local)
+
+    def _step(self, name: ImageName, found: Found | None, offered: tuple[Offer, int] | None) -> Step:
+        if offered is not None and (plan.is_missing(found, self._request.platform) or plan.moved(found, offered[0])):
+            offer, position = offered
+            action = plan.PULL if self._archive is None else plan.IMPORT
+            return Step(name, action, offer.digest, offer, offer.missing(self._blobs), position)
+        if found is None or found.offer is None:
+            raise HostError(f"{name}: nothing is known of it")  # it would be missing then
+        return Step(name, plan.local_action(found, self._request.durable), found.digest, found.offer)
+
+    def _refusal(self, step: Step) -> str:
+        """Why the image must not be unpacked; empty if it may."""
+        if not plan.runs_here(step.offer, self._request.platform):
+            return f"the image is not for {self._request.platform}: it is for {step.offer.platform}"
+        if step.action not in (plan.PULL, plan.IMPORT, plan.UNPACK) or self._way.snapshotter != "overlayfs":
+            return ""
+        verdict = self._headroom(step.offer)
+        return f"overlayfs can't mount it on this node: {verdict.reason}" if verdict.mountable is False else ""
+
+    def _headroom(self, offer: Offer) -> Verdict:
+        overlay = read_overlay(self._ctr, self._dump)
+        existing = snapshot_ids(overlay)
+        unpacked = sum(chain in self._snapshots for chain in offer.chain or ())
+        if offer.layers > layers_lasting(overlay) and not self._watch:
+            existing = (*existing, self.store.latest_id(self._way.snapshotter))
+            if not unpacked:
+                return judge_pull(overlay, offer.layers, next_id(existing))
+        return judge_present(overlay, offer.layers, unpacked, existing)
+
+    def apply(self, steps: Sequence[Step], inherit: Sequence[int]) -> Outcome:
+        """Do it. What failed is in the outcome; the rest is done, on disk, and has its name."""
+        outcome = Outcome()
+        durable = self._request.durable
+        flush = durable and (self.unfinished or not self._way.synced_by_daemon or any(step.action == plan.SYNC for step in steps))
+        roots = (self._content_root, snapshotter_root(self._ctr, self._way.snapshotter)) if flush else ()
+        if durable:
+            self._remember(steps)
+        with writing_back(roots):
+            self._bring(steps, inherit, outcome)
+        if flush:
+            outcome.synced = sync_file_systems(self._runner, roots)
+        self._name([step for step in steps if str(step.name) not in outcome.failures], outcome)
+        if durable:
+            write_pulls(self._root, [pull for pull in self._pulls if pull not in self._ours or pull in self._unmended])
+        return outcome
+
+    def _bring(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
+        by_action = {action: [step for step in steps if step.action == action] for action in plan.ACTIONS}
+        self._pull(by_action[plan.PULL], inherit, outcome)
+        self._import(by_action[plan.IMPORT], inherit, outcome)
+        self._unpack(by_action[plan.UNPACK], outcome)
+        if by_action[plan.SYNC]:
+            outcome.mended = self._mender().check(str(step.name) for step in by_action[plan.SYNC])
+
+    def _remember(self, steps: Sequence[Step]) -> None:
+        names = tuple(str(step.name) for step in steps if step.action != plan.NONE)
+        there = (tuple(sorted(self._snapshots)), tuple(sorted(self._blobs)))
+        pull = Pull(boot_id(), self._request.namespace, self._way.snapshotter, names, *there)
+        self._pulls = (*self._pulls, pull)
+        write_pulls(self._root, self._pulls)
+
+    def _pull(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
+        registry = self._registry()
+        # Names of the same image are one pull.
+        once = {step.staged: step for step in steps}
+
+        def pull(step: Step) -> None:
+            started = time.monotonic()
+            try:
+                registry.pull(
+                    step.name,
+                    step.staged,
+                    platform=self._request.platform,
+                    snapshotter=self._way.snapshotter,
+                    inherit=inherit,
+                )
+            except HostError as error:
+                outcome.failures[str(step.name)] = str(error)
+                # Its blobs and layers go with it, so that a full disk isn't left full.
+                with suppress(HostError):
+                    self.store.remove(step.staged, sync=True)
+            outcome.seconds[str(step.name)] = time.monotonic() - started
+
+        with ThreadPoolExecutor(self._request.parallel) as pool:
+            list(pool.map(pull, once.values()))
+        for step in steps:
+            first = str(once[step.staged].name)
+            if first in outcome.failures:
+                outcome.failures[str(step.name)] = outcome.failures[first]
+
+    def _import(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
+        if not steps or self._archive is None:
+            return
+        archive, started = self._archive, time.monotonic()
+        staged = {step.position: step.staged for step in steps}
+        options = [
+            "--platform",
+            self._request.platform,
+            "--snapshotter",
+            self._way.snapshotter,
+            *["--local"] * bool(self._way.local),
+        ]
+        command = self._ctr.command("--namespace", self._request.namespace, "images", "import", *options, "-")
+        output = run_program(
+            command,
+            timeout=self._request.timeout * len(steps),
+            feed=lambda stream: archive.write_staged(stream, staged),
+            inherit=inherit,
+        )
+        for step in steps:
+            outcome.seconds[str(step.name)] = time.monotonic() - started
+            if output.code != 0:
+                outcome.failures[str(step.name)] = f"{step.name}: cannot import {archive.path}: {explain(output.stderr)}"
+        if output.code != 0:
+            with suppress(HostError):
+                self.store.remove(*staged.values(), sync=True)
+
+    def _unpack(self, steps: Sequence[Step], outcome: Outcome) -> None:
+        for step in steps:
+            started = time.monotonic()
+            try:
+                self.store.unpack(self._way.snapshotter, step.digest)
+            except HostError as error:
+                outcome.failures[str(step.name)] = f"{step.name}: {error}"
+            outcome.seconds[str(step.name)] = time.monotonic() - started
+
+    def _name(self, steps: Iterable[Step], outcome: Outcome) -> None:
+        """Give the images their names, and take away the staged ones, whoever left them."""
+        there = {one.name: one.digest for one in self.store.references()}
+        for step in steps:
+            name, digest = str(step.name), step.digest
+            if step.action in (plan.PULL, plan.IMPORT):
+                digest = there.get(step.staged, "")
+                if not digest:
+                    outcome.failures[name] = f"{name}: it was removed while it was being pulled: run this again"
+                    continue
+                self.store.tag(step.staged, name)
+            outcome.digests[name] = digest
+            if step.action != plan.NONE and self._request.durable:
+                self.store.mark_synced(name, self._way.snapshotter, digest)
+        self.store.remove(*filter(is_staged, there))

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Registries, asked and pulled from through ctr."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.images import LEFTOVER
+from ansible_collections.slipway.node.plugins.module_utils.host.programs import Output, run_program
+from ansible_collections.slipway.node.plugins.module_utils.model import oci
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Offer
+from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
+from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
+
+_ATTEMPTS = 5
+# ctr prints it before it reads the password.
+_PROMPT = b"Password: \n"
+
+
+class Registry:
+    """What a registry has, and the way from there into a namespace. Everything that fails raises HostError.
+
+    ``local``: ctr unpacks instead of the transfer service, where a version has both; None where it has not.
+    """
+
+    def __init__(self, ctr: Ctr, access: Access, *, namespace: str, timeout: float, local: bool | None) -> None:
+        self._ctr = ctr
+        self._access = access
+        self._namespace = namespace
+        self._timeout = timeout
+        self._local = local
+
+    def offer(self, name: ImageName, platform: str) -> Offer:
+        """The documents of an image, read without leaving anything on the node. Raises ValueError if they are nonsense."""
+        text = self._document(str(name))
+        digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
+        if name.digest and name.digest.startswith("sha256:") and name.digest != digest:
+            raise HostError(f"{name}: the registry answers with another image, {digest}")
+        digest = name.digest or digest
+        blobs = [oci.Descriptor("", digest, len(text))]
+        if oci.is_index(text.decode(errors="replace")):
+            chosen = oci.parse_index(text.decode(errors="replace")).choose(platform)
+            text = self._blob(name, chosen.digest)
+            blobs.append(oci.Descriptor(chosen.media_type, chosen.digest, len(text)))
+        manifest = oci.parse_manifest(text.decode(errors="replace"))
+        blobs += [manifest.config, *manifest.layers]
+        config = oci.parse_config(self._blob(name, manifest.config.digest).decode(errors="replace"))
+        if len(config.diff_ids) != len(manifest.layers):
+            raise ValueError(f"its manifest has {len(manifest.layers)} layers and its config {len(config.diff_ids)}")
+        return Offer(digest, config.platform, config.chain_ids, len(manifest.layers), tuple(blobs), manifest.config.digest)
+
+    def pull(self, name: ImageName, staged: str, *, platform: str, snapshotter: str, inherit: Sequence[int]) -> None:
+        """Fetch and unpack an image under its staged name."""
+        options = [
+            "--platform",
+            platform,
+            "--snapshotter",
+            snapshotter,
+            *([] if self._local is None else [f"--local={_go(self._local)}"]),
+        ]
+        arguments = ["--namespace", self._namespace, "images", "pull", *options, *self._options(), staged]
+        output = self._run(arguments, inherit)
+        for _ in range(_ATTEMPTS - 1):
+            # A daemon that was killed while it made a snapshot left a directory, which is removed when it is met.
+            if output.code == 0 or LEFTOVER not in output.stderr:
+                break
+            output = self._run(arguments, inherit)
+        if output.code != 0:
+            raise HostError(f"{name}: {explain(output.stderr)}")
+
+    def _blob(self, name: ImageName, digest: str) -> bytes:
+        text = self._document(name.blob(digest))
+        if digest.startswith("sha256:") and hashlib.sha256(text).hexdigest() != digest.partition(":")[2]:
+            raise HostError(f"{name}: the registry answers with something else than {digest}")
+        return text
+
+    def _document(self, name: str) -> bytes:
+        output = self._run(["content", "fetch-object", *self._options(), name])
+        if output.code != 0:
+            raise HostError(f"{name}: {explain(output.stderr)}")
+        return output.stdout.removeprefix(_PROMPT) if self._access.password is not None else output.stdout
+
+    def _run(self, arguments: Sequence[str], inherit: Sequence[int] = ()) -> Output:
+        command = self._ctr.command(*arguments)
+        return run_program(command, timeout=self._timeout, secret=self._access.password, inherit=inherit)
+
+    def _options(self) -> list[str]:
+        access = self._access
+        options = ["--plain-http"] if access.plain_http else []
+        options += ["--hosts-dir", access.hosts_dir] if access.hosts_dir else []
+        return options + (["--user", access.username] if access.username else [])
+
+
+def _go(value: bool) -> str:
+    return "true" if value else "false"

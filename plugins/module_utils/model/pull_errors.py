@@ -1,0 +1,48 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What ctr says when an image doesn't come, and what to do about it. The texts are those of 1.6.20, 1.7.24 and 2.1.9."""
+
+from __future__ import annotations
+
+import re
+
+# The first that fits decides.
+_REMEDIES: tuple[tuple[str, str], ...] = (
+    (r"no space left on device|disk quota exceeded", "the disk is full: free some space, or give containerd a larger root"),
+    (
+        r"401 Unauthorized|403 Forbidden|no basic auth credentials|authorization failed|pull access denied|access denied",
+        "the registry refuses it: set username and password, or correct them",
+    ),
+    (r"429 Too Many Requests|toomanyrequests", "the registry asks for fewer requests: log in, use a mirror, or come back later"),
+    (r"server gave HTTP response to HTTPS client", "the registry speaks plain HTTP: set plain_http, or name it in hosts.toml"),
+    (r"x509:|certificate", "the registry's certificate isn't trusted: name its CA in hosts.toml"),
+    (
+        r"connection re(fused|set)|no such host|i/o timeout|is unreachable|no route to host|handshake timeout|misbehaving",
+        "the registry can't be reached: see that it is up, and that the node may reach it",
+    ),
+    (
+        r"transport is closing|reading from server: EOF|error while dialing|cannot access socket|failed to dial|= Unavailable",
+        "containerd went away: see why with 'journalctl -u containerd', and run this again",
+    ),
+    (r"snapshotter not loaded|no unpack platforms defined", "containerd can't unpack for this snapshotter: set it up first"),
+    (
+        r"unexpected commit digest|failed size validation|unexpected EOF|invalid tar header|gzip: invalid|wrong diff id",
+        "a layer isn't what its digest says: push the image again, or use another mirror",
+    ),
+    (r"not found", "there is no such image: correct its name"),
+)
+_TIMESTAMP = re.compile(r"^time=\"[^\"]*\" level=(?:info|warning|debug) ")
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def explain(stderr: str) -> str:
+    """One sentence without a final full stop: what to do, if that is known, and what ctr said last."""
+    lines = [_ESCAPES.sub("", line).strip() for line in stderr.splitlines()]
+    lines = [line for line in lines if line and not _TIMESTAMP.match(line)]
+    said = lines[-1].removeprefix("ctr: ") if lines else "ctr failed without a word"
+    for pattern, remedy in _REMEDIES:
+        if re.search(pattern, said):
+            return f"{remedy} ({said})"
+    return said

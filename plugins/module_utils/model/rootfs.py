@@ -1,0 +1,303 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an image's root file system has to be, from the entries of its layers, as containerd applies them.
+
+containerd pkg/archive/tar.go (applyNaive, createTarFile, mkparent), tar_opts_linux.go (OverlayConvertWhiteout) and
+core/diff/apply/apply_linux.go. On overlayfs each layer is unpacked into a directory of its own, which sees nothing of
+the layers below, and the kernel lays them over each other; on other snapshotters it is unpacked over the layers below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers import (
+    CHARACTER,
+    DIRECTORY,
+    FILE,
+    GLOBAL,
+    HARD_LINK,
+    SYMLINK,
+    Entry,
+    show,
+)
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+# continuity fs/path.go, walkLink
+_LINKS_FOLLOWED = 255
+_TRUSTED = b"trusted."
+_CAPABILITY = b"security.capability"
+
+
+class Node:
+    """One file; the same object in several directories is a hard link.
+
+    ``kind`` as in tar_headers; ``mode``: permission bits, None with ``uid`` and ``gid`` if these can't be known;
+    ``size`` in bytes; ``target`` of a symbolic link; ``device``: major and minor number; ``children`` of a directory;
+    ``linked``: has other names; ``different``: its bytes have been compared, and this is what was found.
+    """
+
+    __slots__ = ("children", "device", "different", "gid", "kind", "linked", "mode", "opaque", "size", "target", "uid", "xattrs")
+
+    def __init__(self, kind: str, mode: int | None, uid: int, gid: int) -> None:
+        self.kind = kind
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.size = 0
+        self.target = b""
+        self.device = (0, 0)
+        self.xattrs: dict[bytes, bytes] | None = None
+        self.children: dict[bytes, Node] = {} if kind == DIRECTORY else _NONE
+        self.opaque = False
+        self.linked = False
+        self.different: str | None = None
+
+    @property
+    def is_whiteout(self) -> bool:
+        """To overlayfs; elsewhere it is a device like others."""
+        return self.kind == CHARACTER and self.device == (0, 0)
+
+
+_NONE: dict[bytes, Node] = {}
+
+
+class RootFs:
+    """Takes the layers of an image, lowest first. ``overlay``: they are unpacked for overlayfs.
+
+    Methods raise ValueError for layers that containerd could not have unpacked.
+    """
+
+    def __init__(self, *, overlay: bool) -> None:
+        # Nothing of a layer's own root directory is applied.
+        self.root = Node(DIRECTORY, None, 0, 0)
+        self._overlay = overlay
+        self._count = 0
+        # Whether directories may be hidden below from which containerd would still take a mode.
+        self._hides = False
+
+    def layer(self) -> Layer:
+        """The next one; its entries have to be added, and ``finish`` be called."""
+        self._count += 1
+        if self._overlay and self._count > 1:
+            if self._count == 2:
+                _drop_whiteouts(self.root)
+            return Layer(Node(DIRECTORY, None, 0, 0), self)
+        return Layer(self.root, None)
+
+    def merge(self, upper: Node) -> None:
+        """Lay a layer over those below, as overlayfs does."""
+        pending = [(self.root, upper)]
+        while pending:
+            lower, upper = pending.pop()
+            for name, node in upper.children.items():
+                below = lower.children.get(name)
+                if node.is_whiteout:
+                    self._hides |= lower.children.pop(name, None) is not None
+                elif node.kind == DIRECTORY and below is not None and below.kind == DIRECTORY and not node.opaque:
+                    below.mode, below.uid, below.gid, below.xattrs = node.mode, node.uid, node.gid, node.xattrs
+                    pending.append((below, node))
+                else:
+                    self._hides |= below is not None
+                    _drop_whiteouts(node)
+                    lower.children[name] = node
+
+    def implied(self, path: Sequence[bytes]) -> tuple[bool, Node | None]:
+        """The directory below from which containerd takes the mode of one that a layer has no entry for.
+
+        Also whether that is known at all: it looks into one layer after the other, not at what is seen of all.
+        """
+        node = self.root
+        for name in path:
+            below = node.children.get(name)
+            if below is None:
+                return not self._hides, None
+            if below.kind != DIRECTORY:
+                return below.kind != SYMLINK, None
+            node = below
+        return True, node
+
+    def entries(self) -> int:
+        """How many files there are, each name of a hard link for one, the root directory not counted."""
+        return sum(len(node.children) for node in _directories(self.root))
+
+
+class Layer:
+    """One layer while it is read. ``over``: what it will be laid over; None if it is unpacked right there."""
+
+    def __init__(self, root: Node, over: RootFs | None) -> None:
+        self._root = root
+        self._over = over
+        # Only what this layer brought survives its opaque markers.
+        self._unpacked: set[tuple[bytes, ...]] = set()
+
+    def add(self, entry: Entry) -> tuple[tuple[bytes, ...], Node | None]:
+        """The path that it gets, and the regular file that it makes, None if it makes none."""
+        path = _clean(entry.name)
+        if not path:
+            return path, None
+        above = self._resolve(path[:-1], entry)
+        parent, name = self._make_parents(above, entry), path[-1]
+        if name.startswith(_WHITEOUT):
+            self._white_out(parent, above, name, entry)
+            return (), None
+        existing = parent.children.get(name)
+        if existing is not None and not (existing.kind == DIRECTORY and entry.kind == DIRECTORY):
+            del parent.children[name]
+            existing = None
+        path = (*above, name)
+        if self._over is None:
+            self._unpacked.add(path)
+        if entry.kind == GLOBAL:
+            return (), None
+        if entry.kind == HARD_LINK:
+            existing = self._link_target(entry)
+            existing.linked = True
+        node = existing or Node(entry.kind, entry.mode, entry.uid, entry.gid)
+        _describe(node, entry)
+        parent.children[name] = node
+        return path, node if entry.kind == FILE else None
+
+    def finish(self) -> None:
+        """All entries have been added."""
+        if self._over is not None:
+            self._over.merge(self._root)
+
+    def _resolve(self, path: Sequence[bytes], entry: Entry) -> tuple[bytes, ...]:
+        """Follow symbolic links on the way, never out of the root; what doesn't exist is taken as it is."""
+        done: list[bytes] = []
+        nodes: list[Node | None] = [self._root]
+        todo = list(reversed(path))
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                if done:
+                    done.pop()
+                    nodes.pop()
+                continue
+            here = nodes[-1]
+            if here is not None and here.kind != DIRECTORY:
+                raise ValueError(f"{show(entry.name)} is in {show(b'/'.join(done))}, which is no directory")
+            child = here.children.get(part) if here is not None else None
+            if child is not None and child.kind == SYMLINK:
+                links += 1
+                if links > _LINKS_FOLLOWED:
+                    raise ValueError(f"{show(entry.name)} leads through more than {_LINKS_FOLLOWED} symbolic links")
+                if child.target.startswith(b"/"):
+                    done, nodes = [], [self._root]
+                todo.extend(reversed(child.target.split(b"/")))
+                continue
+            done.append(part)
+            nodes.append(child)
+        return tuple(done)
+
+    def _make_parents(self, path: Sequence[bytes], entry: Entry) -> Node:
+        node = self._root
+        for depth, name in enumerate(path, 1):
+            child = node.children.get(name)
+            if child is None:
+                child = self._implied(path[:depth], node)
+                node.children[name] = child
+            elif child.kind != DIRECTORY:
+                raise ValueError(f"{show(entry.name)} is in {show(b'/'.join(path[:depth]))}, which is no directory")
+            node = child
+        return node
+
+    def _implied(self, path: Sequence[bytes], parent: Node) -> Node:
+        known, below = self._over.implied(path) if self._over is not None else (True, None)
+        if below is not None:
+            node = Node(DIRECTORY, below.mode, below.uid, below.gid)
+            node.xattrs = below.xattrs
+            return node
+        if not known or (parent.mode is None and parent is not self._root):
+            return Node(DIRECTORY, None, 0, 0)
+        # In a directory with the setgid bit, a new one gets its group.
+        return Node(DIRECTORY, 0o755, 0, parent.gid if (parent.mode or 0) & 0o2000 else 0)
+
+    def _white_out(self, parent: Node, path: tuple[bytes, ...], name: bytes, entry: Entry) -> None:
+        if name == _OPAQUE:
+            if self._over is not None:
+                parent.opaque = True
+            else:
+                self._clear(parent, path)
+            return
+        hidden = name[len(_WHITEOUT) :]
+        if hidden in (b"", b".", b".."):
+            raise ValueError(f"{show(entry.name)} is a whiteout of nothing")
+        if self._over is None:
+            parent.children.pop(hidden, None)
+            return
+        if hidden in parent.children:
+            raise ValueError(f"{show(entry.name)} is a whiteout of a file of the same layer")
+        parent.children[hidden] = Node(CHARACTER, 0, entry.uid, entry.gid)
+
+    def _clear(self, directory: Node, path: tuple[bytes, ...]) -> None:
+        pending = [(directory, path)]
+        while pending:
+            node, path = pending.pop()
+            for name in list(node.children):
+                if (*path, name) not in self._unpacked:
+                    del node.children[name]
+                elif node.children[name].kind == DIRECTORY:
+                    pending.append((node.children[name], (*path, name)))
+
+    def _link_target(self, entry: Entry) -> Node:
+        directory, _slash, name = entry.target.rpartition(b"/")
+        path = self._resolve(directory.split(b"/"), entry)
+        node: Node | None = self._root
+        for part in path:
+            node = node.children.get(part) if node is not None else None
+        node = node.children.get(name) if node is not None else None
+        if node is None or node.kind == DIRECTORY:
+            raise ValueError(f"{show(entry.name)} is a hard link to {show(entry.target)}, which is no file of its layer")
+        return node
+
+
+def _describe(node: Node, entry: Entry) -> None:
+    """What containerd sets on a new file, an existing directory, or by the entry of a hard link."""
+    node.mode, node.uid, node.gid = entry.mode, entry.uid, entry.gid
+    if entry.kind == FILE:
+        node.size = entry.size
+    elif entry.kind == SYMLINK:
+        node.target = entry.target
+    elif entry.kind != HARD_LINK:
+        node.device = entry.device
+    kept = dict(node.xattrs or {})
+    if node.kind != DIRECTORY:
+        # The kernel takes it away when the owner is set.
+        kept.pop(_CAPABILITY, None)
+    kept.update((key, value) for key, value in entry.xattrs.items() if not key.startswith(_TRUSTED))
+    node.xattrs = kept or None
+
+
+def _clean(name: bytes) -> tuple[bytes, ...]:
+    """A name's parts, by spelling alone, never above the root."""
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if parts:
+                parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return tuple(parts)
+
+
+def _drop_whiteouts(top: Node) -> None:
+    """Nothing is below that they could hide, and overlayfs doesn't show them."""
+    for node in _directories(top):
+        for name in [name for name, child in node.children.items() if child.is_whiteout]:
+            del node.children[name]
+
+
+def _directories(top: Node) -> Iterator[Node]:
+    pending = [top]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending.extend(child for child in node.children.values() if child.kind == DIRECTORY)

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A snapshotter's snapshots: which stand on which, and which can be taken away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+COMMITTED = "Committed"
+_UNPACKING = re.compile(r"extract-\d+-\S+ \w+:[a-f0-9]+\Z")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """``kind``: Committed, Active or View; ``parent`` is empty for the lowest of a chain."""
+
+    parent: str
+    kind: str
+
+    @property
+    def is_layer(self) -> bool:
+        return self.kind == COMMITTED
+
+
+@dataclass(frozen=True)
+class Removal:
+    """``keys`` to remove, children first; ``users`` are the snapshots because of which others have to stay."""
+
+    keys: tuple[str, ...]
+    users: tuple[str, ...]
+
+
+def parse_snapshots(stdout: str) -> dict[str, Snapshot]:
+    """From ``ctr snapshots ls``: columns as wide as their longest entry, for a key may hold spaces."""
+    lines = stdout.splitlines()
+    if not lines:
+        return {}
+    parent, kind = lines[0].find("PARENT"), lines[0].find("KIND")
+    if parent < 0 or kind < 0:
+        raise ValueError(f"this is no list of snapshots: {lines[0]!r}")
+    return {
+        line[:parent].rstrip(): Snapshot(line[parent:kind].strip(), line[kind:].strip()) for line in lines[1:] if line.strip()
+    }
+
+
+def is_unpacking(key: str) -> bool:
+    """Whether it is the snapshot that containerd unpacks a layer in: pkg/rootfs/apply.go and core/unpack/unpacker.go."""
+    return bool(_UNPACKING.match(key))
+
+
+def plan_removal(snapshots: Mapping[str, Snapshot], unwanted: Iterable[str], *, unpacking: bool = False) -> Removal:
+    """Take away layers, and the layers that stand on them, but nothing that somebody's writable snapshot or view stands on.
+
+    ``unpacking``: nor is a half unpacked layer on them worth keeping; whoever is at it has to start again.
+    """
+    children: dict[str, list[str]] = {}
+    for key, snapshot in snapshots.items():
+        children.setdefault(snapshot.parent, []).append(key)
+    order: list[str] = []
+    users: list[str] = []
+    # Without recursion: an image may have 500 layers. A key is judged after everything that stands on it.
+    state: dict[str, bool] = {}
+    for root in unwanted:
+        pending = [root] if root in snapshots else []
+        while pending:
+            key = pending[-1]
+            if key in state:
+                pending.pop()
+                continue
+            above = children.get(key, [])
+            waiting = [child for child in above if child not in state]
+            if waiting:
+                pending.extend(waiting)
+                continue
+            pending.pop()
+            disposable = snapshots[key].is_layer or (unpacking and is_unpacking(key))
+            state[key] = disposable and all(state[child] for child in above)
+            if state[key]:
+                order.append(key)
+            elif not disposable:
+                users.append(key)
+    return Removal(tuple(order), tuple(users))

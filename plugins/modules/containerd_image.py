@@ -1,0 +1,400 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: containerd_image
+short_description: Have images on a node that survive a power cut
+version_added: 0.1.0
+author:
+  - the slipway.node authors (@slipway)
+description:
+  - Pulls images, or imports them from an archive, unpacks them, brings them to disk, and gives them their names last. So
+    whatever has a name survives a power cut one instant later, on every version of containerd.
+  - What is missing is found in one look. The registry is asked only for what has to come; nothing is downloaded of an image
+    that is for another platform, or has more layers than overlayfs can mount on this node.
+  - All images of a task are brought to disk together, by one C(syncfs) for each file system. So give the module a list
+    rather than a loop.
+  - A run that is killed, or cut off with the power, leaves a record in containerd's directory. The next run finishes what it
+    left; after a reboot it first compares the layers that may have been lost with what they were made of, and unpacks those
+    again that differ.
+  - An image that is there already, but was pulled by somebody else, is compared with its layers once and brought to
+    disk. From then on it costs a look.
+attributes:
+  check_mode:
+    support: full
+    details: The registry is asked as in a real run, with the same credentials; nothing is left on the node.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Names of the images, by tag or digest. Short ones are spelled out as Docker does, V(alpine) is
+        V(docker.io/library/alpine:latest).
+      - Without it, all images of the O(archive).
+    type: list
+    elements: str
+    aliases: [names]
+  state:
+    description:
+      - V(present), each image is there, unpacked for the O(snapshotter).
+      - V(absent), these names are gone; and with the last name of an image its space. Nothing else is removed, RV(images[].used_by)
+        says what keeps an image.
+    type: str
+    choices: [present, absent]
+    default: present
+  pull:
+    description:
+      - V(missing), an image that is there stays as it is, and no registry is asked.
+      - V(always), the registry (or the archive) is asked whether the name stands for another image by now.
+    type: str
+    choices: [missing, always]
+    default: missing
+  archive:
+    description:
+      - Path on the node of an archive to import instead of pulling, as C(docker save), C(ctr images export) or C(skopeo copy) make
+        it, plain or compressed with gzip.
+      - An archive of one image gives it the name in O(name), if that is one name, whatever it is called in there.
+    type: path
+  platform:
+    description: Platform of the images, as V(linux/arm64) or V(linux/arm/v7). The node's own if it is left out.
+    type: str
+  snapshotter:
+    description: The snapshotter to unpack for. That of the daemon's CRI configuration if it is left out.
+    type: str
+  namespace:
+    description: The containerd namespace. That of the kubelet is V(k8s.io).
+    type: str
+    default: default
+  hosts_dir:
+    description:
+      - Directory with a C(hosts.toml) for each registry. The first one in the daemon's CRI configuration that is there
+        if it is left out, so that images come from the same mirrors as the kubelet's.
+    type: path
+  plain_http:
+    description: Talk plain HTTP to the registry.
+    type: bool
+    default: false
+  username:
+    description: Name of the user at the registry. It is sent to whichever host C(hosts.toml) leads to.
+    type: str
+  password:
+    description: The user's password or token. It is in no process's arguments, and in no log.
+    type: str
+  parallel:
+    description: How many images are pulled at the same time.
+    type: int
+    default: 3
+  durable:
+    description:
+      - Whether the images have to be on disk before they get their names. Without it they are as safe as with C(ctr), which is
+        not at all for the next half minute.
+    type: bool
+    default: true
+  timeout:
+    description: How many seconds one image may take; also how long another run on this node is waited for.
+    type: int
+    default: 1800
+extends_documentation_fragment:
+  - slipway.node.attributes
+  - slipway.node.daemon
+requirements:
+  - tomlkit, on Python older than 3.11
+seealso:
+  - module: slipway.node.containerd_image_info
+  - module: slipway.node.containerd_config
+"""
+
+EXAMPLES = r"""
+- name: Preload the kubelet's images
+  slipway.node.containerd_image:
+    name:
+      - registry.k8s.io/pause:3.10
+      - docker.io/library/alpine:3.22
+    namespace: k8s.io
+
+- name: Follow a tag
+  slipway.node.containerd_image:
+    name: registry.example/app:stable
+    pull: always
+    username: deploy
+    password: "{{ registry_password }}"
+
+- name: Load what was carried to an air-gapped site
+  slipway.node.containerd_image:
+    archive: /var/tmp/images.tar
+
+- name: Remove an image
+  slipway.node.containerd_image:
+    name: docker.io/library/alpine:3.21
+    state: absent
+"""
+
+RETURN = r"""
+images:
+  description: The images in the order of O(name).
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its name, spelled out.
+      type: str
+      sample: docker.io/library/alpine:3.22
+    action:
+      description:
+        - What was done, or would be in check mode. V(none), V(pull), V(import), V(unpack) (its blobs were there), V(sync) (it was
+          there, and was compared with its layers and brought to disk), or V(remove).
+      type: str
+    digest:
+      description: Digest of the index or manifest that the name stands for; none if it isn't known yet, or the image is absent.
+      type: str
+      sample: sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1
+    platform:
+      description: Operating system and architecture.
+      type: str
+      sample: linux/amd64
+    layers:
+      description: Number of its layers.
+      type: int
+    chain_id:
+      description: Name of its topmost layer's snapshot; none if it has no layers.
+      type: str
+    size:
+      description: Bytes of its blobs, compressed as they are.
+      type: int
+    bytes:
+      description: Bytes of those that the node didn't have before.
+      type: int
+    seconds:
+      description: How long pulling, importing or unpacking took.
+      type: float
+    durability:
+      description:
+        - V(durable), it survives a power cut; V(not_durable), it may not, since O(durable) is off; V(unknown) with snapshotters whose
+          files containerd and the kernel don't flush together.
+      type: str
+    used_by:
+      description: With O(state=absent), other names of the image and containers that were made of it, which keep it on disk.
+      type: list
+      elements: str
+recovered:
+  description:
+    - What an earlier run left behind, judged after a power cut; also the images of other tools that were compared with their
+      layers. V(intact), V(unpacked again), V(dropped) (nothing of it was of use any more) or V(broken).
+  returned: with state present, if there was something to judge
+  type: list
+  elements: dict
+  sample: [{"name": "docker.io/library/alpine:3.22", "outcome": "unpacked again", "reason": "12 files differ from its layers"}]
+synced:
+  description: The file systems that were brought to disk, by a directory on each, and how many seconds that took.
+  returned: with state present
+  type: list
+  elements: dict
+  sample: [{"path": "/var/lib/containerd/io.containerd.content.v1.content", "seconds": 0.41}]
+bytes:
+  description: Bytes that came onto the node.
+  returned: with state present
+  type: int
+seconds:
+  description: How long all of it took.
+  returned: with state present
+  type: float
+summary:
+  description: The same for people, a line for each image that something was done for.
+  returned: with state present
+  type: list
+  elements: str
+  sample: ["docker.io/library/alpine:3.22: pull, 3.8 MB in 1.2 s", "brought to disk in 0.4 s"]
+snapshotter:
+  description: The snapshotter that the images are unpacked for.
+  returned: with state present
+  type: str
+  sample: overlayfs
+"""
+
+import os
+import time
+from contextlib import nullcontext
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode, Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
+from ansible_collections.slipway.node.plugins.module_utils.host.mending import BROKEN, Mended
+from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
+from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective, image_plan
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
+from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way, find_way
+from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
+from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
+
+
+class Report:
+    """The module's result, of what was planned and, unless in check mode, done."""
+
+    def __init__(self, steps: tuple[Step, ...], outcome: Outcome, request: Request, way: Way) -> None:
+        self._steps = steps
+        self._outcome = outcome
+        self._request = request
+        self._way = way
+
+    def to_dict(self, recovered: tuple[Mended, ...], seconds: float, changed: bool) -> dict[str, Any]:
+        outcome = self._outcome
+        judged = (*recovered, *outcome.mended)
+        actions = {str(step.name): step.action for step in self._steps if step.action != image_plan.NONE}
+        return {
+            "changed": changed,
+            "images": [self._image(step) for step in self._steps],
+            **({"recovered": [one.to_dict() for one in judged]} if judged else {}),
+            "synced": [one.to_dict() for one in outcome.synced],
+            "bytes": sum(step.missing for step in self._steps),
+            "seconds": round(seconds, 3),
+            "summary": self._summary(),
+            "snapshotter": self._way.snapshotter,
+            "diff": {"before": "", "after": "".join(f"{name}: {action}\n" for name, action in actions.items())},
+        }
+
+    def _image(self, step: Step) -> dict[str, Any]:
+        chain = step.offer.chain
+        return {
+            "name": str(step.name),
+            "action": step.action,
+            "digest": self._outcome.digests.get(str(step.name), step.digest) or None,
+            "platform": step.offer.platform,
+            "layers": step.offer.layers,
+            "chain_id": chain[-1] if chain else None,
+            "size": step.offer.size,
+            "bytes": step.missing,
+            "seconds": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
+            "durability": self._way.durability if self._request.durable else durability.NOT_DURABLE,
+        }
+
+    def _summary(self) -> list[str]:
+        seconds = self._outcome.seconds
+        lines = [
+            f"{step.name}: {step.action}, {step.missing / 1e6:.1f} MB"
+            + (f" in {seconds[str(step.name)]:.1f} s" if str(step.name) in seconds else "")
+            for step in self._steps
+            if step.action != image_plan.NONE
+        ]
+        return [*lines, *(f"{one.path}: brought to disk in {one.seconds:.1f} s" for one in self._outcome.synced)]
+
+
+def have(module: AnsibleModule, runner: Runner, ctr: Ctr, dump: Tree, request: Request, way: Way) -> dict[str, Any]:
+    check = module.check_mode
+    with nullcontext(None) if check else exclusive(request.timeout) as lock:
+        started = time.monotonic()
+        node = ImageNode(runner, ctr, request, way, dump, watch=check)
+        recovered = node.recover() if node.lost and not check else ()
+        steps = node.steps()
+        changed = node.unfinished or any(step.action != image_plan.NONE for step in steps)
+        # An orphan of a killed run holds the lock too, so that nobody meets its pull half done.
+        outcome = node.apply(steps, [lock]) if changed and lock is not None else Outcome()
+        result = Report(steps, outcome, request, way).to_dict(recovered, time.monotonic() - started, changed)
+    broken = [f"{one.name}: {one.reason}" for one in (*recovered, *outcome.mended) if one.outcome == BROKEN]
+    if outcome.failures or broken:
+        result["failed"] = True
+        result["msg"] = "; ".join([*outcome.failures.values(), *broken])
+    return result
+
+
+def lose(module: AnsibleModule, store: ImageStore, request: Request) -> dict[str, Any]:
+    with nullcontext(None) if module.check_mode else exclusive(request.timeout):
+        references = {one.name: one.digest for one in store.references()}
+        removal = plan_removal(request.names, references, store.users(), module.params["namespace"])
+        if removal.names and not module.check_mode:
+            store.remove(*removal.names, sync=True)
+    return {
+        "changed": bool(removal.names),
+        "images": [_lost(str(name), removal) for name in request.names],
+        "diff": {"before": "".join(f"{name}\n" for name in removal.names), "after": ""},
+    }
+
+
+def _lost(name: str, removal: Removal) -> dict[str, Any]:
+    return {
+        "name": name,
+        "action": image_plan.REMOVE if name in removal.names else image_plan.NONE,
+        "digest": None,
+        "used_by": list(removal.used_by.get(name, ())),
+    }
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    for option in ("config_file", "address", "binary"):
+        if params[option] is not None:
+            absolute_path(option, params[option])
+    own = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
+    request = Request.from_params(params, own)
+    runner = Runner(module)
+    path = find_containerd(runner, Unit(runner, unit_name(params["unit"])), params["binary"])
+    if path is None:
+        raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
+    ctr = Ctr(runner, params["address"], path)
+    if not request.present:
+        return lose(module, ImageStore(ctr, request.namespace), request)
+    program = ContainerdBinary(runner, path)
+    dump = program.dump(params["config_file"])
+    way = find_way(dump, program.version(), snapshotter=request.snapshotter, platform=request.platform, machine=own)
+    return have(module, runner, ctr, dump, request.reached_through(hosts_dir(dump)), way)
+
+
+def hosts_dir(dump: Tree) -> str | None:
+    """The first directory that the daemon's own pulls look for registries in."""
+    listed = str(effective.read(dump)["registry_config_path"] or "").split(":")
+    return next((path for path in listed if path and os.path.isdir(path)), None)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "list", "elements": "str", "aliases": ["names"]},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "pull": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
+            "archive": {"type": "path"},
+            "platform": {"type": "str"},
+            "snapshotter": {"type": "str"},
+            "namespace": {"type": "str", "default": "default"},
+            "hosts_dir": {"type": "path"},
+            "plain_http": {"type": "bool", "default": False},
+            "username": {"type": "str"},
+            "password": {"type": "str", "no_log": True},
+            "parallel": {"type": "int", "default": 3},
+            "durable": {"type": "bool", "default": True},
+            "timeout": {"type": "int", "default": 1800},
+            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
+            "binary": {"type": "path"},
+            "unit": {"type": "str", "default": "containerd.service"},
+            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except MissingLibrary as error:
+        module.fail_json(msg=missing_required_lib(str(error)))
+    except (ValueError, HostError) as error:
+        module.fail_json(msg=str(error))
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
