@@ -288,7 +288,7 @@ def test_containerd_goes_away_in_the_middle(clean: Node, source: Registry) -> No
     assert not image(clean, reference)["changed"]
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.8])
 def test_a_killed_run_is_finished_by_the_next(clean: Node, source: Registry, delay: float) -> None:
     layers = random_layers(4, files=20, size=1_000_000, seed=90)
     reference = source.push(layers)
@@ -400,7 +400,7 @@ def test_absent_takes_only_what_is_named(clean: Node, source: Registry) -> None:
     try:
         last = image(clean, "registry.example/kept:1", state="absent")
         assert last["images"][0]["used_by"] == ["container held"]
-        assert "sleep" in ctr(clean, "tasks", "exec", "--exec-id", "e", "held", "/bin/busybox", "ps")
+        assert "RUNNING" in ctr(clean, "tasks", "ls")
     finally:
         clean.ssh(f"ctr -n {NAMESPACE} tasks kill -s KILL held; sleep 1; ctr -n {NAMESPACE} containers rm held", check=False)
     image(clean, other, state="absent")
