@@ -13,7 +13,7 @@ author:
   - the slipway.node authors (@slipway)
 description:
   - Reads the state of the node's containerd (the unit, the process, the files that it reads, the configuration that it makes
-    of them, its plugins) and runs every check that applies.
+    of them, its plugins, its images, the file systems that these lie on) and runs every check that applies.
   - Each finding says what was expected, what was found, and what to do. What can't be determined is V(unknown), never V(ok).
   - Nothing on the node is changed.
 attributes:
@@ -46,6 +46,33 @@ options:
         type: list
         elements: str
         default: []
+  images:
+    description: Images that should be there, unpacked and mountable. None is looked at unless some are named.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Names of images, spelled out as in M(slipway.node.containerd_image).
+        type: list
+        elements: str
+        required: true
+      namespace:
+        description: The containerd namespace. That of the kubelet is V(k8s.io).
+        type: str
+        default: default
+      snapshotter:
+        description: The snapshotter that they should be unpacked for. That of the daemon's CRI configuration if it is left out.
+        type: str
+      platform:
+        description: The platform that they should be for. The node's own if it is left out.
+        type: str
+  layers_min:
+    description:
+      - How many layers an image must be able to have, for overlayfs to mount it on this node. V(128) has room for whatever
+        Docker builds, whose own limit is 127.
+    type: int
+    default: 128
   only:
     description: Run these checks alone, by id.
     type: list
@@ -69,6 +96,7 @@ requirements:
   - tomlkit, on Python older than 3.11
 seealso:
   - module: slipway.node.containerd_config
+  - module: slipway.node.containerd_image
 """
 
 EXAMPLES = r"""
@@ -77,6 +105,15 @@ EXAMPLES = r"""
     expect:
       image_pull_sync_fs: true
       snapshotter: overlayfs
+
+- name: Are the kubelet's images there?
+  slipway.node.node_verify:
+    images:
+      - name:
+          - registry.k8s.io/pause:3.10
+          - docker.io/library/alpine:3.22
+        namespace: k8s.io
+    only: [images_present, unfinished_pulls]
 
 - name: Report everything, fail on nothing
   slipway.node.node_verify:
@@ -116,7 +153,7 @@ summary:
   description: How many findings there are of each status, and under C(worst) the worst status.
   returned: always
   type: dict
-  sample: {"fail": 0, "unknown": 0, "warn": 1, "ok": 15, "worst": "warn"}
+  sample: {"fail": 0, "unknown": 0, "warn": 1, "ok": 18, "worst": "warn"}
 version:
   description: Version of the installed containerd.
   returned: when it is installed
@@ -131,7 +168,8 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import Expectation, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.model.checks import run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation, ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
@@ -145,6 +183,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     expectation = Expectation(
         settings=Settings.from_params(params["expect"]),
         environment=Service.from_params({}, params["proxy"] or {}).environment(),
+        images=ExpectedImage.several(params["images"]),
+        layers_min=params["layers_min"],
     )
     state = read_node(
         Runner(module),
@@ -152,6 +192,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         unit=unit_name(params["unit"]),
         address=params["address"],
         binary=params["binary"],
+        images=expectation.images,
     )
     findings = run_checks(state, expectation, params["only"], params["skip"])
     result: dict[str, Any] = {
@@ -180,6 +221,18 @@ def main() -> None:
                     "no_proxy": {"type": "list", "elements": "str", "default": []},
                 },
             },
+            "images": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "list", "elements": "str", "required": True},
+                    "namespace": {"type": "str", "default": "default"},
+                    "snapshotter": {"type": "str"},
+                    "platform": {"type": "str"},
+                },
+            },
+            "layers_min": {"type": "int", "default": 128},
             "only": {"type": "list", "elements": "str", "default": []},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on": {

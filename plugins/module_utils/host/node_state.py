@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
@@ -14,44 +17,116 @@ from ansible_collections.slipway.node.plugins.module_utils.host.config_tree impo
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.image_state import ExpectedImages, read_mounts
+from ansible_collections.slipway.node.plugins.module_utils.host.images import (
+    containerd_root,
+    read_overlay,
+    snapshot_ids,
+    snapshotter_root,
+)
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine, read_environment
+from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import NodeState
+from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import ExpectedImage, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 
-def read_node(runner: Runner, *, config_file: str, unit: str, address: str, binary: str | None) -> NodeState:
-    """Each part that can't be read is left None, and ``trouble`` has the reason under its name."""
-    trouble: dict[str, str] = {}
-    parts: dict[str, Any] = {}
+class _Reading:
+    """Parts of a node by name, and why those are missing that couldn't be read."""
 
-    def attempt(name: str, read: Any) -> Any:
+    def __init__(self) -> None:
+        self.parts: dict[str, Any] = {}
+        self.trouble: dict[str, str] = {}
+
+    def attempt(self, name: str, read: Callable[[], Any]) -> Any:
         try:
-            parts[name] = read()
+            self.parts[name] = read()
         except HostError as error:
-            trouble[name] = str(error)
-        return parts.get(name)
+            self.trouble[name] = str(error)
+        return self.parts.get(name)
 
+
+def read_node(
+    runner: Runner,
+    *,
+    config_file: str,
+    unit: str,
+    address: str,
+    binary: str | None,
+    images: Sequence[ExpectedImage] = (),
+) -> NodeState:
+    """Each part that can't be read is left None, and ``trouble`` has the reason under its name."""
+    reading = _Reading()
     service = Unit(runner, unit)
     path = find_containerd(runner, service, binary)
+    ctr = Ctr(runner, address, path)
     program = ContainerdBinary(runner, path)
-    if attempt("version", program.version):
-        attempt("dump", lambda: program.dump(config_file))
-        attempt("known_plugins", program.known_plugins)
-    daemon = attempt("daemon", RunningDaemon(service, Ctr(runner, address, path), config_file, path).look)
+    if reading.attempt("version", program.version):
+        reading.attempt("dump", lambda: program.dump(config_file))
+        reading.attempt("known_plugins", program.known_plugins)
+    daemon = reading.attempt("daemon", RunningDaemon(service, ctr, config_file, path).look)
     if daemon is not None and daemon.process is not None:
-        attempt("environment", lambda: read_environment(daemon.process.pid))
-    if attempt("sources", lambda: tuple(read_sources(config_file))):
-        parts["missing_imports"] = tuple(missing_imports(parts["sources"]))
-    record = attempt("record", lambda: read_record(config_file))
-    parts.pop("record", None)
-    return NodeState(
+        reading.attempt("environment", lambda: read_environment(daemon.process.pid))
+    if reading.attempt("sources", lambda: tuple(read_sources(config_file))):
+        reading.parts["missing_imports"] = tuple(missing_imports(reading.parts["sources"]))
+    record = reading.attempt("record", lambda: read_record(config_file))
+    reading.parts.pop("record", None)
+    state = NodeState(
         config_file=config_file,
         unit=unit,
         now=time.time(),
         architecture=GO_ARCHITECTURES.get(machine(), machine()),
         pending=tuple(sorted(record.pending)) if record is not None else (),
-        trouble=trouble,
-        **parts,
+        trouble=reading.trouble,
+        **reading.parts,
     )
+    if daemon is None or daemon.plugins is None or state.dump is None:
+        # Only the daemon knows where its images are.
+        why = dict.fromkeys(("overlay", "pulls", "mounts", "images"), "the daemon doesn't answer")
+        return replace(state, trouble={**why, **reading.trouble})
+    return _with_images(state, ctr, state.dump, images)
+
+
+def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[ExpectedImage]) -> NodeState:
+    """What there is to be known of the images of a daemon that answers."""
+    reading = _Reading()
+    default = effective.read(dump)["snapshotter"] or "overlayfs"
+    snapshotters = dict.fromkeys([default, *(image.snapshotter for image in images if image.snapshotter)])
+    overlay, ids = None, ()
+    if "overlayfs" in snapshotters:
+        overlay, ids = reading.attempt("overlay", lambda: _overlay(ctr, dump)) or (None, ())
+    root = reading.attempt("root", lambda: containerd_root(ctr))
+    if root:
+        reading.attempt("pulls", lambda: read_pulls(root))
+        mounts, trouble = read_mounts([root, *_directories(ctr, snapshotters, overlay, reading)])
+        reading.trouble.update({"mounts": trouble} if trouble else {})
+    else:
+        mounts = {}
+        reading.trouble.update(dict.fromkeys(("pulls", "mounts"), reading.trouble["root"]))
+    return replace(
+        state,
+        images=ExpectedImages(ctr, default, f"linux/{state.architecture}", overlay, ids).look(images),
+        headroom=headroom(overlay, next_id(ids)) if overlay else None,
+        pulls=reading.parts.get("pulls"),
+        boot=reading.attempt("boot", boot_id),
+        mounts=mounts,
+        trouble={**state.trouble, **reading.trouble},
+    )
+
+
+def _overlay(ctr: Ctr, dump: Tree) -> tuple[Overlay, tuple[int, ...]]:
+    overlay = read_overlay(ctr, dump)
+    return overlay, snapshot_ids(overlay)
+
+
+def _directories(ctr: Ctr, snapshotters: Iterable[str], overlay: Overlay | None, reading: _Reading) -> list[str]:
+    """Where the snapshotters keep their snapshots; overlayfs has been asked already."""
+    found = [
+        overlay.root if overlay and name == "overlayfs" else reading.attempt("mounts", partial(snapshotter_root, ctr, name))
+        for name in snapshotters
+    ]
+    return [path for path in found if path]

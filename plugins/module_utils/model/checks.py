@@ -2,122 +2,42 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checks of a node: each looks at what was read and says what it found.
+"""The checks of the daemon (its unit and process, its configuration, its plugins), and all checks together.
 
-To add one, write a function with the decorator ``@check(ID)`` at its place in this file. It gets what
-was read and what is expected, and returns one Finding through ``ok``, ``fail``, ``warn`` or
-``unknown``, or None if it doesn't apply; what can't be determined is ``unknown``, never None. What
-it needs is read in host/node_state.py.
+Those of the images are in image_checks.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective, toml_text
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon
-from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective, image_checks, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
+    CONFIGURE,
+    Check,
+    Expectation,
+    Finding,
+    NodeState,
+    fail,
+    not_running,
+    ok,
+    registering,
+    unknown,
+    unread,
+    warn,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree, dotted
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.model.version import NEWEST_LINE, OLDEST, Version
 
 STATUSES = ("fail", "unknown", "warn", "ok")
 # A daemon that crashed is called stable again after this many seconds without another crash.
 STABLE_SECONDS = 600
-_CONFIGURE = "run the playbook slipway.node.provision on this node"
 
-
-@dataclass(frozen=True)
-class NodeState:
-    """What was read from the node. None stands for what couldn't be; ``trouble`` says why, by name."""
-
-    config_file: str
-    unit: str
-    now: float
-    architecture: str = "amd64"
-    version: Version | None = None
-    daemon: Daemon | None = None
-    sources: tuple[Source, ...] = ()
-    missing_imports: tuple[str, ...] = ()
-    dump: Tree | None = None
-    known_plugins: frozenset[str] | None = None
-    pending: tuple[str, ...] = ()
-    environment: Mapping[str, str] | None = None
-    trouble: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check's result; ``expected`` and ``found`` are for people and programs to read."""
-
-    id: str
-    status: str
-    expected: Any
-    found: Any
-    remedy: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "status": self.status,
-            "expected": self.expected,
-            "found": self.found,
-            "remedy": self.remedy,
-        }
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What the node should be: the settings, and the proxy variables of the daemon's environment."""
-
-    settings: Settings = field(default_factory=Settings)
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-Check = Callable[[NodeState, Expectation], "Finding | None"]
 CHECKS: dict[str, Check] = {}
-
-
-def check(name: str) -> Callable[[Check], Check]:
-    """Registers a check under its id; they run in the order of this file."""
-
-    def register(function: Check) -> Check:
-        CHECKS[name] = function
-        return function
-
-    return register
-
-
-def ok(name: str, expected: Any, found: Any) -> Finding:
-    return Finding(name, "ok", expected, found)
-
-
-def fail(name: str, expected: Any, found: Any, remedy: str) -> Finding:
-    return Finding(name, "fail", expected, found, remedy)
-
-
-def warn(name: str, expected: Any, found: Any, remedy: str) -> Finding:
-    return Finding(name, "warn", expected, found, remedy)
-
-
-def unknown(name: str, expected: Any, why: str, remedy: str) -> Finding:
-    return Finding(name, "unknown", expected, why, remedy)
-
-
-def unread(name: str, expected: Any, state: NodeState, *parts: str) -> Finding:
-    """For a check that needs parts of the node which couldn't be read: ``unknown``, with the reason."""
-    why = next((state.trouble[part] for part in parts if part in state.trouble), "not read")
-    return unknown(name, expected, why, "see that containerd is installed, and run this as root")
-
-
-def not_running(name: str, expected: Any, state: NodeState) -> Finding:
-    """For a check of the running daemon where there is none."""
-    if state.daemon is None:
-        return unread(name, expected, state, "daemon")
-    why = "the daemon doesn't run" if state.daemon.unit.loaded else f"there is no unit {state.unit}"
-    return unknown(name, expected, why, "start the daemon")
+check = registering(CHECKS)
 
 
 def run_checks(state: NodeState, expectation: Expectation, only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Finding]:
@@ -143,7 +63,7 @@ def version(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"{OLDEST} to {NEWEST_LINE[0]}.{NEWEST_LINE[1]}"
     found = state.version
     if found is None:
-        return fail("version", expected, state.trouble.get("version", "not installed"), _CONFIGURE)
+        return fail("version", expected, state.trouble.get("version", "not installed"), CONFIGURE)
     if found < OLDEST:
         return fail("version", expected, str(found), "upgrade containerd")
     if (found.major, found.minor) > NEWEST_LINE:
@@ -163,7 +83,7 @@ def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
         return fail("daemon_running", expected, why, "run as root (become: true) on a node with systemd")
     problem = state.daemon.liveness_problem()
     if problem:
-        return fail("daemon_running", expected, problem, f"read 'journalctl -u {state.unit}', then {_CONFIGURE}")
+        return fail("daemon_running", expected, problem, f"read 'journalctl -u {state.unit}', then {CONFIGURE}")
     return ok("daemon_running", expected, f"process {state.daemon.unit.pid}")
 
 
@@ -213,11 +133,11 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
             "config_loads",
             expected,
             state.trouble.get("dump", "not read"),
-            f"mend {state.config_file}, or {_CONFIGURE}",
+            f"mend {state.config_file}, or {CONFIGURE}",
         )
     trouble = next(iter(state.missing_imports), None) or effective.nonsense(state.dump)
     if trouble:
-        return fail("config_loads", expected, trouble, f"mend {state.config_file}, or {_CONFIGURE}")
+        return fail("config_loads", expected, trouble, f"mend {state.config_file}, or {CONFIGURE}")
     return ok("config_loads", expected, f"{len(state.sources)} files")
 
 
@@ -238,7 +158,7 @@ def daemon_fresh(state: NodeState, expectation: Expectation) -> Finding:
         return not_running("daemon_fresh", expected, state)
     newer = state.daemon.newer
     if newer:
-        return fail("daemon_fresh", expected, f"changed since: {', '.join(newer)}", _CONFIGURE)
+        return fail("daemon_fresh", expected, f"changed since: {', '.join(newer)}", CONFIGURE)
     return ok("daemon_fresh", expected, "started later than all of them")
 
 
@@ -252,7 +172,7 @@ def daemon_binary(state: NodeState, expectation: Expectation) -> Finding:
     found = state.daemon.process.executable
     if found == state.daemon.binary:
         return ok("daemon_binary", state.daemon.binary, found)
-    return fail("daemon_binary", state.daemon.binary, found or "a file that has been replaced", _CONFIGURE)
+    return fail("daemon_binary", state.daemon.binary, found or "a file that has been replaced", CONFIGURE)
 
 
 @check("interrupted_change")
@@ -261,7 +181,7 @@ def interrupted_change(state: NodeState, expectation: Expectation) -> Finding:
     if "record" in state.trouble:
         return unread("interrupted_change", expected, state, "record")
     if state.pending:
-        return fail("interrupted_change", expected, f"unproven: {', '.join(state.pending)}", _CONFIGURE)
+        return fail("interrupted_change", expected, f"unproven: {', '.join(state.pending)}", CONFIGURE)
     return ok("interrupted_change", expected, "none")
 
 
@@ -338,7 +258,7 @@ def settings(state: NodeState, expectation: Expectation) -> Finding | None:
     if state.version is None:
         return unread("settings", "as in the inventory", state, "version")
     if state.dump is None:
-        return unknown("settings", "as in the inventory", "the configuration can't be loaded", _CONFIGURE)
+        return unknown("settings", "as in the inventory", "the configuration can't be loaded", CONFIGURE)
     try:
         wrong = effective.mismatches(expectation.settings, state.version, state.architecture, state.dump, state.known_plugins)
     except ValueError as error:
@@ -346,7 +266,7 @@ def settings(state: NodeState, expectation: Expectation) -> Finding | None:
     if not wrong:
         return ok("settings", "as in the inventory", "all as expected")
     expected = {dotted(one.path): one.shown()[0] for one in wrong}
-    return fail("settings", expected, {dotted(one.path): one.shown()[1] for one in wrong}, _CONFIGURE)
+    return fail("settings", expected, {dotted(one.path): one.shown()[1] for one in wrong}, CONFIGURE)
 
 
 @check("proxy")
@@ -358,7 +278,7 @@ def proxy(state: NodeState, expectation: Expectation) -> Finding | None:
         return unknown("proxy", expected, "the daemon's environment can't be read", "start the daemon")
     wrong = sorted(name for name, value in expectation.environment.items() if state.environment.get(name) != value)
     if wrong:
-        return fail("proxy", expected, f"missing or different: {', '.join(wrong)}", _CONFIGURE)
+        return fail("proxy", expected, f"missing or different: {', '.join(wrong)}", CONFIGURE)
     return ok("proxy", expected, expected)
 
 
@@ -395,3 +315,6 @@ def durability_ctr(state: NodeState, expectation: Expectation) -> Finding | None
 def durability_transfer(state: NodeState, expectation: Expectation) -> Finding | None:
     remedy = "after 'ctr images pull', run 'sync -f' on the daemon's root"
     return _durability("durability_transfer", "transfer", state, False, remedy)
+
+
+CHECKS.update(image_checks.CHECKS)

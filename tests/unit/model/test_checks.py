@@ -10,24 +10,33 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import (
-    CHECKS,
-    STATUSES,
-    Expectation,
-    Finding,
-    NodeState,
-    run_checks,
-    summarize,
-)
+from ansible_collections.slipway.node.plugins.module_utils.model.checks import CHECKS, STATUSES, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
+    Expectation,
+    ExpectedImage,
+    Finding,
+    FoundImage,
+    NodeState,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom
+from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
+from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 V2 = "io.containerd.grpc.v1.cri"
 ROOT = "/etc/containerd/config.toml"
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
-EXPECTED = Expectation(Settings.from_params({"image_pull_sync_fs": True, "snapshotter": "overlayfs"}), PROXY)
+ALPINE = "docker.io/library/alpine:3.22"
+EXPECTED = Expectation(
+    Settings.from_params({"image_pull_sync_fs": True, "snapshotter": "overlayfs"}), PROXY, (ExpectedImage(ALPINE, "k8s.io"),)
+)
+IMAGE = FoundImage(ALPINE, "k8s.io")
+DISK = Mount(1, "/", "ext4", "/dev/vda", ("rw",))
+OVERLAY = Overlay("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs", 4096, ("index=off",))
+PULL = Pull("this boot", "k8s.io", "overlayfs", (ALPINE,), ())
 
 UNIT = UnitStatus(True, "active", "running", 7, 0, "process", "enabled", ("/a.service",), False, "success")
 PROCESS = Process(7, 1000.0, ("/usr/bin/containerd",), "/usr/bin/containerd")
@@ -52,6 +61,11 @@ def well(recorded: Callable[[str, str], str]) -> NodeState:
         dump=dump,
         known_plugins=frozenset(dump["plugins"]),
         environment=PROXY,
+        images=(IMAGE,),
+        headroom=headroom(OVERLAY, 1),
+        pulls=(),
+        boot="this boot",
+        mounts={"/var/lib/containerd": DISK},
     )
 
 
@@ -70,6 +84,11 @@ def with_unit(state: NodeState, **changes: Any) -> NodeState:
     return replace(state, daemon=replace(DAEMON, unit=replace(UNIT, **changes)))
 
 
+def with_mount(state: NodeState, **changes: Any) -> NodeState:
+    """The node with its snapshots on another file system."""
+    return replace(state, mounts={"/var/lib/containerd": DISK, "/snapshots": replace(DISK, **changes)})
+
+
 def test_all_is_well(well: NodeState) -> None:
     findings = run_checks(well, EXPECTED)
     assert [one.id for one in findings] == list(CHECKS)
@@ -81,7 +100,7 @@ def test_all_is_well(well: NodeState) -> None:
 
 
 def test_nothing_expected_compares_nothing(well: NodeState) -> None:
-    assert {one.id for one in run_checks(well, Expectation())} == set(CHECKS) - {"settings", "proxy"}
+    assert {one.id for one in run_checks(well, Expectation())} == set(CHECKS) - {"settings", "proxy", "images_present"}
 
 
 Change = Callable[[NodeState], NodeState]
@@ -187,6 +206,27 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "containerd", "snapshotter", value="devmapper")),
         "unknown",
     ),
+    ("images_present", "fail", lambda one: replace(one, images=(replace(IMAGE, problem="not there"),)), "not there"),
+    ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, trouble="no answer"),)), "no answer"),
+    ("images_present", "warn", lambda one: replace(one, images=(replace(IMAGE, synced=False),)), "on disk is not known"),
+    ("images_present", "unknown", lambda one: replace(one, images=None, trouble={"images": "no ctr"}), "no ctr"),
+    (
+        "layer_headroom",
+        "fail",
+        lambda one: replace(one, headroom=headroom(replace(OVERLAY, root="/" + "x" * 1800), 1)),
+        "have to fit in a page",
+    ),
+    ("layer_headroom", "unknown", lambda one: replace(one, headroom=None, trouble={"overlay": "no ctr"}), "no ctr"),
+    ("unfinished_pulls", "warn", lambda one: replace(one, pulls=(PULL,)), f"at work or was killed: {ALPINE}"),
+    ("unfinished_pulls", "fail", lambda one: replace(one, pulls=(PULL, replace(PULL, boot="earlier"))), "may be lost"),
+    ("unfinished_pulls", "unknown", lambda one: replace(one, pulls=None, trouble={"pulls": "it is no JSON"}), "no JSON"),
+    ("unfinished_pulls", "unknown", lambda one: replace(one, boot=None, trouble={"boot": "no such file"}), "no such file"),
+    ("root_filesystem", "fail", lambda one: with_mount(one, options=("rw", "nobarrier")), "nobarrier"),
+    ("root_filesystem", "warn", lambda one: with_mount(one, options=("rw", "data=writeback")), "that a program doesn't sync"),
+    ("root_filesystem", "warn", lambda one: with_mount(one, type="tmpfs"), "in memory"),
+    ("root_filesystem", "unknown", lambda one: with_mount(one, type="overlay"), "below"),
+    ("root_filesystem", "unknown", lambda one: replace(one, mounts=None, trouble={"mounts": "no ctr"}), "no ctr"),
+    ("root_filesystem", "unknown", lambda one: replace(one, trouble={"mounts": "no such directory"}), "no such directory"),
     *(
         (name, "unknown", lambda one: replace(one, dump=None, trouble={"dump": "bad TOML"}), "bad TOML")
         for name in ("unknown_keys", "cri", "snapshotters", "durability_cri", "durability_ctr", "durability_transfer")
@@ -283,3 +323,70 @@ def test_an_import_that_is_not_there_fails(well: NodeState) -> None:
     found = finding("config_loads", replace(well, missing_imports=(sentence,)))
     assert found is not None
     assert (found.status, found.found) == ("fail", sentence)
+
+
+def test_headroom_that_does_not_last_warns(well: NodeState) -> None:
+    found = {layers: finding("layer_headroom", well, replace(EXPECTED, layers_min=layers)) for layers in (354, 355, 500)}
+    assert [one.status for one in found.values() if one is not None] == ["ok", "warn", "warn"]
+    assert "for 500 now, for 354 once snapshot ids have 7 digits" in str(found[355])
+
+
+def test_headroom_of_other_snapshotters_is_not_judged(well: NodeState) -> None:
+    state = replace(well, headroom=None, dump=changed(well.dump, "plugins", V2, "containerd", "snapshotter", value="native"))
+    assert finding("layer_headroom", state) is None
+
+
+@pytest.mark.parametrize("layers", [-1, 501])
+def test_refuses_a_number_of_layers_that_no_node_can_have(layers: int) -> None:
+    with pytest.raises(ValueError, match="layers_min has to be between 0 and 500"):
+        Expectation(layers_min=layers)
+
+
+def test_everything_that_is_wrong_with_an_image_is_said_once(well: NodeState) -> None:
+    wrong = [replace(IMAGE, problem=problem) for problem in ("not unpacked for overlayfs", "not there", "not there")]
+    other = FoundImage("docker.io/library/busybox:1", "default", trouble="no answer")
+    found = finding("images_present", replace(well, images=(*wrong, other)))
+    assert found is not None
+    assert found.status == "fail"
+    assert found.found == {f"{ALPINE} in k8s.io": "not unpacked for overlayfs; not there"}
+
+
+def test_the_worst_file_system_counts(well: NodeState) -> None:
+    state = replace(
+        well,
+        mounts={
+            "/warned": replace(DISK, type="tmpfs"),
+            "/failed": replace(DISK, options=("rw", "nobarrier")),
+            "/unknown": replace(DISK, type="zfs"),
+        },
+    )
+    found = finding("root_filesystem", state)
+    assert found is not None
+    assert (found.status, list(found.found)) == ("fail", ["/failed"])
+
+
+def entry(*names: str, **options: str) -> dict[str, Any]:
+    return {"name": list(names), "namespace": "default", "snapshotter": None, "platform": None, **options}
+
+
+def test_expected_images_are_spelled_out_and_named_once() -> None:
+    entries = [entry("alpine:3.22", ALPINE), entry("alpine:3.22", namespace="k8s.io"), entry("a.example/b", snapshotter="native")]
+    assert ExpectedImage.several(entries) == (
+        ExpectedImage(ALPINE, "default"),
+        ExpectedImage(ALPINE, "k8s.io"),
+        ExpectedImage("a.example/b:latest", "default", "native"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "option"),
+    [
+        (entry("UPPER/case:1:2"), "images.name"),
+        (entry("a", namespace="-x"), "images.namespace"),
+        (entry("a", snapshotter="a/b"), "images.snapshotter"),
+        (entry("a", platform="a\nb"), "images.platform"),
+    ],
+)
+def test_a_wrong_expected_image_is_refused_by_its_option(wrong: dict[str, Any], option: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{option}"):
+        ExpectedImage.several([wrong])

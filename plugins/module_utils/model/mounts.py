@@ -1,0 +1,104 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""File systems as they are mounted, and whether what is synced there stays."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+FAIL = "fail"
+UNKNOWN = "unknown"
+WARN = "warn"
+
+# File systems with a journal, or that write copies, to which syncfs(2) brings data and metadata.
+_JOURNALED = ("ext3", "ext4", "xfs", "btrfs", "f2fs")
+_IN_MEMORY = ("tmpfs", "ramfs")
+# ext4, btrfs and old xfs; ext3's and reiserfs' spellings; f2fs.
+_NO_BARRIERS = ("nobarrier", "barrier=0", "barrier=none", "fsync_mode=nobarrier")
+# The kernel's words for overlayfs that ignores syncs, the second since 6.18.
+_VOLATILE = ("volatile", "fsync=volatile")
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mounted file system; ``options`` are those of the mount and of the file system together."""
+
+    id: int
+    path: str
+    type: str
+    source: str
+    options: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.type} at {self.path}"
+
+
+@dataclass(frozen=True)
+class Weakness:
+    """Why what is synced may not stay, how bad that is (``fail``, ``unknown``, ``warn``), and what to do."""
+
+    status: str
+    reason: str
+    remedy: str
+
+
+def parse_mounts(text: str) -> dict[int, Mount]:
+    """From /proc/self/mountinfo, by mount id. Raises ValueError if a line is none of proc_pid_mountinfo(5)."""
+    found = (_parsed(line) for line in text.splitlines() if line)
+    return {mount.id: mount for mount in found}
+
+
+def parse_mount_id(text: str) -> int:
+    """From /proc/self/fdinfo/N: on which mount an open file is. Raises ValueError if it doesn't say."""
+    found = re.search(r"^mnt_id:\s*(\d+)$", text, re.MULTILINE)
+    if found is None:
+        raise ValueError("the kernel doesn't say on which mount a file is")
+    return int(found[1])
+
+
+def weakness(mount: Mount) -> Weakness | None:
+    """The worst of a file system's weaknesses; None if what is synced there survives a power cut."""
+    options = set(mount.options)
+    for option in sorted(options.intersection(_VOLATILE)):
+        remedy = f"mount {mount.path} without volatile, or keep containerd's data elsewhere"
+        return Weakness(FAIL, f"{option}: nothing is brought to disk by a sync", remedy)
+    for option in sorted(options.intersection(_NO_BARRIERS)):
+        reason = f"{option}: what is synced may still be in the drive's own cache when the power goes"
+        return Weakness(FAIL, reason, f"take {option} out of /etc/fstab and mount {mount.path} again")
+    if mount.type not in _JOURNALED:
+        return _of_type(mount.type)
+    if "data=writeback" in options:
+        reason = (
+            "data=writeback: files that a program doesn't sync itself may hold old blocks after a power cut, such as logs and "
+            "containers' own files; images that were synced before they were named stay whole"
+        )
+        return Weakness(WARN, reason, f"mount {mount.path} with data=ordered, which is the default")
+    return None
+
+
+def _of_type(name: str) -> Weakness:
+    if name in _IN_MEMORY:
+        return Weakness(WARN, "it is in memory: every image is gone after a reboot", "keep containerd's data on a disk")
+    if name == "overlay":
+        reason = "what is synced goes on to the file system below, whose options can't be seen from here"
+        return Weakness(UNKNOWN, reason, "keep containerd's data on a file system of its own, or check the one below")
+    reason = f"whether {name} keeps what is synced over a power cut is not known here"
+    return Weakness(UNKNOWN, reason, "ask its documentation, or keep containerd's data on ext4 or xfs")
+
+
+def _parsed(line: str) -> Mount:
+    before, dash, after = line.partition(" - ")
+    head, tail = before.split(" "), after.split(" ")
+    if not dash or len(head) < 6 or len(tail) < 3 or not head[0].isdigit():
+        raise ValueError(f"this is no line of mountinfo: {line!r}")
+    options = dict.fromkeys([*head[5].split(","), *tail[2].split(",")])
+    return Mount(int(head[0]), _plain(head[4]), _plain(tail[0]), _plain(tail[1]), tuple(options))
+
+
+def _plain(text: str) -> str:
+    """Spaces and the like are written as octal numbers."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
