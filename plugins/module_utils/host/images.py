@@ -124,7 +124,7 @@ class ImageStore:
         is where it keeps its snapshots; nothing is done if these aren't named by their ids.
         """
         highest = max(ids_in(directory), default=0)
-        for _ in range(highest):
+        for _attempt in range(highest):
             try:
                 shown = self.tried_snapshot(snapshotter, _PROBE)
             except HostError as error:

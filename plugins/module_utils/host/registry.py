@@ -66,7 +66,7 @@ class Registry:
         ]
         arguments = ["--namespace", self._namespace, "images", "pull", *options, *self._options(), staged]
         output = self._run(arguments, inherit)
-        for _ in range(_ATTEMPTS - 1):
+        for _attempt in range(_ATTEMPTS - 1):
             # A daemon that was killed while it made a snapshot left a directory, which is removed when it is met.
             if output.code == 0 or LEFTOVER not in output.stderr:
                 break

@@ -43,7 +43,8 @@ def record_path(config_file: str) -> str:
 def exclusive(timeout: float) -> Iterator[int]:
     """Keep other runs away from this node's containerd until the block ends; wait for them up to ``timeout`` seconds.
 
-    Yields a descriptor: a program that inherits it keeps them away until it ends too. Raises HostError if another run doesn't end.
+    Yields a descriptor: a program that inherits it keeps them away until it ends too. Raises HostError if another run
+    doesn't end.
     """
     deadline = time.monotonic() + timeout
     with naming("lock", LOCK):
