@@ -19,13 +19,13 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(WORK)/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup build demo check test style types unit lint docs-lint sanity importer molecule integration bench \
-  changelog clean distclean
+.PHONY: help setup build demo check test style types unit lint docs-lint sanity importer molecule integration crash \
+  bench changelog clean distclean
 
 help:
 	@cat <<'TEXT'
 	make demo         provision and verify one disposable node, and say how to look inside
-	make test         everything: the steps style types lint unit docs-lint sanity importer molecule integration
+	make test         everything: the steps style types lint unit docs-lint sanity importer molecule integration crash
 	make check        the inner loop: style types lint unit
 	make bench        the measurements
 	make build        the artefact that Galaxy gets, in .work/artefact
@@ -89,11 +89,14 @@ molecule: build
 integration: build
 	@pytest --numprocesses 2 tests/integration
 
+crash: build
+	@pytest --numprocesses 2 tests/crash
+
 bench: build
 	@for program in bench/*; do [ ! -x $$program ] || $$program; done
 
 test: build
-	@tests/steps style types lint unit docs-lint sanity importer molecule integration
+	@tests/steps style types lint unit docs-lint sanity importer molecule integration crash
 
 changelog: setup
 	@antsibull-changelog release --update-existing --reload-plugins

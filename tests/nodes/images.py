@@ -30,6 +30,30 @@ def random_layers(count: int, *, files: int = 4, size: int = 16384, seed: int | 
     return [{f"layer{layer}/file{number}": source.randbytes(size) for number in range(files)} for layer in range(count)]
 
 
+def mixed_layers(count: int, *, files: int, size: int, seed: int) -> list[Layer]:
+    """Layers as programs have them: mostly small files, a few large ones, in directories, compressible by about a half.
+
+    ``files`` and ``size``, the sum of their sizes in bytes, are those of all layers together.
+    """
+    source = random.Random(seed)
+    weights = [source.lognormvariate(0, 2.2) for _ in range(files)]
+    scale = size / sum(weights)
+    layers: list[dict[str, bytes]] = [{} for _ in range(count)]
+    for number, weight in enumerate(weights):
+        path = f"usr/share/part{number % 40}/file{number}"
+        layers[number % count][path] = source.randbytes(int(weight * scale) // 2 + 1).hex().encode()
+    return list(layers)
+
+
+def chain_ids(layers: Sequence[Layer]) -> list[str]:
+    """Of the layers' snapshots, the lowest one first."""
+    chain: list[str] = []
+    for layer in layers:
+        diff = f"sha256:{hashlib.sha256(_archive(layer)).hexdigest()}"
+        chain.append(f"sha256:{hashlib.sha256(f'{chain[-1]} {diff}'.encode()).hexdigest()}" if chain else diff)
+    return chain
+
+
 def busybox() -> Layer:
     """A layer with a program that needs nothing else, Debian's static busybox."""
     program = WORK / "busybox/bin/busybox"

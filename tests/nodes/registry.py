@@ -47,6 +47,11 @@ class Registry:
         layout = write_layout(self.directory / tag, layers, tag=tag, command=command)
         return self.push_layout(layout, tag, f"{self.name}/{repository}:{tag}")
 
+    def blobs(self, reference: str) -> frozenset[str]:
+        """Digests of all that belongs to an image that was made here."""
+        blobs = self.directory / reference.rpartition(":")[2] / "blobs"
+        return frozenset(f"{blob.parent.name}:{blob.name}" for blob in blobs.glob("*/*"))
+
     def push_layout(self, layout: Path, tag: str, reference: str) -> str:
         """Push an image that was made already; returns the reference."""
         login = ["--dest-creds", ":".join(self.login)] if self.login else []

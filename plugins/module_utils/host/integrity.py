@@ -6,53 +6,26 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.content_check import ContentCheck, compare_content
 from ansible_collections.slipway.node.plugins.module_utils.host.images import Content
 from ansible_collections.slipway.node.plugins.module_utils.host.layers import Blob, DamagedBlobError, open_layer
+from ansible_collections.slipway.node.plugins.module_utils.host.rootfs_walk import Difference, Walk
 from ansible_collections.slipway.node.plugins.module_utils.host.views import View, Views
-from ansible_collections.slipway.node.plugins.module_utils.model import comparison
-from ansible_collections.slipway.node.plugins.module_utils.model.comparison import Found
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Descriptor
-from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import Node, RootFs
-from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers import (
-    BLOCK_DEVICE,
-    CHARACTER,
-    DIRECTORY,
-    FIFO,
-    FILE,
-    SYMLINK,
-    show,
-)
+from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import RootFs
 
-METADATA = "metadata"
-# More are counted, not listed.
-LISTED = 100
-_KINDS = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: DIRECTORY,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFCHR: CHARACTER,
-    stat.S_IFBLK: BLOCK_DEVICE,
-    stat.S_IFIFO: FIFO,
-    stat.S_IFSOCK: comparison.SOCKET,
-}
-# mkfs makes it, on the snapshotters that give each snapshot a device.
-_OF_FILE_SYSTEM = b"lost+found"
+__all__ = ["Comparison", "Difference", "compare_image", "compare_images", "compare_views", "damaged_blobs", "sweep_views"]
 
-
-@dataclass(frozen=True)
-class Difference:
-    """``path`` from the image's root, ``problem``: "missing", "is empty, should have 5 bytes", …; several joined by "; "."""
-
-    path: str
-    problem: str
+METADATA, CONTENT = "metadata", "content"
+LEVELS = (METADATA, CONTENT)
+_UNJUDGED = "its files cannot be judged, because blobs that they come from are damaged"
+# A file's origin is the number of its layer and that of its entry there.
+_ENTRIES = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -75,19 +48,56 @@ class Comparison:
         return not (self.differences or self.damaged_blobs or self.unknown)
 
 
-def compare_image(ctr: Ctr, *, namespace: str, snapshotter: str, content_root: str, content: Content) -> Comparison:
-    """An image that is unpacked for a snapshotter. Raises HostError if the node refuses to be looked at."""
-    layers, chain_ids = content.manifest.layers, content.config.chain_ids
-    damaged = damaged_blobs(content_root, (content.manifest.config,))
-    if not chain_ids:
-        return Comparison(damaged_blobs=damaged)
+def compare_image(
+    ctr: Ctr, *, namespace: str, snapshotter: str, content_root: str, content: Content, level: str = METADATA
+) -> Comparison:
+    """An image that is unpacked for a snapshotter; see ``compare_images``."""
+    (found,) = compare_images(
+        ctr, namespace=namespace, snapshotter=snapshotter, content_root=content_root, contents=[content], level=level
+    )
+    return found
+
+
+def compare_images(
+    ctr: Ctr, *, namespace: str, snapshotter: str, content_root: str, contents: Sequence[Content], level: str = METADATA
+) -> tuple[Comparison, ...]:
+    """Images that are unpacked for a snapshotter; layers that they share from the lowest one on are read once.
+
+    ``level``: METADATA, all but the bytes of files, or CONTENT. Every blob is compared with its digest in either case.
+    Raises HostError if the node refuses to be looked at.
+    """
     views = Views(ctr, namespace, snapshotter)
-    if not views.has(chain_ids[-1]):
-        reason = f"it is not unpacked for {snapshotter}"
-        return Comparison(damaged_blobs=(*damaged, *damaged_blobs(content_root, layers)), unknown=reason)
-    with views.open(chain_ids[-1]) as view:
-        found = compare_view(view, content_root, layers)
-        return replace(found, damaged_blobs=(*damaged, *found.damaged_blobs))
+    unpacked = views.layers() if contents else frozenset()
+    with ExitStack() as stack:
+        images: list[tuple[View | None, tuple[Descriptor, ...]]] = []
+        for content in contents:
+            top = content.config.chain_ids[-1:]
+            view = stack.enter_context(views.open(top[0])) if unpacked.issuperset(top) and top else None
+            images.append((view, content.manifest.layers))
+        found = compare_views(images, content_root, level)
+    return tuple(
+        replace(
+            one,
+            damaged_blobs=(*damaged_blobs(content_root, (content.manifest.config,)), *one.damaged_blobs),
+            unknown=one.unknown or (f"it is not unpacked for {snapshotter}" if content.manifest.layers and view is None else ""),
+        )
+        for one, content, (view, _layers) in zip(found, contents, images)
+    )
+
+
+def compare_views(
+    images: Sequence[tuple[View | None, tuple[Descriptor, ...]]], content_root: str, level: str = METADATA
+) -> tuple[Comparison, ...]:
+    """Directory trees, and the layers that they should be of, lowest first. Without a view, the blobs alone are looked at."""
+    if level not in LEVELS:
+        raise ValueError(f"the level is one of {', '.join(LEVELS)}, not {level!r}")
+    with ExitStack() as stack:
+        begun = []
+        for view, layers in images:
+            check = stack.enter_context(closing(ContentCheck(view.root))) if view is not None and level == CONTENT else None
+            begun.append(_Image(layers, view, check))
+        _Comparer(content_root).run(begun)
+    return tuple(image.result() for image in begun)
 
 
 def sweep_views(ctr: Ctr, namespace: str, snapshotter: str) -> None:
@@ -95,136 +105,125 @@ def sweep_views(ctr: Ctr, namespace: str, snapshotter: str) -> None:
     Views(ctr, namespace, snapshotter).sweep()
 
 
-def damaged_blobs(content_root: str, descriptors: tuple[Descriptor, ...]) -> tuple[str, ...]:
+def damaged_blobs(content_root: str, descriptors: Sequence[Descriptor]) -> tuple[str, ...]:
     """Digests of those that are not what they should be."""
-    damaged = []
-    for descriptor in dict.fromkeys(descriptors):
-        try:
-            blob = Blob(content_root, descriptor)
-            try:
-                blob.verify()
-            finally:
-                blob.close()
-        except DamagedBlobError:
-            damaged.append(descriptor.digest)
-    return tuple(damaged)
+    return tuple(one.digest for one in dict.fromkeys(descriptors) if not _is_whole(content_root, one))
 
 
-def compare_view(view: View, content_root: str, layers: tuple[Descriptor, ...]) -> Comparison:
-    """A directory tree, and the layers that it should be of, lowest first."""
-    tree = RootFs(overlay=view.overlay)
-    for number, layer in enumerate(layers):
-        try:
-            _apply(tree, content_root, layer)
-        except DamagedBlobError:
-            reason = "its files cannot be judged, because blobs that they come from are damaged"
-            return Comparison(damaged_blobs=(layer.digest, *damaged_blobs(content_root, layers[number + 1 :])), unknown=reason)
-        except ValueError as error:
-            return Comparison(damaged_blobs=damaged_blobs(content_root, layers[number + 1 :]), unknown=str(error))
-    walk = _Walk(view)
-    walk.compare(tree)
-    return Comparison(tuple(walk.listed), tree.entries(), count=walk.count)
+def _is_whole(content_root: str, descriptor: Descriptor) -> bool:
+    try:
+        with closing(Blob(content_root, descriptor)) as blob:
+            blob.verify()
+    except DamagedBlobError:
+        return False
+    return True
 
 
-def _apply(tree: RootFs, content_root: str, layer: Descriptor) -> None:
-    with open_layer(content_root, layer) as reader:
-        target = tree.layer()
-        for entry in reader.entries():
-            target.add(entry)
-        target.finish()
+@dataclass(eq=False)
+class _Image:
+    """One to compare, and what has been found of it; without a view its blobs alone are looked at."""
+
+    layers: tuple[Descriptor, ...]
+    view: View | None = None
+    check: ContentCheck | None = None
+    unknown: str = ""
+    damaged: tuple[str, ...] = ()
+    walk: Walk | None = None
+    total: int = 0
+
+    def result(self) -> Comparison:
+        if self.walk is None or self.unknown:
+            return Comparison(damaged_blobs=self.damaged, unknown=self.unknown)
+        return Comparison(tuple(self.walk.differences), self.total, self.damaged, count=self.walk.count)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A layer to apply to the tree of those below it, for all images that have it; ``fork``: others need that tree too."""
+
+    depth: int
+    layer: Descriptor
+    images: Sequence[_Image]
+    tree: RootFs
+    fork: bool
 
 
 @dataclass
-class _Walk:
-    """Goes through a view and the expected tree at once."""
+class _Comparer:
+    """Reads layers that several images have in common once; each image gets a tree of its own where they part."""
 
-    view: View
-    listed: list[Difference] = field(default_factory=list)
-    count: int = 0
-    # Where a hard link was seen first, by the node that its names share.
-    _links: dict[int, tuple[tuple[int, int], bytes]] = field(default_factory=dict)
+    content_root: str
+    _whole: dict[Descriptor, bool] = field(default_factory=dict)
 
-    def compare(self, tree: RootFs) -> None:
-        # None: a directory that should not be there.
-        pending: list[tuple[bytes, Node | None]] = [(b"", tree.root)]
+    def run(self, images: Sequence[_Image]) -> None:
+        seen = [image for image in images if image.view is not None]
+        overlay = any(image.view is not None and image.view.overlay for image in seen)
+        pending = self._above(0, seen, RootFs(overlay=overlay))
         while pending:
-            path, node = pending.pop()
-            directories = [(child, wanted) for child, wanted, is_directory in self._entries(path, node) if is_directory]
-            pending.extend(reversed(directories))
+            task = pending.pop()
+            tree = task.tree.fork() if task.fork else task.tree
+            if self._apply(tree, task):
+                pending.extend(self._above(task.depth + 1, task.images, tree))
+        for image in images:
+            if image.view is None or image.unknown:
+                image.damaged = tuple(layer.digest for layer in dict.fromkeys(image.layers) if not self._is_whole(layer))
 
-    def _entries(self, path: bytes, node: Node | None) -> Iterator[tuple[bytes, Node | None, bool]]:
-        """Judge a directory's entries; yields them, and whether they have to be looked into."""
-        found = dict(self._scan(path))
-        wanted = node.children if node is not None else {}
-        for name in sorted(found.keys() | wanted.keys()):
-            child = path + b"/" + name if path else name
-            expected, there = wanted.get(name), found.get(name)
-            if there is None:
-                self._missing(child, wanted[name])
-            elif expected is None:
-                if child != _OF_FILE_SYSTEM or there.kind != DIRECTORY:
-                    self._report(child, comparison.EXTRA)
-                    yield child, None, there.kind == DIRECTORY
+    def _above(self, depth: int, images: Sequence[_Image], tree: RootFs) -> list[_Task]:
+        """Judge the images that have no more layers; returns what has to be read for the others."""
+        groups: dict[Descriptor, list[_Image]] = {}
+        for image in images:
+            if len(image.layers) == depth:
+                self._walk(image, tree)
             else:
-                self._judge(child, expected, there)
-                if there.kind == DIRECTORY:
-                    yield child, expected, True
+                groups.setdefault(image.layers[depth], []).append(image)
+        # Done from the last to the first, which then has the tree for itself.
+        return [_Task(depth, layer, group, tree, number > 0) for number, (layer, group) in enumerate(groups.items())]
 
-    def _scan(self, path: bytes) -> Iterator[tuple[bytes, Found]]:
-        with _naming(path):
-            directory = os.open(path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.view.root)
+    def _apply(self, tree: RootFs, task: _Task) -> bool:
+        checks = [image.check for image in task.images if image.check is not None]
+        try:
+            with open_layer(self.content_root, task.layer) as reader:
+                target = tree.layer()
+                for number, entry in enumerate(reader.entries()):
+                    origin = task.depth * _ENTRIES + number
+                    path = target.add(entry, origin)
+                    if path and checks:
+                        compare_content(checks, path, entry.size, origin, reader.content(entry))
+                target.finish()
+        except (DamagedBlobError, ValueError) as error:
+            self._whole[task.layer] = isinstance(error, ValueError)
+            for image in task.images:
+                image.unknown = str(error) if isinstance(error, ValueError) else _UNJUDGED
+            return False
+        self._whole[task.layer] = True
+        return True
+
+    def _is_whole(self, layer: Descriptor) -> bool:
+        if layer not in self._whole:
+            self._whole[layer] = _is_whole(self.content_root, layer)
+        return self._whole[layer]
+
+    def _walk(self, image: _Image, tree: RootFs) -> None:
+        if image.view is None:
+            return
+        image.walk = Walk(image.view.root, image.check.judge if image.check is not None else None)
+        image.walk.compare(tree)
+        image.total = tree.entries()
+        if image.check is not None and image.check.again:
             try:
-                with os.scandir(directory) as entries:
-                    for entry in entries:
-                        # overlayfs lists a whiteout with nothing below it, but it can't be found.
-                        with suppress(FileNotFoundError):
-                            yield os.fsencode(entry.name), _found(entry.stat(follow_symlinks=False))
-            finally:
-                os.close(directory)
+                self._compare_again(image, image.check, image.walk)
+            except (DamagedBlobError, ValueError):
+                image.unknown = _UNJUDGED
 
-    def _judge(self, path: bytes, node: Node, found: Found) -> None:
-        wrong = list(comparison.problems(node, found))
-        if node.kind == found.kind == SYMLINK:
-            with _naming(path):
-                target = os.readlink(path, dir_fd=self.view.root)
-            wrong.append(comparison.target_problem(node, target))
-        if node.linked:
-            inode, first = self._links.setdefault(id(node), (found.inode, path))
-            if inode != found.inode:
-                wrong.append(f"is not the same file as /{show(first)}")
-        wrong = [problem for problem in wrong if problem]
-        if wrong:
-            self._report(path, "; ".join(wrong))
-
-    def _missing(self, path: bytes, node: Node) -> None:
-        pending = [(path, node)]
-        while pending:
-            path, node = pending.pop()
-            self._report(path, comparison.MISSING)
-            pending.extend((path + b"/" + name, node.children[name]) for name in sorted(node.children, reverse=True))
-
-    def _report(self, path: bytes, problem: str) -> None:
-        self.count += 1
-        if len(self.listed) < LISTED:
-            self.listed.append(Difference("/" + show(path), problem))
-
-
-@contextmanager
-def _naming(path: bytes) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HostError(f"cannot read /{show(path)} of an image: {error.strerror}") from error
-
-
-def _found(status: os.stat_result) -> Found:
-    mode = status.st_mode
-    return Found(
-        kind=_KINDS[stat.S_IFMT(mode)],
-        mode=stat.S_IMODE(mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        size=status.st_size,
-        device=(os.major(status.st_rdev), os.minor(status.st_rdev)),
-        inode=(status.st_dev, status.st_ino),
-    )
+    def _compare_again(self, image: _Image, check: ContentCheck, walk: Walk) -> None:
+        """Hard links whose file was not compared under a name that it still has."""
+        for depth in sorted({origin // _ENTRIES for origin in check.again}):
+            with open_layer(self.content_root, image.layers[depth]) as reader:
+                for number, entry in enumerate(reader.entries()):
+                    origin = depth * _ENTRIES + number
+                    path = check.again.get(origin)
+                    if path is not None:
+                        compare_content([check], tuple(path.split(b"/")), entry.size, origin, reader.content(entry))
+                        problem = check.judge_again(origin)
+                        if problem:
+                            walk.report(path, problem)

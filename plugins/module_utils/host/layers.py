@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import queue
 import shutil
 import subprocess
+import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import ENVIRONMENT
@@ -48,6 +51,7 @@ LAYER_TYPES = frozenset(
     ]
 )
 _CHUNK = 1 << 18
+_CHUNKS_AHEAD = 4
 _GZIP = b"\x1f\x8b\x08"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -67,6 +71,9 @@ class Blob:
         self.path = os.path.join(content_root, "blobs", algorithm, encoded)
         self._digest = encoded
         self._hash = hashlib.new(algorithm)
+        # One chunk behind, on another core.
+        self._hasher = ThreadPoolExecutor(1)
+        self._hashing: Future[None] | None = None
         try:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
@@ -83,17 +90,22 @@ class Blob:
             chunk = os.read(self._descriptor, _CHUNK)
         except OSError as error:
             raise HostError(f"cannot read {self.path}: {error.strerror}") from error
-        self._hash.update(chunk)
+        if self._hashing is not None:
+            self._hashing.result()
+        self._hashing = self._hasher.submit(self._hash.update, chunk)
         return chunk
 
     def verify(self) -> None:
         """Read what is left. Raises DamagedBlobError if the digest isn't that of what has been read."""
         while self.read():
             pass
+        if self._hashing is not None:
+            self._hashing.result()
         if self._hash.hexdigest() != self._digest:
             raise DamagedBlobError(self.path)
 
     def close(self) -> None:
+        self._hasher.shutdown()
         os.close(self._descriptor)
 
 
@@ -225,8 +237,9 @@ def open_layer(content_root: str, layer: Descriptor) -> Iterator[LayerReader]:
     trouble: ValueError | None = None
     try:
         try:
-            with _decompressed(blob, layer.media_type) as chunks:
-                yield LayerReader(chunks)
+            with ExitStack() as stack:
+                chunks = stack.enter_context(_decompressed(blob, layer.media_type))
+                yield LayerReader(stack.enter_context(_ahead(chunks)))
         except ValueError as error:
             trouble = error
         blob.verify()
@@ -253,6 +266,48 @@ def _decompressed(blob: Blob, media_type: str) -> Iterator[Iterator[bytes]]:
                 yield chunks
     else:
         yield _plain(blob, start)
+
+
+@contextmanager
+def _ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+    """The same, a few of them got before they are wanted, on another core."""
+    ready: queue.Queue[bytes | Exception] = queue.Queue(_CHUNKS_AHEAD)
+    stopped = threading.Event()
+
+    def work() -> None:
+        last: bytes | Exception = HostError("cannot read a layer")
+        try:
+            for chunk in chunks:
+                ready.put(chunk)
+                if stopped.is_set():
+                    break
+            last = b""
+        except (ValueError, HostError) as error:
+            last = error
+        finally:
+            ready.put(last)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield _wanted(ready)
+    finally:
+        stopped.set()
+        while thread.is_alive():
+            # Makes room for what it may be about to put there.
+            with suppress(queue.Empty):
+                ready.get(timeout=0.01)
+        thread.join()
+
+
+def _wanted(ready: queue.Queue[bytes | Exception]) -> Iterator[bytes]:
+    while True:
+        chunk = ready.get()
+        if isinstance(chunk, Exception):
+            raise chunk
+        if not chunk:
+            return
+        yield chunk
 
 
 def _plain(blob: Blob, chunk: bytes) -> Iterator[bytes]:

@@ -76,10 +76,9 @@ class Views:
             finally:
                 self._remove(key)
 
-    def has(self, chain_id: str) -> bool:
-        """Whether a layer is unpacked."""
-        rows = self._ask("ls", doing=f"ask containerd for the snapshots of {self._snapshotter}").splitlines()[1:]
-        return any(row.split()[:1] == [chain_id] for row in rows)
+    def layers(self) -> frozenset[str]:
+        """The chain IDs of what is unpacked."""
+        return frozenset(key for key in self._first_column() if key.startswith("sha256:"))
 
     def sweep(self) -> None:
         """Remove what killed processes left; what running ones need stays."""
@@ -114,8 +113,11 @@ class Views:
                 raise
 
     def _keys(self) -> list[str]:
+        return [key for key in self._first_column() if key.startswith(PREFIX)]
+
+    def _first_column(self) -> list[str]:
         rows = self._ask("ls", doing=f"ask containerd for the snapshots of {self._snapshotter}").splitlines()[1:]
-        return [words[0] for words in map(str.split, rows) if words and words[0].startswith(PREFIX)]
+        return [words[0] for words in map(str.split, rows) if words]
 
     def _ask(self, *arguments: str, doing: str) -> str:
         return self._ctr.in_namespace(self._namespace, "snapshots", "--snapshotter", self._snapshotter, *arguments, doing=doing)

@@ -32,8 +32,8 @@ _NAMES = {
     FIFO: "a named pipe",
     SOCKET: "a socket",
 }
-# What a node sets on files itself.
-_FOREIGN = (b"trusted.", b"security.selinux", b"security.SMACK64", b"security.ima", b"security.evm", b"system.")
+_CAPABILITY = b"security.capability"
+_OF_OVERLAY = b"user.overlay."
 
 
 class Found(NamedTuple):
@@ -74,17 +74,26 @@ def target_problem(node: Node, target: bytes) -> str:
     return "" if node.target == target else f"leads to {show(target)}, should lead to {show(node.target)}"
 
 
-def xattr_problems(node: Node, found: Mapping[bytes, bytes]) -> Iterator[str]:
-    """Of extended attributes, but for those that are the node's own business."""
-    wanted = {key: value for key, value in (node.xattrs or {}).items() if not key.startswith(_FOREIGN)}
-    there = {key: value for key, value in found.items() if not key.startswith(_FOREIGN)}
-    for key in sorted(wanted.keys() | there.keys()):
-        if key not in there:
+def is_judged(kind: str, attribute: bytes) -> bool:
+    """Whether an extended attribute is an image's own business, and files of this kind can have it.
+
+    Others are set by the node, such as ``security.selinux``, or may be refused by it.
+    """
+    if kind not in (FILE, DIRECTORY):
+        return False
+    return attribute == _CAPABILITY or (attribute.startswith(b"user.") and not attribute.startswith(_OF_OVERLAY))
+
+
+def attribute_problems(node: Node, found: Mapping[bytes, bytes]) -> Iterator[str]:
+    """Of extended attributes; ``found`` are those that are judged."""
+    wanted = {key: value for key, value in (node.xattrs or {}).items() if is_judged(node.kind, key)}
+    for key in sorted(wanted.keys() | found.keys()):
+        if key not in found:
             yield f"has no attribute {show(key)}"
         elif key not in wanted:
             yield f"has the attribute {show(key)}, should have none"
-        elif wanted[key] != there[key]:
-            yield f"has another value of the attribute {show(key)}"
+        elif wanted[key] != found[key]:
+            yield f"has the attribute {show(key)} with another value"
 
 
 def _pair(numbers: tuple[int, int]) -> str:

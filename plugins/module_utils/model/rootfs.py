@@ -37,10 +37,10 @@ class Node:
 
     ``kind`` as in tar_headers; ``mode``: permission bits, None with ``uid`` and ``gid`` if these can't be known;
     ``size`` in bytes; ``target`` of a symbolic link; ``device``: major and minor number; ``children`` of a directory;
-    ``linked``: has other names; ``different``: its bytes have been compared, and this is what was found.
+    ``linked``: has other names; ``origin``: where its content is, as Layer.add was told.
     """
 
-    __slots__ = ("children", "device", "different", "gid", "kind", "linked", "mode", "opaque", "size", "target", "uid", "xattrs")
+    __slots__ = ("children", "device", "gid", "kind", "linked", "mode", "opaque", "origin", "size", "target", "uid", "xattrs")
 
     def __init__(self, kind: str, mode: int | None, uid: int, gid: int) -> None:
         self.kind = kind
@@ -54,7 +54,14 @@ class Node:
         self.children: dict[bytes, Node] = {} if kind == DIRECTORY else _NONE
         self.opaque = False
         self.linked = False
-        self.different: str | None = None
+        self.origin = 0
+
+    def copy(self) -> Node:
+        """Without children."""
+        other = Node(self.kind, self.mode, self.uid, self.gid)
+        other.size, other.target, other.device, other.origin = self.size, self.target, self.device, self.origin
+        other.xattrs, other.opaque, other.linked = self.xattrs, self.opaque, self.linked
+        return other
 
     @property
     def is_whiteout(self) -> bool:
@@ -78,6 +85,25 @@ class RootFs:
         self._count = 0
         # Whether directories may be hidden below from which containerd would still take a mode.
         self._hides = False
+
+    def fork(self) -> RootFs:
+        """A copy, for another image with the same layers so far."""
+        other = RootFs(overlay=self._overlay)
+        other._count, other._hides = self._count, self._hides
+        copies: dict[int, Node] = {}
+        pending = [(self.root, other.root)]
+        while pending:
+            source, target = pending.pop()
+            for name, node in source.children.items():
+                copy = copies.get(id(node))
+                if copy is None:
+                    copy = node.copy()
+                    if node.linked:
+                        copies[id(node)] = copy
+                    elif node.kind == DIRECTORY:
+                        pending.append((node, copy))
+                target.children[name] = copy
+        return other
 
     def layer(self) -> Layer:
         """The next one; its entries have to be added, and ``finish`` be called."""
@@ -134,16 +160,16 @@ class Layer:
         # Only what this layer brought survives its opaque markers.
         self._unpacked: set[tuple[bytes, ...]] = set()
 
-    def add(self, entry: Entry) -> tuple[tuple[bytes, ...], Node | None]:
-        """The path that it gets, and the regular file that it makes, None if it makes none."""
+    def add(self, entry: Entry, origin: int = 0) -> tuple[bytes, ...]:
+        """The path of the regular file that it makes, empty if it makes none."""
         path = _clean(entry.name)
         if not path:
-            return path, None
+            return ()
         above = self._resolve(path[:-1], entry)
         parent, name = self._make_parents(above, entry), path[-1]
         if name.startswith(_WHITEOUT):
             self._white_out(parent, above, name, entry)
-            return (), None
+            return ()
         existing = parent.children.get(name)
         if existing is not None and not (existing.kind == DIRECTORY and entry.kind == DIRECTORY):
             del parent.children[name]
@@ -152,14 +178,17 @@ class Layer:
         if self._over is None:
             self._unpacked.add(path)
         if entry.kind == GLOBAL:
-            return (), None
+            return ()
         if entry.kind == HARD_LINK:
             existing = self._link_target(entry)
             existing.linked = True
         node = existing or Node(entry.kind, entry.mode, entry.uid, entry.gid)
         _describe(node, entry)
         parent.children[name] = node
-        return path, node if entry.kind == FILE else None
+        if entry.kind != FILE:
+            return ()
+        node.origin = origin
+        return path
 
     def finish(self) -> None:
         """All entries have been added."""

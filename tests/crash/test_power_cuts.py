@@ -1,0 +1,219 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images survive power cuts: what containerd_image reports is on disk, and what it was doing is mended by the next run.
+
+CRASH_CUTS says how many cuts at random moments each node gets (10), CRASH_SEED from which number on their seeds count.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from nodes import own_disk, payload, registry
+from nodes.images import Layer, mixed_layers
+from nodes.node import Node
+from nodes.own_disk import CONFIG, ROOT, RUN_UNIT, SOCKET, Comparison, OwnDisk, expected_files
+from nodes.registry import Registry
+
+FILE_SYSTEMS = ("ext4", "xfs")
+CUTS = int(os.environ.get("CRASH_CUTS", "10"))
+SEED = int(os.environ.get("CRASH_SEED", str(time.time_ns() % 1_000_000)))
+# Where the kernel says which boot this is.
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+RECORD = f"{ROOT}/slipway-pulls.json"
+# Until the run writes its record it has only looked.
+PULLING = f"while [ ! -e {RECORD} ]; do systemctl is-active -q {RUN_UNIT}; sleep 0.01; done; "
+# All seven layers of the batch, beside the three that were there.
+UNPACKED = f"""
+until [ "$(ctr --address {SOCKET} snapshots ls | grep -c Committed)" = 10 ]; do systemctl is-active -q {RUN_UNIT}; done
+"""
+# A sync(1) that doesn't end, for a run that has this first in its PATH.
+STUCK = "/run/own-disk-stuck"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture(params=FILE_SYSTEMS)
+def disk(request: pytest.FixtureRequest, node: Node) -> Iterator[OwnDisk]:
+    """An empty one, its daemon running."""
+    with own_disk.own_disk(node, request.param) as disk:
+        disk.make()
+        disk.start()
+        yield disk
+
+
+def args(*names: str, **options: Any) -> dict[str, Any]:
+    daemon = {"address": SOCKET, "config_file": CONFIG, "binary": "/usr/bin/containerd"}
+    return {"name": list(names), "plain_http": True, **daemon, **options}
+
+
+def one_image() -> list[Layer]:
+    return mixed_layers(4, files=1600, size=16_000_000, seed=1)
+
+
+def cut_and_compared(disk: OwnDisk, layers: Sequence[Layer]) -> tuple[str, Comparison]:
+    """The power goes; what is there then. Also the chain ID of the image."""
+    expected = expected_files(layers)
+    disk.expect(expected)
+    disk.cut()
+    return list(expected)[-1], disk.compare()
+
+
+def test_a_plain_pull_loses_files_and_nothing_says_so(disk: OwnDisk, source: Registry) -> None:
+    """The control: such a cut loses what was not synced, and that alone."""
+    layers = one_image()
+    reference = source.push(layers)
+    disk.sh(f"echo kept > {ROOT}/synced; sync {ROOT}/synced; echo lost > {ROOT}/unsynced")
+    disk.ctr("images", "pull", "--plain-http", reference)
+    chain, found = cut_and_compared(disk, layers)
+    assert disk.sh(f"cat {ROOT}/synced; [ ! -s {ROOT}/unsynced ]").stdout == "kept\n"
+    assert found.wrong[chain] == 1600
+    assert found.names == [reference] and not found.damaged_blobs
+    assert " complete " in disk.ctr("images", "check", f"name=={reference}").stdout
+
+
+def test_what_the_module_reports_is_on_disk(disk: OwnDisk, source: Registry) -> None:
+    layers = one_image()
+    reference = source.push(layers)
+    done = disk.node.module("containerd_image", args(reference))
+    chain, found = cut_and_compared(disk, layers)
+    assert not done.get("failed") and done["changed"], done
+    assert (done["images"][0]["chain_id"], done["images"][0]["durability"]) == (chain, "durable")
+    assert found.names == [reference] and not found.damaged_blobs
+    assert found.wrong[chain] == 0
+    with boot(disk.node):
+        again = disk.node.module("containerd_image", args(reference))
+    assert not again["changed"], again
+
+
+@contextmanager
+def boot(node: Node) -> Iterator[None]:
+    """Programs on the node take what is in the block for a boot of its own."""
+    path = f"/run/boot-id-{uuid.uuid4()}"
+    node.ssh(f"echo {uuid.uuid4()} > {path}; mount --bind {path} {BOOT_ID}")
+    try:
+        yield
+    finally:
+        node.ssh(f"umount {BOOT_ID}; rm {path}")
+
+
+class Batch:
+    """Images that share layers with each other and with one that is there before; what they must be."""
+
+    def __init__(self, source: Registry) -> None:
+        common, upper = mixed_layers(2, files=120, size=1_500_000, seed=10), mixed_layers(6, files=600, size=7_000_000, seed=11)
+        self.present_layers = [*common, upper[0]]
+        self.wanted_layers = [
+            [common[0], upper[1]],
+            [*common, upper[2], upper[3]],
+            [upper[4], upper[5]],
+            [upper[4], *common],
+        ]
+        self.present = source.push(self.present_layers)
+        self.wanted = [source.push(layers) for layers in self.wanted_layers]
+        chains = [expected_files(layers) for layers in (self.present_layers, *self.wanted_layers)]
+        self.chain = dict(zip((self.present, *self.wanted), (list(one)[-1] for one in chains), strict=True))
+        self.blobs = {name: source.blobs(name) for name in self.names}
+        self.expected = {chain: files for one in chains for chain, files in one.items()}
+
+    @property
+    def names(self) -> list[str]:
+        return [self.present, *self.wanted]
+
+    def no_lies(self, found: Comparison) -> None:
+        """Whatever has a name that somebody asked for is there and as it has to be."""
+        named = [name for name in found.names if name in self.chain]
+        assert {name: found.wrong.get(self.chain[name]) for name in named} == dict.fromkeys(named, 0), found
+        assert not any(self.blobs[name].intersection(found.damaged_blobs) for name in named), found
+
+    def intact(self, found: Comparison) -> None:
+        assert set(found.names) == set(self.names)
+        self.no_lies(found)
+        assert not any(found.wrong.values()) and not found.damaged_blobs, found
+
+
+def prepared(disk: OwnDisk, batch: Batch) -> float:
+    """A disk with one image of the batch on it is kept; returns how long a run takes that pulls the others, in seconds."""
+    payload.install(disk.node)
+    disk.expect(batch.expected)
+    done = payload.run_module(disk.node, "containerd_image", args(batch.present))
+    assert done["changed"], done
+    disk.stop()
+    disk.keep("before")
+    disk.restart_with("before")
+    done = payload.run_module(disk.node, "containerd_image", args(*batch.names))
+    assert [one["action"] for one in done["images"]] == ["none", *["pull"] * 4], done
+    batch.intact(disk.compare())
+    return float(done["seconds"])
+
+
+def recovers(disk: OwnDisk, batch: Batch) -> dict[str, int]:
+    """After a cut: nothing lies, the next run mends everything, the one after it has nothing to do.
+
+    Returns what was there before it was mended.
+    """
+    before = disk.compare()
+    batch.no_lies(before)
+    assert batch.present in before.names
+    complete = all(name in before.names for name in batch.names) and disk.sh(f"[ ! -e {RECORD} ]", check=False).returncode == 0
+    with boot(disk.node):
+        done = payload.run_module(disk.node, "containerd_image", args(*batch.names))
+        assert not done.get("failed"), done["msg"]
+        assert done["changed"] is not complete, (done, before.names)
+        batch.intact(disk.compare())
+        again = payload.run_module(disk.node, "containerd_image", args(*batch.names))
+        assert not again.get("failed") and not again["changed"], again
+    disk.cut()
+    batch.intact(disk.compare())
+    broken = [count for count in before.wrong.values() if count]
+    return {
+        "images": len(before.names),
+        "snapshots": len(before.wrong),
+        "broken": len(broken),
+        "wrong files": sum(broken),
+        "blobs": len(before.damaged_blobs),
+    }
+
+
+def test_a_run_that_is_cut_off_is_mended_by_the_next(disk: OwnDisk, source: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    """At random moments of a batch of pulls, and once when everything has been unpacked and nothing synced."""
+    batch = Batch(source)
+    duration = prepared(disk, batch)
+    disk.sh(f"mkdir {STUCK}; printf '#!/bin/sh\nexec sleep 600\n' > {STUCK}/sync; chmod +x {STUCK}/sync")
+    run = payload.command("containerd_image", args(*batch.names))
+    for number in range(CUTS // len(FILE_SYSTEMS)):
+        seed = SEED + number
+        delay = random.Random(seed).uniform(0, duration)
+        found = cut_off(disk, batch, run, f"{PULLING}sleep {delay:.3f}")
+        report(capsys, disk, f"seed {seed}, after {delay:.2f} of {duration:.2f} s", found)
+    found = cut_off(disk, batch, ["env", f"PATH={STUCK}:/usr/sbin:/usr/bin:/sbin:/bin", *run], UNPACKED)
+    report(capsys, disk, "before anything was synced", found)
+    assert found["broken"] == 7, found
+
+
+def cut_off(disk: OwnDisk, batch: Batch, run: Sequence[str], moment: str) -> dict[str, int]:
+    """What was there after a cut at that moment of the run. The next runs are in another boot."""
+    disk.restart_with("before")
+    with boot(disk.node):
+        disk.cut_during(run, moment)
+    return recovers(disk, batch)
+
+
+def report(capsys: pytest.CaptureFixture[str], disk: OwnDisk, moment: str, found: dict[str, int]) -> None:
+    """To stderr: workers of pytest-xdist have no other way to the terminal."""
+    with capsys.disabled():
+        print(f"\n{disk.node.suite} {disk.fs}: cut {moment}: {found}", file=sys.stderr)

@@ -1,0 +1,61 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Modules of the collection as a program on a node, run without Ansible's transport.
+
+What runs is what Ansible sends: the installed collection and ansible-core's module_utils in a ZIP file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from nodes.node import PODMAN, WORK, Node, run
+
+PACKAGE = "/root/payload.zip"
+
+
+def install(node: Node) -> None:
+    """Bring the collection as it was built last."""
+    found = importlib.util.find_spec("ansible")
+    assert found is not None and found.origin is not None
+    core = Path(found.origin).parent
+    collection = WORK / "collections/ansible_collections/slipway/node/plugins"
+    sources = {
+        "ansible/release.py": core / "release.py",
+        **_python(core / "module_utils", "ansible/module_utils"),
+        **_python(collection, "ansible_collections/slipway/node/plugins"),
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        package = Path(directory) / "payload.zip"
+        with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
+            parents = {str(parent) for name in sources for parent in Path(name).parents if parent.name}
+            for name in sorted({f"{parent}/__init__.py" for parent in parents}.difference(sources)):
+                archive.writestr(name, "")
+            for name, path in sources.items():
+                archive.write(path, name)
+        run([*PODMAN, "cp", str(package), f"{node.container}:{PACKAGE}"])
+
+
+def _python(directory: Path, prefix: str) -> dict[str, Path]:
+    return {f"{prefix}/{path.relative_to(directory)}": path for path in directory.rglob("*.py")}
+
+
+def command(module: str, args: dict[str, Any]) -> list[str]:
+    """To be run on the node; prints the result as JSON."""
+    name = f"ansible_collections.slipway.node.plugins.modules.{module}"
+    return ["env", f"PYTHONPATH={PACKAGE}", "python3", "-m", name, json.dumps({"ANSIBLE_MODULE_ARGS": args})]
+
+
+def run_module(node: Node, module: str, args: dict[str, Any]) -> dict[str, Any]:
+    """Its result, also if it failed."""
+    done = node.ssh(shlex.join(command(module, args)), check=False)
+    assert done.stdout.lstrip().startswith("{"), f"{module} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
