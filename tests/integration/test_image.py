@@ -150,6 +150,22 @@ def test_what_another_tool_pulled_is_judged_once(clean: Node, source: Registry) 
     assert not image(clean, reference)["changed"]
 
 
+def test_a_layer_is_unpacked_again_that_containerd_refuses_to_remove(clean: Node, source: Registry) -> None:
+    """It takes a layer for the parent of one that its garbage collection removed."""
+    layers = random_layers(3, seed=25)
+    reference, other = source.push(layers[:2]), source.push([layers[0], layers[2]])
+    for one in (reference, other):
+        ctr(clean, "images", "pull", "--plain-http", one)
+    ctr(clean, "images", "rm", "--sync", other)
+    snapshots = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+    clean.ssh(f"for f in {snapshots}/*/fs/layer0/file1; do : > $f; done")
+    done = image(clean, reference)
+    assert actions(done) == ["sync"] and [one["outcome"] for one in done["recovered"]] == ["unpacked again"]
+    assert files(clean, reference) == expected(layers[:2])
+    assert actions(image(clean, other)) == ["pull"]
+    assert files(clean, other) == expected([layers[0], layers[2]])
+
+
 @pytest.mark.parametrize("kind", ["oci-archive", "docker-archive", "oci-archive.gz"])
 def test_an_archive_is_as_good_as_a_registry(clean: Node, tmp_path: Path, kind: str) -> None:
     layers = random_layers(3, seed=30)

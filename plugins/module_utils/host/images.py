@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,12 @@ _INDEX_PARAMETER = "/sys/module/overlay/parameters/index"
 
 # What containerd says when it meets a directory that it doesn't know: overlay.go and native.go, createSnapshot.
 LEFTOVER = "file exists"
-_PROBE = "slipway-next-id"
+# What it says of snapshots that another stands on, and of anything that isn't there: core/metadata, errdefs.
+_HAS_CHILD = "cannot remove snapshot with child"
+_GONE = "not found"
+# Label of an image's config, by snapshotter: the snapshot that the garbage collection has to keep.
+_NEEDED = "containerd.io/gc.ref.snapshot."
+_PROBE = "slipway-probe"
 _SNAPSHOT_ID = re.compile(r"/snapshots/(\d+)(?:/fs)?\s")
 _CHUNK_BYTES = 1024 * 1024
 # Label of an image whose layers are known to be on disk for a snapshotter; its value is the digest they are of.
@@ -144,10 +149,48 @@ class ImageStore:
         return int(found[1])
 
     def remove_snapshot(self, snapshotter: str, key: str) -> None:
-        self._ask("snapshots", "--snapshotter", snapshotter, "rm", key, doing=f"remove the snapshot {key}")
+        """Gone when it returns, whoever took it away. Raises HostError if another stands on it."""
+        self._remove("snapshots", "--snapshotter", snapshotter, "rm", key, doing=f"remove the snapshot {key}")
+
+    def remove_snapshots(self, snapshotter: str, keys: Iterable[str]) -> None:
+        """Children first. Raises HostError if one has to stay because of something that isn't among them."""
+        keys, stuck = tuple(keys), False
+        for key in keys:
+            try:
+                self.remove_snapshot(snapshotter, key)
+            except HostError as error:
+                if _HAS_CHILD not in str(error):
+                    raise
+                stuck = True
+        if stuck:
+            self._collect_snapshots(snapshotter, frozenset(keys))
+
+    def _collect_snapshots(self, snapshotter: str, keys: frozenset[str]) -> None:
+        """Have containerd's garbage collection remove snapshots that it won't remove when asked to.
+
+        A child that was collected stays among the children of its parent for ever (core/metadata/gc.go, remove), which then
+        can't be removed but by the garbage collection. What an image needs of a snapshotter is a label of its config.
+        """
+        label = f"{_NEEDED}{snapshotter}"
+        listed = self._ask("content", "ls", doing="ask containerd for its content").splitlines()
+        for row in (line.split() for line in listed):
+            if any(f"{label}={key}" in row[-1].split(",") for key in keys):
+                self._ask("content", "label", row[0], f"{label}=", doing=f"change the labels of {row[0]}")
+        self.collect_garbage()
+        left = sorted(keys.intersection(self.all_snapshots(snapshotter)))
+        if left:
+            raise HostError(f"cannot remove the snapshots {', '.join(left)}: something is made of them, or a lease keeps them")
+
+    def collect_garbage(self) -> None:
+        """It has ended when this returns; only a deletion starts one that can be waited for."""
+        doing = "collect what nothing needs any more"
+        self._remove("leases", "rm", _PROBE, doing=doing)  # a killed run's
+        self._ask("leases", "create", "--id", _PROBE, doing=doing)
+        self._ask("leases", "rm", "--sync", _PROBE, doing=doing)
 
     def remove_blob(self, digest: str) -> None:
-        self._ask("content", "rm", oci.digest(digest), doing=f"remove the blob {digest}")
+        """Gone when it returns, whoever took it away."""
+        self._remove("content", "rm", oci.digest(digest), doing=f"remove the blob {digest}")
 
     def unpack(self, snapshotter: str, digest: str) -> None:
         """Unpack again what snapshots of an image are missing, from its blobs; for the node's own platform."""
@@ -179,6 +222,13 @@ class ImageStore:
         if digest not in self._documents:
             self._documents[digest] = self._ask("content", "get", oci.digest(digest), doing=f"read the blob {digest}")
         return self._documents[digest]
+
+    def _remove(self, *arguments: str, doing: str) -> None:
+        try:
+            self._ask(*arguments, doing=doing)
+        except HostError as error:
+            if _GONE not in str(error):
+                raise
 
     def _ask(self, *arguments: str, doing: str) -> str:
         return self._ctr.in_namespace(self._namespace, *arguments, doing=doing)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
@@ -15,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.content_check im
 from ansible_collections.slipway.node.plugins.module_utils.host.images import Content
 from ansible_collections.slipway.node.plugins.module_utils.host.layers import Blob, DamagedBlobError, open_layer
 from ansible_collections.slipway.node.plugins.module_utils.host.rootfs_walk import Difference, Walk
-from ansible_collections.slipway.node.plugins.module_utils.host.views import View, Views
+from ansible_collections.slipway.node.plugins.module_utils.host.views import LostSnapshotError, View, Views
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Descriptor
 from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import RootFs
 
@@ -24,6 +24,7 @@ __all__ = ["Comparison", "Difference", "compare_image", "compare_images", "compa
 METADATA, CONTENT = "metadata", "content"
 LEVELS = (METADATA, CONTENT)
 _UNJUDGED = "its files cannot be judged, because blobs that they come from are damaged"
+_LOST = "missing, with all that is in it: containerd has a record of the snapshot, but not its directory"
 # A file's origin is the number of its layer and that of its entry there.
 _ENTRIES = 1 << 40
 
@@ -72,17 +73,30 @@ def compare_images(
         images: list[tuple[View | None, tuple[Descriptor, ...]]] = []
         for content in contents:
             top = content.config.chain_ids[-1:]
-            view = stack.enter_context(views.open(top[0])) if unpacked.issuperset(top) and top else None
+            view = None
+            if top and unpacked.issuperset(top):
+                with suppress(LostSnapshotError):
+                    view = stack.enter_context(views.open(top[0]))
             images.append((view, content.manifest.layers))
         found = compare_views(images, content_root, level)
     return tuple(
-        replace(
-            one,
-            damaged_blobs=(*damaged_blobs(content_root, (content.manifest.config,)), *one.damaged_blobs),
-            unknown=one.unknown or (f"it is not unpacked for {snapshotter}" if content.manifest.layers and view is None else ""),
-        )
+        _with_config(one if view is not None else _unseen(one, content, snapshotter, unpacked), content_root, content)
         for one, content, (view, _layers) in zip(found, contents, images)
     )
+
+
+def _unseen(found: Comparison, content: Content, snapshotter: str, unpacked: frozenset[str]) -> Comparison:
+    """Of an image that has no view."""
+    top = content.config.chain_ids[-1:]
+    if not top:
+        return found
+    if unpacked.issuperset(top):
+        return replace(found, differences=(Difference("/", _LOST),), count=1, total=1)
+    return replace(found, unknown=f"it is not unpacked for {snapshotter}")
+
+
+def _with_config(found: Comparison, content_root: str, content: Content) -> Comparison:
+    return replace(found, damaged_blobs=(*damaged_blobs(content_root, (content.manifest.config,)), *found.damaged_blobs))
 
 
 def compare_views(

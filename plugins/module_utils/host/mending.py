@@ -123,8 +123,7 @@ class Mender:
     def _remove(self, unwanted: Iterable[str], *, unpacking: bool) -> tuple[str, ...]:
         """Returns what stands on the layers that had to stay."""
         removal = plan_removal(self._store.all_snapshots(self._snapshotter), sorted(unwanted), unpacking=unpacking)
-        for key in removal.keys:
-            self._store.remove_snapshot(self._snapshotter, key)
+        self._store.remove_snapshots(self._snapshotter, removal.keys)
         return removal.users
 
     def _outcome(self, reference: Reference, content: Content, reason: str, users: tuple[str, ...]) -> Mended:

@@ -12,6 +12,7 @@ leave is the daemon's record of the view, and an empty directory of the same nam
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import tempfile
@@ -53,6 +54,10 @@ class View:
     overlay: bool
 
 
+class LostSnapshotError(HostError):
+    """The daemon knows a snapshot whose directory is gone: its database may be on disk before the directory's name is."""
+
+
 class Views:
     """Those of one snapshotter in one namespace. Raises HostError where containerd or the kernel refuses."""
 
@@ -63,7 +68,10 @@ class Views:
 
     @contextmanager
     def open(self, chain_id: str) -> Iterator[View]:
-        """The snapshot of a layer; not on the node's own file system tree, whoever looks."""
+        """The snapshot of a layer; not on the node's own file system tree, whoever looks.
+
+        Raises LostSnapshotError if it, or one that it stands on, isn't there.
+        """
         with _locked_directory() as directory:
             key = os.path.basename(directory)
             try:
@@ -100,7 +108,9 @@ class Views:
                 # Without it, garbage collection removes the view; that may happen even before.
                 self._ask("label", key, "containerd.io/gc.root=view", doing="keep a view from garbage collection")
                 break
-            except HostError:
+            except HostError as error:
+                if os.strerror(errno.ENOENT).lower() in str(error):
+                    raise LostSnapshotError(str(error)) from error
                 if attempt + 1 == _ATTEMPTS:
                     raise
         return parse_mounts(self._ask("mounts", directory, key, doing="ask for a view's mounts"), directory)
@@ -153,7 +163,8 @@ def mount_detached(mounts: tuple[Mount, ...], directory: str) -> int:
     thread.join()
     result = outcome[0]
     if isinstance(result, OSError):
-        raise HostError(f"cannot mount a view of type {mounts[-1].kind}: {result.strerror}") from result
+        kind = LostSnapshotError if result.errno == errno.ENOENT else HostError
+        raise kind(f"cannot mount a view of type {mounts[-1].kind}: {result.strerror}") from result
     return result
 
 
