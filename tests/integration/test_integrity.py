@@ -177,7 +177,10 @@ def files(node: Node, snapshotter: str) -> str:
 def file_count(node: Node, snapshotter: str, chain: str) -> int:
     """As ctr says that it has to be mounted. overlayfs lists a whiteout that hides nothing, though it isn't there."""
     group = f"ctr -n {NAMESPACE} snapshots --snapshotter {snapshotter}"
-    mount = f'mkdir -p /root/mounted && {group} view looking {chain} && eval "$({group} mounts /root/mounted looking)"'
+    # Garbage collection may take a view away at once.
+    label = f"{group} label looking containerd.io/gc.root=test >/dev/null 2>&1"
+    view = f"until {label}; do {group} view looking {chain} >/dev/null 2>&1; done"
+    mount = f'mkdir -p /root/mounted && {view} && eval "$({group} mounts /root/mounted looking)"'
     count = "cd /root/mounted && find . -mindepth 1 -print0 | xargs -0 stat --format x 2>/dev/null | wc -l; cd /"
     return int(
         node.ssh(
@@ -264,7 +267,6 @@ def test_a_flipped_byte_is_found_by_its_content_alone(unpacked: Node, snapshotte
 def snapshot_directory(node: Node, snapshotter: str, chain: str) -> str:
     """Where a lowest layer is unpacked: what a view of it would show."""
     group = f"ctr -n {NAMESPACE} snapshots --snapshotter {snapshotter}"
-    # Garbage collection may take a view away at once.
     mounts = f"until {group} mounts /mnt looking 2>/dev/null; do {group} view looking {chain} >/dev/null; done"
     shown = node.ssh(f"{mounts}; {group} rm looking >/dev/null 2>&1; true").stdout
     return next(line for line in shown.splitlines() if line.startswith("mount ")).split()[3]

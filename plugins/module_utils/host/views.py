@@ -103,8 +103,8 @@ class Views:
 
     def _make(self, key: str, directory: str, chain_id: str) -> tuple[Mount, ...]:
         for attempt in range(_ATTEMPTS):
-            self._ask("view", key, chain_id, doing=f"make a view of the snapshot {chain_id}")
             try:
+                self._ask("view", key, chain_id, doing=f"make a view of the snapshot {chain_id}")
                 # Without it, garbage collection removes the view; that may happen even before.
                 self._ask("label", key, "containerd.io/gc.root=view", doing="keep a view from garbage collection")
                 break
