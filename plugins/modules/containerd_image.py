@@ -37,6 +37,7 @@ options:
       - Names of the images, by tag or digest. Short ones are spelled out as Docker does, V(alpine) is
         V(docker.io/library/alpine:latest).
       - Without it, all images of the O(archive).
+      - V(*) alone stands for all images of the namespace that are unpacked; it goes with O(integrity).
     type: list
     elements: str
     aliases: [names]
@@ -96,6 +97,25 @@ options:
         not at all for the next half minute.
     type: bool
     default: true
+  integrity:
+    description:
+      - How closely images that are there are compared with the layers that they were unpacked from.
+      - V(metadata), whether each file is there, with its type, size, mode, owner, link target, device number and extended
+        attributes. That finds what a power cut does.
+      - V(content), the bytes of files and layers as well.
+      - An image that isn't as its layers fails, unless O(repair) is set.
+    type: str
+    choices: [none, metadata, content]
+    default: none
+  repair:
+    description:
+      - Whether damaged images are mended. Files are unpacked again from the layers on the node, without any registry; layers
+        and documents that are damaged themselves are fetched again, from the O(archive) if there is one.
+      - Other images that share a damaged layer are mended with it.
+      - What a container, a toolbox or a mount is made of is left alone, and reported with its users.
+      - A daemon that has lost its own UUID gets another one.
+    type: bool
+    default: false
   timeout:
     description: How many seconds one image may take; also how long another run on this node is waited for.
     type: int
@@ -129,6 +149,13 @@ EXAMPLES = r"""
   slipway.node.containerd_image:
     archive: /var/tmp/images.tar
 
+- name: Compare all of the kubelet's images with their layers, and mend them
+  slipway.node.containerd_image:
+    name: "*"
+    namespace: k8s.io
+    integrity: metadata
+    repair: true
+
 - name: Remove an image
   slipway.node.containerd_image:
     name: docker.io/library/alpine:3.21
@@ -149,7 +176,7 @@ images:
     action:
       description:
         - What was done, or would be in check mode. V(none), V(pull), V(import), V(unpack) (its blobs were there), V(sync) (it was
-          there, and was compared with its layers and brought to disk), or V(remove).
+          there, and was compared with its layers and brought to disk), V(repair), or V(remove).
       type: str
     digest:
       description: Digest of the index or manifest that the name stands for; none if it isn't known yet, or the image is absent.
@@ -179,14 +206,42 @@ images:
         - V(durable), it survives a power cut; V(not_durable), it may not, since O(durable) is off; V(unknown) with snapshotters whose
           files containerd and the kernel don't flush together.
       type: str
+    integrity:
+      description:
+        - What came of comparing it with its layers. V(intact); V(damaged), and it stays so; V(repaired); or V(unknown), with
+          the reason. In check mode, V(damaged) also if it would be mended. None if it wasn't compared.
+      type: str
+    differences:
+      description: What was found wrong, by path; the first 100 of them.
+      returned: when it was compared
+      type: dict
+      sample: {"/usr/lib/libc.so.6": "is empty, should have 1926256 bytes"}
+    difference_count:
+      description: How many files are not as in the layers.
+      returned: when it was compared
+      type: int
+    file_count:
+      description: How many files there should be.
+      returned: when it was compared
+      type: int
+    damaged_blobs:
+      description: Digests of its layers and documents that are missing from the content store, or damaged there.
+      returned: when it was compared
+      type: list
+      elements: str
+    integrity_reason:
+      description: Why it can't be told whether it is intact; empty if it can.
+      returned: when it was compared
+      type: str
     used_by:
       description: With O(state=absent), other names of the image and containers that were made of it, which keep it on disk.
       type: list
       elements: str
 recovered:
   description:
-    - What an earlier run left behind, judged after a power cut; also the images of other tools that were compared with their
-      layers. V(intact), V(unpacked again), V(dropped) (nothing of it was of use any more) or V(broken).
+    - What an earlier run left behind, judged after a power cut; also images that were repaired, with those that share their
+      layers, and images of other tools that were compared with their layers. V(intact), V(unpacked again), V(dropped)
+      (nothing of it was of use any more) or V(broken).
   returned: with state present, if there was something to judge
   type: list
   elements: dict
@@ -220,6 +275,7 @@ snapshotter:
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -227,10 +283,19 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import mend_uuid, uuid_trouble
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode, Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
+from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
-from ansible_collections.slipway.node.plugins.module_utils.host.mending import BROKEN, Mended
+from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
+    BROKEN,
+    DAMAGED,
+    MADE_ANEW,
+    REPAIRED,
+    Mended,
+    details,
+)
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
@@ -282,7 +347,17 @@ class Report:
             "bytes": step.missing,
             "seconds": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
             "durability": self._way.durability if self._request.durable else durability.NOT_DURABLE,
+            **self._integrity(step),
         }
+
+    def _integrity(self, step: Step) -> dict[str, Any]:
+        if step.found is None:
+            return {"integrity": None}
+        found = details(step.found)
+        mended = {one.name for one in self._outcome.mended}.difference(self._outcome.failures)
+        if found["integrity"] == DAMAGED and str(step.name) in mended:
+            found["integrity"] = REPAIRED
+        return found
 
     def _summary(self) -> list[str]:
         seconds = self._outcome.seconds
@@ -301,12 +376,19 @@ def have(module: AnsibleModule, runner: Runner, ctr: Ctr, dump: Tree, request: R
         started = time.monotonic()
         node = ImageNode(runner, ctr, request, way, dump, watch=check)
         recovered = node.recover() if node.lost and not check else ()
-        steps = node.steps()
+        outcome = Outcome()
+        steps = node.compared(node.steps(), outcome)
         changed = node.unfinished or any(step.action != image_plan.NONE for step in steps)
         # An orphan of a killed run holds the lock too, so that nobody meets its pull half done.
-        outcome = node.apply(steps, [lock]) if changed and lock is not None else Outcome()
+        if changed and lock is not None:
+            node.apply(steps, [lock], outcome)
+        if request.repair and uuid_trouble(node.root):
+            changed = True
+            recovered = (*recovered, Mended("the daemon's UUID", MADE_ANEW, uuid_trouble(node.root)))
+            if not check:
+                mend_uuid(node.root)
         result = Report(steps, outcome, request, way).to_dict(recovered, time.monotonic() - started, changed)
-    broken = [f"{one.name}: {one.reason}" for one in (*recovered, *outcome.mended) if one.outcome == BROKEN]
+    broken = [f"{one.name}: {one.reason}" for one in recovered if one.outcome == BROKEN]
     if outcome.failures or broken:
         result["failed"] = True
         result["msg"] = "; ".join([*outcome.failures.values(), *broken])
@@ -350,8 +432,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if not request.present:
         return lose(module, ImageStore(ctr, request.namespace), request)
     program = ContainerdBinary(runner, path)
-    dump = program.dump(params["config_file"])
-    way = find_way(dump, program.version(), snapshotter=request.snapshotter, platform=request.platform, machine=own)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(program.dump, params["config_file"]), pool.submit(program.version)
+        pool.submit(ctr.plugin_details, "content")
+    dump, version = asked[0].result(), asked[1].result()
+    way = find_way(dump, version, snapshotter=request.snapshotter, platform=request.platform, machine=own)
     return have(module, runner, ctr, dump, request.reached_through(hosts_dir(dump)), way)
 
 
@@ -377,6 +462,8 @@ def main() -> None:
             "password": {"type": "str", "no_log": True},
             "parallel": {"type": "int", "default": 3},
             "durable": {"type": "bool", "default": True},
+            "integrity": {"type": "str", "choices": ["none", "metadata", "content"], "default": "none"},
+            "repair": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 1800},
             "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
             "binary": {"type": "path"},

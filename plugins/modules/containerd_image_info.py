@@ -39,6 +39,13 @@ options:
   snapshotter:
     description: The snapshotter that the images are unpacked for. That of the daemon's CRI configuration if it is left out.
     type: str
+  integrity:
+    description:
+      - How closely the images are compared with the layers that they were unpacked from, see M(slipway.node.containerd_image).
+        For that a read-only view of each is mounted for a moment, where nobody else sees it.
+    type: str
+    choices: [none, metadata, content]
+    default: none
 extends_documentation_fragment:
   - slipway.node.attributes
   - slipway.node.daemon
@@ -59,6 +66,11 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: node.headroom.layers_lasting >= 128
     fail_msg: "{{ node.headroom.reason }}"
+
+- name: Are the kubelet's images as their layers?
+  slipway.node.containerd_image_info:
+    namespace: k8s.io
+    integrity: content
 
 - name: Look at two of the kubelet's images
   slipway.node.containerd_image_info:
@@ -113,6 +125,33 @@ images:
       description:
         - V(durable) if M(slipway.node.containerd_image) brought its layers to disk for the snapshotter, V(unknown) else. Most images that
           other tools pulled a minute ago are on disk as well; nobody has made sure of it.
+      type: str
+    integrity:
+      description:
+        - What came of comparing it with its layers, V(intact), V(damaged), or V(unknown) with the reason; none if that
+          wasn't asked for, or its documents can't be understood.
+      type: str
+    differences:
+      description: What was found wrong, by path; the first 100 of them.
+      returned: when it was compared
+      type: dict
+      sample: {"/usr/lib/libc.so.6": "is empty, should have 1926256 bytes"}
+    difference_count:
+      description: How many files are not as in the layers.
+      returned: when it was compared
+      type: int
+    file_count:
+      description: How many files there should be.
+      returned: when it was compared
+      type: int
+    damaged_blobs:
+      description: Digests of its layers and documents that are missing from the content store, or damaged there.
+      returned: when it was compared
+      type: list
+      elements: str
+    integrity_reason:
+      description: Why it can't be told whether it is intact; empty if it can.
+      returned: when it was compared
       type: str
     mountable:
       description:
@@ -174,6 +213,12 @@ snapshotter:
   returned: always
   type: str
   sample: overlayfs
+namespaces:
+  description: The daemon's namespaces.
+  returned: always
+  type: list
+  elements: str
+  sample: [default, k8s.io]
 """
 
 from typing import Any
@@ -186,12 +231,16 @@ from ansible_collections.slipway.node.plugins.module_utils.host.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.host.images import (
     ImageStore,
     Reference,
+    content_root,
+    namespaces,
     read_overlay,
     snapshot_ids,
 )
+from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, details, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, Verdict, headroom, judge_present, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, one_line, plain_name
@@ -201,9 +250,12 @@ from ansible_collections.slipway.node.plugins.module_utils.model.unit import uni
 
 
 class Images:
-    """The images of one namespace, unpacked for one snapshotter."""
+    """The images of one namespace, unpacked for one snapshotter; ``level`` is how closely they are compared with their layers."""
 
-    def __init__(self, ctr: Ctr, dump: Tree, namespace: str, snapshotter: str) -> None:
+    def __init__(self, ctr: Ctr, dump: Tree, namespace: str, snapshotter: str, level: str) -> None:
+        self._ctr = ctr
+        self._namespace = namespace
+        self._level = level
         self._store = ImageStore(ctr, namespace)
         self._blobs = self._store.blobs()
         self._snapshots = self._store.snapshots(snapshotter)
@@ -228,7 +280,18 @@ class Images:
     def listed(self, names: list[str] | None) -> list[dict[str, Any]]:
         there = {reference.name: reference for reference in self._store.references()}
         wanted = sorted(there) if names is None else list(dict.fromkeys(names))
-        return [self._described(there[name]) if name in there else {"name": name, "present": False} for name in wanted]
+        compared = self._compared([name for name in wanted if name in there]) if self._level != UNCOMPARED else {}
+        return [
+            {**self._described(there[name]), **compared.get(name, {})} if name in there else {"name": name, "present": False}
+            for name in wanted
+        ]
+
+    def _compared(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        """By name, of those that can be understood."""
+        root = content_root(self._ctr)
+        options = {"content_root": root, "platform": self._platform, "level": self._level, "trees": trees_directory(root)}
+        mender = Mender(self._ctr, self._namespace, self._snapshotter, **options)
+        return {name: details(found) for name, found in mender.judge(names).items()}
 
     def _described(self, reference: Reference) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -237,6 +300,7 @@ class Images:
             "digest": reference.digest,
             "media_type": reference.media_type,
             "durability": durability.DURABLE if self._snapshotter in reference.synced else durability.UNKNOWN,
+            "integrity": None,
             **dict.fromkeys(("platform", "layers", "chain_id", "size", "unpacked", "mountable")),
         }
         try:
@@ -279,13 +343,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     ctr = Ctr(runner, params["address"], path)
     dump = ContainerdBinary(runner, path).dump(params["config_file"])
     snapshotter = params["snapshotter"] or effective.read(dump)["snapshotter"] or "overlayfs"
-    images = Images(ctr, dump, namespace, plain_name("snapshotter", snapshotter))
+    images = Images(ctr, dump, namespace, plain_name("snapshotter", snapshotter), params["integrity"])
     return {
         "changed": False,
         "images": images.listed(names),
         "headroom": images.headroom(),
         "headroom_reason": images.trouble,
         "snapshotter": snapshotter,
+        "namespaces": namespaces(ctr),
     }
 
 
@@ -295,6 +360,7 @@ def main() -> None:
             "name": {"type": "list", "elements": "str"},
             "namespace": {"type": "str", "default": "default"},
             "snapshotter": {"type": "str"},
+            "integrity": {"type": "str", "choices": list(LEVELS), "default": UNCOMPARED},
             "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
             "binary": {"type": "path"},
             "unit": {"type": "str", "default": "containerd.service"},

@@ -73,6 +73,14 @@ options:
         Docker builds, whose own limit is 127.
     type: int
     default: 128
+  integrity:
+    description:
+      - How closely the node's images, those of all namespaces that are unpacked, are compared with the layers that they
+        were unpacked from, see M(slipway.node.containerd_image).
+      - V(auto), by V(metadata) if the node wasn't shut down properly before this boot, or that can't be told; else not at all.
+    type: str
+    choices: [auto, none, metadata, content]
+    default: auto
   only:
     description: Run these checks alone, by id.
     type: list
@@ -105,6 +113,11 @@ EXAMPLES = r"""
     expect:
       image_pull_sync_fs: true
       snapshotter: overlayfs
+
+- name: Is any file of an image damaged?
+  slipway.node.node_verify:
+    integrity: content
+    only: [images_intact]
 
 - name: Are the kubelet's images there?
   slipway.node.node_verify:
@@ -168,8 +181,9 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import run_checks, summarize
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation, ExpectedImage
+from ansible_collections.slipway.node.plugins.module_utils.model.checks import chosen, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
@@ -185,6 +199,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         environment=Service.from_params({}, params["proxy"] or {}).environment(),
         images=ExpectedImage.several(params["images"]),
         layers_min=params["layers_min"],
+        integrity=params["integrity"],
     )
     state = read_node(
         Runner(module),
@@ -193,6 +208,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         address=params["address"],
         binary=params["binary"],
         images=expectation.images,
+        integrity=expectation.integrity if "images_intact" in chosen(params["only"], params["skip"]) else UNCOMPARED,
     )
     findings = run_checks(state, expectation, params["only"], params["skip"])
     result: dict[str, Any] = {
@@ -233,6 +249,7 @@ def main() -> None:
                 },
             },
             "layers_min": {"type": "int", "default": 128},
+            "integrity": {"type": "str", "choices": [AUTO, *LEVELS], "default": AUTO},
             "only": {"type": "list", "elements": "str", "default": []},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on": {

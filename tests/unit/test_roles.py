@@ -116,7 +116,9 @@ def test_every_variable_has_the_roles_name_before_it(role: Path) -> None:
         *(load(role / "vars" / "main.yml") or {}),
     }
     for task in tasks(role):
-        names |= set(task.get("vars", {})) | set(task.get("ansible.builtin.set_fact", {})) - {"cacheable"}
+        imported = task.get("ansible.builtin.import_role", {}).get("name", "").rpartition(".")[2]
+        names |= {name for name in task.get("vars", {}) if not imported or not name.startswith(f"{imported}_")}
+        names |= set(task.get("ansible.builtin.set_fact", {})) - {"cacheable"}
         names |= {task["register"]} if "register" in task else set()
     own = (f"{role.name}_", "ansible_")
     assert [name for name in sorted(names) if not name.startswith(own)] == []

@@ -73,6 +73,7 @@ class Ctr:
         self._address = address
         beside = os.path.join(os.path.dirname(binary), "ctr") if binary else ""
         self.path = beside if os.access(beside, os.X_OK) else runner.find("ctr")
+        self._details: dict[str, str] = {}
 
     def command(self, *arguments: str) -> list[str]:
         """The argument list for one of its commands. Raises HostError if there is no ctr."""
@@ -87,8 +88,11 @@ class Ctr:
         return parse_plugins(self._run("plugins", "ls", doing=f"ask containerd at {self._address} for its plugins"))
 
     def plugin_details(self, plugin_id: str) -> str:
-        """All about the plugins of this id, as text, also what they export, such as their directory."""
-        return self._run("plugins", "ls", "--detailed", f"id=={plugin_id}", doing=f"ask containerd about its plugin {plugin_id}")
+        """All about the plugins of this id, as text, also what they export, such as their directory. Asked for once."""
+        if plugin_id not in self._details:
+            doing = f"ask containerd about its plugin {plugin_id}"
+            self._details[plugin_id] = self._run("plugins", "ls", "--detailed", f"id=={plugin_id}", doing=doing)
+        return self._details[plugin_id]
 
     def in_namespace(self, namespace: str, *arguments: str, doing: str) -> str:
         """The output of a command in one of containerd's namespaces. Raises HostError ("cannot DOING …") if it fails."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_archive import ImageArchive
+from ansible_collections.slipway.node.plugins.module_utils.host.image_repair import RepairPlan
+from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.images import (
+    DamagedDocumentError,
     ImageStore,
     Reference,
     content_root,
@@ -26,11 +28,12 @@ from ansible_collections.slipway.node.plugins.module_utils.host.images import (
     snapshot_ids,
     snapshotter_root,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.mending import BROKEN, Mended, Mender
+from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
+from ansible_collections.slipway.node.plugins.module_utils.host.mending import BROKEN, Mended, Mender, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import run_program
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls, write_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.registry import Registry
-from ansible_collections.slipway.node.plugins.module_utils.host.syncing import Synced, sync_file_systems, writing_back
+from ansible_collections.slipway.node.plugins.module_utils.host.syncing import sync_file_systems, writing_back
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Found, Offer, Request
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import (
@@ -43,37 +46,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.layers import (
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, lost
-from ansible_collections.slipway.node.plugins.module_utils.model.reference import IMPORT_REPOSITORY, ImageName, is_staged
+from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName, is_staged
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one image needs. ``offer`` is the image as it will be."""
-
-    name: ImageName
-    action: str
-    digest: str
-    offer: Offer
-    missing: int = 0
-    position: int = -1
-
-    @property
-    def staged(self) -> str:
-        if self.action == plan.IMPORT:
-            return f"{IMPORT_REPOSITORY}:{self.position}"
-        return self.name.staged(self.digest)
-
-
-@dataclass
-class Outcome:
-    """What came of one run; ``seconds`` by name."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    mended: tuple[Mended, ...] = ()
-    synced: tuple[Synced, ...] = ()
 
 
 class ImageNode:
@@ -89,17 +63,27 @@ class ImageNode:
         self._watch = watch
         self.store = ImageStore(ctr, request.namespace)
         self._archive = ImageArchive(request.archive) if request.archive else None
-        self.names = request.names or (self._archive.names() if self._archive else ())
         self._content_root = content_root(ctr)
-        self._root = os.path.dirname(self._content_root)
-        self._pulls = read_pulls(self._root)
+        self.root = os.path.dirname(self._content_root)
+        self._pulls = read_pulls(self.root)
         self._unmended: tuple[Pull, ...] = ()
         self._look()
 
+    @property
+    def names(self) -> tuple[ImageName, ...]:
+        """Of the images that are asked for."""
+        if self._request.every:
+            return plan.images_there({one.name: one.digest for one in self._references.values()})
+        return self._request.names or (self._archive.names() if self._archive else ())
+
     def _look(self) -> None:
-        self._references = {one.name: one for one in self.store.references()}
-        self._blobs = self.store.blobs()
-        self._snapshots = self.store.snapshots(self._way.snapshotter)
+        with ThreadPoolExecutor() as pool:
+            references = pool.submit(self.store.references)
+            blobs = pool.submit(self.store.blobs)
+            snapshots = pool.submit(self.store.snapshots, self._way.snapshotter)
+        self._references = {one.name: one for one in references.result()}
+        self._blobs = blobs.result()
+        self._snapshots = snapshots.result()
 
     @property
     def _ours(self) -> tuple[Pull, ...]:
@@ -133,6 +117,8 @@ class ImageNode:
             self._way.snapshotter,
             content_root=self._content_root,
             platform=self._request.platform,
+            level=METADATA if self._request.integrity == plan.UNCOMPARED else self._request.integrity,
+            trees=trees_directory(self._content_root),
         )
 
     def found(self, name: ImageName) -> Found | None:
@@ -143,6 +129,8 @@ class ImageNode:
         synced = self._way.snapshotter in reference.synced
         try:
             content = self.store.content(reference, self._request.platform, self._blobs)
+        except DamagedDocumentError as error:
+            return Found(reference.digest, None, False, False, synced, str(error), (error.digest,))
         except (ValueError, HostError) as error:
             return Found(reference.digest, None, False, False, synced, str(error))
         chain = content.config.chain_ids
@@ -157,13 +145,31 @@ class ImageNode:
     def steps(self) -> tuple[Step, ...]:
         """What every image needs; registries are asked only about those that have to come, or may have been moved."""
         found = {name: self.found(name) for name in self.names}
+        if self._request.every:
+            # Others are kept by their tools without being unpacked, or are for another platform.
+            found = {name: one for name, one in found.items() if one is not None and (one.unpacked or one.damaged)}
+        found.update(self._left_behind())
         needed = [name for name, one in found.items() if self._request.always or plan.is_missing(one, self._request.platform)]
         offers = dict(zip(needed, self._together(self._offer, needed)))
-        steps = [self._step(name, found[name], offers.get(name)) for name in self.names]
+        steps = [self._step(name, one, offers.get(name)) for name, one in found.items()]
         refusals = [f"{step.name}: {reason}" for step in steps if (reason := self._refusal(step))]
         if refusals:
             raise ValueError("; ".join(refusals))
         return tuple(steps)
+
+    def _left_behind(self) -> dict[ImageName, Found]:
+        """Images that an earlier run has taken layers from, and not unpacked again."""
+        recorded = {name for pull in self._ours for name in pull.names}
+        digests = {one.name: one.digest for one in self._references.values() if one.name in recorded}
+        found = {name: self._understood(self._references[str(name)]) for name in plan.images_there(digests)}
+        return {name: one for name, one in found.items() if one.whole and not one.unpacked}
+
+    def compared(self, steps: Sequence[Step], outcome: Outcome) -> tuple[Step, ...]:
+        """With what integrity checking finds of images that are there, if that is asked for."""
+        if self._request.integrity == plan.UNCOMPARED:
+            return tuple(steps)
+        repairs = RepairPlan(self._mender(), self._offer, repair=self._request.repair, keep=not self._watch)
+        return repairs.compared(steps, outcome)
 
     def _together(self, work: Callable[[ImageName], Any], names: Sequence[ImageName]) -> list[Any]:
         """The results of the work on each name, several at a time. All that failed is said at once."""
@@ -201,10 +207,13 @@ class ImageNode:
         if offered is not None and (plan.is_missing(found, self._request.platform) or plan.moved(found, offered[0])):
             offer, position = offered
             action = plan.PULL if self._archive is None else plan.IMPORT
-            return Step(name, action, offer.digest, offer, offer.missing(self._blobs), position)
+            damaged = found.damaged if found is not None else ()
+            return Step(name, action, offer.digest, offer, offer.missing(self._blobs.difference(damaged)), position, damaged)
         if found is None or found.offer is None:
             raise HostError(f"{name}: nothing is known of it")  # it would be missing then
-        return Step(name, plan.local_action(found, self._request.durable), found.digest, found.offer)
+        # Looking at everything that is there isn't taking it over.
+        adopting = self._request.durable and (self._request.repair or not self._request.every)
+        return Step(name, plan.local_action(found, adopting), found.digest, found.offer)
 
     def _refusal(self, step: Step) -> str:
         """Why the image must not be unpacked; empty if it may."""
@@ -225,11 +234,11 @@ class ImageNode:
                 return judge_pull(overlay, offer.layers, next_id(existing))
         return judge_present(overlay, offer.layers, unpacked, existing)
 
-    def apply(self, steps: Sequence[Step], inherit: Sequence[int]) -> Outcome:
+    def apply(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
         """Do it. What failed is in the outcome; the rest is done, on disk, and has its name."""
-        outcome = Outcome()
         durable = self._request.durable
-        flush = durable and (self.unfinished or not self._way.synced_by_daemon or any(step.action == plan.SYNC for step in steps))
+        local = any(step.action in (plan.SYNC, plan.REPAIR) for step in steps)
+        flush = durable and (self.unfinished or not self._way.synced_by_daemon or local)
         roots = (self._content_root, snapshotter_root(self._ctr, self._way.snapshotter)) if flush else ()
         if durable:
             self._remember(steps)
@@ -239,23 +248,42 @@ class ImageNode:
             outcome.synced = sync_file_systems(self._runner, roots)
         self._name([step for step in steps if str(step.name) not in outcome.failures], outcome)
         if durable:
-            write_pulls(self._root, [pull for pull in self._pulls if pull not in self._ours or pull in self._unmended])
-        return outcome
+            write_pulls(self.root, [pull for pull in self._pulls if pull not in self._ours or pull in self._unmended])
 
     def _bring(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
-        by_action = {action: [step for step in steps if step.action == action] for action in plan.ACTIONS}
-        self._pull(by_action[plan.PULL], inherit, outcome)
-        self._import(by_action[plan.IMPORT], inherit, outcome)
-        self._unpack(by_action[plan.UNPACK], outcome)
-        if by_action[plan.SYNC]:
-            outcome.mended = self._mender().check(str(step.name) for step in by_action[plan.SYNC])
+        for digest in {digest for step in steps for digest in step.damaged}:
+            self.store.remove_blob(digest)
+        self._pull([step for step in steps if step.comes and step.position < 0], inherit, outcome)
+        self._import([step for step in steps if step.comes and step.position >= 0], inherit, outcome)
+        self._unpack([step for step in steps if step.action == plan.UNPACK], outcome)
+        self._mend([step for step in steps if str(step.name) not in outcome.failures], outcome)
+
+    def _mend(self, steps: Sequence[Step], outcome: Outcome) -> None:
+        """Images that were pulled by somebody else, and those that have been found damaged."""
+        judged = {str(step.name): step.found for step in steps if step.action == plan.REPAIR and step.found is not None}
+        unjudged = [step for step in steps if step.action in (plan.SYNC, plan.REPAIR) and (step.found is None or step.damaged)]
+        if not judged and not unjudged:
+            return
+        mender = self._mender()
+        mender.sweep()
+        judged.update(mender.judge(str(step.name) for step in unjudged))
+        outcome.mended = mender.repair(judged)
+        for one in outcome.mended:
+            if one.outcome == BROKEN:
+                outcome.failures[one.name] = f"{one.name}: {one.reason}"
 
     def _remember(self, steps: Sequence[Step]) -> None:
-        names = tuple(str(step.name) for step in steps if step.action != plan.NONE)
-        there = (tuple(sorted(self._snapshots)), tuple(sorted(self._blobs)))
-        pull = Pull(boot_id(), self._request.namespace, self._way.snapshotter, names, *there)
+        # What may be unpacked or fetched again is as good as new, and so are the images that share it.
+        again = {key for step in steps if step.action in (plan.SYNC, plan.REPAIR) for key in step.offer.chain or ()}
+        names = {str(step.name) for step in steps if step.action != plan.NONE}
+        if again:
+            found = {one.name: self._understood(one).offer for one in self._references.values()}
+            names.update(name for name, offer in found.items() if offer is not None and again.intersection(offer.chain or ()))
+        blobs = self._blobs.difference(*(step.damaged for step in steps))
+        there = (tuple(sorted(names)), tuple(sorted(self._snapshots.difference(again))), tuple(sorted(blobs)))
+        pull = Pull(boot_id(), self._request.namespace, self._way.snapshotter, *there)
         self._pulls = (*self._pulls, pull)
-        write_pulls(self._root, self._pulls)
+        write_pulls(self.root, self._pulls)
 
     def _pull(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
         registry = self._registry()
@@ -322,18 +350,30 @@ class ImageNode:
                 outcome.failures[str(step.name)] = f"{step.name}: {error}"
             outcome.seconds[str(step.name)] = time.monotonic() - started
 
-    def _name(self, steps: Iterable[Step], outcome: Outcome) -> None:
+    def _name(self, steps: Sequence[Step], outcome: Outcome) -> None:
         """Give the images their names, and take away the staged ones, whoever left them."""
-        there = {one.name: one.digest for one in self.store.references()}
-        for step in steps:
-            name, digest = str(step.name), step.digest
-            if step.action in (plan.PULL, plan.IMPORT):
-                digest = there.get(step.staged, "")
-                if not digest:
-                    outcome.failures[name] = f"{name}: it was removed while it was being pulled: run this again"
-                    continue
+        there = {one.name: one.digest for one in self._references.values() if is_staged(one.name)}
+        there.update({step.staged: step.digest for step in steps if step.comes})
+        if any(step.action == plan.IMPORT for step in steps):
+            # An archive may not say what its images' digests are.
+            there.update({one.name: one.digest for one in self.store.references() if is_staged(one.name)})
+        with ThreadPoolExecutor(self._request.parallel) as pool:
+            list(pool.map(lambda step: self._give_name(step, there, outcome), steps))
+            marked = [step for step in steps if step.action != plan.NONE and str(step.name) not in outcome.failures]
+            work = [pool.submit(self._mark, step, outcome) for step in marked if self._request.durable]
+            work.append(pool.submit(self.store.remove, *there))
+        for one in work:
+            one.result()
+
+    def _give_name(self, step: Step, there: Mapping[str, str], outcome: Outcome) -> None:
+        name = str(step.name)
+        outcome.digests[name] = step.digest
+        if step.action in (plan.PULL, plan.IMPORT):
+            outcome.digests[name] = there.get(step.staged, "")
+            try:
                 self.store.tag(step.staged, name)
-            outcome.digests[name] = digest
-            if step.action != plan.NONE and self._request.durable:
-                self.store.mark_synced(name, self._way.snapshotter, digest)
-        self.store.remove(*filter(is_staged, there))
+            except HostError as error:
+                outcome.failures[name] = f"{name}: it was removed while it was being pulled: run this again ({error})"
+
+    def _mark(self, step: Step, outcome: Outcome) -> None:
+        self.store.mark_synced(str(step.name), self._way.snapshotter, outcome.digests[str(step.name)])

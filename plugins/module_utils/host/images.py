@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -62,6 +64,14 @@ class Content:
     size: int
 
 
+class DamagedDocumentError(ValueError):
+    """A document of an image that is in the content store is not what its ``digest`` says."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"{digest}, which describes it, is damaged in the content store: pull it again")
+        self.digest = digest
+
+
 class ImageStore:
     """One namespace of the daemon behind a ``ctr``. Raises HostError where that fails."""
 
@@ -98,6 +108,16 @@ class ImageStore:
             container, image = [*line.split(), "-"][:2]
             found.setdefault(image, []).append(container)
         return found
+
+    def described_user(self, snapshot: str) -> str:
+        """Whose a snapshot is that isn't a layer, for people: a container has the same name as its snapshot."""
+        if snapshot not in {container for containers in self.users().values() for container in containers}:
+            return f"the snapshot {snapshot}"
+        labels = (
+            json.loads(self._ask("containers", "info", snapshot, doing=f"look at the container {snapshot}")).get("Labels") or {}
+        )
+        pod = "/".join(str(labels.get(f"io.kubernetes.pod.{key}", "")) for key in ("namespace", "name"))
+        return f"container {snapshot}" + (f" of the pod {pod}" if pod != "/" else "")
 
     def tag(self, source: str, name: str) -> None:
         """Give an image another name; it is taken from the image that had it."""
@@ -220,7 +240,16 @@ class ImageStore:
         if digest not in blobs:
             raise ValueError(f"{digest}, which describes it, is not in the content store: pull it again")
         if digest not in self._documents:
-            self._documents[digest] = self._ask("content", "get", oci.digest(digest), doing=f"read the blob {digest}")
+            try:
+                text = self._ask("content", "get", oci.digest(digest), doing=f"read the blob {digest}")
+            except HostError as error:
+                if os.strerror(errno.ENOENT).lower() in str(error):
+                    raise DamagedDocumentError(digest) from error
+                raise
+            algorithm, _colon, value = digest.partition(":")
+            if hashlib.new(algorithm, text.encode(errors="surrogateescape")).hexdigest() != value:
+                raise DamagedDocumentError(digest)
+            self._documents[digest] = text
         return self._documents[digest]
 
     def _remove(self, *arguments: str, doing: str) -> None:
@@ -249,6 +278,11 @@ def parse_root(stdout: str) -> str | None:
     """The directory that a plugin exports, from ``ctr plugins ls --detailed``."""
     found = _ROOT_EXPORT.search(stdout)
     return found[1] if found else None
+
+
+def namespaces(ctr: Ctr) -> list[str]:
+    """The daemon's, sorted."""
+    return sorted(ctr.in_namespace("default", "namespaces", "ls", "-q", doing="ask containerd for its namespaces").split())
 
 
 def content_root(ctr: Ctr) -> str:

@@ -42,6 +42,7 @@ class Comparison:
     damaged_blobs: tuple[str, ...] = ()
     unknown: str = ""
     count: int = 0
+    lowest: int = 0
 
     @property
     def intact(self) -> bool:
@@ -60,7 +61,15 @@ def compare_image(
 
 
 def compare_images(
-    ctr: Ctr, *, namespace: str, snapshotter: str, content_root: str, contents: Sequence[Content], level: str = METADATA
+    ctr: Ctr,
+    *,
+    namespace: str,
+    snapshotter: str,
+    content_root: str,
+    contents: Sequence[Content],
+    level: str = METADATA,
+    trees: str | None = None,
+    keep: bool = False,
 ) -> tuple[Comparison, ...]:
     """Images that are unpacked for a snapshotter; layers that they share from the lowest one on are read once.
 

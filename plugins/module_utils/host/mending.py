@@ -2,24 +2,37 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images whose layers may have been lost: compared with their layers, and unpacked again where they differ."""
+"""Images compared with their layers, and unpacked again where they differ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.images import Content, ImageStore, Reference, is_whole
-from ansible_collections.slipway.node.plugins.module_utils.host.integrity import Comparison, compare_image, sweep_views
+from ansible_collections.slipway.node.plugins.module_utils.host.integrity import (
+    METADATA,
+    Comparison,
+    compare_images,
+    sweep_views,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import images_there
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import is_staged
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import plan_removal
 
+# What comparing an image with its layers comes to.
 INTACT = "intact"
+DAMAGED = "damaged"
+UNKNOWN = "unknown"
+# What becomes of images.
+REPAIRED = "repaired"
 UNPACKED_AGAIN = "unpacked again"
+MADE_ANEW = "made anew"
 BROKEN = "broken"
 # An image under a staged name, or layers without an image: it has to be pulled again, if it is still wanted.
 DROPPED = "dropped"
@@ -37,30 +50,111 @@ class Mended:
         return {"name": self.name, "outcome": self.outcome, "reason": self.reason}
 
 
-class Mender:
-    """Works on one namespace and snapshotter. Raises HostError where containerd fails."""
+@dataclass(frozen=True)
+class _Known:
+    """An image that can be understood."""
 
-    def __init__(self, ctr: Ctr, namespace: str, snapshotter: str, *, content_root: str, platform: str) -> None:
+    reference: Reference
+    content: Content
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        return self.content.config.chain_ids
+
+
+class Mender:
+    """Works on one namespace and snapshotter. Raises HostError where containerd fails.
+
+    ``trees``: directory where expected trees are kept.
+    """
+
+    def __init__(
+        self,
+        ctr: Ctr,
+        namespace: str,
+        snapshotter: str,
+        *,
+        content_root: str,
+        platform: str,
+        level: str = METADATA,
+        trees: str | None = None,
+    ) -> None:
         self._ctr = ctr
         self._namespace = namespace
         self._snapshotter = snapshotter
         self._content_root = content_root
         self._platform = platform
+        self._level = level
+        self._trees = trees
         self._store = ImageStore(ctr, namespace)
 
     def recover(self, lost: Iterable[Pull]) -> tuple[Mended, ...]:
-        """After a power cut: judge every layer that was unpacked during these pulls or later."""
-        sweep_views(self._ctr, self._namespace, self._snapshotter)
+        """After a power cut: judge every layer that was unpacked during these pulls or later, and mend what is wrong.
+
+        Suspect layers of which no image is known go as well.
+        """
+        self.sweep()
         lost = tuple(lost)
         self._drop_damaged(frozenset(blob for pull in lost for blob in self._store.blobs().difference(pull.blobs)))
-        now = self._store.snapshots(self._snapshotter)
-        suspects = frozenset(key for pull in lost for key in now.difference(pull.before))
-        return self._mend(suspects, None)
+        suspects = frozenset(key for pull in lost for key in self._store.snapshots(self._snapshotter).difference(pull.before))
+        known = self._known()
+        layers = {name: suspects.intersection(one.chain) for name, one in known.items()}
+        judged = self._compare({name: one for name, one in known.items() if layers[name]})
+        # What can't be judged is taken to be lost.
+        wrong = {name: reason for name, one in judged.items() if (reason := describe(one))}
+        for digest in {blob for one in judged.values() for blob in one.damaged_blobs}:
+            self._store.remove_blob(digest)
+        unwanted = suspects.difference(*layers.values()).union(*(layers[name] for name in wrong))
+        mended = self._replace(known, unwanted, {name: wrong.get(name, "") for name in judged}, unpacking=True)
+        nobodys = suspects.difference(*layers.values())
+        if nobodys:
+            stuck = nobodys.intersection(self._store.snapshots(self._snapshotter))
+            reason = "something stands on them: remove that, and run this again" if stuck else ""
+            mended = (*mended, Mended("layers without an image", BROKEN if stuck else DROPPED, reason))
+        return mended
 
-    def check(self, names: Iterable[str]) -> tuple[Mended, ...]:
-        """Images that somebody else unpacked, whenever that was; and those that have to be unpacked again with them."""
+    def judge(self, names: Iterable[str], *, keep: bool = False) -> dict[str, Comparison]:
+        """Compare images of these names, as far as they can be understood; only ``keep`` leaves anything on the node."""
+        known = self._known()
+        return self._compare({name: known[name] for name in names if name in known}, keep=keep)
+
+    def judge_all(self) -> dict[str, Comparison]:
+        """Every image that is unpacked, under one of its names."""
+        known, unpacked = self._known(), self._store.snapshots(self._snapshotter)
+        names = images_there({name: one.reference.digest for name, one in known.items()})
+        there = {str(name): known[str(name)] for name in names}
+        return self._compare({name: one for name, one in there.items() if not one.chain or one.chain[-1] in unpacked})
+
+    def in_use(self, judged: Mapping[str, Comparison]) -> dict[str, tuple[str, ...]]:
+        """What stands on layers that would have to be unpacked again, by the name of an image for which that is so."""
+        known, snapshots = self._known(), self._store.all_snapshots(self._snapshotter)
+        found = {}
+        for name, one in judged.items():
+            if one.differences and name in known:
+                root = known[name].chain[one.lowest]
+                removal = plan_removal(snapshots, [root])
+                if root in snapshots and root not in removal.keys:
+                    found[name] = tuple(self._store.described_user(key) for key in removal.users)
+        return found
+
+    def repair(self, judged: Mapping[str, Comparison]) -> tuple[Mended, ...]:
+        """Unpack those again whose files differ, and whatever shares the layers at fault; their blobs have to be whole."""
+        done: dict[str, Mended] = {name: Mended(name, INTACT) for name in judged}
+        left = {name: one for name, one in judged.items() if one.differences}
+        # The lowest layer at fault and all on it; if that wasn't it, the whole image.
+        for lowest in (False, True):
+            known = self._known()
+            roots = {known[name].chain[0 if lowest else one.lowest] for name, one in left.items() if name in known}
+            if not roots:
+                break
+            for one in self._replace(known, roots, {name: describe(found) for name, found in left.items()}):
+                done[one.name] = one
+            left = {name: one for name, one in left.items() if done[name].outcome == BROKEN and one.lowest}
+        return tuple(done.values())
+
+    def sweep(self) -> None:
+        """Remove what killed runs left of their views."""
         sweep_views(self._ctr, self._namespace, self._snapshotter)
-        return self._mend(self._store.snapshots(self._snapshotter), frozenset(names))
 
     def _drop_damaged(self, blobs: Iterable[str]) -> None:
         """Forget what isn't what its digest says, so that it is fetched again."""
@@ -68,90 +162,102 @@ class Mender:
             if not is_whole(self._content_root, digest):
                 self._store.remove_blob(digest)
 
-    def _mend(self, suspects: frozenset[str], names: frozenset[str] | None) -> tuple[Mended, ...]:
-        """Of the images of these names, or of all, take the suspect layers away if something is wrong, and unpack again.
-
-        Without names, suspect layers of which no image is known go as well.
-        """
-        contents = self._contents()
-        layers = {name: suspects.intersection(content.config.chain_ids) for name, (_one, content) in contents.items()}
-        judged = {name for name, chain in layers.items() if chain and (names is None or name in names)}
-        wrong = {name: self._difference(contents[name][1], trust=names is not None) for name in sorted(judged)}
-        unwanted = {key for name, reason in wrong.items() if reason for key in layers[name]}
-        if names is None:
-            unwanted |= suspects.difference(*layers.values())
-        users = self._remove(unwanted, unpacking=names is None)
-        left = self._store.snapshots(self._snapshotter)
-        outcomes = []
-        for name, (reference, content) in contents.items():
-            chain = content.config.chain_ids
-            if name in judged or (unwanted.intersection(chain) and chain[-1] not in left):
-                outcomes.append(self._outcome(reference, content, wrong.get(name, ""), users))
-        if unwanted and not any(wrong.values()):
-            outcomes.append(Mended("layers without an image", BROKEN if users else DROPPED, _kept(users)))
-        return tuple(outcomes)
-
-    def _contents(self) -> dict[str, tuple[Reference, Content]]:
+    def _known(self) -> dict[str, _Known]:
         """The images that can be understood, by name; the layers of others belong to none."""
         blobs = self._store.blobs()
         found = {}
         for reference in self._store.references():
             try:
-                found[reference.name] = (reference, self._store.content(reference, self._platform, blobs))
+                found[reference.name] = _Known(reference, self._store.content(reference, self._platform, blobs))
             except (ValueError, HostError):
                 continue
         return found
 
-    def _difference(self, content: Content, *, trust: bool) -> str:
-        """What is wrong with it, empty if nothing is; ``trust``: what can't be told is taken to be right."""
-        found = self._compare(content)
-        if trust:
-            return _reason(found) if found.differences else ""
-        for digest in found.damaged_blobs:
-            self._store.remove_blob(digest)
-        return _reason(found)
-
-    def _compare(self, content: Content) -> Comparison:
-        return compare_image(
+    def _compare(self, known: Mapping[str, _Known], *, keep: bool = False) -> dict[str, Comparison]:
+        """An image with several names is compared once."""
+        contents = {one.content.manifest: one.content for one in known.values()}
+        found = compare_images(
             self._ctr,
             namespace=self._namespace,
             snapshotter=self._snapshotter,
             content_root=self._content_root,
-            content=content,
+            contents=tuple(contents.values()),
+            level=self._level,
+            trees=self._trees,
+            keep=keep,
+        )
+        by_manifest = dict(zip(contents, found))
+        return {name: by_manifest[one.content.manifest] for name, one in known.items()}
+
+    def _replace(
+        self, known: Mapping[str, _Known], unwanted: Iterable[str], reasons: Mapping[str, str], *, unpacking: bool = False
+    ) -> tuple[Mended, ...]:
+        """Remove layers, with all that stands on them, and unpack the images again that lack layers then.
+
+        ``reasons``: what is wrong with images that were judged, empty if nothing is.
+        """
+        before = self._store.all_snapshots(self._snapshotter)
+        removal = plan_removal(before, sorted(unwanted), unpacking=unpacking)
+        self._store.remove_snapshots(self._snapshotter, removal.keys)
+        left = self._store.snapshots(self._snapshotter)
+        lacking = {name for name, one in known.items() if set(removal.keys).intersection(one.chain) and one.chain[-1] not in left}
+        outcomes = {name: self._unpack(known[name], reasons.get(name, "")) for name in sorted(lacking)}
+        again = self._compare({name: known[name] for name, outcome in outcomes.items() if outcome.outcome == UNPACKED_AGAIN})
+        used = tuple(map(self._store.described_user, removal.users))
+        return tuple(
+            self._judged_again(outcomes.get(name), name, again.get(name), reasons.get(name, ""), used)
+            for name in known
+            if name in outcomes or name in reasons
         )
 
-    def _remove(self, unwanted: Iterable[str], *, unpacking: bool) -> tuple[str, ...]:
-        """Returns what stands on the layers that had to stay."""
-        removal = plan_removal(self._store.all_snapshots(self._snapshotter), sorted(unwanted), unpacking=unpacking)
-        self._store.remove_snapshots(self._snapshotter, removal.keys)
-        return removal.users
-
-    def _outcome(self, reference: Reference, content: Content, reason: str, users: tuple[str, ...]) -> Mended:
-        name = reference.name
+    def _unpack(self, image: _Known, reason: str) -> Mended:
+        name = image.reference.name
         if is_staged(name):
-            return Mended(name, DROPPED if reason else INTACT, reason)
-        if not reason and content.config.chain_ids[-1] in self._store.snapshots(self._snapshotter):
-            return Mended(name, INTACT)
+            return Mended(name, DROPPED, reason)
         reason = reason or "it shares layers with an image that isn't intact"
         try:
-            self._store.unpack(self._snapshotter, reference.digest)
+            self._store.unpack(self._snapshotter, image.reference.digest)
         except HostError as error:
             return Mended(name, DROPPED, f"{reason}; {error}")
-        again = self._compare(content)
-        if again.differences or again.damaged_blobs:
-            return Mended(name, BROKEN, "; ".join(filter(None, (_reason(again), _kept(users)))))
         return Mended(name, UNPACKED_AGAIN, reason)
 
+    @staticmethod
+    def _judged_again(done: Mended | None, name: str, again: Comparison | None, reason: str, used: Sequence[str]) -> Mended:
+        if done is None:
+            return Mended(name, BROKEN, "; ".join(filter(None, (reason, kept(used))))) if reason else Mended(name, INTACT)
+        if again is not None and (again.differences or again.damaged_blobs):
+            return Mended(name, BROKEN, f"unpacked again, and still: {describe(again)}")
+        return done
 
-def _kept(users: tuple[str, ...]) -> str:
-    return f"in use by {', '.join(users)}: stop what runs on them, and run this again" if users else ""
+
+def kept(users: Sequence[str]) -> str:
+    """What has to be done about what an image is in use by; empty if it isn't."""
+    return f"in use by {', '.join(users)}: stop what runs on it, and run this again" if users else ""
 
 
-def _reason(found: Comparison) -> str:
-    """Why it isn't certainly intact; empty if it is."""
+def details(found: Comparison) -> dict[str, Any]:
+    """For a module's result."""
+    wrong = found.differences or found.damaged_blobs
+    return {
+        "integrity": DAMAGED if wrong else UNKNOWN if found.unknown else INTACT,
+        "differences": {one.path: one.problem for one in found.differences},
+        "difference_count": found.count,
+        "file_count": found.total,
+        "damaged_blobs": list(found.damaged_blobs),
+        "integrity_reason": found.unknown,
+    }
+
+
+def describe(found: Comparison) -> str:
+    """Why an image isn't certainly intact; empty if it is."""
     if found.differences:
         first = found.differences[0]
         return f"{found.count} of its {found.total} files are not as in its layers, such as {first.path}: {first.problem}"
     if found.damaged_blobs:
         return f"missing or damaged in the content store: {', '.join(found.damaged_blobs)}"
     return found.unknown
+
+
+def trees_directory(content_root: str) -> str:
+    """Where expected trees are kept: in containerd's own directory, so that they go with the images."""
+    return os.path.join(os.path.dirname(content_root), "slipway-trees")

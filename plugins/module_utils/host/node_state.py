@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -16,20 +17,26 @@ from ansible_collections.slipway.node.plugins.module_utils.host.command import R
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
+from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import uuid_trouble
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_state import ExpectedImages, read_mounts
 from ansible_collections.slipway.node.plugins.module_utils.host.images import (
     containerd_root,
+    content_root,
     read_overlay,
     snapshot_ids,
     snapshotter_root,
 )
+from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
+from ansible_collections.slipway.node.plugins.module_utils.host.integrity_state import compare_all
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine, read_environment
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls
+from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import last_shutdown
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import ExpectedImage, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, ExpectedImage, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
@@ -58,8 +65,12 @@ def read_node(
     address: str,
     binary: str | None,
     images: Sequence[ExpectedImage] = (),
+    integrity: str = UNCOMPARED,
 ) -> NodeState:
-    """Each part that can't be read is left None, and ``trouble`` has the reason under its name."""
+    """Each part that can't be read is left None, and ``trouble`` has the reason under its name.
+
+    ``integrity``: how closely images are compared with their layers; AUTO, by metadata unless the last shutdown was clean.
+    """
     reading = _Reading()
     service = Unit(runner, unit)
     path = find_containerd(runner, service, binary)
@@ -86,9 +97,10 @@ def read_node(
     )
     if daemon is None or daemon.plugins is None or state.dump is None:
         # Only the daemon knows where its images are.
-        why = dict.fromkeys(("overlay", "pulls", "mounts", "images"), "the daemon doesn't answer")
-        return replace(state, trouble={**why, **reading.trouble})
-    return _with_images(state, ctr, state.dump, images)
+        parts = ("overlay", "pulls", "mounts", "images", "judged", "uuid_trouble")
+        return replace(state, trouble={**dict.fromkeys(parts, "the daemon doesn't answer"), **reading.trouble})
+    state = _with_images(state, ctr, state.dump, images)
+    return _with_integrity(state, runner, ctr, effective.read(state.dump or {})["snapshotter"] or "overlayfs", integrity)
 
 
 def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[ExpectedImage]) -> NodeState:
@@ -116,6 +128,26 @@ def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[Expect
         mounts=mounts,
         trouble={**state.trouble, **reading.trouble},
     )
+
+
+def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotter: str, level: str) -> NodeState:
+    """Whether images are as their layers, as far as that is to be looked at; and what else a power cut may have left."""
+    reading = _Reading()
+    content = reading.attempt("content", lambda: content_root(ctr))
+    if not content:
+        trouble = dict.fromkeys(("judged", "shutdown", "uuid_trouble"), reading.trouble["content"])
+        return replace(state, trouble={**state.trouble, **trouble})
+    root = os.path.dirname(content)
+    devices = tuple(dict.fromkeys(mount.device for mount in (state.mounts or {}).values()))
+    shutdown = reading.attempt("shutdown", lambda: last_shutdown(runner, root, devices))
+    reading.attempt("uuid_trouble", lambda: uuid_trouble(root))
+    if level == AUTO:
+        level = UNCOMPARED if shutdown is None or shutdown.clean else METADATA
+    if level != UNCOMPARED:
+        platform = f"linux/{state.architecture}"
+        reading.attempt("judged", lambda: compare_all(ctr, content, snapshotter, platform, level))
+    reading.parts.pop("content")
+    return replace(state, compared=level, trouble={**state.trouble, **reading.trouble}, **reading.parts)
 
 
 def _overlay(ctr: Ctr, dump: Tree) -> tuple[Overlay, tuple[int, ...]]:

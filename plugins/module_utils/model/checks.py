@@ -42,13 +42,18 @@ check = registering(CHECKS)
 
 def run_checks(state: NodeState, expectation: Expectation, only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Finding]:
     """The findings of all checks that apply. Raises ValueError for an id that no check has."""
+    wanted = chosen(only, skip)
+    findings = (CHECKS[name](state, expectation) for name in wanted)
+    return [finding for finding in findings if finding is not None]
+
+
+def chosen(only: Sequence[str], skip: Sequence[str]) -> list[str]:
+    """The ids of the checks to run. Raises ValueError for an id that no check has."""
     for option, names in (("only", only), ("skip", skip)):
         for name in names:
             if name not in CHECKS:
                 raise ValueError(f"{option} names no check {name!r}: take of {', '.join(CHECKS)}")
-    wanted = [name for name in CHECKS if (not only or name in only) and name not in skip]
-    findings = (CHECKS[name](state, expectation) for name in wanted)
-    return [finding for finding in findings if finding is not None]
+    return [name for name in CHECKS if (not only or name in only) and name not in skip]
 
 
 def summarize(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -23,10 +23,14 @@ from ansible_collections.slipway.node.plugins.module_utils.model.layers import K
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, one_line, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.shutdown import Shutdown
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 CONFIGURE = "run the playbook slipway.node.provision on this node"
+REPAIR = "run the playbook slipway.node.repair on this node"
+# How closely images are compared with their layers is for the way to say in which the boot before ended.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,21 @@ class FoundImage:
 
 
 @dataclass(frozen=True)
+class JudgedImage:
+    """An image that was compared with its layers: how it is damaged, and what couldn't be told; both empty if it is intact."""
+
+    name: str
+    namespace: str
+    damage: str = ""
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
 class NodeState:
     """What was read from the node. None stands for what couldn't be; ``trouble`` says why, by name.
 
     ``mounts`` are the file systems of the directories with images, by directory, ``boot`` the kernel's id of this boot.
+    ``judged`` are images that were compared with their layers, ``compared`` how closely (``none``: not at all).
     """
 
     config_file: str
@@ -96,6 +111,10 @@ class NodeState:
     pulls: tuple[Pull, ...] | None = None
     boot: str | None = None
     mounts: Mapping[str, Mount] | None = None
+    shutdown: Shutdown | None = None
+    compared: str = "none"
+    judged: tuple[JudgedImage, ...] | None = None
+    uuid_trouble: str | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -123,13 +142,14 @@ class Finding:
 class Expectation:
     """What the node should be: the settings, the proxy variables of the daemon's environment, and the images.
 
-    ``layers_min`` is how many layers an image must be able to have.
+    ``layers_min`` is how many layers an image must be able to have, ``integrity`` how closely images are compared with theirs.
     """
 
     settings: Settings = field(default_factory=Settings)
     environment: Mapping[str, str] = field(default_factory=dict)
     images: tuple[ExpectedImage, ...] = ()
     layers_min: int = 128
+    integrity: str = AUTO
 
     def __post_init__(self) -> None:
         if not 0 <= self.layers_min <= KERNEL_LAYERS:

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.model import effective, mounts, pulls
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
+    AUTO,
     CONFIGURE,
+    REPAIR,
     Check,
     Expectation,
     Finding,
@@ -23,6 +25,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
     unread,
     warn,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 
 CHECKS: dict[str, Check] = {}
 check = registering(CHECKS)
@@ -93,6 +96,37 @@ def unfinished_pulls(state: NodeState, expectation: Expectation) -> Finding:
     if lost:
         return fail("unfinished_pulls", expected, f"cut short before this boot, so layers may be lost: {names}", remedy)
     return warn("unfinished_pulls", expected, f"another run is at work or was killed: {names}", remedy)
+
+
+@check("images_intact")
+def images_intact(state: NodeState, expectation: Expectation) -> Finding | None:
+    """No file of an unpacked image differs from its layers; by default that is looked at only after an unclean shutdown."""
+    if expectation.integrity == UNCOMPARED:
+        return None
+    if state.shutdown is None or (state.judged is None and state.compared != UNCOMPARED):
+        return unread("images_intact", "images as their layers", state, "judged", "shutdown", "daemon", "version")
+    why = f" ({state.shutdown.evidence})" if expectation.integrity == AUTO else ""
+    if state.judged is None:
+        return ok("images_intact", "images as their layers", f"not compared, for the node was shut down properly{why}")
+    expected = f"images as their layers, by {state.compared}{why}"
+    damaged = {f"{image.name} in {image.namespace}": image.damage for image in state.judged if image.damage}
+    if damaged:
+        return fail("images_intact", expected, damaged, REPAIR)
+    doubtful = {f"{image.name} in {image.namespace}": image.unknown for image in state.judged if image.unknown}
+    if doubtful:
+        return Finding("images_intact", "unknown", expected, doubtful, "look at the reasons; pulling an image anew settles it")
+    return ok("images_intact", expected, f"{len(state.judged)} compared, none differs")
+
+
+@check("daemon_uuid")
+def daemon_uuid(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon can read who it is, which it writes without syncing it."""
+    expected = "the daemon says its UUID"
+    if state.uuid_trouble is None:
+        return unread("daemon_uuid", expected, state, "uuid_trouble", "daemon", "version")
+    if state.uuid_trouble:
+        return fail("daemon_uuid", expected, state.uuid_trouble, REPAIR)
+    return ok("daemon_uuid", expected, "it does")
 
 
 @check("root_filesystem")

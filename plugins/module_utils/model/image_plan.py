@@ -20,8 +20,14 @@ SYNC = "sync"
 UNPACK = "unpack"
 PULL = "pull"
 IMPORT = "import"
+REPAIR = "repair"
 REMOVE = "remove"
-ACTIONS = (PULL, IMPORT, UNPACK, SYNC)
+ACTIONS = (PULL, IMPORT, UNPACK, SYNC, REPAIR)
+# How closely images that are there are compared with their layers.
+UNCOMPARED = "none"
+LEVELS = (UNCOMPARED, "metadata", "content")
+# Stands for every image of the namespace.
+EVERY = "*"
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?\Z")
 _CRI_ID = re.compile(r"sha256:[a-f0-9]{64}\Z")
@@ -44,9 +50,13 @@ class Access:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a node. ``snapshotter`` None: the daemon's own. ``timeout`` in seconds, for each image."""
+    """What is asked of a node. ``snapshotter`` None: the daemon's own. ``timeout`` in seconds, for each image.
+
+    ``every``: the images that are there, instead of ``names``. ``integrity`` is one of LEVELS.
+    """
 
     names: tuple[ImageName, ...]
+    every: bool
     present: bool
     always: bool
     archive: str | None
@@ -56,6 +66,8 @@ class Request:
     access: Access
     parallel: int
     durable: bool
+    integrity: str
+    repair: bool
     timeout: float
 
     @classmethod
@@ -70,12 +82,11 @@ class Request:
             if params[option] < 1:
                 raise ValueError(f"{option} has to be at least 1, not {params[option]}")
         present = params["state"] == "present"
-        if not present and params["archive"]:
-            raise ValueError("archive is for state present: name the images that have to go with name")
-        if params["name"] is None and not params["archive"]:
-            raise ValueError("name is missing: list the images")
+        every = EVERY in (params["name"] or ())
+        _check_together(params, present, every)
         return cls(
-            names=tuple(dict.fromkeys(map(_name, params["name"] or ()))),
+            names=() if every else tuple(dict.fromkeys(map(_name, params["name"] or ()))),
+            every=every,
             present=present,
             always=params["pull"] == "always",
             archive=params["archive"],
@@ -85,12 +96,48 @@ class Request:
             access=_access(params),
             parallel=params["parallel"],
             durable=params["durable"],
+            integrity=params["integrity"],
+            repair=params["repair"],
             timeout=float(params["timeout"]),
         )
 
     def reached_through(self, hosts_dir: str | None) -> Request:
         """With this directory of registries, unless one was asked for."""
         return replace(self, access=replace(self.access, hosts_dir=self.access.hosts_dir or hosts_dir))
+
+
+def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> None:
+    """Options that need others, or don't go with them."""
+    if not present and params["archive"]:
+        raise ValueError("archive is for state present: name the images that have to go with name")
+    if params["name"] is None and not params["archive"]:
+        raise ValueError("name is missing: list the images")
+    if params["integrity"] != UNCOMPARED and not present:
+        raise ValueError("integrity is for state present: images that have to go aren't compared")
+    if params["repair"] and params["integrity"] == UNCOMPARED:
+        raise ValueError("repair needs to know what is wrong: set integrity to metadata or content")
+    if every and len(params["name"]) > 1:
+        raise ValueError(f"name: {EVERY!r} stands for all images of the namespace, so it is the only one")
+    if every and (params["integrity"] == UNCOMPARED or params["archive"] or params["pull"] == "always"):
+        raise ValueError(f"name: {EVERY!r} is for images that are there: use it with integrity, without archive and pull")
+
+
+def images_there(references: Mapping[str, str]) -> tuple[ImageName, ...]:
+    """One name of each image, of names with the digests that they stand for; if there is one, such as it can be pulled by."""
+    found: dict[str, ImageName] = {}
+    for text, digest in sorted(references.items(), key=lambda item: (_as_it_is(item[0]) is None, item[0])):
+        if not reference.is_staged(text):
+            found.setdefault(digest, _as_it_is(text) or ImageName(text))
+    return tuple(found.values())
+
+
+def _as_it_is(text: str) -> ImageName | None:
+    """None if it isn't spelled out as names are."""
+    try:
+        name = reference.parse(text)
+    except ValueError:
+        return None
+    return name if str(name) == text else None
 
 
 def _name(text: str) -> ImageName:
@@ -154,7 +201,7 @@ class Found:
     """An image as the node has it. ``trouble`` says why it couldn't be understood; then there is no ``offer``.
 
     ``unpacked``: the snapshotter has all of its layers. ``whole``: the content store has all of its blobs.
-    ``synced``: its layers are known to be on disk.
+    ``synced``: its layers are known to be on disk. ``damaged``: documents that have to be fetched again.
     """
 
     digest: str
@@ -163,6 +210,7 @@ class Found:
     whole: bool
     synced: bool
     trouble: str = ""
+    damaged: tuple[str, ...] = ()
 
 
 def runs_here(offer: Offer, platform: str) -> bool:

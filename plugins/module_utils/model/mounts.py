@@ -25,13 +25,17 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True)
 class Mount:
-    """One mounted file system; ``options`` are those of the mount and of the file system together."""
+    """One mounted file system; ``options`` are those of the mount and of the file system together.
+
+    ``device`` are the numbers of the one that it is on, as 8:1.
+    """
 
     id: int
     path: str
     type: str
     source: str
     options: tuple[str, ...]
+    device: str = ""
 
     def __str__(self) -> str:
         return f"{self.type} at {self.path}"
@@ -96,7 +100,7 @@ def _parsed(line: str) -> Mount:
     if not dash or len(head) < 6 or len(tail) < 3 or not head[0].isdigit():
         raise ValueError(f"this is no line of mountinfo: {line!r}")
     options = dict.fromkeys([*head[5].split(","), *tail[2].split(",")])
-    return Mount(int(head[0]), _plain(head[4]), _plain(tail[0]), _plain(tail[1]), tuple(options))
+    return Mount(int(head[0]), _plain(head[4]), _plain(tail[0]), _plain(tail[1]), tuple(options), head[2])
 
 
 def _plain(text: str) -> str:

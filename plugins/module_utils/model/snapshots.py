@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 COMMITTED = "Committed"
@@ -55,8 +55,23 @@ def is_unpacking(key: str) -> bool:
 def plan_removal(snapshots: Mapping[str, Snapshot], unwanted: Iterable[str], *, unpacking: bool = False) -> Removal:
     """Take away layers, and the layers that stand on them, but nothing that somebody's writable snapshot or view stands on.
 
+    Where an unwanted layer has to stay, so does what stands on it, unless that is unwanted for its own sake.
     ``unpacking``: nor is a half unpacked layer on them worth keeping; whoever is at it has to start again.
     """
+    roots = dict.fromkeys(unwanted)
+    order, disposable, users = _judged_upwards(snapshots, tuple(roots), unpacking)
+    going: set[str] = set()
+    # From the lowest on: what is taken away takes with it what stands on it.
+    for key in reversed(order):
+        if disposable[key] and (key in roots or snapshots[key].parent in going):
+            going.add(key)
+    return Removal(tuple(key for key in order if key in going), tuple(users))
+
+
+def _judged_upwards(
+    snapshots: Mapping[str, Snapshot], roots: Sequence[str], unpacking: bool
+) -> tuple[list[str], dict[str, bool], list[str]]:
+    """Everything that stands on the roots and they themselves, children first; whether it may go; what somebody uses."""
     children: dict[str, list[str]] = {}
     for key, snapshot in snapshots.items():
         children.setdefault(snapshot.parent, []).append(key)
@@ -64,23 +79,19 @@ def plan_removal(snapshots: Mapping[str, Snapshot], unwanted: Iterable[str], *, 
     users: list[str] = []
     # Without recursion: an image may have 500 layers. A key is judged after everything that stands on it.
     state: dict[str, bool] = {}
-    for root in unwanted:
+    for root in roots:
         pending = [root] if root in snapshots else []
         while pending:
             key = pending[-1]
-            if key in state:
-                pending.pop()
-                continue
             above = children.get(key, [])
             waiting = [child for child in above if child not in state]
-            if waiting:
+            if waiting and key not in state:
                 pending.extend(waiting)
                 continue
             pending.pop()
-            disposable = snapshots[key].is_layer or (unpacking and is_unpacking(key))
-            state[key] = disposable and all(state[child] for child in above)
-            if state[key]:
+            if key not in state:
+                own = snapshots[key].is_layer or (unpacking and is_unpacking(key))
+                state[key] = own and all(state[child] for child in above)
                 order.append(key)
-            elif not disposable:
-                users.append(key)
-    return Removal(tuple(order), tuple(users))
+                users += [] if own else [key]
+    return order, state, users

@@ -18,12 +18,14 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
     ExpectedImage,
     Finding,
     FoundImage,
+    JudgedImage,
     NodeState,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.shutdown import Shutdown
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 V2 = "io.containerd.grpc.v1.cri"
@@ -66,6 +68,8 @@ def well(recorded: Callable[[str, str], str]) -> NodeState:
         pulls=(),
         boot="this boot",
         mounts={"/var/lib/containerd": DISK},
+        shutdown=Shutdown(True, "Journal stopped"),
+        uuid_trouble="",
     )
 
 
@@ -227,6 +231,13 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("root_filesystem", "unknown", lambda one: with_mount(one, type="overlay"), "below"),
     ("root_filesystem", "unknown", lambda one: replace(one, mounts=None, trouble={"mounts": "no ctr"}), "no ctr"),
     ("root_filesystem", "unknown", lambda one: replace(one, trouble={"mounts": "no such directory"}), "no such directory"),
+    ("images_intact", "ok", lambda one: replace(one, judged=(JudgedImage("a", "b"),), compared="metadata"), "1 compared"),
+    ("images_intact", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone"),)), "'a in b': 'gone'"),
+    ("images_intact", "unknown", lambda one: replace(one, judged=(JudgedImage("a", "b", "", "odd"),)), "'a in b': 'odd'"),
+    ("images_intact", "unknown", lambda one: replace(one, compared="metadata", trouble={"judged": "no ctr"}), "no ctr"),
+    ("images_intact", "unknown", lambda one: replace(one, shutdown=None, trouble={"shutdown": "no uptime"}), "no uptime"),
+    ("daemon_uuid", "fail", lambda one: replace(one, uuid_trouble="uuid is empty"), "is empty"),
+    ("daemon_uuid", "unknown", lambda one: replace(one, uuid_trouble=None, trouble={"uuid_trouble": "no ctr"}), "no ctr"),
     *(
         (name, "unknown", lambda one: replace(one, dump=None, trouble={"dump": "bad TOML"}), "bad TOML")
         for name in ("unknown_keys", "cri", "snapshotters", "durability_cri", "durability_ctr", "durability_transfer")

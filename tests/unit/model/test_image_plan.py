@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.reference impor
 DEFAULTS: dict[str, Any] = {
     "name": ["alpine"], "state": "present", "pull": "missing", "archive": None, "platform": None, "snapshotter": None,
     "namespace": "default", "hosts_dir": None, "plain_http": False, "username": None, "password": None, "parallel": 3,
-    "durable": True, "timeout": 1800,
+    "durable": True, "integrity": "none", "repair": False, "timeout": 1800,
 }  # fmt: skip
 
 
@@ -63,6 +63,12 @@ def test_the_same_image_twice_is_one() -> None:
         ({"name": ["a\nb"]}, "name"),
         ({"name": [f"a:slipway-staged@{digest(1)}"]}, "name: .* unfinished runs"),
         ({"name": ["import.slipway.invalid/staged:0"]}, "name: .* unfinished runs"),
+        ({"repair": True}, "repair needs to know what is wrong: set integrity"),
+        ({"integrity": "content", "state": "absent"}, "integrity is for state present"),
+        ({"name": ["*"]}, "name: .* use it with integrity"),
+        ({"name": ["*", "alpine"], "integrity": "metadata"}, "name: .* the only one"),
+        ({"name": ["*"], "integrity": "metadata", "pull": "always"}, "name: .* without archive and pull"),
+        ({"name": ["*"], "state": "absent"}, "name: .* for images that are there"),
     ],
 )
 def test_nonsense_names_its_option(changes: dict[str, Any], option: str) -> None:

@@ -18,7 +18,7 @@ def mounts(recorded: Callable[[str, str], str]) -> dict[int, Mount]:
 
 def test_every_line_is_read(mounts: dict[int, Mount]) -> None:
     assert len(mounts) == 10
-    assert mounts[422] == Mount(422, "/srv/plain", "ext4", "/dev/loop0", ("rw", "relatime"))
+    assert mounts[422] == Mount(422, "/srv/plain", "ext4", "/dev/loop0", ("rw", "relatime"), "7:0")
     assert mounts[426].path == "/srv/with space"
     assert mounts[425].options == ("rw", "relatime", "data=writeback")
     assert str(mounts[425]) == "ext4 at /srv/writeback"
@@ -86,7 +86,7 @@ def test_refuses_what_is_no_mountinfo(line: str) -> None:
 
 def test_optional_fields_do_not_shift_the_rest() -> None:
     line = r"36 35 98:0 /mnt1 /mnt\0112 rw,noatime master:1 propagate_from:2 - ext3 /dev/root rw,errors=continue"
-    assert parse_mounts(line)[36] == Mount(36, "/mnt\t2", "ext3", "/dev/root", ("rw", "noatime", "errors=continue"))
+    assert parse_mounts(line)[36] == Mount(36, "/mnt\t2", "ext3", "/dev/root", ("rw", "noatime", "errors=continue"), "98:0")
 
 
 def test_the_mount_of_an_open_file_is_read() -> None:

@@ -1,0 +1,29 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""All images of a node, compared with their layers; nothing is changed."""
+
+from __future__ import annotations
+
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.images import namespaces
+from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, describe, trees_directory
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import JudgedImage
+
+
+def compare_all(ctr: Ctr, content_root: str, snapshotter: str, platform: str, level: str) -> tuple[JudgedImage, ...]:
+    """Those of every namespace that are unpacked for the snapshotter, each once. Raises HostError where containerd fails."""
+    found = []
+    for namespace in namespaces(ctr):
+        options = {"content_root": content_root, "platform": platform, "level": level, "trees": trees_directory(content_root)}
+        try:
+            judged = Mender(ctr, namespace, snapshotter, **options).judge_all()
+        except HostError as error:
+            found.append(JudgedImage("images", namespace, unknown=str(error)))
+            continue
+        for name, one in judged.items():
+            damage = describe(one) if one.differences or one.damaged_blobs else ""
+            found.append(JudgedImage(name, namespace, damage, one.unknown))
+    return tuple(found)
