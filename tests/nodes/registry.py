@@ -35,6 +35,32 @@ class Registry:
     directory: Path
     login: tuple[str, str] | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        host, _colon, port = self.name.partition(":")
+        log = self.directory / "log"
+        with log.open("ab") as stream:
+            self._server = subprocess.Popen(
+                [str(PROGRAM), "serve", str(self.directory / "settings.yml")], stdout=stream, stderr=stream
+            )
+        _wait_for(host, int(port), self._server, log)
+
+    def stop(self) -> None:
+        """What it has stays for the next start."""
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody answers at its address during the block."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
 
     @property
     def entry(self) -> dict[str, str]:
@@ -81,14 +107,12 @@ def serve(directory: Path, login: tuple[str, str] | None = None) -> Iterator[Reg
         (directory / "htpasswd").write_text(f"{login[0]}:{secret}\n")
         settings["auth"] = {"htpasswd": {"realm": "nodes", "path": str(directory / "htpasswd")}}
     (directory / "settings.yml").write_text(json.dumps(settings))
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen([str(PROGRAM), "serve", str(directory / "settings.yml")], stdout=log, stderr=log)
+    server = Registry(f"{host}:{port}", directory, login)
     try:
-        _wait_for(host, port, server, directory / "log")
-        yield Registry(f"{host}:{port}", directory, login)
+        server.start()
+        yield server
     finally:
-        server.terminate()
-        server.wait()
+        server.stop()
 
 
 def _wait_for(host: str, port: int, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -251,8 +251,7 @@ class ImageNode:
             write_pulls(self.root, [pull for pull in self._pulls if pull not in self._ours or pull in self._unmended])
 
     def _bring(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
-        for digest in {digest for step in steps for digest in step.damaged}:
-            self.store.remove_blob(digest)
+        self.store.remove_blobs({digest for step in steps for digest in step.damaged})
         self._pull([step for step in steps if step.comes and step.position < 0], inherit, outcome)
         self._import([step for step in steps if step.comes and step.position >= 0], inherit, outcome)
         self._unpack([step for step in steps if step.action == plan.UNPACK], outcome)

@@ -208,9 +208,14 @@ class ImageStore:
         self._ask("leases", "create", "--id", _PROBE, doing=doing)
         self._ask("leases", "rm", "--sync", _PROBE, doing=doing)
 
-    def remove_blob(self, digest: str) -> None:
-        """Gone when it returns, whoever took it away."""
-        self._remove("content", "rm", oci.digest(digest), doing=f"remove the blob {digest}")
+    def remove_blobs(self, digests: Iterable[str]) -> None:
+        """Gone when it returns, whoever took them away, unless another namespace has them."""
+        digests = sorted(digests)
+        for digest in digests:
+            self._remove("content", "rm", oci.digest(digest), doing=f"remove the blob {digest}")
+        if digests:
+            # Until then their files are there, and are taken for what a pull would fetch.
+            self.collect_garbage()
 
     def unpack(self, snapshotter: str, digest: str) -> None:
         """Unpack again what snapshots of an image are missing, from its blobs; for the node's own platform."""

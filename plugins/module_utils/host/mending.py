@@ -102,8 +102,7 @@ class Mender:
         judged = self._compare({name: one for name, one in known.items() if layers[name]})
         # What can't be judged is taken to be lost.
         wrong = {name: reason for name, one in judged.items() if (reason := describe(one))}
-        for digest in {blob for one in judged.values() for blob in one.damaged_blobs}:
-            self._store.remove_blob(digest)
+        self._store.remove_blobs({blob for one in judged.values() for blob in one.damaged_blobs})
         unwanted = suspects.difference(*layers.values()).union(*(layers[name] for name in wrong))
         mended = self._replace(known, unwanted, {name: wrong.get(name, "") for name in judged}, unpacking=True)
         nobodys = suspects.difference(*layers.values())
@@ -158,9 +157,7 @@ class Mender:
 
     def _drop_damaged(self, blobs: Iterable[str]) -> None:
         """Forget what isn't what its digest says, so that it is fetched again."""
-        for digest in sorted(blobs):
-            if not is_whole(self._content_root, digest):
-                self._store.remove_blob(digest)
+        self._store.remove_blobs([digest for digest in blobs if not is_whole(self._content_root, digest)])
 
     def _known(self) -> dict[str, _Known]:
         """The images that can be understood, by name; the layers of others belong to none."""

@@ -1,0 +1,275 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Damaged images are found, and mended from the layers on the node; what is in use stays as it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.test_image import LOGIN, actions, clean, ctr, emptied, expected, files, image, in_background, names, state
+
+from nodes import daemon, registry
+from nodes.images import busybox, chain_ids, random_layers
+from nodes.node import Node
+from nodes.registry import Registry
+
+__all__ = ["clean"]
+
+STORE = "/var/lib/containerd"
+BLOBS = f"{STORE}/io.containerd.content.v1.content/blobs/sha256"
+SNAPSHOTTERS = ("overlayfs", "native")
+METADATA: dict[str, Any] = {"integrity": "metadata"}
+REPAIR: dict[str, Any] = {"integrity": "metadata", "repair": True}
+UUID = f"{STORE}/io.containerd.grpc.v1.introspection/uuid"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+def snapshot_path(node: Node, chain: str, path: str, snapshotter: str = "overlayfs") -> str:
+    """A file of a layer, where the snapshotter keeps it."""
+    group = f"ctr -n images snapshots --snapshotter {snapshotter}"
+    mounts = f"until {group} mounts /mnt look 2>/dev/null; do {group} view look {chain} >/dev/null; done"
+    shown = node.ssh(f"{mounts}; {group} rm look >/dev/null 2>&1; true").stdout
+    line = next(line for line in shown.splitlines() if line.startswith("mount "))
+    options = dict(option.partition("=")[::2] for option in line.split(" -o ")[1].split(","))
+    return f"{options['lowerdir'].split(':')[0] if 'lowerdir' in options else line.split()[3]}/{path}"
+
+
+def damage(node: Node, chain: str, path: str, snapshotter: str = "overlayfs") -> str:
+    """Make a file empty, as a power cut does."""
+    file = snapshot_path(node, chain, path, snapshotter)
+    node.ssh(f"test -s {file} && : > {file}")
+    return file
+
+
+def blob_paths(node: Node, reference: str) -> list[str]:
+    """Of the image's layers, lowest first."""
+    digest = ctr(node, "images", "ls", f"name=={reference}").splitlines()[-1].split()[2]
+    manifest = json.loads(ctr(node, "content", "get", digest))
+    return [f"{BLOBS}/{layer['digest'][7:]}" for layer in manifest["layers"]]
+
+
+@pytest.mark.parametrize("snapshotter", SNAPSHOTTERS)
+def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(clean: Node, tmp_path: Path, snapshotter: str) -> None:
+    common, upper = random_layers(2, seed=200), random_layers(5, seed=201)[2:]
+    first, second, third = [*common, upper[0]], [*common, upper[1]], [upper[2]]
+    with registry.serve(tmp_path) as server:
+        references = [server.push(layers) for layers in (first, second, third)]
+        image(clean, *references, snapshotter=snapshotter)
+    options = {"snapshotter": snapshotter}
+    intact = image(clean, *references, **METADATA, **options)
+    assert [one["integrity"] for one in intact["images"]] == ["intact"] * 3 and not intact["changed"]
+    # On native, a layer's snapshot has a copy of everything below.
+    for chain in [chain_ids(common)[0]] if snapshotter == "overlayfs" else [chain_ids(first)[-1], chain_ids(second)[-1]]:
+        damage(clean, chain, "layer0/file1", snapshotter)
+    for check in (True, False):
+        found = image(clean, *references, **METADATA, **options, check=check)
+        assert found["failed"] and "layer0/file1" in found["msg"] and "set repair" in found["msg"], found
+        assert [one["integrity"] for one in found["images"]] == ["damaged", "damaged", "intact"]
+        assert found["images"][0]["differences"] == {"/layer0/file1": "is empty, should have 16384 bytes"}
+    info = clean.module("containerd_image_info", {"namespace": "images", "integrity": "metadata", **options})
+    by_name = {one["name"]: one["integrity"] for one in info["images"]}
+    assert by_name == dict(zip(references, ("damaged", "damaged", "intact"), strict=True))
+    predicted = image(clean, references[0], **REPAIR, **options, check=True)
+    assert actions(predicted) == ["repair"] and predicted["changed"]
+
+    # Only one is named; the registry is gone.
+    done = image(clean, references[0], **REPAIR, **options)
+    assert actions(done) == ["repair"] and done["diff"] == predicted["diff"]
+    assert done["images"][0]["integrity"] == "repaired"
+    assert {one["name"]: one["outcome"] for one in done["recovered"]} == dict.fromkeys(references[:2], "unpacked again")
+    again = image(clean, *references, **REPAIR, **options)
+    assert not again.get("failed"), again
+    if snapshotter == "overlayfs":
+        assert [files(clean, one) for one in references] == list(map(expected, (first, second, third)))
+    assert not again["changed"] and [one["integrity"] for one in again["images"]] == ["intact"] * 3
+    assert state(clean)["record"] is None
+
+
+def test_metadata_does_not_claim_what_only_content_finds(clean: Node, source: Registry) -> None:
+    layers = random_layers(2, seed=210)
+    reference = source.push(layers)
+    image(clean, reference)
+    path = snapshot_path(clean, chain_ids(layers)[-1], "layer1/file0")
+    clean.ssh(
+        f"touch -r {path} /run/times; printf '\\377\\0' | dd of={path} bs=1 seek=7 conv=notrunc; touch -r /run/times {path}"
+    )
+    assert image(clean, reference, **METADATA)["images"][0]["integrity"] == "intact"
+    found = image(clean, reference, integrity="content")
+    assert found["failed"] and found["images"][0]["differences"].keys() == {"/layer1/file0"}
+    done = image(clean, reference, integrity="content", repair=True)
+    assert done["images"][0]["integrity"] == "repaired" and files(clean, reference) == expected(layers)
+    assert not image(clean, reference, integrity="content")["changed"]
+
+
+def test_damaged_blobs_are_fetched_again_and_kept_if_they_can_not_be(clean: Node, tmp_path: Path) -> None:
+    layers = random_layers(3, seed=220)
+    with registry.serve(tmp_path) as server:
+        reference = server.push(layers)
+        image(clean, reference)
+        paths = blob_paths(clean, reference)
+        clean.ssh(f"truncate -s 0 {paths[0]}; printf x | dd of={paths[2]} bs=1 seek=40 conv=notrunc status=none")
+        damage(clean, chain_ids(layers)[0], "layer0/file2")
+        found = image(clean, reference, integrity="content")
+        assert found["failed"] and len(found["images"][0]["damaged_blobs"]) == 2
+        before = state(clean)
+        with server.away():
+            refused = image(clean, reference, integrity="content", repair=True)
+        assert refused["failed"] and "it can't be fetched again" in refused["msg"], refused
+        assert state(clean) == before
+        done = image(clean, reference, integrity="content", repair=True)
+        assert done["images"][0]["integrity"] == "repaired", done
+        assert files(clean, reference) == expected(layers)
+        assert not image(clean, reference, integrity="content", repair=True)["changed"]
+
+
+def test_a_damaged_document_is_fetched_again_when_the_image_is_wanted(clean: Node, source: Registry) -> None:
+    layers = random_layers(2, seed=230)
+    reference = source.push(layers)
+    image(clean, reference)
+    digest = ctr(clean, "images", "ls", f"name=={reference}").splitlines()[-1].split()[2]
+    clean.ssh(f": > {BLOBS}/{digest[7:]}")
+    info = clean.module("containerd_image_info", {"namespace": "images"})["images"][0]
+    assert "damaged in the content store" in info["reason"]
+    assert actions(image(clean, reference)) == ["pull"]
+    assert files(clean, reference) == expected(layers) and not image(clean, reference, integrity="content")["changed"]
+
+
+def test_what_a_container_is_made_of_stays(clean: Node, source: Registry) -> None:
+    layers = [busybox(), *random_layers(2, seed=240)]
+    reference = source.push(layers, command=["/bin/busybox", "sleep", "1000"])
+    image(clean, reference)
+    damage(clean, chain_ids(layers)[-1], "layer1/file1")
+    shares = ["--cpu-shares", "0"] if clean.suite == "sid" else []
+    ctr(clean, "run", "--detach", *shares, reference, "held", "/bin/busybox", "sleep", "1000")
+    try:
+        task = ctr(clean, "tasks", "ls")
+        before = state(clean)
+        for check in (True, False):
+            refused = image(clean, reference, **REPAIR, check=check)
+            assert refused["failed"] and "in use by container held" in refused["msg"], refused
+            assert not refused["changed"]
+        assert ctr(clean, "tasks", "ls") == task and "RUNNING" in task
+        assert state(clean) == before
+    finally:
+        clean.ssh("ctr -n images tasks kill -s KILL held; sleep 1; ctr -n images containers rm held", check=False)
+    assert actions(image(clean, reference, **REPAIR)) == ["repair"]
+    assert files(clean, reference) == expected(layers)
+
+
+@pytest.mark.parametrize("moment", ["snapshots rm", "snapshots unpack", "images label"])
+def test_a_killed_repair_is_finished_by_the_next_run(clean: Node, source: Registry, moment: str) -> None:
+    """The module is killed when it is about to run this command of ctr."""
+    common, upper = random_layers(2, seed=250), random_layers(4, seed=251)[2:]
+    references = [source.push([*common, one]) for one in upper]
+    image(clean, *references)
+    damage(clean, chain_ids(common)[0], "layer0/file0")
+    before = leftovers(clean)
+    kill = f'case "$*" in *"{moment.split()[1]}"*) [ -e /run/killed ] || {{ touch /run/killed; kill -9 $PPID; }};; esac'
+    script = f'#!/bin/sh\n{kill}\nexec /usr/bin/ctr "$@"\n'
+    clean.ssh("rm -f /run/killed; mkdir -p /run/killing; ln -sf /usr/bin/containerd /run/killing/containerd")
+    daemon.write(clean, "/run/killing/ctr", script)
+    clean.ssh("chmod +x /run/killing/ctr")
+    killed = image(clean, references[0], **REPAIR, binary="/run/killing/containerd")
+    assert killed["failed"]
+    clean.ssh("test -e /run/killed; rm -r /run/killing")
+    done = image(clean, references[0], **REPAIR)
+    assert not done.get("failed"), done["msg"]
+    for reference, one in zip(references, upper, strict=True):
+        assert files(clean, reference) == expected([*common, one])
+    assert not image(clean, *references, **REPAIR)["changed"]
+    assert leftovers(clean) == before and state(clean)["record"] is None
+
+
+def leftovers(node: Node) -> str:
+    """All that a repair could leave, but for the trees that it learnt."""
+    return node.ssh(
+        "ctr -n images snapshots ls | sort; ctr -n images images ls -q | sort; ctr -n images content ls -q | sort; "
+        "ctr -n images leases ls -q; ls /run | grep slipway; ls /tmp | grep -v ansible; grep -c slipway-view /proc/mounts; true"
+    ).stdout
+
+
+def test_containerd_is_restarted_in_the_middle(clean: Node, source: Registry) -> None:
+    layers = random_layers(6, files=40, size=300_000, seed=260)
+    reference = source.push(layers)
+    image(clean, reference)
+    damage(clean, chain_ids(layers)[0], "layer0/file0")
+    with in_background(clean, reference, **REPAIR) as repair:
+        deadline = time.monotonic() + 60
+        while state(clean)["record"] is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        clean.ssh("systemctl restart containerd")
+        first = repair()
+    assert "Traceback" not in first["msg"]
+    done = image(clean, reference, **REPAIR)
+    assert not done.get("failed"), done
+    assert files(clean, reference) == expected(layers)
+    assert not image(clean, reference, **REPAIR)["changed"] and state(clean)["record"] is None
+
+
+def test_all_images_of_a_namespace(clean: Node, source: Registry) -> None:
+    """Those of other tools are looked at, and taken over only to be mended."""
+    layers = [random_layers(2, seed=270), random_layers(2, seed=271)]
+    references = [source.push(one) for one in layers]
+    ctr(clean, "images", "pull", "--plain-http", references[0])
+    image(clean, references[1])
+    looked = image(clean, "*", **METADATA)
+    assert {one["name"]: one["integrity"] for one in looked["images"]} == dict.fromkeys(references, "intact")
+    assert not looked["changed"] and looked["images"][0]["action"] == "none"
+    damage(clean, chain_ids(layers[0])[0], "layer0/file0")
+    assert image(clean, "*", **METADATA)["failed"]
+    assert image(clean, "*", **REPAIR)["changed"]
+    assert [files(clean, one) for one in references] == list(map(expected, layers))
+    assert not image(clean, "*", **REPAIR)["changed"] and names(clean) == set(references)
+
+
+def test_a_lost_uuid_is_found_and_mended(clean: Node) -> None:
+    clean.ssh(f"ctr version && : > {UUID}")
+    found = clean.module("node_verify", {"only": ["daemon_uuid"], "fail_on": []})["checks"][0]
+    assert found["status"] == "fail" and "slipway.node.repair" in found["remedy"]
+    predicted = image(clean, "*", **REPAIR, check=True)
+    assert predicted["changed"] and clean.ssh(f"test -s {UUID}", check=False).returncode != 0
+    done = image(clean, "*", **REPAIR)
+    assert done["changed"] and done["recovered"][0]["outcome"] == "made anew"
+    clean.ssh("ctr version")
+    assert not image(clean, "*", **REPAIR)["changed"]
+    assert clean.module("node_verify", {"only": ["daemon_uuid"]})["checks"][0]["status"] == "ok"
+
+
+def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path) -> None:
+    daemon.install(node)
+    daemon.reset(node)
+    emptied(node)
+    # Whatever other tests have left of their own images.
+    node.play("slipway.node.repair")
+    layers = random_layers(3, seed=280)
+    with registry.serve(tmp_path, LOGIN) as guarded:
+        reference = guarded.push(layers)
+        wanted = {"name": reference, "plain_http": True, "username": LOGIN[0], "password": LOGIN[1], "namespace": "images"}
+        settings: dict[str, Any] = {
+            "containerd_images": [wanted],
+            "verify_only": ["images_intact"],
+            "verify_integrity": "metadata",
+        }
+        assert node.play("slipway.node.provision", settings)["stats"][node.name]["failures"] == 0
+        assert node.play("slipway.node.verify", settings)["stats"][node.name]["failures"] == 0
+        damage(node, chain_ids(layers)[-1], "layer2/file1")
+        node.ssh(f"truncate -s 0 {blob_paths(node, reference)[0]}")
+        assert node.play("slipway.node.verify", settings)["stats"][node.name]["failures"] == 1
+        assert node.play("slipway.node.repair", settings, check=True)["stats"][node.name]["changed"] > 0
+        mended = node.play("slipway.node.repair", settings)["stats"][node.name]
+        assert mended["failures"] == 0 and mended["changed"] > 0
+        assert node.play("slipway.node.repair", settings)["stats"][node.name]["changed"] == 0
+    assert files(node, reference) == expected(layers)
+    assert node.play("slipway.node.verify", settings)["stats"][node.name]["failures"] == 0
+    emptied(node)
