@@ -241,7 +241,7 @@ recovered:
   description:
     - What an earlier run left behind, judged after a power cut; also images that were repaired, with those that share their
       layers, and images of other tools that were compared with their layers. V(intact), V(unpacked again), V(dropped)
-      (nothing of it was of use any more) or V(broken).
+      (nothing of it was of use any more), V(broken), or V(made anew) of what the daemon keeps for itself.
   returned: with state present, if there was something to judge
   type: list
   elements: dict
@@ -351,9 +351,10 @@ class Report:
         }
 
     def _integrity(self, step: Step) -> dict[str, Any]:
-        if step.found is None:
+        comparison = self._outcome.found.get(str(step.name), step.found)
+        if comparison is None:
             return {"integrity": None}
-        found = details(step.found)
+        found = details(comparison)
         mended = {one.name for one in self._outcome.mended}.difference(self._outcome.failures)
         if found["integrity"] == DAMAGED and str(step.name) in mended:
             found["integrity"] = REPAIRED
@@ -377,7 +378,7 @@ def have(module: AnsibleModule, runner: Runner, ctr: Ctr, dump: Tree, request: R
         node = ImageNode(runner, ctr, request, way, dump, watch=check)
         recovered = node.recover() if node.lost and not check else ()
         outcome = Outcome()
-        steps = node.compared(node.steps(), outcome)
+        steps = node.compared(node.steps(outcome), outcome)
         changed = node.unfinished or any(step.action != image_plan.NONE for step in steps)
         # An orphan of a killed run holds the lock too, so that nobody meets its pull half done.
         if changed and lock is not None:

@@ -66,7 +66,7 @@ def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(clean: Node, t
     with registry.serve(tmp_path) as server:
         references = [server.push(layers) for layers in (first, second, third)]
         image(clean, *references, snapshotter=snapshotter)
-    options = {"snapshotter": snapshotter}
+    options: dict[str, Any] = {"snapshotter": snapshotter}
     intact = image(clean, *references, **METADATA, **options)
     assert [one["integrity"] for one in intact["images"]] == ["intact"] * 3 and not intact["changed"]
     # On native, a layer's snapshot has a copy of everything below.
@@ -167,7 +167,7 @@ def test_what_a_container_is_made_of_stays(clean: Node, source: Registry) -> Non
     assert files(clean, reference) == expected(layers)
 
 
-@pytest.mark.parametrize("moment", ["snapshots rm", "snapshots unpack", "images label"])
+@pytest.mark.parametrize("moment", ["snapshots label slipway-view-", "snapshots rm sha256:", "snapshots unpack", "images label"])
 def test_a_killed_repair_is_finished_by_the_next_run(clean: Node, source: Registry, moment: str) -> None:
     """The module is killed when it is about to run this command of ctr."""
     common, upper = random_layers(2, seed=250), random_layers(4, seed=251)[2:]
@@ -175,7 +175,8 @@ def test_a_killed_repair_is_finished_by_the_next_run(clean: Node, source: Regist
     image(clean, *references)
     damage(clean, chain_ids(common)[0], "layer0/file0")
     before = leftovers(clean)
-    kill = f'case "$*" in *"{moment.split()[1]}"*) [ -e /run/killed ] || {{ touch /run/killed; kill -9 $PPID; }};; esac'
+    group, _space, command = moment.partition(" ")
+    kill = f'case "$*" in *" {group} "*"{command}"*) [ -e /run/killed ] || {{ touch /run/killed; kill -9 $PPID; }};; esac'
     script = f'#!/bin/sh\n{kill}\nexec /usr/bin/ctr "$@"\n'
     clean.ssh("rm -f /run/killed; mkdir -p /run/killing; ln -sf /usr/bin/containerd /run/killing/containerd")
     daemon.write(clean, "/run/killing/ctr", script)
@@ -250,8 +251,6 @@ def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path
     daemon.install(node)
     daemon.reset(node)
     emptied(node)
-    # Whatever other tests have left of their own images.
-    node.play("slipway.node.repair")
     layers = random_layers(3, seed=280)
     with registry.serve(tmp_path, LOGIN) as guarded:
         reference = guarded.push(layers)
@@ -260,6 +259,8 @@ def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path
             "containerd_images": [wanted],
             "verify_only": ["images_intact"],
             "verify_integrity": "metadata",
+            "repair_namespaces": ["images"],
+            "containerd_image_pull_sync_fs": node.suite != "bookworm",
         }
         assert node.play("slipway.node.provision", settings)["stats"][node.name]["failures"] == 0
         assert node.play("slipway.node.verify", settings)["stats"][node.name]["failures"] == 0

@@ -17,7 +17,13 @@ from ansible_collections.slipway.node.plugins.module_utils.host.command import R
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_archive import ImageArchive
-from ansible_collections.slipway.node.plugins.module_utils.host.image_repair import RepairPlan
+from ansible_collections.slipway.node.plugins.module_utils.host.image_repair import (
+    NOT_ASKED,
+    RepairPlan,
+    cant_be_had,
+    may_be_wrong,
+    mend,
+)
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.images import (
     DamagedDocumentError,
@@ -29,7 +35,12 @@ from ansible_collections.slipway.node.plugins.module_utils.host.images import (
     snapshotter_root,
 )
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
-from ansible_collections.slipway.node.plugins.module_utils.host.mending import BROKEN, Mended, Mender, trees_directory
+from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
+    BROKEN,
+    Mended,
+    Mender,
+    trees_directory,
+)
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import run_program
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls, write_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.registry import Registry
@@ -142,20 +153,42 @@ class ImageNode:
         whole = all(blob.digest in self._blobs for blob in blobs)
         return Found(reference.digest, offer, unpacked, whole, synced)
 
-    def steps(self) -> tuple[Step, ...]:
-        """What every image needs; registries are asked only about those that have to come, or may have been moved."""
+    def steps(self, outcome: Outcome) -> tuple[Step, ...]:
+        """What every image needs; registries are asked only about those that have to come, or may have been moved.
+
+        Of images that nobody has named, those that can't be had are failures in ``outcome``, and have no step.
+        """
         found = {name: self.found(name) for name in self.names}
         if self._request.every:
             # Others are kept by their tools without being unpacked, or are for another platform.
             found = {name: one for name, one in found.items() if one is not None and (one.unpacked or one.damaged)}
         found.update(self._left_behind())
         needed = [name for name, one in found.items() if self._request.always or plan.is_missing(one, self._request.platform)]
-        offers = dict(zip(needed, self._together(self._offer, needed)))
+        if self._request.every:
+            offers = self._offers_at_hand(needed, outcome)
+            found = {name: one for name, one in found.items() if str(name) not in outcome.failures}
+        else:
+            offers = dict(zip(needed, self._together(self._offer, needed)))
         steps = [self._step(name, one, offers.get(name)) for name, one in found.items()]
         refusals = [f"{step.name}: {reason}" for step in steps if (reason := self._refusal(step))]
         if refusals:
             raise ValueError("; ".join(refusals))
         return tuple(steps)
+
+    def _offers_at_hand(self, names: Sequence[ImageName], outcome: Outcome) -> dict[ImageName, tuple[Offer, int]]:
+        """Of images whose documents are damaged, as far as they are to be mended and can be."""
+        offers = {}
+        for name in names:
+            try:
+                if self._request.repair:
+                    offers[name] = self._offer(name)
+                    continue
+                reason = NOT_ASKED
+            except (HostError, ValueError) as error:
+                reason = cant_be_had(error)
+            found = self.found(name)
+            outcome.failures[str(name)] = f"{name}: {found.trouble if found is not None else ''}; {reason}"
+        return offers
 
     def _left_behind(self) -> dict[ImageName, Found]:
         """Images that an earlier run has taken layers from, and not unpacked again."""
@@ -258,18 +291,11 @@ class ImageNode:
         self._mend([step for step in steps if str(step.name) not in outcome.failures], outcome)
 
     def _mend(self, steps: Sequence[Step], outcome: Outcome) -> None:
-        """Images that were pulled by somebody else, and those that have been found damaged."""
-        judged = {str(step.name): step.found for step in steps if step.action == plan.REPAIR and step.found is not None}
-        unjudged = [step for step in steps if step.action in (plan.SYNC, plan.REPAIR) and (step.found is None or step.damaged)]
-        if not judged and not unjudged:
-            return
-        mender = self._mender()
-        mender.sweep()
-        judged.update(mender.judge(str(step.name) for step in unjudged))
-        outcome.mended = mender.repair(judged)
-        for one in outcome.mended:
-            if one.outcome == BROKEN:
-                outcome.failures[one.name] = f"{one.name}: {one.reason}"
+        """Images that were pulled by somebody else, that have been found damaged, or that stand on layers that were here."""
+        compared = self._request.integrity != plan.UNCOMPARED
+        wrong = [step for step in steps if may_be_wrong(step, self._snapshots, compared=compared)]
+        if wrong:
+            mend(self._mender(), wrong, outcome, repair=self._request.repair)
 
     def _remember(self, steps: Sequence[Step]) -> None:
         # What may be unpacked or fetched again is as good as new, and so are the images that share it.
@@ -291,14 +317,12 @@ class ImageNode:
 
         def pull(step: Step) -> None:
             started = time.monotonic()
+            options: dict[str, Any] = {"platform": self._request.platform, "inherit": inherit}
             try:
-                registry.pull(
-                    step.name,
-                    step.staged,
-                    platform=self._request.platform,
-                    snapshotter=self._way.snapshotter,
-                    inherit=inherit,
-                )
+                if step.action == plan.REPAIR:
+                    registry.fetch(step.name, step.staged, **options)
+                else:
+                    registry.pull(step.name, step.staged, snapshotter=self._way.snapshotter, **options)
             except HostError as error:
                 outcome.failures[str(step.name)] = str(error)
                 # Its blobs and layers go with it, so that a full disk isn't left full.

@@ -2,20 +2,31 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which of the images that are there are damaged, and whether that can be mended."""
+"""Which of the images that are there are damaged, whether that can be mended, and what comes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import Comparison
-from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, describe, kept
+from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
+    BROKEN,
+    DROPPED,
+    Mended,
+    Mender,
+    describe,
+    describe_blobs,
+    kept,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Offer
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
+
+_UNREADABLE = "what describes it can't be read"
+NOT_ASKED = "set repair to have it mended"
 
 
 class RepairPlan:
@@ -46,12 +57,12 @@ class RepairPlan:
         step = replace(step, found=found)
         if not found.differences and not found.damaged_blobs:
             return step
-        reason = "set repair to have it mended" if not self._repair else kept(used)
+        reason = NOT_ASKED if not self._repair else kept(used)
         if not reason:
             try:
                 return self._fetchable(step, found) if found.damaged_blobs else replace(step, action=plan.REPAIR)
             except (HostError, ValueError) as error:
-                reason = f"it can't be fetched again: {error}"
+                reason = cant_be_had(error)
         outcome.failures[str(step.name)] = f"{step.name}: {describe(found)}; {reason}"
         return replace(step, action=plan.NONE)
 
@@ -65,3 +76,48 @@ class RepairPlan:
             raise ValueError("there is another image of that name")
         missing = sum(size[digest] for digest in found.damaged_blobs)
         return replace(step, action=plan.REPAIR, position=position, missing=missing, damaged=found.damaged_blobs)
+
+
+def cant_be_had(error: Exception) -> str:
+    """Why blobs that are damaged have to stay so."""
+    return f"it can't be fetched again: {error}"
+
+
+def may_be_wrong(step: Step, snapshots: Set[str], *, compared: bool) -> bool:
+    """Whether an image has to be looked at, or looked at again, before it gets its name.
+
+    ``snapshots`` were there before the run; ``compared``: integrity checking was asked for.
+    """
+    if step.action in (plan.SYNC, plan.REPAIR):
+        return True
+    return step.action != plan.NONE and compared and not snapshots.isdisjoint(step.offer.chain or ())
+
+
+def mend(mender: Mender, steps: Sequence[Step], outcome: Outcome, *, repair: bool) -> None:
+    """Unpack again what is wrong; what can't be mended is a failure. Without ``repair``, only what is taken over is mended."""
+    mender.sweep()
+    unjudged = [step for step in steps if step.found is None or step.damaged]
+    found = mender.judge(step.present for step in unjudged)
+    judged = {step.present: found.get(step.present) or step.found or Comparison(unknown=_UNREADABLE) for step in steps}
+    outcome.found.update({str(step.name): judged[step.present] for step in unjudged if step.found is None})
+    wanted = [step.present for step in steps if repair or step.action == plan.SYNC]
+    mended = {one.name: one for one in mender.repair({name: judged[name] for name in wanted})}
+    own = {step.present: str(step.name) for step in steps}
+    outcome.mended = tuple(replace(one, name=own.get(name, name)) for name, one in mended.items())
+    failed = {name: one.reason for name, one in mended.items() if one.outcome == BROKEN and name not in own}
+    for step in steps:
+        trouble = _left(step, judged[step.present], mended.get(step.present))
+        if trouble:
+            failed[str(step.name)] = trouble
+    outcome.failures.update({name: f"{name}: {trouble}" for name, trouble in failed.items()})
+
+
+def _left(step: Step, found: Comparison, mended: Mended | None) -> str:
+    """What is wrong with an image after all; empty if nothing is known to be."""
+    if mended is None:
+        return f"{describe(found)}; {NOT_ASKED}" if found.differences or found.damaged_blobs else ""
+    if mended.outcome in (BROKEN, DROPPED):
+        return mended.reason
+    if step.damaged and step.action == plan.REPAIR and describe_blobs(found):
+        return f"fetched again, and still: {describe_blobs(found)}"
+    return ""

@@ -44,13 +44,19 @@ class Step:
         """Whether it is fetched, or a part of it."""
         return self.action in (plan.PULL, plan.IMPORT) or (self.action == plan.REPAIR and bool(self.damaged))
 
+    @property
+    def present(self) -> str:
+        """The name under which it is in the store until it is named."""
+        return self.staged if self.action in (plan.PULL, plan.IMPORT) else str(self.name)
+
 
 @dataclass
 class Outcome:
-    """What came of one run; ``seconds`` by name."""
+    """What came of one run, by name; ``found`` is what images were like that were compared only then."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    found: dict[str, Comparison] = field(default_factory=dict)
     mended: tuple[Mended, ...] = ()
     synced: tuple[Synced, ...] = ()

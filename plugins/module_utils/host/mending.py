@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
@@ -20,7 +20,9 @@ from ansible_collections.slipway.node.plugins.module_utils.host.integrity import
     compare_images,
     sweep_views,
 )
+from ansible_collections.slipway.node.plugins.module_utils.host.views import is_view
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import images_there
+from ansible_collections.slipway.node.plugins.module_utils.model.oci import Manifest
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import is_staged
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import plan_removal
@@ -126,7 +128,10 @@ class Mender:
 
     def in_use(self, judged: Mapping[str, Comparison]) -> dict[str, tuple[str, ...]]:
         """What stands on layers that would have to be unpacked again, by the name of an image for which that is so."""
-        known, snapshots = self._known(), self._store.all_snapshots(self._snapshotter)
+        known = self._known()
+        # Views are nobody's: one that is still there is a killed run's, and is swept before anything is removed.
+        everything = self._store.all_snapshots(self._snapshotter)
+        snapshots = {key: one for key, one in everything.items() if not is_view(key)}
         found = {}
         for name, one in judged.items():
             if one.differences and name in known:
@@ -171,7 +176,8 @@ class Mender:
         return found
 
     def _compare(self, known: Mapping[str, _Known], *, keep: bool = False) -> dict[str, Comparison]:
-        """An image with several names is compared once."""
+        """An image with several names is compared once. What another namespace has of it is not enough."""
+        blobs = self._store.blobs()
         contents = {one.content.manifest: one.content for one in known.values()}
         found = compare_images(
             self._ctr,
@@ -183,7 +189,7 @@ class Mender:
             trees=self._trees,
             keep=keep,
         )
-        by_manifest = dict(zip(contents, found))
+        by_manifest = {content: _with_missing(one, content, blobs) for content, one in zip(contents, found)}
         return {name: by_manifest[one.content.manifest] for name, one in known.items()}
 
     def _replace(
@@ -191,14 +197,15 @@ class Mender:
     ) -> tuple[Mended, ...]:
         """Remove layers, with all that stands on them, and unpack the images again that lack layers then.
 
-        ``reasons``: what is wrong with images that were judged, empty if nothing is.
+        ``reasons``: what is wrong with images that were judged, empty if nothing is. ``unpacking``: pulls that were going on
+        are not; what they have brought is dropped.
         """
         before = self._store.all_snapshots(self._snapshotter)
         removal = plan_removal(before, sorted(unwanted), unpacking=unpacking)
         self._store.remove_snapshots(self._snapshotter, removal.keys)
         left = self._store.snapshots(self._snapshotter)
         lacking = {name for name, one in known.items() if set(removal.keys).intersection(one.chain) and one.chain[-1] not in left}
-        outcomes = {name: self._unpack(known[name], reasons.get(name, "")) for name in sorted(lacking)}
+        outcomes = {name: self._unpack(known[name], reasons.get(name, ""), dropping=unpacking) for name in sorted(lacking)}
         again = self._compare({name: known[name] for name, outcome in outcomes.items() if outcome.outcome == UNPACKED_AGAIN})
         used = tuple(map(self._store.described_user, removal.users))
         return tuple(
@@ -207,9 +214,9 @@ class Mender:
             if name in outcomes or name in reasons
         )
 
-    def _unpack(self, image: _Known, reason: str) -> Mended:
+    def _unpack(self, image: _Known, reason: str, *, dropping: bool) -> Mended:
         name = image.reference.name
-        if is_staged(name):
+        if dropping and is_staged(name):
             return Mended(name, DROPPED, reason)
         reason = reason or "it shares layers with an image that isn't intact"
         try:
@@ -225,6 +232,11 @@ class Mender:
         if again is not None and (again.differences or again.damaged_blobs):
             return Mended(name, BROKEN, f"unpacked again, and still: {describe(again)}")
         return done
+
+
+def _with_missing(found: Comparison, manifest: Manifest, blobs: Set[str]) -> Comparison:
+    missing = {layer.digest for layer in manifest.layers}.difference(blobs, found.damaged_blobs)
+    return replace(found, damaged_blobs=(*found.damaged_blobs, *sorted(missing))) if missing else found
 
 
 def kept(users: Sequence[str]) -> str:
@@ -250,6 +262,11 @@ def describe(found: Comparison) -> str:
     if found.differences:
         first = found.differences[0]
         return f"{found.count} of its {found.total} files are not as in its layers, such as {first.path}: {first.problem}"
+    return describe_blobs(found)
+
+
+def describe_blobs(found: Comparison) -> str:
+    """As above, of its blobs alone."""
     if found.damaged_blobs:
         return f"missing or damaged in the content store: {', '.join(found.damaged_blobs)}"
     return found.unknown

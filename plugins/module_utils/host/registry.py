@@ -57,14 +57,15 @@ class Registry:
 
     def pull(self, name: ImageName, staged: str, *, platform: str, snapshotter: str, inherit: Sequence[int]) -> None:
         """Fetch and unpack an image under its staged name."""
-        options = [
-            "--platform",
-            platform,
-            "--snapshotter",
-            snapshotter,
-            *([] if self._local is None else [f"--local={_go(self._local)}"]),
-        ]
-        arguments = ["--namespace", self._namespace, "images", "pull", *options, *self._options(), staged]
+        local = [] if self._local is None else [f"--local={_go(self._local)}"]
+        self._bring(["images", "pull", "--snapshotter", snapshotter, *local], name, staged, platform, inherit)
+
+    def fetch(self, name: ImageName, staged: str, *, platform: str, inherit: Sequence[int]) -> None:
+        """Fetch all that the content store lacks of an image; a pull would leave out the layers that are unpacked."""
+        self._bring(["content", "fetch"], name, staged, platform, inherit)
+
+    def _bring(self, command: Sequence[str], name: ImageName, staged: str, platform: str, inherit: Sequence[int]) -> None:
+        arguments = ["--namespace", self._namespace, *command, "--platform", platform, *self._options(), staged]
         output = self._run(arguments, inherit)
         for _attempt in range(_ATTEMPTS - 1):
             # A daemon that was killed while it made a snapshot left a directory, which is removed when it is met.

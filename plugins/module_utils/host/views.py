@@ -123,7 +123,7 @@ class Views:
                 raise
 
     def _keys(self) -> list[str]:
-        return [key for key in self._first_column() if key.startswith(PREFIX)]
+        return [key for key in self._first_column() if is_view(key)]
 
     def _first_column(self) -> list[str]:
         rows = self._ask("ls", doing=f"ask containerd for the snapshots of {self._snapshotter}").splitlines()[1:]
@@ -238,6 +238,11 @@ def _fresh_directory() -> tuple[str, int]:
             os.close(lock)  # somebody swept before it was locked
     except OSError as error:
         raise HostError(f"cannot make a directory in {DIRECTORY}: {error.strerror}") from error
+
+
+def is_view(key: str) -> bool:
+    """Whether a snapshot is one that is made here."""
+    return key.startswith(PREFIX)
 
 
 @contextmanager
