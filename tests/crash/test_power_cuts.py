@@ -8,8 +8,10 @@ CRASH_CUTS says how many cuts at random moments each node gets (10), CRASH_SEED 
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 import sys
 import time
 import uuid
@@ -20,7 +22,7 @@ from typing import Any
 import pytest
 
 from nodes import own_disk, payload, registry
-from nodes.images import Layer, mixed_layers
+from nodes.images import Layer, chain_ids, mixed_layers
 from nodes.node import Node
 from nodes.own_disk import CONFIG, ROOT, RUN_UNIT, SOCKET, Comparison, OwnDisk, expected_files
 from nodes.registry import Registry
@@ -98,6 +100,73 @@ def test_what_the_module_reports_is_on_disk(disk: OwnDisk, source: Registry) -> 
     with boot(disk.node):
         again = disk.node.module("containerd_image", args(reference))
     assert not again["changed"], again
+
+
+# What GNU tar and diff say of a view of an image, and of its layers laid over each other as far as tar can do that.
+INDEPENDENT = """
+view=/run/own-disk-view good=/run/own-disk-good
+mkdir -p $view $good
+ctr --address {socket} snapshots --snapshotter {snapshotter} view look {chain} >/dev/null
+eval "$(ctr --address {socket} snapshots --snapshotter {snapshotter} mounts $view look)"
+for digest in {digests}; do
+  blob={root}/io.containerd.content.v1.content/blobs/sha256/$digest
+  tar --extract --file $blob --directory $good
+  tar --compare --file $blob --directory $view 2>&1 | grep -v 'Mod time differs' || true
+done
+diff --recursive --brief --no-dereference $good $view || true
+umount $view
+rm -r $view $good
+ctr --address {socket} snapshots --snapshotter {snapshotter} rm look
+"""
+
+
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+def test_what_a_cut_broke_is_listed_exactly_and_mended_offline(node: Node, source: Registry, snapshotter: str) -> None:
+    """Every other file reached the disk in time."""
+    layers = mixed_layers(3, files=150, size=1_500_000, seed=3)
+    reference = source.push(layers)
+    with own_disk.own_disk(node, "ext4") as disk:
+        disk.make()
+        disk.start()
+        local = ["--local"] * (node.suite == "sid")
+        disk.ctr("images", "pull", *local, "--plain-http", "--snapshotter", snapshotter, reference)
+        files = f"find {ROOT}/io.containerd.snapshotter.v1.{snapshotter}/snapshots -type f"
+        disk.sh(f"sync {ROOT}/*/*.db; {files} | awk 'NR % 2' | xargs sync")
+        look = INDEPENDENT.format(
+            socket=SOCKET, snapshotter=snapshotter, chain=chain_ids(layers)[-1], digests=layer_digests(disk, reference), root=ROOT
+        )
+        disk.cut()
+        found = by_program(disk.sh(look).stdout)
+        assert found["tar"] == found["diff"] and 0 < len(found["tar"]) < 100, found
+        options = args(reference, integrity="metadata", snapshotter=snapshotter)
+        with source.away(), boot(node):
+            looked = node.module("containerd_image", options)["images"][0]
+            assert {path.lstrip("/") for path in looked["differences"]} == found["tar"]
+            assert looked["difference_count"] == len(found["tar"]) and looked["integrity"] == "damaged"
+            done = node.module("containerd_image", {**options, "repair": True})
+            assert not done.get("failed") and done["images"][0]["integrity"] == "repaired", done
+        disk.cut()
+        assert by_program(disk.sh(look).stdout) == {"tar": set(), "diff": set()}
+
+
+def layer_digests(disk: OwnDisk, reference: str) -> str:
+    """In hexadecimal, lowest first, with spaces between them."""
+    digest = disk.ctr("images", "ls", f"name=={reference}").stdout.splitlines()[-1].split()[2]
+    manifest = json.loads(disk.ctr("content", "get", digest).stdout)
+    return " ".join(layer["digest"].removeprefix("sha256:") for layer in manifest["layers"])
+
+
+def by_program(stdout: str) -> dict[str, set[str]]:
+    """The paths that each of them names."""
+    found: dict[str, set[str]] = {"tar": set(), "diff": set()}
+    for line in stdout.splitlines():
+        differs = re.match(r"Files /run/own-disk-good/(.*) and .* differ$", line)
+        only = re.match(r"Only in /run/own-disk-(?:good|view)/?(.*): (.*)$", line)
+        if differs or only:
+            found["diff"].add(differs[1] if differs else "/".join(filter(None, only.groups() if only else ())))
+        else:
+            found["tar"].add(line.removeprefix("tar: ").partition(":")[0])
+    return found
 
 
 @contextmanager

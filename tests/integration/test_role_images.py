@@ -180,6 +180,8 @@ def test_credentials_are_not_shown(trixie: Node, tmp_path: Path) -> None:
     with serve(tmp_path, LOGIN) as guarded:
         name = guarded.push(random_layers(1))
         images = [{"name": name, "plain_http": True, "username": LOGIN[0], "password": LOGIN[1]}]
+        # In check mode, no registry is asked for a daemon whose settings are yet to change.
+        trixie.play(PROVISION)
         variables = tmp_path / "variables.json"
         shown = ""
         for password, code in (("wrong-" + LOGIN[1], 2), (LOGIN[1], 0)):

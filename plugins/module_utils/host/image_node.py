@@ -325,13 +325,13 @@ class ImageNode:
                     registry.pull(step.name, step.staged, snapshotter=self._way.snapshotter, **options)
             except HostError as error:
                 outcome.failures[str(step.name)] = str(error)
-                # Its blobs and layers go with it, so that a full disk isn't left full.
-                with suppress(HostError):
-                    self.store.remove(step.staged, sync=True)
             outcome.seconds[str(step.name)] = time.monotonic() - started
 
         with ThreadPoolExecutor(self._request.parallel) as pool:
             list(pool.map(pull, once.values()))
+        failed = [step for step in once.values() if str(step.name) in outcome.failures]
+        if failed:
+            self._give_back(failed)
         for step in steps:
             first = str(once[step.staged].name)
             if first in outcome.failures:
@@ -361,8 +361,15 @@ class ImageNode:
             if output.code != 0:
                 outcome.failures[str(step.name)] = f"{step.name}: cannot import {archive.path}: {explain(output.stderr)}"
         if output.code != 0:
-            with suppress(HostError):
-                self.store.remove(*staged.values(), sync=True)
+            self._give_back(steps)
+
+    def _give_back(self, steps: Sequence[Step]) -> None:
+        """Blobs and layers of what failed, so that a full disk isn't left full."""
+        with suppress(HostError):
+            self.store.remove(*(step.staged for step in steps))
+        # Also of what has not become an image.
+        with suppress(HostError):
+            self.store.collect_garbage()
 
     def _unpack(self, steps: Sequence[Step], outcome: Outcome) -> None:
         for step in steps:
