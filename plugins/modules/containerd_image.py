@@ -225,7 +225,7 @@ images:
       returned: when it was compared
       type: int
     damaged_blobs:
-      description: Digests of its layers and documents that are missing from the content store, or damaged there.
+      description: Digests of its layers and documents that are not in the content store as they have to be.
       returned: when it was compared
       type: list
       elements: str

@@ -133,6 +133,27 @@ def test_damaged_blobs_are_fetched_again_and_kept_if_they_can_not_be(clean: Node
         assert not image(clean, reference, integrity="content", repair=True)["changed"]
 
 
+def test_discarded_layers_are_no_damage(clean: Node, source: Registry) -> None:
+    layers = random_layers(2, seed=225)
+    reference = source.push(layers)
+    image(clean, reference)
+    discard = f"ctr -n images content rm {' '.join(f'sha256:{path[-64:]}' for path in blob_paths(clean, reference))}"
+    clean.ssh(discard)
+    looked = image(clean, reference, **METADATA)
+    assert not looked.get("failed") and not looked["changed"], looked
+    assert looked["images"][0]["integrity"] == "unknown" and "discarded" in looked["images"][0]["integrity_reason"]
+    options = {"only": ["images_intact"], "integrity": "metadata", "fail_on": []}
+    assert clean.module("node_verify", options)["checks"][0]["status"] == "unknown"
+    fetched = image(clean, reference, **REPAIR)
+    assert actions(fetched) == ["repair"] and fetched["images"][0]["integrity"] == "intact"
+    clean.ssh(discard)
+    # By now it is known what has to be there.
+    damage(clean, chain_ids(layers)[0], "layer0/file0")
+    assert image(clean, reference, **METADATA)["images"][0]["differences"].keys() == {"/layer0/file0"}
+    assert image(clean, reference, **REPAIR)["images"][0]["integrity"] == "repaired"
+    assert files(clean, reference) == expected(layers)
+
+
 def test_a_damaged_document_is_fetched_again_when_the_image_is_wanted(clean: Node, source: Registry) -> None:
     layers = random_layers(2, seed=230)
     reference = source.push(layers)

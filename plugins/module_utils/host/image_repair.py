@@ -55,27 +55,34 @@ class RepairPlan:
 
     def _judged(self, step: Step, found: Comparison, used: Sequence[str], outcome: Outcome) -> Step:
         step = replace(step, found=found)
-        if not found.differences and not found.damaged_blobs:
+        again = to_fetch(found)
+        if not (found.differences or found.damaged_blobs or (self._repair and again)):
             return step
         reason = NOT_ASKED if not self._repair else kept(used)
         if not reason:
             try:
-                return self._fetchable(step, found) if found.damaged_blobs else replace(step, action=plan.REPAIR)
+                return self._fetchable(step, again) if again else replace(step, action=plan.REPAIR)
             except (HostError, ValueError) as error:
                 reason = cant_be_had(error)
         outcome.failures[str(step.name)] = f"{step.name}: {describe(found)}; {reason}"
         return replace(step, action=plan.NONE)
 
-    def _fetchable(self, step: Step, found: Comparison) -> Step:
+    def _fetchable(self, step: Step, damaged: tuple[str, ...]) -> Step:
         """Blobs are given up only if they can be had again, whatever the name stands for by now."""
         offer, position = self._offer(step.name)
         if position < 0 and offer.digest != step.digest:
             offer, position = self._offer(replace(step.name, digest=step.digest))
         size = {blob.digest: blob.size for blob in offer.blobs}
-        if not size.keys() >= set(found.damaged_blobs):
+        if not size.keys() >= set(damaged):
             raise ValueError("there is another image of that name")
-        missing = sum(size[digest] for digest in found.damaged_blobs)
-        return replace(step, action=plan.REPAIR, position=position, missing=missing, damaged=found.damaged_blobs)
+        missing = sum(size[digest] for digest in damaged)
+        return replace(step, action=plan.REPAIR, position=position, missing=missing, damaged=damaged)
+
+
+def to_fetch(found: Comparison) -> tuple[str, ...]:
+    """Blobs that are needed, and are damaged or not there. Discarded ones are, to judge the files or to unpack them again."""
+    needed = found.discarded if found.differences or found.unknown else ()
+    return (*found.damaged_blobs, *needed)
 
 
 def cant_be_had(error: Exception) -> str:
@@ -99,7 +106,7 @@ def mend(mender: Mender, steps: Sequence[Step], outcome: Outcome, *, repair: boo
     unjudged = [step for step in steps if step.found is None or step.damaged]
     found = mender.judge(step.present for step in unjudged)
     judged = {step.present: found.get(step.present) or step.found or Comparison(unknown=_UNREADABLE) for step in steps}
-    outcome.found.update({str(step.name): judged[step.present] for step in unjudged if step.found is None})
+    outcome.found.update({str(step.name): judged[step.present] for step in unjudged if step.found is None or step.found.unknown})
     wanted = [step.present for step in steps if repair or step.action == plan.SYNC]
     mended = {one.name: one for one in mender.repair({name: judged[name] for name in wanted})}
     own = {step.present: str(step.name) for step in steps}

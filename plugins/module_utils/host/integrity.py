@@ -43,6 +43,7 @@ class Comparison:
     unknown: str = ""
     count: int = 0
     lowest: int = 0
+    discarded: tuple[str, ...] = ()
 
     @property
     def intact(self) -> bool:

@@ -36,6 +36,7 @@ REPAIRED = "repaired"
 UNPACKED_AGAIN = "unpacked again"
 MADE_ANEW = "made anew"
 BROKEN = "broken"
+_DISCARDED = "its layers were discarded when they had been unpacked, so that there is nothing to compare it with"
 # An image under a staged name, or layers without an image: it has to be pulled again, if it is still wanted.
 DROPPED = "dropped"
 
@@ -189,7 +190,7 @@ class Mender:
             trees=self._trees,
             keep=keep,
         )
-        by_manifest = {content: _with_missing(one, content, blobs) for content, one in zip(contents, found)}
+        by_manifest = {content: _without_discarded(one, content, blobs) for content, one in zip(contents, found)}
         return {name: by_manifest[one.content.manifest] for name, one in known.items()}
 
     def _replace(
@@ -234,9 +235,14 @@ class Mender:
         return done
 
 
-def _with_missing(found: Comparison, manifest: Manifest, blobs: Set[str]) -> Comparison:
-    missing = {layer.digest for layer in manifest.layers}.difference(blobs, found.damaged_blobs)
-    return replace(found, damaged_blobs=(*found.damaged_blobs, *sorted(missing))) if missing else found
+def _without_discarded(found: Comparison, manifest: Manifest, blobs: Set[str]) -> Comparison:
+    """What the namespace has given up isn't damaged: containerd's CRI can be set to discard layers that it has unpacked."""
+    discarded = frozenset(layer.digest for layer in manifest.layers).difference(blobs)
+    if not discarded:
+        return found
+    damaged = tuple(blob for blob in found.damaged_blobs if blob not in discarded)
+    unknown = _DISCARDED if found.unknown and not damaged else found.unknown
+    return replace(found, damaged_blobs=damaged, discarded=tuple(sorted(discarded)), unknown=unknown)
 
 
 def kept(users: Sequence[str]) -> str:
@@ -268,7 +274,7 @@ def describe(found: Comparison) -> str:
 def describe_blobs(found: Comparison) -> str:
     """As above, of its blobs alone."""
     if found.damaged_blobs:
-        return f"missing or damaged in the content store: {', '.join(found.damaged_blobs)}"
+        return f"damaged in the content store: {', '.join(found.damaged_blobs)}"
     return found.unknown
 
 
