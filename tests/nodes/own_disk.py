@@ -26,7 +26,7 @@ RUN_UNIT = "own-disk-run"
 # On the volume, since a file of an overlay can't be read with direct I/O.
 IMAGE = "/var/lib/containerd/own-disk.img"
 EXPECTED = "/root/own-disk-expected.json"
-SCRIPTS = ("compare", "cut", "fsync_all", "measure")
+SCRIPTS = ("compare", "cut", "fsync_all", "measure", "peak")
 LOOPS = 64
 
 

@@ -29,6 +29,7 @@ PURE = frozenset(
         "itertools",
         "json",
         "math",
+        "operator",
         "posixpath",
         "re",
         "string",

@@ -13,12 +13,25 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
 
 from ansible_collections.slipway.node.plugins.module_utils.model.comparison import Found
-from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import Node
+from ansible_collections.slipway.node.plugins.module_utils.model.rootfs_node import Node
 
 _ZEROS = bytes(1 << 16)
 Path = tuple[bytes, ...]
+
+
+class Outcome(NamedTuple):
+    """Of one file of a layer: its ``entry`` there, from 0; what is wrong with its bytes, None if they couldn't be compared.
+
+    ``inode`` is what was compared, if that has several names. A file that is as it should be, and has one name, has none.
+    """
+
+    entry: int
+    problem: str | None
+    inode: tuple[int, int] | None
 
 
 class ContentCheck:
@@ -27,49 +40,29 @@ class ContentCheck:
     def __init__(self, root: int) -> None:
         self._root = root
         self._directory: tuple[Path, int | None] = ((), os.dup(root))
-        # By origin: what could not be compared is None.
-        self._unequal: dict[int, str | None] = {}
-        # By origin: that of which file, for those that have several names.
-        self._compared: dict[int, tuple[int, int]] = {}
-        # By origin: files to compare when the layers are read once more, at these paths.
-        self.again: dict[int, bytes] = {}
+        self._outcomes: list[Outcome] = []
 
-    def start(self, path: Path, size: int, origin: int) -> OpenFile | None:
+    def start(self, path: Path, size: int, entry: int) -> OpenFile | None:
         """A file of a layer, to be compared at this path; None if what is there has another size, or is no file."""
-        self._unequal[origin] = None
         descriptor = self._open(path)
-        if descriptor is None:
-            return None
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        if descriptor is not None:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and status.st_size == size:
+                return OpenFile(descriptor, size, (status.st_dev, status.st_ino) if status.st_nlink > 1 else None)
             os.close(descriptor)
-            return None
-        if status.st_nlink > 1:
-            self._compared[origin] = (status.st_dev, status.st_ino)
-        return OpenFile(descriptor, size)
+        self._outcomes.append(Outcome(entry, None, None))
+        return None
 
-    def end(self, file: OpenFile, origin: int) -> None:
+    def end(self, file: OpenFile, entry: int) -> None:
         """All its content has been compared."""
         problem = file.finish()
-        if problem:
-            self._unequal[origin] = problem
-        else:
-            del self._unequal[origin]
+        if problem or file.inode is not None:
+            self._outcomes.append(Outcome(entry, problem, file.inode))
 
-    def judge(self, node: Node, found: Found, path: bytes) -> str:
-        """What is wrong with the bytes of a file of the tree that is known now; those not compared are noted in ``again``."""
-        origin = node.origin
-        if node.linked and self._compared.get(origin) != found.inode:
-            self.again.setdefault(origin, path)
-            return ""
-        problem = self._unequal.get(origin, "")
-        if problem is None:
-            self.again[origin] = path
-        return problem or ""
-
-    def judge_again(self, origin: int) -> str:
-        problem = self._unequal.get(origin, "")
-        return "its content could not be compared" if problem is None else problem
+    def take_outcomes(self) -> list[Outcome]:
+        """Those since the last call."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
 
     def close(self) -> None:
         _path, descriptor = self._directory
@@ -108,9 +101,10 @@ class ContentCheck:
 
 
 class OpenFile:
-    """A file that is compared piece by piece; ``size`` in bytes is the same for both."""
+    """A file that is compared piece by piece; ``size`` in bytes is the same for both, ``inode`` as in Outcome."""
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, descriptor: int, size: int, inode: tuple[int, int] | None) -> None:
+        self.inode = inode
         self._descriptor = descriptor
         self._size = size
         self._at = 0
@@ -122,9 +116,12 @@ class OpenFile:
         self._compare(piece)
 
     def finish(self) -> str:
+        """What is wrong with it; empty if nothing."""
         self._compare_zeros(self._size)
-        os.close(self._descriptor)
         return self._problem
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
     def _compare_zeros(self, end: int) -> None:
         while self._at < end and not self._problem:
@@ -144,17 +141,59 @@ class OpenFile:
 
 
 def compare_content(
-    checks: Sequence[ContentCheck], path: Path, size: int, origin: int, pieces: Iterable[tuple[int, bytes]]
+    checks: Sequence[ContentCheck], path: Path, size: int, entry: int, pieces: Iterable[tuple[int, bytes]]
 ) -> None:
     """A file of a layer with what is found in each of several trees."""
     if not size:
         return
-    started = [(check, check.start(path, size, origin)) for check in checks]
+    started = [(check, check.start(path, size, entry)) for check in checks]
     files = [(check, file) for check, file in started if file is not None]
     if not files:
         return
-    for offset, piece in pieces:
+    with ExitStack() as stack:
         for _check, file in files:
-            file.compare(offset, piece)
-    for check, file in files:
-        check.end(file, origin)
+            stack.callback(file.close)
+        for offset, piece in pieces:
+            for _check, file in files:
+                file.compare(offset, piece)
+        for check, file in files:
+            check.end(file, entry)
+
+
+class ContentJudge:
+    """What is known of the bytes of one tree's files, by origin."""
+
+    def __init__(self) -> None:
+        self._unequal: dict[int, str | None] = {}
+        # That of which file, for those that have several names.
+        self._compared: dict[int, tuple[int, int]] = {}
+        # Files to compare when the layers are read once more, at these paths.
+        self.again: dict[int, bytes] = {}
+
+    def note(self, origin: int, problem: str | None, inode: tuple[int, int] | None) -> None:
+        """The outcome for the file of an origin."""
+        if problem == "":
+            self._unequal.pop(origin, None)
+        else:
+            self._unequal[origin] = problem
+        if inode is not None:
+            self._compared[origin] = inode
+
+    def has_to_see(self, node: Node) -> bool:
+        """Whether a file that has its right size isn't just known to be right."""
+        return node.linked or node.origin in self._unequal
+
+    def judge(self, node: Node, found: Found, path: bytes) -> str:
+        """What is wrong with the bytes of a file of the tree that is known now; those not compared are noted in ``again``."""
+        origin = node.origin
+        if node.linked and self._compared.get(origin) != found.inode:
+            self.again.setdefault(origin, path)
+            return ""
+        problem = self._unequal.get(origin, "")
+        if problem is None:
+            self.again[origin] = path
+        return problem or ""
+
+    def judge_again(self, origin: int) -> str:
+        problem = self._unequal.get(origin, "")
+        return "its content could not be compared" if problem is None else problem

@@ -21,21 +21,8 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import ENVIRONMENT
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.layer_reader import LayerReader
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Descriptor, digest
-from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers import (
-    BLOCK,
-    EXTENSION,
-    EXTENSION_BYTES,
-    LONG_LINK,
-    LONG_NAME,
-    Entry,
-    Header,
-    parse_header,
-    parse_records,
-    parse_text,
-    pieces,
-    to_entry,
-)
 
 # What containerd unpacks itself; others, as encrypted ones, need a program that is set in its configuration.
 LAYER_TYPES = frozenset(
@@ -61,18 +48,18 @@ class DamagedBlobError(Exception):
 
 
 class Blob:
-    """One blob that is read once, from its beginning; ``close`` has to be called.
+    """One blob that is read once, from its beginning; ``close`` has to be called. ``threads``: other cores may help.
 
     Raises DamagedBlobError if there is none or it hasn't the size that it should, HostError if it can't be read.
     """
 
-    def __init__(self, content_root: str, descriptor: Descriptor) -> None:
+    def __init__(self, content_root: str, descriptor: Descriptor, *, threads: bool = True) -> None:
         algorithm, _colon, encoded = digest(descriptor.digest).partition(":")
-        self.path = os.path.join(content_root, "blobs", algorithm, encoded)
+        self.path = blob_path(content_root, descriptor.digest)
         self._digest = encoded
         self._hash = hashlib.new(algorithm)
         # One chunk behind, on another core.
-        self._hasher = ThreadPoolExecutor(1)
+        self._hasher = ThreadPoolExecutor(1) if threads else None
         self._hashing: Future[None] | None = None
         try:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -92,7 +79,10 @@ class Blob:
             raise HostError(f"cannot read {self.path}: {error.strerror}") from error
         if self._hashing is not None:
             self._hashing.result()
-        self._hashing = self._hasher.submit(self._hash.update, chunk)
+        if self._hasher is not None:
+            self._hashing = self._hasher.submit(self._hash.update, chunk)
+        else:
+            self._hash.update(chunk)
         return chunk
 
     def verify(self) -> None:
@@ -101,145 +91,47 @@ class Blob:
             pass
         if self._hashing is not None:
             self._hashing.result()
+            self._hashing = None
         if self._hash.hexdigest() != self._digest:
             raise DamagedBlobError(self.path)
 
     def close(self) -> None:
-        self._hasher.shutdown()
+        if self._hasher is not None:
+            self._hasher.shutdown()
         os.close(self._descriptor)
 
 
-class LayerReader:
-    """The entries of a layer in turn. Only while an entry is the latest, its ``content`` can be read."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._stream = _Stream(chunks)
-        self._left = 0
-
-    def entries(self) -> Iterator[Entry]:
-        """Raises ValueError if the archive is broken, or containerd wouldn't unpack it."""
-        records: dict[bytes, bytes] = {}
-        long_name = long_target = b""
-        for header in self._headers():
-            if header.flag == EXTENSION:
-                records = parse_records(self._extension(header))
-            elif header.flag == LONG_NAME:
-                long_name = parse_text(self._extension(header))
-            elif header.flag == LONG_LINK:
-                long_target = parse_text(self._extension(header))
-            else:
-                entry = to_entry(header, records, long_name, long_target)
-                records, long_name, long_target = {}, b"", b""
-                self._left = entry.stored
-                yield entry
-                self._stream.skip(self._left + -entry.stored % BLOCK)
-
-    def content(self, entry: Entry) -> Iterator[tuple[int, bytes]]:
-        """Pieces of the latest entry's content, with their offsets; what is between them is zeros."""
-        sparse = self._map() if entry.sparse == () else entry.sparse
-        for offset, length in ((0, self._left),) if sparse is None else sparse:
-            at, end = offset, offset + length
-            while at < end:
-                piece = self._stored(min(end - at, _CHUNK))
-                yield at, piece
-                at += len(piece)
-
-    def _map(self) -> tuple[tuple[int, int], ...]:
-        """Lines of decimal numbers, the first one says how many pairs follow; padded to whole blocks."""
-        numbers: list[int] = []
-        text = b""
-        while not numbers or len(numbers) <= 2 * numbers[0]:
-            line, newline, rest = text.partition(b"\n")
-            if not newline:
-                text += self._stored(BLOCK)
-                continue
-            if not line.isdigit() or len(line) > 19:
-                raise ValueError("a sparse file's map is broken")
-            numbers.append(int(line))
-            text = rest
-        return pieces(numbers[1:])
-
-    def _stored(self, size: int) -> bytes:
-        if size > self._left:
-            raise ValueError("a sparse file's map is longer than what is stored")
-        self._left -= size
-        return self._stream.read(size)
-
-    def _headers(self) -> Iterator[Header]:
-        while True:
-            block = self._stream.read_block()
-            header = parse_header(block) if block else None
-            if header is None:
-                if block and parse_header(self._stream.read_block() or bytes(BLOCK)) is not None:
-                    raise ValueError("the archive goes on after its end")
-                return
-            yield header
-
-    def _extension(self, header: Header) -> bytes:
-        if header.size > EXTENSION_BYTES:
-            raise ValueError(f"an extended header of {header.size} bytes is too long")
-        content = self._stream.read(header.size)
-        self._stream.skip(-header.size % BLOCK)
-        return content
+def blob_path(content_root: str, name: str) -> str:
+    """Where the content store has the blob of a digest. Raises ValueError if it is none."""
+    algorithm, _colon, encoded = digest(name).partition(":")
+    return os.path.join(content_root, "blobs", algorithm, encoded)
 
 
-class _Stream:
-    """Bytes in chunks of whatever size, none of them empty, read in others. Raises ValueError if they end too early."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._chunk = b""
-        self._at = 0
-
-    def read(self, size: int) -> bytes:
-        end = self._at + size
-        if end <= len(self._chunk):
-            found = self._chunk[self._at : end]
-            self._at = end
-            return found
-        parts = [self._chunk[self._at :]]
-        missing = size - len(parts[0])
-        while missing > 0:
-            self._more()
-            parts.append(self._chunk[:missing])
-            self._at = len(parts[-1])
-            missing -= self._at
-        return b"".join(parts)
-
-    def read_block(self) -> bytes:
-        """A block; empty if there is nothing more."""
-        return self.read(BLOCK) if self._at < len(self._chunk) or self._fetch() else b""
-
-    def skip(self, size: int) -> None:
-        while size > len(self._chunk) - self._at:
-            size -= len(self._chunk) - self._at
-            self._more()
-        self._at += size
-
-    def _more(self) -> None:
-        if not self._fetch():
-            raise ValueError("the archive ends too early")
-
-    def _fetch(self) -> bool:
-        self._at = 0
-        self._chunk = next(self._chunks, b"")
-        return bool(self._chunk)
+def has_its_size(content_root: str, descriptor: Descriptor) -> bool:
+    """Whether a blob is there, as far as can be told without reading it. Raises HostError if that can't be told."""
+    path = blob_path(content_root, descriptor.digest)
+    try:
+        return os.stat(path).st_size == descriptor.size
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HostError(f"cannot look at {path}: {error.strerror}") from error
 
 
 @contextmanager
-def open_layer(content_root: str, layer: Descriptor) -> Iterator[LayerReader]:
-    """A layer to read; at the end of the block its digest is verified.
+def open_layer(content_root: str, layer: Descriptor, *, threads: bool = True) -> Iterator[LayerReader]:
+    """A layer to read; at the end of the block its digest is verified. ``threads``: other cores may help.
 
     Raises DamagedBlobError, whatever happened in the block; else ValueError if the block did, if the layer is compressed in a
     way that can't be read here, or is no layer that containerd unpacks.
     """
-    blob = Blob(content_root, layer)
+    blob = Blob(content_root, layer, threads=threads)
     trouble: ValueError | None = None
     try:
         try:
             with ExitStack() as stack:
                 chunks = stack.enter_context(_decompressed(blob, layer.media_type))
-                yield LayerReader(stack.enter_context(_ahead(chunks)))
+                yield LayerReader(stack.enter_context(_ahead(chunks)) if threads else chunks)
         except ValueError as error:
             trouble = error
         blob.verify()

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model import comparison
+from ansible_collections.slipway.node.plugins.module_utils.model.canonical import OF_FILE_SYSTEM
 from ansible_collections.slipway.node.plugins.module_utils.model.comparison import Found
-from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import Node, RootFs
+from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import RootFs
+from ansible_collections.slipway.node.plugins.module_utils.model.rootfs_node import Node, layer_of
 from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -29,7 +31,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers imp
 
 # More are counted, not listed.
 LISTED = 100
-_KINDS = {
+KINDS = {
     stat.S_IFREG: FILE,
     stat.S_IFDIR: DIRECTORY,
     stat.S_IFLNK: SYMLINK,
@@ -38,10 +40,8 @@ _KINDS = {
     stat.S_IFIFO: FIFO,
     stat.S_IFSOCK: comparison.SOCKET,
 }
-# mkfs makes it, on the snapshotters that give each snapshot a device.
-_OF_FILE_SYSTEM = b"lost+found"
 # The file system has no extended attributes; containerd doesn't set any there either.
-_NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA)
+NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA)
 
 # What is wrong with a file's bytes, from what is expected, what is found and where; empty if nothing.
 Content = Callable[[Node, Found, bytes], str]
@@ -59,24 +59,46 @@ class Difference:
 class Walk:
     """``root`` is a descriptor of a directory. Nothing is opened but directories in it, and no link is followed.
 
-    ``differences`` are the first hundred of ``count``. Raises HostError if something can't be read.
+    ``differences`` are the first hundred of ``count``; ``lowest`` is the number of the lowest layer that any of them comes
+    from, 0 if that can't be told. Raises HostError if something can't be read.
     """
 
     root: int
     content: Content | None = None
     differences: list[Difference] = field(default_factory=list)
     count: int = 0
+    lowest: int = 0
     # Where a hard link was seen first, by the node that its names share.
-    _links: dict[int, tuple[tuple[int, int], bytes]] = field(default_factory=dict)
+    _links: dict[int, tuple[tuple[int, int], bytes, bytes]] = field(default_factory=dict)
 
     def compare(self, tree: RootFs) -> None:
-        # None: a directory that should not be there.
-        pending: list[tuple[bytes, Node | None]] = [(b"", tree.root)]
+        # Directories in a directory; None for one that should not be there.
+        pending: list[tuple[bytes, bytes, Node | None]] = [(b"", b"", tree.root)]
         while pending:
-            path, node = pending.pop()
-            pending.extend(reversed(list(self._directory(path, node))))
+            above, name, node = pending.pop()
+            path = _join(above, name)
+            pending.extend(reversed([(path, below, child) for below, child in self._directory(path, node)]))
 
-    def report(self, path: bytes, problem: str) -> None:
+    def compare_content(self, tree: RootFs, has_to_see: Callable[[Node], bool]) -> None:
+        """The bytes alone, where they have to be looked at; all else is known to be right."""
+        pending = [(b"", b"", tree.root)]
+        while pending:
+            above, last, directory = pending.pop()
+            path = _join(above, last)
+            for name, node in directory.children.items():
+                if node.kind == DIRECTORY:
+                    pending.append((path, name, node))
+                elif node.kind == FILE and node.size and self.content is not None and has_to_see(node):
+                    file = _join(path, name)
+                    with naming(file):
+                        status = os.stat(file, dir_fd=self.root, follow_symlinks=False)
+                    problem = self.content(node, _found(status), file)
+                    if problem:
+                        self.report(file, problem, layer_of(node.origin))
+
+    def report(self, path: bytes, problem: str, layer: int) -> None:
+        """``layer`` is the number of the one that it should come from, 0 if it shouldn't be there."""
+        self.lowest = min(self.lowest, layer) if self.count else layer
         self.count += 1
         if len(self.differences) < LISTED:
             self.differences.append(Difference("/" + show(path), problem))
@@ -86,24 +108,23 @@ class Walk:
         found = dict(self._scan(path))
         wanted = node.children if node is not None else {}
         for name in sorted(found.keys() | wanted.keys()):
-            child = path + b"/" + name if path else name
             expected, there = wanted.get(name), found.get(name)
             if there is None:
-                self._missing(child, wanted[name])
+                self._missing(path, name, wanted[name])
                 continue
             if expected is not None:
-                self._judge(child, expected, there)
+                self._judge(path, name, expected, there)
                 if there.kind != DIRECTORY:
-                    self._missing_below(child, expected)
-            elif child == _OF_FILE_SYSTEM and there.kind == DIRECTORY:
+                    self._missing_below(_join(path, name), expected)
+            elif name == OF_FILE_SYSTEM and not path and there.kind == DIRECTORY:
                 continue
             else:
-                self.report(child, comparison.EXTRA)
+                self.report(_join(path, name), comparison.EXTRA, 0)
             if there.kind == DIRECTORY:
-                yield child, expected
+                yield name, expected
 
     def _scan(self, path: bytes) -> Iterator[tuple[bytes, Found]]:
-        with _naming(path):
+        with naming(path):
             directory = os.open(path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.root)
             try:
                 with os.scandir(directory) as entries:
@@ -114,24 +135,26 @@ class Walk:
             finally:
                 os.close(directory)
 
-    def _judge(self, path: bytes, node: Node, found: Found) -> None:
+    def _judge(self, above: bytes, name: bytes, node: Node, found: Found) -> None:
+        path = _join(above, name)
         wrong = list(comparison.problems(node, found))
         if node.kind == found.kind:
             if node.kind == SYMLINK:
-                with _naming(path):
+                with naming(path):
                     target = os.readlink(path, dir_fd=self.root)
                 wrong.append(comparison.target_problem(node, target))
             else:
                 wrong.extend(self._attributes(path, node))
             if node.linked:
-                inode, first = self._links.setdefault(id(node), (found.inode, path))
+                # The directory's path is the same object for all that is in it.
+                inode, *first = self._links.setdefault(id(node), (found.inode, above, name))
                 if inode != found.inode:
-                    wrong.append(f"is not the same file as /{show(first)}")
+                    wrong.append(f"is not the same file as /{show(_join(*first))}")
             if self.content is not None and node.kind == FILE and node.size == found.size > 0:
                 wrong.append(self.content(node, found, path))
         wrong = [problem for problem in wrong if problem]
         if wrong:
-            self.report(path, "; ".join(wrong))
+            self.report(path, "; ".join(wrong), layer_of(node.origin))
 
     def _attributes(self, path: bytes, node: Node) -> Iterator[str]:
         if node.kind not in (FILE, DIRECTORY) or node.mode is None:
@@ -142,26 +165,33 @@ class Walk:
             there = [os.fsencode(key) for key in os.listxattr(name, follow_symlinks=False)]
             found = {key: os.getxattr(name, key, follow_symlinks=False) for key in there if comparison.is_judged(node.kind, key)}
         except OSError as error:
-            if error.errno in _NO_ATTRIBUTES:
+            if error.errno in NO_ATTRIBUTES:
                 return iter(())
             raise HostError(f"cannot read /{show(path)} of an image: {error.strerror}") from error
         return comparison.attribute_problems(node, found)
 
-    def _missing(self, path: bytes, node: Node) -> None:
-        self.report(path, comparison.MISSING)
+    def _missing(self, above: bytes, name: bytes, node: Node) -> None:
+        path = _join(above, name)
+        self.report(path, comparison.MISSING, layer_of(node.origin))
         self._missing_below(path, node)
 
     def _missing_below(self, path: bytes, node: Node) -> None:
-        pending = [(path, node)]
+        pending = [(path, b"", node)]
         while pending:
-            path, node = pending.pop()
-            for name in sorted(node.children):
-                self.report(path + b"/" + name, comparison.MISSING)
-                pending.append((path + b"/" + name, node.children[name]))
+            above, last, node = pending.pop()
+            path = _join(above, last) if last else above
+            for name, child in sorted(node.children.items()):
+                self.report(_join(path, name), comparison.MISSING, layer_of(child.origin))
+                pending.append((path, name, child))
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name
 
 
 @contextmanager
-def _naming(path: bytes) -> Iterator[None]:
+def naming(path: bytes) -> Iterator[None]:
+    """Turn an OSError inside the block into HostError."""
     try:
         yield
     except OSError as error:
@@ -171,7 +201,7 @@ def _naming(path: bytes) -> Iterator[None]:
 def _found(status: os.stat_result) -> Found:
     mode = status.st_mode
     return Found(
-        kind=_KINDS[stat.S_IFMT(mode)],
+        kind=KINDS[stat.S_IFMT(mode)],
         mode=stat.S_IMODE(mode),
         uid=status.st_uid,
         gid=status.st_gid,

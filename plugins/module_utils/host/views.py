@@ -169,22 +169,22 @@ def mount_detached(mounts: tuple[Mount, ...], directory: str) -> int:
 
 
 def _mount(mounts: tuple[Mount, ...], directory: str) -> int:
-    _call("unshare", _CLONE_NEWNS)
-    _call("mount", None, b"/", None, _MS_REC | _MS_SLAVE, None)
+    call_libc("unshare", _CLONE_NEWNS)
+    call_libc("mount", None, b"/", None, _MS_REC | _MS_SLAVE, None)
     target = os.fsencode(directory)
     for mount in mounts:
         source, kind = os.fsencode(mount.source), mount.kind.encode()
         if kind in (b"bind", b"rbind"):
-            _call("mount", source, target, None, _MS_BIND, None)
-            _call("mount", None, target, None, _MS_BIND | _MS_REMOUNT | _SAFE, None)
+            call_libc("mount", source, target, None, _MS_BIND, None)
+            call_libc("mount", None, target, None, _MS_BIND | _MS_REMOUNT | _SAFE, None)
         else:
             options = _shortened(mount.options) if mount.kind == "overlay" else mount.options
             data = ",".join(option for option in options if option not in _NO_DATA)
-            _call("mount", source, target, kind, _SAFE, os.fsencode(data))
+            call_libc("mount", source, target, kind, _SAFE, os.fsencode(data))
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for _mounted in mounts:
-            _call("umount2", target, _MNT_DETACH)
+            call_libc("umount2", target, _MNT_DETACH)
     except OSError:
         os.close(root)
         raise
@@ -207,7 +207,8 @@ def _shortened(options: tuple[str, ...]) -> tuple[str, ...]:
     return options
 
 
-def _call(function: str, *arguments: bytes | int | None) -> None:
+def call_libc(function: str, *arguments: bytes | int | None) -> None:
+    """A function of the C library that returns 0. Raises OSError if it doesn't."""
     libc = ctypes.CDLL(None, use_errno=True)
     typed = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
     if getattr(libc, function)(*typed) != 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import Node
+from ansible_collections.slipway.node.plugins.module_utils.model.rootfs_node import Node
 from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers import (
     BLOCK_DEVICE,
     CHARACTER,

@@ -13,6 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ansible_collections.slipway.node.plugins.module_utils.model.rootfs_node import (
+    Node,
+    Special,
+    known_mode,
+    new_directory,
+    new_node,
+    size_of,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers import (
     CHARACTER,
     DIRECTORY,
@@ -30,46 +38,16 @@ _OPAQUE = b".wh..wh..opq"
 _LINKS_FOLLOWED = 255
 _TRUSTED = b"trusted."
 _CAPABILITY = b"security.capability"
-
-
-class Node:
-    """One file; the same object in several directories is a hard link.
-
-    ``kind`` as in tar_headers; ``mode``: permission bits, None with ``uid`` and ``gid`` if these can't be known;
-    ``size`` in bytes; ``target`` of a symbolic link; ``device``: major and minor number; ``children`` of a directory;
-    ``linked``: has other names; ``origin``: where its content is, as Layer.add was told.
-    """
-
-    __slots__ = ("children", "device", "gid", "kind", "linked", "mode", "opaque", "origin", "size", "target", "uid", "xattrs")
-
-    def __init__(self, kind: str, mode: int | None, uid: int, gid: int) -> None:
-        self.kind = kind
-        self.mode = mode
-        self.uid = uid
-        self.gid = gid
-        self.size = 0
-        self.target = b""
-        self.device = (0, 0)
-        self.xattrs: dict[bytes, bytes] | None = None
-        self.children: dict[bytes, Node] = {} if kind == DIRECTORY else _NONE
-        self.opaque = False
-        self.linked = False
-        self.origin = 0
-
-    def copy(self) -> Node:
-        """Without children."""
-        other = Node(self.kind, self.mode, self.uid, self.gid)
-        other.size, other.target, other.device, other.origin = self.size, self.target, self.device, self.origin
-        other.xattrs, other.opaque, other.linked = self.xattrs, self.opaque, self.linked
-        return other
-
-    @property
-    def is_whiteout(self) -> bool:
-        """To overlayfs; elsewhere it is a device like others."""
-        return self.kind == CHARACTER and self.device == (0, 0)
-
-
-_NONE: dict[bytes, Node] = {}
+# The kernel's PATH_MAX and NAME_MAX, without the final zero: nothing longer can be made.
+_PATH_BYTES, _NAME_BYTES = 4095, 255
+# XATTR_SIZE_MAX
+_ATTRIBUTE_BYTES = 1 << 16
+# What the files of an image may take of the memory, about.
+MOST_BYTES = 60 << 20
+# What the hash of a path does, as long as its layer is read.
+_HASH_BYTES = 140
+# How much may have come since the tree was measured last.
+_UNMEASURED_BYTES = MOST_BYTES >> 4
 
 
 class RootFs:
@@ -80,18 +58,21 @@ class RootFs:
 
     def __init__(self, *, overlay: bool) -> None:
         # Nothing of a layer's own root directory is applied.
-        self.root = Node(DIRECTORY, None, 0, 0)
+        self.root = new_directory()
         self._overlay = overlay
         self._count = 0
         # Whether directories may be hidden below from which containerd would still take a mode.
         self._hides = False
+        # Bytes in memory: at most, and when they were last measured.
+        self._used = self._measured = 0
 
     def fork(self) -> RootFs:
         """A copy, for another image with the same layers so far."""
         other = RootFs(overlay=self._overlay)
         other._count, other._hides = self._count, self._hides
+        other._used, other._measured = self._used, self._measured
         copies: dict[int, Node] = {}
-        pending = [(self.root, other.root)]
+        pending: list[tuple[Node, Node]] = [(self.root, other.root)]
         while pending:
             source, target = pending.pop()
             for name, node in source.children.items():
@@ -108,11 +89,19 @@ class RootFs:
     def layer(self) -> Layer:
         """The next one; its entries have to be added, and ``finish`` be called."""
         self._count += 1
+        if self._used - self._measured > _UNMEASURED_BYTES:
+            self._used = self._measured = sum(map(_bytes_of, _directories(self.root)))
         if self._overlay and self._count > 1:
             if self._count == 2:
                 _drop_whiteouts(self.root)
-            return Layer(Node(DIRECTORY, None, 0, 0), self)
-        return Layer(self.root, None)
+            return Layer(self, new_directory())
+        return Layer(self)
+
+    def take(self, size: int) -> None:
+        """Count bytes of memory for a file. Raises ValueError if it gets too much."""
+        self._used += size
+        if self._used > MOST_BYTES:
+            raise ValueError(f"the image has too many files: they take more than {MOST_BYTES >> 20} MiB of memory")
 
     def merge(self, upper: Node) -> None:
         """Lay a layer over those below, as overlayfs does."""
@@ -125,6 +114,7 @@ class RootFs:
                     self._hides |= lower.children.pop(name, None) is not None
                 elif node.kind == DIRECTORY and below is not None and below.kind == DIRECTORY and not node.opaque:
                     below.mode, below.uid, below.gid, below.xattrs = node.mode, node.uid, node.gid, node.xattrs
+                    below.origin = node.origin
                     pending.append((below, node))
                 else:
                     self._hides |= below is not None
@@ -152,43 +142,47 @@ class RootFs:
 
 
 class Layer:
-    """One layer while it is read. ``over``: what it will be laid over; None if it is unpacked right there."""
+    """One layer of a tree while it is read. ``root`` will be laid over the tree; None if it is unpacked right there."""
 
-    def __init__(self, root: Node, over: RootFs | None) -> None:
-        self._root = root
-        self._over = over
-        # Only what this layer brought survives its opaque markers.
-        self._unpacked: set[tuple[bytes, ...]] = set()
+    def __init__(self, tree: RootFs, root: Node | None = None) -> None:
+        self._tree = tree
+        self._root = root or tree.root
+        self._over = tree if root is not None else None
+        # Only what this layer brought survives its opaque markers. Hashes of paths, which may be long.
+        self._unpacked: set[int] = set()
 
     def add(self, entry: Entry, origin: int = 0) -> tuple[bytes, ...]:
         """The path of the regular file that it makes, empty if it makes none."""
-        path = _clean(entry.name)
+        path = clean(entry.name)
         if not path:
             return ()
         above = self._resolve(path[:-1], entry)
-        parent, name = self._make_parents(above, entry), path[-1]
+        parent, name = self._make_parents(above, entry, origin), path[-1]
         if name.startswith(_WHITEOUT):
             self._white_out(parent, above, name, entry)
             return ()
         existing = parent.children.get(name)
         if existing is not None and not (existing.kind == DIRECTORY and entry.kind == DIRECTORY):
+            self._tree.take(-size_of(name, existing))
             del parent.children[name]
             existing = None
         path = (*above, name)
         if self._over is None:
-            self._unpacked.add(path)
+            self._unpacked.add(hash(path))
+            self._tree.take(_HASH_BYTES)
         if entry.kind == GLOBAL:
             return ()
         if entry.kind == HARD_LINK:
             existing = self._link_target(entry)
             existing.linked = True
-        node = existing or Node(entry.kind, entry.mode, entry.uid, entry.gid)
+        node = existing or new_node(entry.kind, entry.mode, entry.uid, entry.gid)
         _describe(node, entry)
+        if existing is None or entry.kind == HARD_LINK or entry.xattrs:
+            self._tree.take(size_of(name, node))
         parent.children[name] = node
-        if entry.kind != FILE:
-            return ()
-        node.origin = origin
-        return path
+        if entry.kind != HARD_LINK:
+            node.origin = origin
+        return path if entry.kind == FILE else ()
 
     def finish(self) -> None:
         """All entries have been added."""
@@ -226,12 +220,14 @@ class Layer:
             nodes.append(child)
         return tuple(done)
 
-    def _make_parents(self, path: Sequence[bytes], entry: Entry) -> Node:
+    def _make_parents(self, path: Sequence[bytes], entry: Entry, origin: int) -> Node:
         node = self._root
         for depth, name in enumerate(path, 1):
             child = node.children.get(name)
             if child is None:
                 child = self._implied(path[:depth], node)
+                child.origin = origin
+                self._tree.take(size_of(name, child))
                 node.children[name] = child
             elif child.kind != DIRECTORY:
                 raise ValueError(f"{show(entry.name)} is in {show(b'/'.join(path[:depth]))}, which is no directory")
@@ -241,18 +237,19 @@ class Layer:
     def _implied(self, path: Sequence[bytes], parent: Node) -> Node:
         known, below = self._over.implied(path) if self._over is not None else (True, None)
         if below is not None:
-            node = Node(DIRECTORY, below.mode, below.uid, below.gid)
+            node = new_directory(below.mode, below.uid, below.gid)
             node.xattrs = below.xattrs
             return node
         if not known or (parent.mode is None and parent is not self._root):
-            return Node(DIRECTORY, None, 0, 0)
+            return new_directory()
         # In a directory with the setgid bit, a new one gets its group.
-        return Node(DIRECTORY, 0o755, 0, parent.gid if (parent.mode or 0) & 0o2000 else 0)
+        return new_directory(0o755, 0, parent.gid if (parent.mode or 0) & 0o2000 else 0)
 
     def _white_out(self, parent: Node, path: tuple[bytes, ...], name: bytes, entry: Entry) -> None:
         if name == _OPAQUE:
             if self._over is not None:
-                parent.opaque = True
+                if isinstance(parent, Special):
+                    parent.opaque = True
             else:
                 self._clear(parent, path)
             return
@@ -264,17 +261,19 @@ class Layer:
             return
         if hidden in parent.children:
             raise ValueError(f"{show(entry.name)} is a whiteout of a file of the same layer")
-        parent.children[hidden] = Node(CHARACTER, 0, entry.uid, entry.gid)
+        parent.children[hidden] = Special(CHARACTER, 0, entry.uid, entry.gid)
+        self._tree.take(size_of(hidden, parent.children[hidden]))
 
     def _clear(self, directory: Node, path: tuple[bytes, ...]) -> None:
-        pending = [(directory, path)]
+        pending = [(directory, path, b"")]
         while pending:
-            node, path = pending.pop()
+            node, path, last = pending.pop()
+            path = (*path, last) if last else path
             for name in list(node.children):
-                if (*path, name) not in self._unpacked:
+                if hash((*path, name)) not in self._unpacked:
                     del node.children[name]
                 elif node.children[name].kind == DIRECTORY:
-                    pending.append((node.children[name], (*path, name)))
+                    pending.append((node.children[name], path, name))
 
     def _link_target(self, entry: Entry) -> Node:
         directory, _slash, name = entry.target.rpartition(b"/")
@@ -290,23 +289,31 @@ class Layer:
 
 def _describe(node: Node, entry: Entry) -> None:
     """What containerd sets on a new file, an existing directory, or by the entry of a hard link."""
-    node.mode, node.uid, node.gid = entry.mode, entry.uid, entry.gid
+    node.mode, node.uid, node.gid = known_mode(entry.mode), entry.uid, entry.gid
     if entry.kind == FILE:
         node.size = entry.size
+    elif not isinstance(node, Special) or entry.kind == HARD_LINK:
+        pass
     elif entry.kind == SYMLINK:
+        if len(entry.target) > _PATH_BYTES:
+            raise ValueError(f"{show(entry.name)} is a symbolic link to a path of {len(entry.target)} bytes, which is too long")
         node.target = entry.target
-    elif entry.kind != HARD_LINK:
+    else:
         node.device = entry.device
     kept = dict(node.xattrs or {})
     if node.kind != DIRECTORY:
         # The kernel takes it away when the owner is set.
         kept.pop(_CAPABILITY, None)
-    kept.update((key, value) for key, value in entry.xattrs.items() if not key.startswith(_TRUSTED))
+    for key, value in entry.xattrs.items():
+        if not key.startswith(_TRUSTED):
+            if len(value) > _ATTRIBUTE_BYTES:
+                raise ValueError(f"{show(entry.name)} has an attribute of {len(value)} bytes, which are too many")
+            kept[key] = value
     node.xattrs = kept or None
 
 
-def _clean(name: bytes) -> tuple[bytes, ...]:
-    """A name's parts, by spelling alone, never above the root."""
+def clean(name: bytes) -> tuple[bytes, ...]:
+    """A name's parts, by spelling alone, never above the root. Raises ValueError if no file can have that name."""
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":
@@ -314,7 +321,17 @@ def _clean(name: bytes) -> tuple[bytes, ...]:
                 parts.pop()
         elif part not in (b"", b"."):
             parts.append(part)
+    if (
+        len(name) > _NAME_BYTES
+        and parts
+        and (sum(map(len, parts)) + len(parts) > _PATH_BYTES or len(max(parts, key=len)) > _NAME_BYTES)
+    ):
+        raise ValueError(f"{show(name)} is a name that is too long")
     return tuple(parts)
+
+
+def _bytes_of(directory: Node) -> int:
+    return sum(size_of(name, node) for name, node in directory.children.items())
 
 
 def _drop_whiteouts(top: Node) -> None:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 BLOCK = 512
 # Go takes no longer extended header: archive/tar, maxSpecialFileSize.
 EXTENSION_BYTES = 1 << 20
+# The longest path.
+SHOWN_BYTES = 4095
 
 FILE, DIRECTORY, SYMLINK, CHARACTER, BLOCK_DEVICE, FIFO, HARD_LINK, GLOBAL = "f", "d", "l", "c", "b", "p", "h", "g"
 LONG_NAME, LONG_LINK, EXTENSION = b"L", b"K", b"x"
@@ -30,6 +32,8 @@ _KINDS = {
     b"g": GLOBAL,
 }
 _XATTR = b"SCHILY.xattr."
+# What names a file: archive/tar, validPAXRecord.
+_PATHS = (b"path", b"linkpath")
 
 
 class Header(NamedTuple):
@@ -126,7 +130,7 @@ def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         if length < 5 or end > len(content) or content[end - 1 : end] != b"\n":
             raise ValueError("an extended header is broken")
         key, equals, value = content[space + 1 : end - 1].partition(b"=")
-        if not equals or not key:
+        if not equals or not key or b"\0" in (value if key in _PATHS else key):
             raise ValueError("an extended header is broken")
         yield key, value
         at = end
@@ -165,8 +169,8 @@ def to_entry(header: Header, records: Mapping[bytes, bytes], long_name: bytes, l
 
 
 def show(name: bytes) -> str:
-    """A name for people: what is no UTF-8 as in ``\\xff``."""
-    return name.decode("utf-8", "backslashreplace")
+    """A name for people: what is no UTF-8 as in ``\\xff``, and no more than a path can have."""
+    return name[:SHOWN_BYTES].decode("utf-8", "backslashreplace") + "\u2026" * (len(name) > SHOWN_BYTES)
 
 
 def _sparse(records: Mapping[bytes, bytes]) -> tuple[tuple[int, int], ...] | None:

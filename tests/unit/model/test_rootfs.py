@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import Node, RootFs
+from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import RootFs
+from ansible_collections.slipway.node.plugins.module_utils.model.rootfs_node import Node
 from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers import (
     CHARACTER,
     DIRECTORY,
