@@ -104,7 +104,7 @@ def mend(mender: Mender, steps: Sequence[Step], outcome: Outcome, *, repair: boo
     """Unpack again what is wrong; what can't be mended is a failure. Without ``repair``, only what is taken over is mended."""
     mender.sweep()
     unjudged = [step for step in steps if step.found is None or step.damaged]
-    found = mender.judge(step.present for step in unjudged)
+    found = mender.judge((step.present for step in unjudged), keep=True)
     judged = {step.present: found.get(step.present) or step.found or Comparison(unknown=_UNREADABLE) for step in steps}
     outcome.found.update({str(step.name): judged[step.present] for step in unjudged if step.found is None or step.found.unknown})
     wanted = [step.present for step in steps if repair or step.action == plan.SYNC]

@@ -33,6 +33,7 @@ class Comparison:
     ``differences``: at most 100 of ``count``; ``total``: how many files there should be. ``damaged_blobs``: digests of the
     image's blobs that are missing, cut off or something else. ``unknown``: why the files can't be judged, else empty.
     ``lowest``: the number, from 0, of the lowest layer that has to be unpacked again for the differences to go away.
+    ``discarded``: layers that the namespace has given up.
     """
 
     differences: tuple[Difference, ...] = ()
