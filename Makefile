@@ -66,7 +66,7 @@ types: setup
 	mypy --cache-dir $(WORK)/mypy-tests tests
 
 unit: setup
-	@pytest tests/unit
+	@pytest --numprocesses 2 tests/unit
 
 lint: build
 	@ansible-lint
