@@ -87,10 +87,10 @@ molecule: build
 	@molecule test
 
 integration: build
-	@pytest --numprocesses 2 tests/integration
+	@pytest --numprocesses 3 tests/integration
 
 crash: build
-	@pytest --numprocesses 2 tests/crash
+	@pytest --numprocesses 3 tests/crash
 
 bench: build
 	@for program in bench/*; do [ ! -x $$program ] || $$program; done

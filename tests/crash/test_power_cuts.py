@@ -217,7 +217,6 @@ class Batch:
 
 def prepared(disk: OwnDisk, batch: Batch) -> float:
     """A disk with one image of the batch on it is kept; returns how long a run takes that pulls the others, in seconds."""
-    payload.install(disk.node)
     disk.expect(batch.expected)
     done = payload.run_module(disk.node, "containerd_image", args(batch.present))
     assert done["changed"], done

@@ -21,6 +21,7 @@ import pytest
 from nodes import daemon, registry
 from nodes.images import Layer, busybox, random_layers, write_layout
 from nodes.node import PODMAN, WORK, Node, ansible, run
+from nodes.payload import run_module
 from nodes.registry import Registry
 
 NAMESPACE = "images"
@@ -52,7 +53,7 @@ def emptied(node: Node) -> None:
 
 def image(node: Node, *names: str, check: bool = False, **options: Any) -> dict[str, Any]:
     given = {"name": list(names)} if names else {}
-    return node.module("containerd_image", {"namespace": NAMESPACE, "plain_http": True, **given, **options}, check=check)
+    return run_module(node, "containerd_image", {"namespace": NAMESPACE, "plain_http": True, **given, **options}, check=check)
 
 
 def ctr(node: Node, *arguments: str) -> str:
@@ -430,12 +431,12 @@ def test_in_the_kubelets_namespace_the_space_comes_back(clean: Node, source: Reg
     """CRI names each image by its id as well; nobody would ever remove that name."""
     node_options: dict[str, Any] = {"plain_http": True, "namespace": "k8s.io"}
     reference = source.push(random_layers(2, seed=120))
-    done = clean.module("containerd_image", {"name": [reference], **node_options})
+    done = run_module(clean, "containerd_image", {"name": [reference], **node_options})
     assert actions(done) == ["pull"]
     deadline = time.monotonic() + 10
     while len(clean.exec("ctr", "-n", "k8s.io", "images", "ls", "-q").stdout.split()) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
-    gone = clean.module("containerd_image", {"name": [reference], "state": "absent", **node_options})
+    gone = run_module(clean, "containerd_image", {"name": [reference], "state": "absent", **node_options})
     assert gone["changed"] and gone["images"][0]["used_by"] == []
     assert clean.exec("ctr", "-n", "k8s.io", "images", "ls", "-q").stdout.split() == []
 
@@ -463,6 +464,6 @@ def test_in_the_kubelets_namespace_the_space_comes_back(clean: Node, source: Reg
     ],
 )
 def test_nonsense_is_refused_in_one_sentence(trixie: Node, options: dict[str, Any], complaint: str) -> None:
-    refused = trixie.module("containerd_image", options)
+    refused = run_module(trixie, "containerd_image", options)
     assert refused["failed"] and complaint in refused["msg"], refused
     assert "Traceback" not in refused["msg"] and "\n" not in refused["msg"]

@@ -18,6 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.layers import O
 from nodes import daemon
 from nodes.images import Layer, random_layers, write_layout
 from nodes.node import PODMAN, Node, run
+from nodes.payload import run_module
 
 NAME = "registry.example/deep"
 COUNTS = (60, 300, 499, 500, 501)
@@ -92,7 +93,7 @@ def load(node: Node, images: Path) -> None:
 
 
 def info(node: Node, **options: Any) -> dict[str, Any]:
-    found = node.module("containerd_image_info", {"namespace": NAMESPACE, **options})
+    found = run_module(node, "containerd_image_info", {"namespace": NAMESPACE, **options})
     assert not found.get("failed"), found
     assert not found["changed"]
     return found
@@ -161,7 +162,7 @@ def test_a_long_root_leaves_room_for_as_many_as_it_says(node: Node, layers: list
     daemon.install(node)
     daemon.reset(node)
     try:
-        done = node.module("containerd_config", {"root": DEEP_ROOT})
+        done = run_module(node, "containerd_config", {"root": DEEP_ROOT})
         assert not done.get("failed"), done
         room = info(node)["headroom"]
         most = room["layers_max"]
@@ -224,9 +225,9 @@ def test_what_is_not_there_is_said(node: Node, tmp_path: Path) -> None:
 
 
 def test_what_the_daemon_refuses_is_one_sentence(trixie: Node) -> None:
-    failed = trixie.module("containerd_image_info", {"snapshotter": "nosuch"})
+    failed = run_module(trixie, "containerd_image_info", {"snapshotter": "nosuch"})
     assert failed["failed"] and "snapshotter not loaded: nosuch" in failed["msg"]
-    failed = trixie.module("containerd_image_info", {"binary": "/usr/bin/nothing"})
+    failed = run_module(trixie, "containerd_image_info", {"binary": "/usr/bin/nothing"})
     assert failed["failed"] and "name the program with binary" in failed["msg"]
-    refused = trixie.module("containerd_image_info", {"namespace": "-x"})
+    refused = run_module(trixie, "containerd_image_info", {"namespace": "-x"})
     assert refused["failed"] and refused["msg"].startswith("namespace has to be a name")

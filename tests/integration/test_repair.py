@@ -17,6 +17,7 @@ from integration.test_image import LOGIN, actions, clean, ctr, emptied, expected
 from nodes import daemon, registry
 from nodes.images import busybox, chain_ids, random_layers
 from nodes.node import Node
+from nodes.payload import run_module
 from nodes.registry import Registry
 
 __all__ = ["clean"]
@@ -77,7 +78,7 @@ def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(clean: Node, t
         assert found["failed"] and "layer0/file1" in found["msg"] and "set repair" in found["msg"], found
         assert [one["integrity"] for one in found["images"]] == ["damaged", "damaged", "intact"]
         assert found["images"][0]["differences"] == {"/layer0/file1": "is empty, should have 16384 bytes"}
-    info = clean.module("containerd_image_info", {"namespace": "images", "integrity": "metadata", **options})
+    info = run_module(clean, "containerd_image_info", {"namespace": "images", "integrity": "metadata", **options})
     by_name = {one["name"]: one["integrity"] for one in info["images"]}
     assert by_name == dict(zip(references, ("damaged", "damaged", "intact"), strict=True))
     predicted = image(clean, references[0], **REPAIR, **options, check=True)
@@ -143,7 +144,7 @@ def test_discarded_layers_are_no_damage(clean: Node, source: Registry) -> None:
     assert not looked.get("failed") and not looked["changed"], looked
     assert looked["images"][0]["integrity"] == "unknown" and "discarded" in looked["images"][0]["integrity_reason"]
     options = {"only": ["images_intact"], "integrity": "metadata", "fail_on": []}
-    assert clean.module("node_verify", options)["checks"][0]["status"] == "unknown"
+    assert run_module(clean, "node_verify", options)["checks"][0]["status"] == "unknown"
     fetched = image(clean, reference, **REPAIR)
     assert actions(fetched) == ["repair"] and fetched["images"][0]["integrity"] == "intact"
     clean.ssh(discard)
@@ -160,10 +161,30 @@ def test_a_damaged_document_is_fetched_again_when_the_image_is_wanted(clean: Nod
     image(clean, reference)
     digest = ctr(clean, "images", "ls", f"name=={reference}").splitlines()[-1].split()[2]
     clean.ssh(f": > {BLOBS}/{digest[7:]}")
-    info = clean.module("containerd_image_info", {"namespace": "images"})["images"][0]
+    info = run_module(clean, "containerd_image_info", {"namespace": "images"})["images"][0]
     assert "damaged in the content store" in info["reason"]
     assert actions(image(clean, reference)) == ["pull"]
     assert files(clean, reference) == expected(layers) and not image(clean, reference, integrity="content")["changed"]
+
+
+def test_a_damaged_document_of_an_image_that_nobody_named(clean: Node, tmp_path: Path) -> None:
+    with registry.serve(tmp_path) as server:
+        layers = random_layers(2, seed=235)
+        reference, other = server.push(layers), server.push(random_layers(1, seed=236))
+        image(clean, reference, other)
+        digest = ctr(clean, "images", "ls", f"name=={reference}").splitlines()[-1].split()[2]
+        clean.ssh(f": > {BLOBS}/{digest[7:]}")
+        before = state(clean)
+        looked = image(clean, "*", **METADATA)
+        with server.away():
+            refused = image(clean, "*", **REPAIR)
+        for done, reason in ((looked, "set repair"), (refused, "it can't be fetched again")):
+            assert done["failed"] and reason in done["msg"] and other not in done["msg"], done
+            assert [(one["name"], one["integrity"]) for one in done["images"]] == [(other, "intact")]
+        assert state(clean) == before
+        assert not image(clean, "*", **REPAIR).get("failed")
+        assert not image(clean, "*", **REPAIR)["changed"]
+    assert files(clean, reference) == expected(layers)
 
 
 def test_what_a_container_is_made_of_stays(clean: Node, source: Registry) -> None:
@@ -257,7 +278,7 @@ def test_all_images_of_a_namespace(clean: Node, source: Registry) -> None:
 
 def test_a_lost_uuid_is_found_and_mended(clean: Node) -> None:
     clean.ssh(f"ctr version && : > {UUID}")
-    found = clean.module("node_verify", {"only": ["daemon_uuid"], "fail_on": []})["checks"][0]
+    found = run_module(clean, "node_verify", {"only": ["daemon_uuid"], "fail_on": []})["checks"][0]
     assert found["status"] == "fail" and "slipway.node.repair" in found["remedy"]
     predicted = image(clean, "*", **REPAIR, check=True)
     assert predicted["changed"] and clean.ssh(f"test -s {UUID}", check=False).returncode != 0
@@ -265,7 +286,7 @@ def test_a_lost_uuid_is_found_and_mended(clean: Node) -> None:
     assert done["changed"] and done["recovered"][0]["outcome"] == "made anew"
     clean.ssh("ctr version")
     assert not image(clean, "*", **REPAIR)["changed"]
-    assert clean.module("node_verify", {"only": ["daemon_uuid"]})["checks"][0]["status"] == "ok"
+    assert run_module(clean, "node_verify", {"only": ["daemon_uuid"]})["checks"][0]["status"] == "ok"
 
 
 def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pu
 from nodes import daemon
 from nodes.images import random_layers
 from nodes.node import Node
+from nodes.payload import run_module
 from nodes.registry import Registry, serve
 
 NAMESPACE = "verified"
@@ -42,7 +43,7 @@ def well(node: Node) -> Iterator[Node]:
 def verified(node: Node, *names: str, **options: Any) -> dict[str, dict[str, Any]]:
     """The findings of these checks, by id."""
     images = [{"name": list(names), "namespace": NAMESPACE}] if names else []
-    found = node.module("node_verify", {"images": images, "only": list(OWN), "fail_on": [], **options})
+    found = run_module(node, "node_verify", {"images": images, "only": list(OWN), "fail_on": [], **options})
     assert not found.get("failed"), found
     assert not found["changed"]
     return {one["id"]: one for one in found["checks"]}
@@ -58,7 +59,7 @@ def ctr(node: Node, *arguments: str) -> str:
 
 def pulled(node: Node, registry: Registry, count: int = 2) -> str:
     name = registry.push(random_layers(count))
-    done = node.module("containerd_image", {"name": name, "namespace": NAMESPACE, "plain_http": True})
+    done = run_module(node, "containerd_image", {"name": name, "namespace": NAMESPACE, "plain_http": True})
     assert not done.get("failed"), done.get("msg")
     return name
 
@@ -72,13 +73,13 @@ def test_images_that_are_there_are_found_and_those_that_are_not_are_missed(well:
     missed = verified(well, first, second)["images_present"]
     assert (missed["status"], missed["found"]) == ("fail", {f"{first} in {NAMESPACE}": "not there"})
     assert "slipway.node.provision" in missed["remedy"]
-    failed = well.module("node_verify", {"images": [{"name": first, "namespace": NAMESPACE}], "only": list(OWN)})
+    failed = run_module(well, "node_verify", {"images": [{"name": first, "namespace": NAMESPACE}], "only": list(OWN)})
     assert failed["failed"] and f"{first} in {NAMESPACE}" in failed["msg"]
 
 
 def test_an_image_that_cannot_be_used_is_not_called_present(well: Node, registry: Registry) -> None:
     name = pulled(well, registry)
-    (image,) = well.module("containerd_image_info", {"name": name, "namespace": NAMESPACE})["images"]
+    (image,) = run_module(well, "containerd_image_info", {"name": name, "namespace": NAMESPACE})["images"]
     ctr(well, "snapshots", "rm", image["chain_id"])
     unpacked = verified(well, name)["images_present"]
     assert (unpacked["status"], unpacked["found"]) == ("fail", {f"{name} in {NAMESPACE}": "not unpacked for overlayfs"})
@@ -92,7 +93,7 @@ def test_an_image_that_somebody_else_pulled_may_not_be_on_disk(well: Node, regis
     name = registry.push(random_layers(1))
     ctr(well, "images", "pull", "--plain-http", name)
     assert verified(well, name)["images_present"]["status"] == "warn"
-    done = well.module("containerd_image", {"name": name, "namespace": NAMESPACE})
+    done = run_module(well, "containerd_image", {"name": name, "namespace": NAMESPACE})
     assert done["changed"] and not done.get("failed"), done.get("msg")
     assert verified(well, name)["images_present"]["status"] == "ok"
 
@@ -118,7 +119,7 @@ def test_pulls_that_were_cut_short_are_seen(well: Node) -> None:
     lost = verified(well)["unfinished_pulls"]
     assert lost["status"] == "fail" and lost["found"].endswith(": registry.example/lost:1")
     assert NAMESPACE in lost["remedy"]
-    finished = well.module("containerd_image", {"name": [], "namespace": NAMESPACE})
+    finished = run_module(well, "containerd_image", {"name": [], "namespace": NAMESPACE})
     assert finished["changed"] and not finished.get("failed"), finished.get("msg")
     assert verified(well)["unfinished_pulls"]["status"] == "ok"
     daemon.write(well, RECORD, "nonsense")
@@ -126,14 +127,14 @@ def test_pulls_that_were_cut_short_are_seen(well: Node) -> None:
 
 
 def test_room_for_layers_is_held_against_what_is_asked_for(well: Node) -> None:
-    room = well.module("containerd_image_info", {"name": []})["headroom"]
+    room = run_module(well, "containerd_image_info", {"name": []})["headroom"]
     least, most = room["layers_lasting"], room["layers_max"]
     expected = {least: "ok", least + 1: "warn" if most > least else "fail"}
     if most < 500:
         expected[most + 1] = "fail"
     found = {layers: verified(well, layers_min=layers)["layer_headroom"]["status"] for layers in expected}
     assert found == expected
-    refused = well.module("node_verify", {"layers_min": 501})
+    refused = run_module(well, "node_verify", {"layers_min": 501})
     assert refused["failed"] and refused["msg"].startswith("layers_min has to be between 0 and 500")
 
 
@@ -142,7 +143,7 @@ def mounted(node: Node, command: str) -> Iterator[None]:
     """containerd's root on a file system of its own, which the command mounts at WEAK."""
     node.ssh(f"systemctl stop containerd; mkdir -p {WEAK} && truncate -s 64M /var/lib/containerd/weak.img && {command}")
     try:
-        done = node.module("containerd_config", {"root": WEAK})
+        done = run_module(node, "containerd_config", {"root": WEAK})
         assert not done.get("failed"), done.get("msg")
         yield
     finally:

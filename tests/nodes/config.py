@@ -10,13 +10,14 @@ from typing import Any
 from nodes import daemon
 from nodes.daemon import CRI, IMAGES
 from nodes.node import Node
+from nodes.payload import run_module
 
 DURABLE: dict[str, Any] = {"image_pull_sync_fs": True}
 
 
 def configure(node: Node, *, check: bool = False, **options: Any) -> dict[str, Any]:
-    result = node.module("containerd_config", options, check=check)
-    assert "Traceback" not in str(result.get("module_stderr", "")) + str(result.get("exception", "")), result
+    result = run_module(node, "containerd_config", options, check=check)
+    assert "Traceback" not in str(result), result
     return result
 
 

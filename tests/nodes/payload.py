@@ -8,6 +8,7 @@ What runs is what Ansible sends: the installed collection and ansible-core's mod
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import shlex
@@ -21,8 +22,9 @@ from nodes.node import PODMAN, WORK, Node, run
 PACKAGE = "/root/payload.zip"
 
 
+@functools.cache
 def install(node: Node) -> None:
-    """Bring the collection as it was built last."""
+    """Bring the collection as it was built last, once."""
     found = importlib.util.find_spec("ansible")
     assert found is not None and found.origin is not None
     core = Path(found.origin).parent
@@ -53,9 +55,13 @@ def command(module: str, args: dict[str, Any]) -> list[str]:
     return ["env", f"PYTHONPATH={PACKAGE}", "python3", "-m", name, json.dumps({"ANSIBLE_MODULE_ARGS": args})]
 
 
-def run_module(node: Node, module: str, args: dict[str, Any]) -> dict[str, Any]:
-    """Its result, also if it failed."""
-    done = node.ssh(shlex.join(command(module, args)), check=False)
-    assert done.stdout.lstrip().startswith("{"), f"{module} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-    found: dict[str, Any] = json.loads(done.stdout)
+def run_module(node: Node, module: str, args: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
+    """Its result, also if it failed; if it was killed, with nothing but what it printed."""
+    install(node)
+    given = {**args, "_ansible_check_mode": check, "_ansible_diff": True}
+    done = node.ssh(shlex.join(command(module, given)), check=False)
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        found = {"failed": True, "msg": f"{module} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"}
     return found
