@@ -21,7 +21,7 @@ import os, sys, termios
 attributes = termios.tcgetattr(0)
 attributes[3] &= ~termios.ECHO
 termios.tcsetattr(0, termios.TCSANOW, attributes)
-print("Password: ")
+print("Password: ", flush=True)
 sys.stdout.buffer.write(os.read(0, 5000))
 """
 
