@@ -19,7 +19,7 @@ from typing import Any
 
 from nodes.node import PODMAN, WORK, Node, run
 
-PACKAGE = "/root/payload.zip"
+PACKAGE = "/var/lib/payload.zip"
 
 
 @functools.cache
