@@ -43,7 +43,8 @@ def made(suite: str) -> Iterator[Node]:
     playbook = ["ansible-playbook", "-i", str(inventory), "--limit", f"{node.name},localhost", "-e", f"node_set={node.name}"]
     ansible(*playbook, "tests/nodes/create.yml")
     try:
-        yield node
+        # Its address is that of the network which the checkout has by now.
+        yield next(one for one in nodes_of(inventory) if one.name == node.name)
     finally:
         ansible(*playbook, "tests/nodes/destroy.yml")
 

@@ -20,7 +20,7 @@ from typing import Any
 import bcrypt
 
 from nodes.images import Layer, write_layout
-from nodes.node import WORK, run
+from nodes.node import CHECKOUT, PODMAN, WORK, run
 
 PROGRAM = WORK / "tools/usr/bin/docker-registry"
 # The registry's address in the checkout's network; nodes have numbers from 11.
@@ -91,7 +91,8 @@ def serve(directory: Path, login: tuple[str, str] | None = None) -> Iterator[Reg
 
     ``login``: the only user and password that it lets in; else everybody.
     """
-    network = ipaddress.ip_network((WORK / "network").read_text().strip())
+    claimed = run([*PODMAN[:-1], str(CHECKOUT / "tests/nodes/network"), str(CHECKOUT)]).stdout
+    network = ipaddress.ip_network(claimed.strip())
     host = str(network[NUMBER])
     with socket.socket() as probe:
         probe.bind((host, 0))
