@@ -35,6 +35,9 @@ _HAS_CHILD = "cannot remove snapshot with child"
 _GONE = "not found"
 # Label of an image's config, by snapshotter: the snapshot that the garbage collection has to keep.
 _NEEDED = "containerd.io/gc.ref.snapshot."
+# What containerd's clients call theirs: core/leases/id.go, WithRandomID.
+_OF_PULL = re.compile(r"\d{1,9}-[\w-]{4}")
+_EXPIRES = "containerd.io/gc.expire="
 _PROBE = "slipway-probe"
 _SNAPSHOT_ID = re.compile(r"/snapshots/(\d+)(?:/fs)?\s")
 _CHUNK_BYTES = 1024 * 1024
@@ -198,8 +201,20 @@ class ImageStore:
                 self._ask("content", "label", row[0], f"{label}=", doing=f"change the labels of {row[0]}")
         self.collect_garbage()
         left = sorted(keys.intersection(self.all_snapshots(snapshotter)))
+        if left and self._drop_leases():
+            self.collect_garbage()
+            left = sorted(keys.intersection(self.all_snapshots(snapshotter)))
         if left:
             raise HostError(f"cannot remove the snapshots {', '.join(left)}: something is made of them, or a lease keeps them")
+
+    def _drop_leases(self) -> bool:
+        """Those of pulls, which a killed one leaves behind for a day; one that goes on has to start again."""
+        listed = self._ask("leases", "ls", doing="ask containerd for its leases").splitlines()[1:]
+        rows = [line.split() for line in listed if _EXPIRES in line]
+        dropped = [row[0] for row in rows if _OF_PULL.fullmatch(row[0])]
+        for lease in dropped:
+            self._remove("leases", "rm", lease, doing=f"remove the lease {lease}")
+        return bool(dropped)
 
     def collect_garbage(self) -> None:
         """It has ended when this returns; only a deletion starts one that can be waited for."""
