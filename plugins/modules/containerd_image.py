@@ -273,7 +273,6 @@ snapshotter:
   sample: overlayfs
 """
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -297,9 +296,10 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     details,
 )
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
+from ansible_collections.slipway.node.plugins.module_utils.host.registry import hosts_dir
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective, image_plan
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, image_plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way, find_way
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
@@ -439,12 +439,6 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     dump, version = asked[0].result(), asked[1].result()
     way = find_way(dump, version, snapshotter=request.snapshotter, platform=request.platform, machine=own)
     return have(module, runner, ctr, dump, request.reached_through(hosts_dir(dump)), way)
-
-
-def hosts_dir(dump: Tree) -> str | None:
-    """The first directory that the daemon's own pulls look for registries in."""
-    listed = str(effective.read(dump)["registry_config_path"] or "").split(":")
-    return next((path for path in listed if path and os.path.isdir(path)), None)
 
 
 def main() -> None:

@@ -252,9 +252,13 @@ class ImageNode:
         """Why the image must not be unpacked; empty if it may."""
         if not plan.runs_here(step.offer, self._request.platform):
             return f"the image is not for {self._request.platform}: it is for {step.offer.platform}"
-        if step.action not in (plan.PULL, plan.IMPORT, plan.UNPACK) or self._way.snapshotter != "overlayfs":
+        return self.mount_refusal(step.offer) if step.action in (plan.PULL, plan.IMPORT, plan.UNPACK) else ""
+
+    def mount_refusal(self, offer: Offer) -> str:
+        """Why an image can't be mounted on this node; empty if it can, or if that can't be told."""
+        if self._way.snapshotter != "overlayfs":
             return ""
-        verdict = self._headroom(step.offer)
+        verdict = self._headroom(offer)
         return f"overlayfs can't mount it on this node: {verdict.reason}" if verdict.mountable is False else ""
 
     def _headroom(self, offer: Offer) -> Verdict:

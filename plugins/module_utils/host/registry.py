@@ -7,20 +7,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.images import LEFTOVER
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import Output, run_program
-from ansible_collections.slipway.node.plugins.module_utils.model import oci
+from ansible_collections.slipway.node.plugins.module_utils.model import effective, oci
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Offer
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 _ATTEMPTS = 5
 # ctr prints it before it reads the password.
 _PROMPT = b"Password: \n"
+
+
+def hosts_dir(dump: Tree) -> str | None:
+    """The first directory that the daemon's own pulls look for registries in; ``dump`` is the effective configuration."""
+    listed = str(effective.read(dump)["registry_config_path"] or "").split(":")
+    return next((path for path in listed if path and os.path.isdir(path)), None)
 
 
 class Registry:

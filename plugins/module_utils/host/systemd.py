@@ -42,6 +42,18 @@ class Unit:
     def enable(self) -> None:
         self._runner.run("systemctl", "enable", "--", self.name, doing=f"enable {self.name}")
 
+    def disable(self) -> None:
+        self._runner.run("systemctl", "disable", "--", self.name, doing=f"disable {self.name}")
+
+    def start(self) -> bool:
+        """Start it, also when it has failed too often; whether systemd says that it has started."""
+        self._runner.try_run("systemctl", "reset-failed", "--", self.name)
+        return self._runner.try_run("systemctl", "start", "--", self.name).code == 0
+
+    def stop(self) -> bool:
+        """Stop it; whether systemd says that it has stopped."""
+        return self._runner.try_run("systemctl", "stop", "--", self.name).code == 0
+
     def journal(self, since: float, lines: int = 100) -> list[str]:
         """The last lines that the unit logged since a moment (seconds since the epoch), oldest first.
 

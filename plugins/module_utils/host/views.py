@@ -140,10 +140,10 @@ def parse_mounts(stdout: str, directory: str) -> tuple[Mount, ...]:
         head, target, options = line.partition(f" {directory} -o ")
         words = head.split(" ", 4)
         if words[:2] != ["mount", "-t"] or len(words) < 4 or not target or "{{" in line or "/" in words[2]:
-            raise HostError(f"cannot mount a view: {line!r} is not a mount that is understood")
+            raise HostError(f"cannot mount a snapshot: {line!r} is not a mount that is understood")
         found.append(Mount(words[2], " ".join(words[3:]), tuple(option for option in options.split(",") if option)))
     if not found:
-        raise HostError("cannot mount a view: the snapshotter has no mounts for it")
+        raise HostError("cannot mount a snapshot: the snapshotter has no mounts for it")
     return tuple(found)
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FAIL = "fail"
 UNKNOWN = "unknown"
@@ -27,7 +27,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 class Mount:
     """One mounted file system; ``options`` are those of the mount and of the file system together.
 
-    ``device`` are the numbers of the one that it is on, as 8:1.
+    ``device`` are the numbers of the one that it is on, as 8:1; ``root`` is the directory of the file system that it shows.
     """
 
     id: int
@@ -36,6 +36,7 @@ class Mount:
     source: str
     options: tuple[str, ...]
     device: str = ""
+    root: str = field(default="/", compare=False)
 
     def __str__(self) -> str:
         return f"{self.type} at {self.path}"
@@ -100,7 +101,7 @@ def _parsed(line: str) -> Mount:
     if not dash or len(head) < 6 or len(tail) < 3 or not head[0].isdigit():
         raise ValueError(f"this is no line of mountinfo: {line!r}")
     options = dict.fromkeys([*head[5].split(","), *tail[2].split(",")])
-    return Mount(int(head[0]), _plain(head[4]), _plain(tail[0]), _plain(tail[1]), tuple(options), head[2])
+    return Mount(int(head[0]), _plain(head[4]), _plain(tail[0]), _plain(tail[1]), tuple(options), head[2], _plain(head[3]))
 
 
 def _plain(text: str) -> str:

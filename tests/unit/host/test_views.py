@@ -59,7 +59,7 @@ def test_reads_how_a_view_is_mounted(printed: str, mounts: tuple[Mount, ...]) ->
     ],
 )
 def test_refuses_what_it_cannot_mount(printed: str) -> None:
-    with pytest.raises(HostError, match="cannot mount a view"):
+    with pytest.raises(HostError, match="cannot mount a snapshot"):
         parse_mounts(printed, TARGET)
 
 

@@ -1,0 +1,143 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The systemd unit that mounts a snapshot, now and after every reboot."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MARK = "# Made by slipway.node.toolbox_snapshot"
+_DIRECTORY = "/etc/systemd/system"
+# systemd src/basic/unit-name.h, UNIT_NAME_MAX, without the NUL.
+LONGEST_NAME = 255
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f\"'\\]")
+_BINDS = ("bind", "rbind")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a snapshot is mounted from, as containerd says it: type, device or directory, options."""
+
+    kind: str
+    what: str
+    options: tuple[str, ...]
+
+    @property
+    def binds(self) -> bool:
+        """Whether a directory is shown in another place."""
+        return self.kind in _BINDS or bool(set(_BINDS).intersection(self.options))
+
+    @property
+    def needs_daemon(self) -> bool:
+        """Whether containerd may have to activate a device first."""
+        return self.kind != "overlay" and not self.binds
+
+    @property
+    def upper(self) -> str:
+        """The directory of an overlay that holds what is written; empty for anything else."""
+        return option(self.options, "upperdir") if self.kind == "overlay" else ""
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Those of the snapshot itself."""
+        if self.binds:
+            return (self.what,)
+        return (self.upper, option(self.options, "workdir")) if self.upper else ()
+
+
+@dataclass(frozen=True)
+class Mounting:
+    """What mount(8) is told: the options as one text; ``directory`` is where relative paths among them start, or empty."""
+
+    kind: str
+    what: str
+    options: str
+    directory: str = ""
+
+
+def option(options: Sequence[str], name: str) -> str:
+    """The value of an option NAME=VALUE; empty if there is none."""
+    return next((one.partition("=")[2] for one in options if one.startswith(f"{name}=")), "")
+
+
+def unit_name(path: str) -> str:
+    """Of the mount unit for a path: systemd.unit(5), "String escaping for inclusion in unit names"."""
+    words = re.sub(r"/+", "/", path).strip("/")
+    escaped = "".join(
+        "-" if char == "/" else char if _stays(char, first=not number) else "".join(f"\\x{byte:02x}" for byte in char.encode())
+        for number, char in enumerate(words)
+    )
+    return f"{escaped or '-'}.mount"
+
+
+def _stays(char: str, *, first: bool) -> bool:
+    return (char.isascii() and char.isalnum()) or char in ":_" or (char == "." and not first)
+
+
+def unit_path(path: str) -> str:
+    """Where the unit lies that mounts something on a path."""
+    return f"{_DIRECTORY}/{unit_name(path)}"
+
+
+def enabling_link(path: str) -> str:
+    """What systemd makes when the unit is enabled."""
+    return f"{_DIRECTORY}/multi-user.target.wants/{unit_name(path)}"
+
+
+def mounting(source: Source) -> Mounting:
+    """Lower directories are given relative to what they have in common: all options have to fit in one page of memory, and an
+    image may have hundreds of layers.
+    """
+    lower = option(source.options, "lowerdir").split(":")
+    if source.kind != "overlay" or len(lower) < 2:
+        kind = "none" if source.kind in _BINDS else source.kind
+        return Mounting(kind, source.what, ",".join(source.options))
+    common = posixpath.commonpath(lower)
+    relative = ":".join(posixpath.relpath(layer, common) for layer in lower)
+    options = [f"lowerdir={relative}" if one.startswith("lowerdir=") else one for one in source.options]
+    return Mounting(source.kind, source.what, ",".join(options), common)
+
+
+def unit_text(path: str, source: Source, *, key: str, root: str, service: str) -> str:
+    """The unit's content. ``key`` is the snapshot's, ``root`` the snapshotter's directory, ``service`` the daemon.
+
+    Raises ValueError if a path can't be written in a unit.
+    """
+    how = mounting(source)
+    for text in (how.what, how.options, how.directory, root):
+        if _UNREADABLE.search(text):
+            raise ValueError(f"{text[:200]!r} has characters that a systemd unit can't hold: move containerd's root elsewhere")
+    unit = {
+        "Description": f"Toolbox {path}",
+        "DefaultDependencies": "no",
+        "RequiresMountsFor": f'"{_literal(root)}"',
+        "Conflicts": "umount.target",
+        "Before": "umount.target systemd-user-sessions.service",
+        "After": "local-fs.target",
+    }
+    if source.needs_daemon:
+        unit["After"] = f"local-fs.target {service}"
+        unit["Requires"] = service
+    mount = {"What": how.what, "Where": path, "Type": how.kind, "Options": how.options}
+    if how.directory:
+        mount["WorkingDirectory"] = how.directory
+    lines = [f"{MARK} for the snapshot {key}: what is written here by hand is lost."]
+    lines += ["[Unit]", *(f"{name}={value if name == 'RequiresMountsFor' else _literal(value)}" for name, value in unit.items())]
+    if source.directories:
+        lines += ["# systemd makes them where they are missing (core/mount.c), and so would mount what is no snapshot any more."]
+        lines += [f"AssertPathIsDirectory={_literal(one)}" for one in source.directories]
+    lines += ["", "[Mount]", *(f"{name}={_literal(value)}" for name, value in mount.items() if value)]
+    if source.kind == "overlay":
+        lines += ["# fsconfig(2), which mount(8) takes by itself since util-linux 2.39, ends each option at 255 bytes."]
+        lines += ["Environment=LIBMOUNT_FORCE_MOUNT2=always"]
+    return "\n".join([*lines, "", "[Install]", "WantedBy=multi-user.target"]) + "\n"
+
+
+def _literal(text: str) -> str:
+    """systemd.unit(5): a percent sign starts a specifier."""
+    return text.replace("%", "%%")

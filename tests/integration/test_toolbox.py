@@ -1,0 +1,431 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A toolbox stays as long as it is wanted, whatever garbage collection, reboots, failures and killed runs do; then it goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodes import daemon, registry
+from nodes.images import Layer, busybox, chain_ids, random_layers, write_layout
+from nodes.node import PODMAN, Node, run
+from nodes.registry import Registry
+
+PATH = "/var/lib/toolbox/box"
+UNIT = "var-lib-toolbox-box.mount"
+UNITS = "/etc/systemd/system"
+SNAPSHOTS = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+FRESH = ["pull", "prepare", "directory", "unit", "enable", "mount"]
+COLLECT = "ctr leases create --id probe >/dev/null && ctr leases rm --sync probe >/dev/null"
+# Shown of a toolbox: what a run may change.
+SHOW = f"""
+    ctr snapshots info {PATH} 2>&1 | grep -v Updated; ctr snapshots --snapshotter native ls
+    ctr leases ls -q; ctr images ls -q | sort
+    ls -lA /var/lib/toolbox; cat {UNITS}/*.mount; ls {UNITS}/multi-user.target.wants; findmnt {PATH}
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def clean(node: Node) -> Iterator[Node]:
+    """A node as packaged, without toolboxes and images."""
+    daemon.install(node)
+    daemon.reset(node)
+    emptied(node)
+    yield node
+    emptied(node)
+
+
+def emptied(node: Node) -> None:
+    node.ssh(
+        f"""
+        systemctl stop held
+        for path in $(findmnt --raw --noheadings --output TARGET | grep '^/var/lib/toolbox/\\|^/run/held\\|^/srv/'); do
+          umount -l $path
+        done
+        rm -rf --one-file-system /var/lib/toolbox /run/held /run/killing /srv/* /run/killed
+        for unit in $(grep -l slipway {UNITS}/*.mount); do rm -f $unit; done
+        find {UNITS}/multi-user.target.wants -xtype l -delete; systemctl daemon-reload
+        for snapshotter in overlayfs native; do
+          for key in $(ctr snapshots --snapshotter $snapshotter ls | awk '$NF == "Active" {{print $1}}'); do
+            ctr snapshots --snapshotter $snapshotter rm $key
+          done
+        done
+        ctr images rm $(ctr images ls -q)
+        for lease in $(ctr leases ls -q); do ctr leases rm $lease; done
+        {COLLECT}
+        """,
+        check=False,
+    )
+
+
+def box(node: Node, image: str | None = None, *, check: bool = False, name: str = "box", **options: Any) -> dict[str, Any]:
+    given = {"image": image} if image is not None else {}
+    return node.module("toolbox_snapshot", {"name": name, "plain_http": True, **given, **options}, check=check)
+
+
+def done(result: dict[str, Any]) -> list[str]:
+    assert not result.get("failed"), result["msg"]
+    steps: list[str] = result["steps"]
+    assert result["changed"] == bool(steps)
+    return steps
+
+
+def refused(result: dict[str, Any]) -> str:
+    assert result.get("failed"), result
+    message: str = result["msg"]
+    assert "\n" not in message and "Traceback" not in message
+    return message
+
+
+def shown(node: Node) -> str:
+    return node.ssh(SHOW, check=False).stdout
+
+
+def info(node: Node, key: str = PATH) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(node.exec("ctr", "snapshots", "info", key).stdout)
+    return found
+
+
+def is_mounted(node: Node, path: str = PATH) -> bool:
+    return node.exec("mountpoint", "-q", path, check=False).returncode == 0
+
+
+@contextmanager
+def held(node: Node, path: str = PATH) -> Iterator[int]:
+    """A process inside the toolbox, as systemd-nspawn has it: root and mount namespace of its own."""
+    inside = f"unshare --mount --propagation private chroot {path} /bin/busybox sleep 1000"
+    node.ssh(
+        f"systemd-run --quiet --unit held {inside}; until pgrep -f '^/bin/busybox sleep 1000' >/dev/null; do sleep 0.05; done"
+    )
+    pid = int(node.ssh("pgrep -f '^/bin/busybox sleep 1000'").stdout)
+    try:
+        yield pid
+    finally:
+        node.ssh("systemctl stop held", check=False)
+
+
+@contextmanager
+def killing(node: Node, *moments: str) -> Iterator[dict[str, Any]]:
+    """Options with which the module is killed when it is about to run one of these commands, each once."""
+    cases = "\n".join(
+        f'  *"{moment}"*) [ -e /run/killed/{number} ] || {{ touch /run/killed/{number}; kill -9 $PPID; exit 1; }};;'
+        for number, moment in enumerate(moments)
+    )
+    node.ssh("rm -rf /run/killed; mkdir -p /run/killed /run/killing; ln -sf /usr/bin/containerd /run/killing/containerd")
+    for path, program in (("/run/killing/ctr", "/usr/bin/ctr"), ("/usr/local/sbin/systemctl", "/usr/bin/systemctl")):
+        daemon.write(node, path, f'#!/bin/sh\ncase "${{0##*/}} $*" in\n{cases}\nesac\nexec {program} "$@"')
+        node.ssh(f"chmod +x {path}")
+    try:
+        yield {"binary": "/run/killing/containerd"}
+    finally:
+        node.ssh("rm -rf /run/killing /usr/local/sbin/systemctl")
+
+
+def killed(node: Node) -> int:
+    return len(node.ssh("ls /run/killed").stdout.split())
+
+
+def push_again(source: Registry, directory: Path, reference: str, layers: list[Layer]) -> None:
+    """Move the reference's tag to another image."""
+    source.push_layout(write_layout(directory, layers, tag="moved"), "moved", reference)
+
+
+def test_check_mode_is_exact_and_the_second_run_is_a_look(clean: Node, source: Registry) -> None:
+    layers = random_layers(3, seed=300)
+    reference = source.push(layers)
+    before = shown(clean)
+    predicted = box(clean, reference, check=True, labels={"team": "storage"})
+    assert done(predicted) == [*FRESH[:2], "label", *FRESH[2:]]
+    assert shown(clean) == before
+    made = box(clean, reference, labels={"team": "storage"})
+    assert done(made) == predicted["steps"] and made["diff"] == predicted["diff"]
+    same = ("key", "path", "parent", "pinned", "mounted", "adopted", "image_drift", "freed", "unit")
+    assert [made[key] for key in same] == [predicted[key] for key in same]
+    assert (made["key"], made["parent"], made["unit"]) == (PATH, chain_ids(layers)[-1], UNIT)
+    found = info(clean)
+    assert found["Labels"]["containerd.io/gc.root"] and found["Labels"]["team"] == "storage" and found["Kind"] == "Active"
+    assert clean.ssh(f"cd {PATH} && ls && systemctl is-enabled {UNIT} && systemctl is-active {UNIT}").stdout.split() == [
+        "layer0", "layer1", "layer2", "enabled", "active",
+    ]  # fmt: skip
+    assert clean.exec("systemd-escape", "--path", "--suffix=mount", PATH).stdout.strip() == UNIT
+    before = shown(clean)
+    for check in (True, False):
+        assert done(box(clean, reference, check=check, labels={"team": "storage"})) == []
+    assert shown(clean) == before
+    # Not mounted, and mounted again: what is in it stays.
+    clean.ssh(f"echo kept > {PATH}/file")
+    for state, steps in (("present", ["unmount", "disable"]), ("mounted", ["unit", "enable", "mount"])):
+        predicted = box(clean, reference, state=state, check=True)
+        changed = box(clean, reference, state=state)
+        assert done(changed) == done(predicted) == steps and changed["diff"] == predicted["diff"]
+        assert is_mounted(clean) == (state == "mounted") and done(box(clean, reference, state=state)) == []
+    assert clean.ssh(f"cat {PATH}/file").stdout == "kept\n"
+
+
+def test_garbage_collection_leaves_it_alone(clean: Node, source: Registry) -> None:
+    reference = source.push(random_layers(2, seed=310))
+    assert done(box(clean, reference)) == FRESH
+    clean.ssh(
+        f"echo kept > {PATH}/file; mkdir /run/held; ctr images mount --rw {reference} /run/held; echo lost > /run/held/file"
+    )
+    clean.ssh("ctr leases rm --sync /run/held")
+    assert clean.ssh("mountpoint -q /run/held && ls -A /run/held").stdout == ""
+    assert clean.ssh("ctr leases ls -q").stdout == ""
+    clean.ssh(f"ctr images rm --sync {reference}; {COLLECT}; systemctl restart containerd; {COLLECT}")
+    assert clean.ssh(f"cat {PATH}/file; ls {PATH}; echo more > {PATH}/layer0/file0").stdout.split() == [
+        "kept",
+        "file",
+        "layer0",
+        "layer1",
+    ]
+    looked = box(clean, reference)
+    assert done(looked) == [] and looked["image_drift"] is None
+    clean.ssh("umount /run/held")
+
+
+def test_a_leased_toolbox_is_taken_over_and_never_unprotected(clean: Node, source: Registry) -> None:
+    layers = [busybox(), *random_layers(1, seed=320)]
+    reference = source.push(layers)
+    clean.ssh(f"ctr images pull --plain-http {reference} >/dev/null; mkdir -p {PATH}; ctr images mount --rw {reference} {PATH}/")
+    key = clean.ssh("ctr leases ls -q").stdout.strip()
+    assert key == f"{PATH}/"
+    clean.ssh(f"echo kept > {PATH}/file")
+    moments = ("snapshots --snapshotter overlayfs label", "leases rm", "systemctl daemon-reload", "systemctl enable")
+    with held(clean) as pid, killing(clean, *moments) as options:
+        predicted = box(clean, reference, check=True)
+        assert done(predicted) == ["pin", "release", "unit", "enable"] and predicted["adopted"]
+        for count in range(1, len(moments) + 1):
+            assert box(clean, reference, **options)["failed"] and killed(clean) == count
+            protected = "containerd.io/gc.root" in (info(clean, key).get("Labels") or {})
+            assert protected or key in clean.ssh("ctr leases ls -q").stdout.split()
+            assert clean.ssh(f"{COLLECT}; cat {PATH}/file").stdout == "kept\n"
+        assert done(box(clean, reference, **options)) == ["enable"]
+        assert clean.ssh(f"ls /proc/{pid}/root/").stdout.split() == ["bin", "file", "layer0"]
+        assert "containerd.io/gc.root" in info(clean, key)["Labels"] and clean.ssh("ctr leases ls -q").stdout == ""
+        assert done(box(clean, reference)) == []
+    clean.ssh(f"ctr images rm --sync {reference}; {COLLECT}; cat {PATH}/file")
+
+
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+def test_it_is_back_after_a_reboot(clean: Node, source: Registry, snapshotter: str) -> None:
+    reference = source.push(random_layers(3, seed=330))
+    options: dict[str, Any] = {"snapshotter": snapshotter}
+    assert done(box(clean, reference, **options)) == FRESH
+    clean.ssh(f"echo kept > {PATH}/file; touch /run/this-boot; sync")
+    reboot(clean)
+    assert clean.ssh("test -e /run/this-boot", check=False).returncode != 0
+    assert is_mounted(clean) and clean.ssh(f"cat {PATH}/file; ls {PATH}").stdout.split() == [
+        "kept",
+        "file",
+        "layer0",
+        "layer1",
+        "layer2",
+    ]
+    moments = clean.ssh(
+        f"systemctl show --property=ActiveEnterTimestampMonotonic --value {UNIT} systemd-user-sessions.service"
+    ).stdout.split()
+    assert int(moments[0]) <= int(moments[1])
+    assert done(box(clean, reference, **options)) == []
+    # A unit of an earlier version, or one that somebody has changed, is written again.
+    clean.ssh(f"sed -i 's/^Description=.*/Description=old/' {UNITS}/{UNIT}")
+    assert done(box(clean, reference, check=True, **options)) == ["unit"]
+    renewed = box(clean, reference, **options)
+    assert done(renewed) == ["unit"] and "Description=old" in renewed["diff"]["before"]
+    assert done(box(clean, reference, **options)) == [] and is_mounted(clean)
+
+
+def reboot(node: Node) -> None:
+    """The container is stopped and started again, with everything that was mounted in it."""
+    run([*PODMAN, "restart", "--time", "30", node.container])
+    deadline = time.monotonic() + 60
+    while node.ssh("systemctl is-system-running --wait", check=False).returncode == 255:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+def test_a_mount_that_fails_costs_nothing(clean: Node, source: Registry) -> None:
+    reference = source.push(random_layers(2, seed=340))
+    assert done(box(clean, reference)) == FRESH
+    clean.ssh(f"echo kept > {PATH}/file")
+    own = clean.ssh(f"findmnt --noheadings --output OPTIONS {PATH} | grep -o 'workdir=[^,]*' | cut -d= -f2").stdout.strip()
+    assert own.startswith(SNAPSHOTS)
+    # systemd would make what is missing, and mount what is no snapshot any more.
+    clean.ssh(f"systemctl stop '{UNIT}'; mv {own} {own}.away")
+    assert f"cannot mount {PATH}: {own}, a part of its snapshot, is gone" in refused(box(clean, reference))
+    assert clean.ssh(f"systemctl start '{UNIT}'; test -e {own} || mountpoint -q {PATH}", check=False).returncode != 0
+    # The kernel refuses an overlay without its lower directories.
+    lower = clean.ssh(f"ctr snapshots mounts {PATH} {PATH} | grep -o 'lowerdir=[^,:]*' | cut -d= -f2").stdout.strip()
+    clean.ssh(f"mv {own}.away {own}; mv {lower} {lower}.away")
+    message = refused(box(clean, reference))
+    assert f"cannot mount {PATH}: mount: {PATH}" in message and "its snapshot is as it was" in message, message
+    assert info(clean)["Labels"]["containerd.io/gc.root"] and clean.ssh(f"test -e {UNITS}/{UNIT}").returncode == 0
+    # A unit that has never been of use goes again.
+    assert done(box(clean, reference, state="present")) == ["disable"]
+    refused(box(clean, reference))
+    assert clean.ssh(f"ls {UNITS}/{UNIT} {UNITS}/multi-user.target.wants/{UNIT}", check=False).stdout == ""
+    clean.ssh(f"mv {lower}.away {lower}; rmdir {PATH}; touch {PATH}")
+    assert "is not a directory" in refused(box(clean, reference))
+    clean.ssh(f"rm {PATH}; mkdir {PATH}; touch {PATH}/mine")
+    assert "has files in it" in refused(box(clean, reference))
+    clean.ssh(f"rm {PATH}/mine; mount -t tmpfs other {PATH}")
+    for state in ("mounted", "absent"):
+        assert f"{PATH} is mounted from tmpfs other" in refused(box(clean, reference, state=state))
+    clean.ssh(f"umount {PATH}; mkdir /run/held; $(ctr snapshots mounts /run/held {PATH})")
+    assert "is mounted on /run/held too" in refused(box(clean, reference))
+    clean.ssh("umount /run/held")
+    assert done(box(clean, reference)) == ["unit", "enable", "mount"]
+    assert clean.ssh(f"cat {PATH}/file").stdout == "kept\n"
+
+
+def test_a_mount_of_a_snapshot_that_is_gone_is_replaced(clean: Node, source: Registry) -> None:
+    reference = source.push([busybox(), *random_layers(1, seed=345)])
+    clean.ssh(f"ctr images pull --plain-http {reference} >/dev/null; mkdir -p {PATH}; ctr images mount --rw {reference} {PATH}")
+    with held(clean) as pid:
+        clean.ssh(f"ctr leases rm --sync {PATH}")
+        assert f"pid {pid} (busybox)" in refused(box(clean, reference))
+    assert done(box(clean, reference)) == ["pull", "unmount", "prepare", "unit", "enable", "mount"]
+    assert clean.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0"]
+
+
+def test_as_many_layers_as_the_kernel_takes(clean: Node, source: Registry) -> None:
+    layers = random_layers(501, files=1, size=16, seed=350)
+    for count in (60, 130, 300, 499):
+        reference = source.push(layers[:count])
+        assert done(box(clean, reference, name=f"deep{count}"))[-1] == "mount"
+        path = f"/var/lib/toolbox/deep{count}"
+        assert clean.ssh(f"echo written > {path}/layer0/file0; ls {path} | wc -l; cat {path}/layer0/file0").stdout.split() == [
+            str(count), "written",
+        ]  # fmt: skip
+    before = shown(clean)
+    for check in (True, False):
+        message = refused(box(clean, source.push(layers), name="deep501", check=check))
+        assert "501 layers" in message
+    assert shown(clean) == before
+    # systemd mounts the deepest by itself.
+    clean.ssh("systemctl stop var-lib-toolbox-deep499.mount; systemctl start var-lib-toolbox-deep499.mount")
+    assert clean.ssh("cat /var/lib/toolbox/deep499/layer0/file0").stdout == "written\n"
+
+
+def test_a_moved_tag_is_reported_and_followed_only_if_asked(clean: Node, source: Registry, tmp_path: Path) -> None:
+    old, new = [busybox(), *random_layers(1, seed=360)], [busybox(), *random_layers(2, seed=361)]
+    reference = source.push(old, repository="moving")
+    assert done(box(clean, reference)) == FRESH
+    clean.ssh(f"echo kept > {PATH}/file")
+    push_again(source, tmp_path / "new", reference, new)
+    assert box(clean, reference)["image_drift"] is None
+    pulled = clean.module("containerd_image", {"name": [reference], "pull": "always", "plain_http": True})
+    assert pulled["changed"]
+    drift = {"from": chain_ids(old)[-1], "to": chain_ids(new)[-1]}
+    before = shown(clean)
+    for check in (True, False):
+        kept = box(clean, reference, check=check)
+        assert done(kept) == [] and kept["image_drift"] == drift
+    anew: dict[str, Any] = {"on_image_change": "recreate"}
+    with held(clean) as pid:
+        for check in (True, False):
+            assert f"can't be made anew: end pid {pid} (busybox)" in refused(box(clean, reference, check=check, **anew))
+    # Nor while somebody stands in it.
+    clean.ssh(f"systemd-run --quiet --unit held --property=WorkingDirectory={PATH}/layer0 sleep 1000")
+    assert "(sleep)" in refused(box(clean, reference, **anew))
+    clean.ssh("systemctl stop held")
+    assert shown(clean) == before and clean.ssh(f"cat {PATH}/file").stdout == "kept\n"
+    predicted = box(clean, reference, check=True, **anew)
+    with killing(
+        clean, "systemctl stop", "snapshots --snapshotter overlayfs rm", "snapshots --snapshotter overlayfs prepare"
+    ) as options:
+        for count in range(1, 4):
+            assert box(clean, reference, **anew, **options)["failed"] and killed(clean) == count
+        assert done(predicted) == ["unmount", "remove", "prepare", "unit", "mount"] and predicted["freed"] > 0
+        assert done(box(clean, reference, **anew, **options)) == ["prepare", "unit", "mount"]
+    assert clean.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0", "layer1"]
+    assert info(clean)["Parent"] == drift["to"] and done(box(clean, reference, **anew)) == []
+
+
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+def test_nothing_is_left_of_what_is_no_longer_wanted(clean: Node, source: Registry, snapshotter: str) -> None:
+    reference = source.push([busybox(), *random_layers(1, seed=370)])
+    options: dict[str, Any] = {"snapshotter": snapshotter}
+    assert done(box(clean, reference, **options)) == FRESH
+    clean.ssh(
+        f"ctr snapshots --snapshotter {snapshotter} prepare /srv/other {info_parent(clean, snapshotter)}; "
+        f"ctr images rm {reference}"
+    )
+    clean.ssh(f"dd if=/dev/urandom of={PATH}/big bs=1M count=40 status=none; sync")
+    full = used(clean)
+    with held(clean) as pid:
+        for check in (True, False):
+            assert f"can't be removed: end pid {pid} (busybox)" in refused(box(clean, state="absent", check=check, **options))
+    predicted = box(clean, state="absent", check=True, **options)
+    assert done(predicted) == ["unmount", "disable", "remove", "collect", "remove_directory"]
+    moments = ("systemctl stop", "systemctl disable", f"snapshots --snapshotter {snapshotter} rm")
+    with killing(clean, *moments) as tools:
+        for count in range(1, len(moments) + 1):
+            assert box(clean, state="absent", **options, **tools)["failed"] and killed(clean) == count
+    gone = box(clean, state="absent", **options)
+    assert done(gone) == ["remove", "collect", "remove_directory"]
+    assert gone["freed"] == predicted["freed"] > 40_000_000 and full - used(clean) > 40_000_000
+    looked_for = f"{PATH} {UNITS}/{UNIT} {UNITS}/multi-user.target.wants/{UNIT}"
+    snapshots = f"ctr snapshots --snapshotter {snapshotter} ls | awk '$1 !~ /^sha256:/ {{print $1}}'"
+    looks = f"ls -d {looked_for}; ctr leases ls -q; systemctl list-units --all | grep {UNIT}; findmnt {PATH}; {snapshots}"
+    left = clean.ssh(looks, check=False).stdout
+    assert left.split() == ["KEY", "/srv/other"]
+    assert done(box(clean, state="absent", **options)) == []
+
+
+def info_parent(node: Node, snapshotter: str) -> str:
+    return str(json.loads(node.ssh(f"ctr snapshots --snapshotter {snapshotter} info {PATH}").stdout)["Parent"])
+
+
+def used(node: Node) -> int:
+    """Bytes that containerd has on disk; what is free is changed by others as well."""
+    return int(node.ssh("du --summarize --block-size=1 /var/lib/containerd").stdout.split()[0])
+
+
+def test_runs_at_the_same_time_do_not_meet(clean: Node, source: Registry) -> None:
+    reference = source.push(random_layers(2, seed=380))
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda _number: box(clean, reference), range(3)))
+    assert sorted(map(len, map(done, results))) == [0, 0, len(FRESH)]
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda _number: box(clean, state="absent"), range(3)))
+    assert sorted(map(len, map(done, results))) == [0, 0, 5]
+
+
+def test_a_place_that_is_not_safe_is_refused(clean: Node, source: Registry) -> None:
+    reference = source.push(random_layers(1, seed=390))
+    clean.ssh(
+        "mkdir -p /srv/theirs /srv/open /srv/real /srv/own/box; chown 1000 /srv/theirs /srv/own/box; chmod 777 /srv/open; "
+        "ln -s real /srv/link"
+    )
+    before = shown(clean)
+    places = {
+        "/srv/theirs/box": "belongs to the user 1000",
+        "/srv/own/box": "belongs to the user 1000",
+        "/srv/open/box": "others than root can write",
+        "/srv/link/box": "symbolic link",
+        "/var/lib/containerd/box": "containerd keeps its own",
+        "/srv/" + "a" * 300: "too long",
+        "/srv/../etc/x": "without '..'",
+        "/etc/x": "belongs to the system",
+    }
+    for path, words in places.items():
+        message = refused(box(clean, reference, path=path))
+        assert message.startswith("path ") and words in message, message
+    for name in ("-x", "a b", "a\nb", "../x", "x" * 300):
+        assert refused(box(clean, reference, name=name)).startswith("name takes")
+    assert shown(clean) == before
