@@ -13,7 +13,7 @@ author:
   - the slipway.node authors (@slipway)
 description:
   - Reads the state of the node's containerd (the unit, the process, the files that it reads, the configuration that it makes
-    of them, its plugins, its images, the file systems that these lie on) and runs every check that applies.
+    of them, its plugins, its images, its toolboxes, the file systems that these lie on) and runs every check that applies.
   - Each finding says what was expected, what was found, and what to do. What can't be determined is V(unknown), never V(ok).
   - Nothing on the node is changed.
 attributes:
@@ -67,6 +67,30 @@ options:
       platform:
         description: The platform that they should be for. The node's own if it is left out.
         type: str
+  toolboxes:
+    description:
+      - Toolboxes that should be there, or not, see M(slipway.node.toolbox_snapshot). Whatever else is pinned and no container's is
+        reported, with its size; so with an empty list, every toolbox is.
+      - If it is left out, only what garbage collection threatens is looked for.
+    type: list
+    elements: dict
+    suboptions:
+      path:
+        description: Its directory.
+        type: path
+        required: true
+      namespace:
+        description: The containerd namespace.
+        type: str
+        default: default
+      snapshotter:
+        description: The snapshotter that it is made by. That of the daemon's CRI configuration if it is left out.
+        type: str
+      state:
+        description: What it should be.
+        type: str
+        choices: [present, mounted, absent]
+        default: mounted
   layers_min:
     description:
       - How many layers an image must be able to have, for overlayfs to mount it on this node. V(128) has room for whatever
@@ -105,6 +129,7 @@ requirements:
 seealso:
   - module: slipway.node.containerd_config
   - module: slipway.node.containerd_image
+  - module: slipway.node.toolbox_snapshot
 """
 
 EXAMPLES = r"""
@@ -127,6 +152,13 @@ EXAMPLES = r"""
           - docker.io/library/alpine:3.22
         namespace: k8s.io
     only: [images_present, unfinished_pulls]
+
+- name: Is any toolbox going to be deleted under its users, or are there some that nobody knows of?
+  slipway.node.node_verify:
+    toolboxes:
+      - path: /var/lib/toolbox/debug
+    only: [toolboxes, toolboxes_unlisted, snapshots_at_risk]
+    fail_on: [fail, warn]
 
 - name: Report everything, fail on nothing
   slipway.node.node_verify:
@@ -186,6 +218,9 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PRESENT
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_checks import CHECKS as TOOLBOX_CHECKS
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
 
 
@@ -200,15 +235,18 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         images=ExpectedImage.several(params["images"]),
         layers_min=params["layers_min"],
         integrity=params["integrity"],
+        toolboxes=None if params["toolboxes"] is None else ExpectedToolbox.several(params["toolboxes"]),
     )
+    wanted = chosen(params["only"], params["skip"])
     state = read_node(
         Runner(module),
         config_file=params["config_file"],
         unit=unit_name(params["unit"]),
         address=params["address"],
         binary=params["binary"],
-        images=expectation.images,
-        integrity=expectation.integrity if "images_intact" in chosen(params["only"], params["skip"]) else UNCOMPARED,
+        expectation=expectation,
+        integrity=expectation.integrity if "images_intact" in wanted else UNCOMPARED,
+        writable=not TOOLBOX_CHECKS.keys().isdisjoint(wanted),
     )
     findings = run_checks(state, expectation, params["only"], params["skip"])
     result: dict[str, Any] = {
@@ -246,6 +284,16 @@ def main() -> None:
                     "namespace": {"type": "str", "default": "default"},
                     "snapshotter": {"type": "str"},
                     "platform": {"type": "str"},
+                },
+            },
+            "toolboxes": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "namespace": {"type": "str", "default": "default"},
+                    "snapshotter": {"type": "str"},
+                    "state": {"type": "str", "choices": [PRESENT, MOUNTED, ABSENT], "default": MOUNTED},
                 },
             },
             "layers_min": {"type": "int", "default": 128},

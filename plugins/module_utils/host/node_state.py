@@ -33,12 +33,14 @@ from ansible_collections.slipway.node.plugins.module_utils.host.process import m
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import last_shutdown
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, ExpectedImage, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 
@@ -64,12 +66,14 @@ def read_node(
     unit: str,
     address: str,
     binary: str | None,
-    images: Sequence[ExpectedImage] = (),
+    expectation: Expectation,
     integrity: str = UNCOMPARED,
+    writable: bool = False,
 ) -> NodeState:
     """Each part that can't be read is left None, and ``trouble`` has the reason under its name.
 
     ``integrity``: how closely images are compared with their layers; AUTO, by metadata unless the last shutdown was clean.
+    ``writable``: whether to look at writable snapshots, such as toolboxes.
     """
     reading = _Reading()
     service = Unit(runner, unit)
@@ -97,10 +101,14 @@ def read_node(
     )
     if daemon is None or daemon.plugins is None or state.dump is None:
         # Only the daemon knows where its images are.
-        parts = ("overlay", "pulls", "mounts", "images", "judged", "uuid_trouble")
+        parts = ("overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
         return replace(state, trouble={**dict.fromkeys(parts, "the daemon doesn't answer"), **reading.trouble})
-    state = _with_images(state, ctr, state.dump, images)
-    return _with_integrity(state, runner, ctr, effective.read(state.dump or {})["snapshotter"] or "overlayfs", integrity)
+    state = _with_images(state, ctr, state.dump, expectation.images)
+    default = effective.read(state.dump or {})["snapshotter"] or "overlayfs"
+    if writable:
+        loaded = loaded_snapshotters(daemon.plugins)
+        state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, default, expectation.toolboxes))
+    return _with_integrity(state, runner, ctr, default, integrity)
 
 
 def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[ExpectedImage]) -> NodeState:
@@ -148,6 +156,12 @@ def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotter: str
         reading.attempt("judged", lambda: compare_all(ctr, content, snapshotter, platform, level))
     reading.parts.pop("content")
     return replace(state, compared=level, trouble={**state.trouble, **reading.trouble}, **reading.parts)
+
+
+def _with_toolboxes(state: NodeState, read: Callable[[], Toolboxes]) -> NodeState:
+    reading = _Reading()
+    reading.attempt("toolboxes", read)
+    return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
 
 
 def _overlay(ctr: Ctr, dump: Tree) -> tuple[Overlay, tuple[int, ...]]:

@@ -4,7 +4,7 @@
 
 """The checks of the daemon (its unit and process, its configuration, its plugins), and all checks together.
 
-Those of the images are in image_checks.py.
+Those of the images are in image_checks.py, those of toolboxes in toolbox_checks.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective, image_checks, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import (
+    durability,
+    effective,
+    image_checks,
+    toml_text,
+    toolbox_checks,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     CONFIGURE,
@@ -323,3 +329,4 @@ def durability_transfer(state: NodeState, expectation: Expectation) -> Finding |
 
 
 CHECKS.update(image_checks.CHECKS)
+CHECKS.update(toolbox_checks.CHECKS)

@@ -4,8 +4,8 @@
 
 """What a check of a node gets, and what it says.
 
-To add a check, write a function with the decorator ``@check(ID)`` at its place in checks.py or
-image_checks.py. It gets what was read and what is expected, and returns one Finding through ``ok``,
+To add a check, write a function with the decorator ``@check(ID)`` at its place in checks.py,
+image_checks.py or toolbox_checks.py. It gets what was read and what is expected, and returns one Finding through ``ok``,
 ``fail``, ``warn`` or ``unknown``, or None if it doesn't apply; what can't be determined is
 ``unknown``, never None. What it needs is read in host/node_state.py.
 """
@@ -24,6 +24,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.mounts import M
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.shutdown import Shutdown
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox, Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -115,6 +116,7 @@ class NodeState:
     compared: str = "none"
     judged: tuple[JudgedImage, ...] | None = None
     uuid_trouble: str | None = None
+    toolboxes: Toolboxes | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -140,9 +142,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the node should be: the settings, the proxy variables of the daemon's environment, and the images.
+    """What the node should be: the settings, the proxy variables of the daemon's environment, the images, and the toolboxes.
 
-    ``layers_min`` is how many layers an image must be able to have, ``integrity`` how closely images are compared with theirs.
+    ``toolboxes`` None: which there should be isn't said. ``layers_min`` is how many layers an image must be able to have,
+    ``integrity`` how closely images are compared with theirs.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -150,6 +153,7 @@ class Expectation:
     images: tuple[ExpectedImage, ...] = ()
     layers_min: int = 128
     integrity: str = AUTO
+    toolboxes: tuple[ExpectedToolbox, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.layers_min <= KERNEL_LAYERS:

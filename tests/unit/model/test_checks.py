@@ -26,18 +26,29 @@ from ansible_collections.slipway.node.plugins.module_utils.model.mounts import M
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.shutdown import Shutdown
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import (
+    ExpectedToolbox,
+    FoundToolbox,
+    Risk,
+    Toolboxes,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 V2 = "io.containerd.grpc.v1.cri"
 ROOT = "/etc/containerd/config.toml"
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
 ALPINE = "docker.io/library/alpine:3.22"
+BOX = ExpectedToolbox("/var/lib/toolbox/debug")
 EXPECTED = Expectation(
-    Settings.from_params({"image_pull_sync_fs": True, "snapshotter": "overlayfs"}), PROXY, (ExpectedImage(ALPINE, "k8s.io"),)
+    Settings.from_params({"image_pull_sync_fs": True, "snapshotter": "overlayfs"}),
+    PROXY,
+    (ExpectedImage(ALPINE, "k8s.io"),),
+    toolboxes=(BOX,),
 )
 IMAGE = FoundImage(ALPINE, "k8s.io")
 DISK = Mount(1, "/", "ext4", "/dev/vda", ("rw",))
 OVERLAY = Overlay("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs", 4096, ("index=off",))
+RISK = Risk("default", "overlayfs", "/box", "/mnt", "", "soon gone", certain=True)
 PULL = Pull("this boot", "k8s.io", "overlayfs", (ALPINE,), ())
 
 UNIT = UnitStatus(True, "active", "running", 7, 0, "process", "enabled", ("/a.service",), False, "success")
@@ -70,6 +81,7 @@ def well(recorded: Callable[[str, str], str]) -> NodeState:
         mounts={"/var/lib/containerd": DISK},
         shutdown=Shutdown(True, "Journal stopped"),
         uuid_trouble="",
+        toolboxes=Toolboxes((FoundToolbox(BOX),)),
     )
 
 
@@ -88,6 +100,10 @@ def with_unit(state: NodeState, **changes: Any) -> NodeState:
     return replace(state, daemon=replace(DAEMON, unit=replace(UNIT, **changes)))
 
 
+def with_toolboxes(state: NodeState, **changes: Any) -> NodeState:
+    return replace(state, toolboxes=replace(state.toolboxes or Toolboxes(), **changes))
+
+
 def with_mount(state: NodeState, **changes: Any) -> NodeState:
     """The node with its snapshots on another file system."""
     return replace(state, mounts={"/var/lib/containerd": DISK, "/snapshots": replace(DISK, **changes)})
@@ -103,8 +119,11 @@ def test_all_is_well(well: NodeState) -> None:
     assert not any(one.remedy for one in findings if one.status == "ok")
 
 
+UNASKED = {"settings", "proxy", "images_present", "toolboxes", "toolboxes_unlisted"}
+
+
 def test_nothing_expected_compares_nothing(well: NodeState) -> None:
-    assert {one.id for one in run_checks(well, Expectation())} == set(CHECKS) - {"settings", "proxy", "images_present"}
+    assert {one.id for one in run_checks(well, Expectation())} == set(CHECKS) - UNASKED
 
 
 Change = Callable[[NodeState], NodeState]
@@ -236,6 +255,29 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("images_intact", "unknown", lambda one: replace(one, judged=(JudgedImage("a", "b", "", "odd"),)), "'a in b': 'odd'"),
     ("images_intact", "unknown", lambda one: replace(one, compared="metadata", trouble={"judged": "no ctr"}), "no ctr"),
     ("images_intact", "unknown", lambda one: replace(one, shutdown=None, trouble={"shutdown": "no uptime"}), "no uptime"),
+    ("toolboxes", "fail", lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "it isn't pinned"),)), "isn't pinned"),
+    ("toolboxes", "unknown", lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "", "no answer"),)), "no answer"),
+    (
+        "toolboxes",
+        "unknown",
+        lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "not there"),), trouble="can't list them"),
+        "can't list them",
+    ),
+    ("toolboxes", "unknown", lambda one: replace(one, toolboxes=None, trouble={"toolboxes": "no ctr"}), "no ctr"),
+    ("toolboxes_unlisted", "warn", lambda one: with_toolboxes(one, unlisted={"/old": 4096}), "'/old': '4096 bytes'"),
+    ("toolboxes_unlisted", "warn", lambda one: with_toolboxes(one, unlisted={"/old": None}), "size unknown"),
+    ("toolboxes_unlisted", "unknown", lambda one: with_toolboxes(one, trouble="can't list them"), "can't list them"),
+    ("toolboxes_unlisted", "unknown", lambda one: replace(one, toolboxes=None, trouble={"toolboxes": "no ctr"}), "no ctr"),
+    (
+        "snapshots_at_risk",
+        "fail",
+        lambda one: with_toolboxes(one, at_risk=(RISK,)),
+        "/box in default (overlayfs)': 'mounted at /mnt: s",
+    ),
+    ("snapshots_at_risk", "fail", lambda one: with_toolboxes(one, lost=("/mnt/a",)), "'/mnt/a': 'its snapshot is gone already"),
+    ("snapshots_at_risk", "unknown", lambda one: with_toolboxes(one, at_risk=(replace(RISK, certain=False),)), "/box in default"),
+    ("snapshots_at_risk", "unknown", lambda one: with_toolboxes(one, trouble="can't list them"), "can't list them"),
+    ("snapshots_at_risk", "unknown", lambda one: replace(one, toolboxes=None, trouble={"daemon": "no socket"}), "no socket"),
     ("daemon_uuid", "fail", lambda one: replace(one, uuid_trouble="uuid is empty"), "is empty"),
     ("daemon_uuid", "unknown", lambda one: replace(one, uuid_trouble=None, trouble={"uuid_trouble": "no ctr"}), "no ctr"),
     *(

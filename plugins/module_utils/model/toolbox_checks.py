@@ -1,0 +1,98 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The checks of toolboxes, and of all other writable snapshots that no container has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
+    CONFIGURE,
+    Check,
+    Expectation,
+    Finding,
+    NodeState,
+    fail,
+    ok,
+    registering,
+    unknown,
+    unread,
+    warn,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Risk
+
+CHECKS: dict[str, Check] = {}
+check = registering(CHECKS)
+
+_LOOK = "look at the reasons, and run this again"
+
+
+@check("toolboxes")
+def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
+    """Expected toolboxes are pinned, mounted now and after a reboot, and no lease of theirs expires."""
+    if not expectation.toolboxes:
+        return None
+    expected = [f"{one.path} {one.state}" for one in expectation.toolboxes]
+    if state.toolboxes is None:
+        return unread("toolboxes", expected, state, "toolboxes", "dump", "version")
+    wrong = {one.expected.path: one.problem for one in state.toolboxes.expected if one.problem}
+    if wrong and not state.toolboxes.trouble:
+        return fail("toolboxes", expected, wrong, CONFIGURE)
+    doubtful = {one.expected.path: one.trouble for one in state.toolboxes.expected if one.trouble}
+    if wrong or doubtful:
+        # What couldn't be read may be what is missing.
+        reasons = {**wrong, **doubtful, **({"": state.toolboxes.trouble} if state.toolboxes.trouble else {})}
+        return Finding("toolboxes", "unknown", expected, reasons, _LOOK)
+    return ok("toolboxes", expected, "as expected")
+
+
+@check("toolboxes_unlisted")
+def toolboxes_unlisted(state: NodeState, expectation: Expectation) -> Finding | None:
+    """No writable snapshot is pinned that neither a container nor the inventory has."""
+    if expectation.toolboxes is None:
+        return None
+    expected = "no pinned snapshot that nobody lists"
+    if state.toolboxes is None:
+        return unread("toolboxes_unlisted", expected, state, "toolboxes", "dump", "version")
+    if state.toolboxes.unlisted:
+        sizes = {key: "size unknown" if size is None else f"{size} bytes" for key, size in state.toolboxes.unlisted.items()}
+        remedy = "list them in toolbox_snapshots, or have them removed: toolbox_exclusive, toolbox_prune_after, or by hand"
+        return warn("toolboxes_unlisted", expected, sizes, remedy)
+    if state.toolboxes.trouble:
+        return unknown("toolboxes_unlisted", expected, state.toolboxes.trouble, _LOOK)
+    return ok("toolboxes_unlisted", expected, "none")
+
+
+@check("snapshots_at_risk")
+def snapshots_at_risk(state: NodeState, expectation: Expectation) -> Finding:
+    """No mounted writable snapshot is one that garbage collection deletes under its users."""
+    expected = "no mounted snapshot that garbage collection deletes"
+    if state.toolboxes is None:
+        return unread("snapshots_at_risk", expected, state, "toolboxes", "daemon", "dump", "version")
+    certain = _said([risk for risk in state.toolboxes.at_risk if risk.certain])
+    lost = dict.fromkeys(state.toolboxes.lost, "its snapshot is gone already, and what was written there with it")
+    if certain or lost:
+        remedy = (
+            "list toolboxes in toolbox_snapshots, which pins them; else run 'ctr snapshots label KEY containerd.io/gc.root=kept'"
+        )
+        if not certain:
+            remedy = "unmount it (umount PATH); a toolbox of the inventory is then made again by slipway.node.provision"
+        return fail("snapshots_at_risk", expected, {**certain, **lost}, remedy)
+    doubtful = _said(state.toolboxes.at_risk)
+    if doubtful or state.toolboxes.trouble:
+        reasons = {**doubtful, **({"": state.toolboxes.trouble} if state.toolboxes.trouble else {})}
+        remedy = "ask whoever made it whether it is in use; 'ctr snapshots label KEY containerd.io/gc.root=kept' keeps it"
+        return Finding("snapshots_at_risk", "unknown", expected, reasons, remedy if doubtful else _LOOK)
+    return ok("snapshots_at_risk", expected, "none")
+
+
+def _said(risks: Sequence[Risk]) -> dict[str, str]:
+    """The reasons, by what is at risk."""
+    return {
+        f"{risk.key} in {risk.namespace} ({risk.snapshotter})": f"mounted at {risk.mount_point}: {risk.reason}"
+        if risk.mount_point
+        else risk.reason
+        for risk in risks
+    }
