@@ -105,6 +105,13 @@ options:
     type: str
     choices: [auto, none, metadata, content]
     default: auto
+  kata:
+    description:
+      - The Kata handlers that should be there, under the option names of M(slipway.node.kata_config),
+        O(slipway.node.kata_config#module:handlers). Handlers that the node has are checked all the same.
+    type: list
+    elements: dict
+    default: []
   only:
     description: Run these checks alone, by id.
     type: list
@@ -130,6 +137,7 @@ seealso:
   - module: slipway.node.containerd_config
   - module: slipway.node.containerd_image
   - module: slipway.node.toolbox_snapshot
+  - module: slipway.node.kata_config
 """
 
 EXAMPLES = r"""
@@ -216,6 +224,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.node_state impor
 from ansible_collections.slipway.node.plugins.module_utils.model.checks import chosen, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
+from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PRESENT
@@ -236,6 +245,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         layers_min=params["layers_min"],
         integrity=params["integrity"],
         toolboxes=None if params["toolboxes"] is None else ExpectedToolbox.several(params["toolboxes"]),
+        kata=tuple(parse_handlers(params["kata"])),
     )
     wanted = chosen(params["only"], params["skip"])
     state = read_node(
@@ -298,6 +308,7 @@ def main() -> None:
             },
             "layers_min": {"type": "int", "default": 128},
             "integrity": {"type": "str", "choices": [AUTO, *LEVELS], "default": AUTO},
+            "kata": {"type": "list", "elements": "dict", "default": []},
             "only": {"type": "list", "elements": "str", "default": []},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on": {

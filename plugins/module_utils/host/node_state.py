@@ -29,6 +29,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.images import (
 )
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity_state import compare_all
+from ansible_collections.slipway.node.plugins.module_utils.host.kata_state import read_kata
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine, read_environment
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import last_shutdown
@@ -86,6 +87,9 @@ def read_node(
     daemon = reading.attempt("daemon", RunningDaemon(service, ctr, config_file, path).look)
     if daemon is not None and daemon.process is not None:
         reading.attempt("environment", lambda: read_environment(daemon.process.pid))
+    if "dump" in reading.parts:
+        found = reading.parts
+        reading.attempt("kata", lambda: read_kata(found["dump"], found["version"], found.get("environment")))
     if reading.attempt("sources", lambda: tuple(read_sources(config_file))):
         reading.parts["missing_imports"] = tuple(missing_imports(reading.parts["sources"]))
     record = reading.attempt("record", lambda: read_record(config_file))

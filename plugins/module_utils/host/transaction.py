@@ -29,7 +29,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.files import (
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.record import Record
 
-# Held while a run reads, changes and proves; gone with the process that holds it.
+# Held while a run reads, changes and proves containerd; gone with the process that holds it.
 LOCK = "/run/slipway-containerd.lock"
 _POLL_SECONDS = 0.2
 
@@ -40,15 +40,15 @@ def record_path(config_file: str) -> str:
 
 
 @contextmanager
-def exclusive(timeout: float) -> Iterator[int]:
-    """Keep other runs away from this node's containerd until the block ends; wait for them up to ``timeout`` seconds.
+def exclusive(timeout: float, lock: str = LOCK) -> Iterator[int]:
+    """Keep other runs away from what the lock is for until the block ends; wait for them up to ``timeout`` seconds.
 
     Yields a descriptor: a program that inherits it keeps them away until it ends too. Raises HostError if another run
     doesn't end.
     """
     deadline = time.monotonic() + timeout
-    with naming("lock", LOCK):
-        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with naming("lock", lock):
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         while True:
             try:
@@ -56,7 +56,7 @@ def exclusive(timeout: float) -> Iterator[int]:
                 break
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
-                    raise HostError(f"another run has held {LOCK} for {timeout:g} seconds: let it end first") from error
+                    raise HostError(f"another run has held {lock} for {timeout:g} seconds: let it end first") from error
                 time.sleep(_POLL_SECONDS)
         yield descriptor
     finally:

@@ -4,7 +4,7 @@
 
 """The checks of the daemon (its unit and process, its configuration, its plugins), and all checks together.
 
-Those of the images are in image_checks.py, those of toolboxes in toolbox_checks.py.
+Those of the images are in image_checks.py, those of toolboxes in toolbox_checks.py, those of Kata in kata_checks.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import (
     durability,
     effective,
     image_checks,
+    kata_checks,
     toml_text,
     toolbox_checks,
 )
@@ -330,3 +331,4 @@ def durability_transfer(state: NodeState, expectation: Expectation) -> Finding |
 
 CHECKS.update(image_checks.CHECKS)
 CHECKS.update(toolbox_checks.CHECKS)
+CHECKS.update(kata_checks.CHECKS)

@@ -171,6 +171,20 @@ def _handler(dump: Mapping[str, Any], name: str, table: Mapping[str, Any]) -> di
     }
 
 
+def handler_snapshotters(dump: Mapping[str, Any], name: str, version: Version) -> dict[str, str | None]:
+    """The snapshotter of a handler in each place that this version of the daemon reads for itself; None where it says nothing.
+
+    Before 2.0 and from 2.3 on there is one place; between, pulls go by another than containers.
+    """
+    runtime = lookup(dump, (*_tables(dump)[1], "containerd", "runtimes", name, "snapshotter")) or None
+    if schema_of(dump) < 3:
+        return {"runtimes": runtime}
+    platform = lookup(dump, ("plugins", schema.CRI_IMAGES, "runtime_platforms", name, "snapshotter")) or None
+    if platform is None and version.at_least("2.3.0"):
+        return {"runtimes": runtime}
+    return {"runtimes": runtime, "runtime_platforms": platform}
+
+
 def _proxies(dump: Mapping[str, Any]) -> list[str]:
     return [name for name, table in dump.get("proxy_plugins", {}).items() if table.get("type") == "snapshot"]
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Keys whose values are never shown: registry credentials in CRI's tables, and passwords in URLs.
-_SECRET_LINE = re.compile(r"(?im)^(\s*[\"']?(?:password|auth|identitytoken|registrytoken|secret|token)[\"']?\s*=\s*).*$")
+# Keys whose values are never shown: registry credentials in CRI's tables, Kata's for Jaeger, and passwords in URLs.
+_SECRET_LINE = re.compile(r"(?im)^(\s*[\"']?(?:\w*password|auth|identitytoken|registrytoken|secret|token)[\"']?\s*=\s*).*$")
 _SECRET_INLINE = re.compile(r"(?i)\b((?:password|auth|identitytoken|registrytoken)\s*=\s*)(\"[^\"]*\"|'[^']*')")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@\s\"':]*):([^/@\s\"']+)@")
 

@@ -5,7 +5,7 @@
 """What a check of a node gets, and what it says.
 
 To add a check, write a function with the decorator ``@check(ID)`` at its place in checks.py,
-image_checks.py or toolbox_checks.py. It gets what was read and what is expected, and returns one Finding through ``ok``,
+image_checks.py, toolbox_checks.py or kata_checks.py. It gets what was read and what is expected, and returns one Finding through ``ok``,
 ``fail``, ``warn`` or ``unknown``, or None if it doesn't apply; what can't be determined is
 ``unknown``, never None. What it needs is read in host/node_state.py.
 """
@@ -19,6 +19,8 @@ from typing import Any
 from ansible_collections.slipway.node.plugins.module_utils.model import reference
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import Handler
+from ansible_collections.slipway.node.plugins.module_utils.model.kata_state import KataState
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import KERNEL_LAYERS, Headroom
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
@@ -117,6 +119,7 @@ class NodeState:
     judged: tuple[JudgedImage, ...] | None = None
     uuid_trouble: str | None = None
     toolboxes: Toolboxes | None = None
+    kata: KataState | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -145,7 +148,7 @@ class Expectation:
     """What the node should be: the settings, the proxy variables of the daemon's environment, the images, and the toolboxes.
 
     ``toolboxes`` None: which there should be isn't said. ``layers_min`` is how many layers an image must be able to have,
-    ``integrity`` how closely images are compared with theirs.
+    ``integrity`` how closely images are compared with theirs, ``kata`` the handlers of Kata.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -154,6 +157,7 @@ class Expectation:
     layers_min: int = 128
     integrity: str = AUTO
     toolboxes: tuple[ExpectedToolbox, ...] | None = None
+    kata: tuple[Handler, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.layers_min <= KERNEL_LAYERS:

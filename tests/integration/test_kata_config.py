@@ -1,0 +1,319 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""kata_config on this machine: it needs no daemon, and Kata itself would need hardware to start a guest."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shutil
+import stat
+import struct
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.local_module import LocalModule
+
+from nodes.kata import Release, vendor_file
+
+DROP_IN = "config.d/60-slipway.toml"
+MAIN = "configuration.toml"
+SAFE: dict[str, Any] = {"disable_block_device_use": True}
+LOCK = "/run/slipway-kata.lock"
+
+
+class Site:
+    """A node's directory of configurations, and a release that is installed on it."""
+
+    def __init__(self, directory: Path, run: LocalModule) -> None:
+        self.root = directory / "etc" / "kata-containers"
+        self.release = Release(directory / "opt" / "kata", "3.26.0")
+        self.run = run
+
+    def handler(self, name: str, hypervisor: str = "qemu", flavor: str = "go", **options: Any) -> dict[str, Any]:
+        base = str(self.release.path(flavor, hypervisor))
+        return {"name": name, "flavor": flavor, "hypervisor": hypervisor, "base_config": base, **options}
+
+    def __call__(self, *handlers: dict[str, Any], **options: Any) -> dict[str, Any]:
+        return self.run(handlers=list(handlers), config_root=str(self.root), **options)
+
+    def tree(self) -> dict[str, tuple[str, int]]:
+        """Every file with its content and mode; directories with their modes."""
+        found = {}
+        for path in sorted(self.root.rglob("*")):
+            content = path.read_text() if path.is_file() else ""
+            found[str(path.relative_to(self.root))] = (content, stat.S_IMODE(path.lstat().st_mode))
+        return found
+
+    def drop_in(self, name: str) -> dict[str, Any]:
+        return tomllib.loads((self.root / name / DROP_IN).read_text())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> LocalModule:
+    return LocalModule("kata_config", tmp_path_factory.mktemp("collections"))
+
+
+@pytest.fixture
+def site(run: LocalModule, tmp_path: Path) -> Site:
+    return Site(tmp_path, run)
+
+
+def three(site: Site) -> list[dict[str, Any]]:
+    return [
+        site.handler("kata-qemu", **SAFE, block_device_aio="native", extra={"hypervisor": {"qemu": {"default_memory": 4096}}}),
+        site.handler("kata-clh", "clh", snapshotter="devmapper", disable_block_device_use=False),
+        site.handler("kata-fc", "fc", snapshotter="devmapper"),
+    ]
+
+
+SAME = ("changed", "files", "removed", "handlers", "kata_deploy", "diff")
+
+
+def test_check_mode_on_a_fresh_node_then_the_same_then_nothing(site: Site) -> None:
+    handlers = three(site)
+    predicted = site(*handlers, check=True)
+    assert not site.root.exists()
+    done = site(*handlers)
+    assert {key: done.get(key) for key in SAME} == {key: predicted.get(key) for key in SAME}
+    assert [report["rootfs_transport"] for report in done["handlers"]] == ["virtio-fs", "block-hotplug", "block-hotplug"]
+    assert sorted(done["files"]) == sorted(str(site.root / name) for name, (content, _mode) in site.tree().items() if content)
+    assert {mode for content, mode in site.tree().values() if content} == {0o644}
+    assert {mode for content, mode in site.tree().values() if not content} == {0o755}
+    for name, hypervisor in (("kata-qemu", "qemu"), ("kata-clh", "clh"), ("kata-fc", "fc")):
+        assert (site.root / name / MAIN).read_text() == vendor_file("go", hypervisor)
+        assert os.listdir(site.root / name / "config.d") == ["60-slipway.toml"]
+    before = {path: path.stat().st_mtime_ns for path in site.root.rglob("*")}
+    for check in (True, False):
+        again = site(*handlers, check=check)
+        assert (again["changed"], again["files"], again["removed"]) == (False, [], [])
+    assert {path: path.stat().st_mtime_ns for path in site.root.rglob("*")} == before
+
+
+def test_check_mode_before_kata_is_installed(site: Site) -> None:
+    shutil.rmtree(site.release.prefix)
+    handlers = [{**entry, "version": "3.26.0"} for entry in three(site)]
+    predicted = site(*handlers, check=True)
+    assert predicted["changed"]
+    assert [report["rootfs_transport"] for report in predicted["handlers"]] == ["virtio-fs", "block-hotplug", "block-hotplug"]
+    assert not site.root.exists()
+    refused = site(*handlers)
+    assert refused["failed"]
+    assert "handlers[kata-qemu].base_config: there is no file" in refused["msg"]
+    assert not site.root.exists()
+
+
+def test_a_new_release_renews_the_copies_and_keeps_the_settings(site: Site) -> None:
+    handlers = three(site)
+    site(*handlers)
+    drop_ins = {name: content for name, content in site.tree().items() if name.endswith(DROP_IN)}
+    site.release.path("go", "qemu").write_text(vendor_file("go", "qemu", comment="3.27.0"))
+    (site.release.prefix / "VERSION").write_text("3.27.0\n")
+    assert site(*handlers)["files"] == [str(site.root / "kata-qemu" / MAIN)]
+    assert {name: content for name, content in site.tree().items() if name.endswith(DROP_IN)} == drop_ins
+    back = site.release.path("go", "qemu")
+    back.write_text(vendor_file("go", "qemu"))
+    assert site(*handlers)["changed"]
+    assert (site.root / "kata-qemu" / MAIN).read_text() == vendor_file("go", "qemu")
+
+
+def test_removing_one_then_all_leaves_what_was_there(site: Site) -> None:
+    (site.root / "config.d").mkdir(parents=True)
+    (site.root / "configuration.toml").write_text("# an admin's own\n")
+    (site.root / "config.d" / "50.toml").write_text("[runtime]\n")
+    before = site.tree()
+    handlers = three(site)
+    site(*handlers)
+    one = site(*handlers[:2])
+    assert [path for path in one["removed"] if path.endswith(MAIN)] == [str(site.root / "kata-fc" / MAIN)]
+    assert not (site.root / "kata-fc").exists()
+    assert site(*handlers[:1], purge=False)["changed"] is False
+    assert site({"name": "kata-clh"}, state="absent")["changed"]
+    assert sorted(path.name for path in site.root.iterdir()) == ["config.d", "configuration.toml", "kata-qemu"]
+    predicted = site(state="absent", check=True)
+    done = site(state="absent")
+    assert {key: done.get(key) for key in SAME} == {key: predicted.get(key) for key in SAME}
+    assert site(state="absent")["changed"] is False
+    assert site.tree() == before
+
+
+def test_drop_ins_of_others_are_kept_and_reported(site: Site) -> None:
+    one = site.handler("kata-qemu", **SAFE)
+    site(one)
+    theirs = site.root / "kata-qemu" / "config.d" / "70-theirs.toml"
+    theirs.write_text('[hypervisor.qemu]\nenable_annotations = ["x"]\nblock_device_aio = "threads"\n')
+    report = site(one)["handlers"][0]
+    assert report["effective"]["block_device_aio"] == "threads"
+    assert (report["foreign"], report["overridden"]) == ([str(theirs)], [])
+    answer = site({**one, "block_device_aio": "native"})
+    assert answer["handlers"][0]["overridden"] == [{"path": str(theirs), "keys": ["hypervisor.qemu.block_device_aio"]}]
+    assert f"{theirs} overrides hypervisor.qemu.block_device_aio" in answer["output"]
+    gone = site(state="absent")
+    assert str(theirs) not in gone["removed"]
+    assert theirs.read_text().startswith("[hypervisor.qemu]")
+    assert sorted(site.tree()) == ["kata-qemu", "kata-qemu/config.d", "kata-qemu/config.d/70-theirs.toml"]
+    assert site(one)["changed"]
+    assert site(one)["changed"] is False
+
+
+def test_the_drop_in_is_found_where_kata_looks_for_it(site: Site) -> None:
+    """Kata resolves links before it looks for config.d: a link to the vendor's file would take the vendor's directory."""
+    one = site.handler("kata-qemu", **SAFE)
+    site(one)
+    main = site.root / "kata-qemu" / MAIN
+    whole = site.tree()
+    main.unlink()
+    main.symlink_to(site.release.path("go", "qemu"))
+    assert site(one)["files"] == [str(main)]
+    assert (main.is_symlink(), site.tree()) == (False, whole)
+    assert site.release.path("go", "qemu").read_text() == vendor_file("go", "qemu")
+    assert (Path(os.path.realpath(main)).parent / DROP_IN).is_file()
+    # A release's file may itself be a link, as configuration.toml is.
+    link = site.release.defaults / MAIN
+    link.symlink_to("configuration-qemu.toml")
+    assert site({**one, "base_config": str(link)})["changed"] is False
+
+
+def test_kata_deploys_layout_is_left_alone(site: Site) -> None:
+    shim = site.release.defaults / "runtimes" / "qemu"
+    shim.mkdir(parents=True)
+    copy = shim / "configuration-qemu.toml"
+    copy.write_text("# IMPORTANT: This file is managed by kata-deploy. Do not modify it directly!\n" + vendor_file("go", "qemu"))
+    one = site.handler("kata-qemu", **SAFE)
+    assert site(one)["kata_deploy"] == [str(shim)]
+    refused = site({**one, "base_config": str(copy)})
+    assert "is kata-deploy's copy, and left to it" in refused["msg"]
+    refused = site.run(handlers=[one], config_root=str(site.release.defaults / "runtimes"))
+    assert "that tree is Kata's own, and kata-deploy's" in refused["msg"]
+    shutil.copytree(shim, site.root / "kata-deployed")
+    refused = site(one, site.handler("kata-deployed", **SAFE))
+    assert "is kata-deploy's, and left to it" in refused["msg"]
+    assert [path.name for path in (site.root / "kata-deployed").iterdir()] == ["configuration-qemu.toml"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"disable_block_device_use": False}, "would hot-plug the host's own disk into the guest"),
+        ({"shared_fs": "none", **SAFE}, "shared_fs is none, so nothing is shared"),
+        ({"block_device_driver": "virtio-mmio"}, "block_device_driver can't be virtio-mmio with qemu on the go runtime"),
+        ({"extra": {"hypervisor": {"clh": {"path": "/bin/clh"}}}}, "is the table of another hypervisor"),
+        ({"extra": {"hypervisor": {"qemu": {"frobnicate": 1}}}}, "isn't known to this version of Kata"),
+        ({"hypervisor": "acrn"}, "hypervisor"),
+        ({"enable_iothreads": "perhaps"}, "enable_iothreads"),
+    ],
+)
+def test_what_is_refused_changes_nothing(site: Site, options: dict[str, Any], message: str) -> None:
+    for check in (True, False):
+        answer = site(
+            site.handler("kata-fc", "fc", snapshotter="devmapper"), {**site.handler("kata-qemu"), **options}, check=check
+        )
+        assert answer["failed"]
+        assert message in answer["msg"]
+    assert not site.root.exists()
+
+
+def test_the_risk_can_be_accepted_by_name(site: Site) -> None:
+    answer = site(site.handler("kata-qemu", disable_block_device_use=False, allow_host_disk_hotplug=True))
+    assert answer["changed"]
+    assert "can be given the host's own disk" in answer["output"]
+
+
+EVENTS = {"IN_CREATE": 0x100, "IN_DELETE": 0x200, "IN_MOVED_FROM": 0x40, "IN_MOVED_TO": 0x80, "IN_MODIFY": 0x2}
+
+
+@contextmanager
+def watched(directory: Path) -> Iterator[list[tuple[str, str]]]:
+    """Every change of the directory's entries and of its files' content, as event and name; there once the block has ended."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(os.O_NONBLOCK)
+    assert descriptor >= 0, os.strerror(ctypes.get_errno())
+    events: list[tuple[str, str]] = []
+    try:
+        assert libc.inotify_add_watch(descriptor, os.fsencode(directory), sum(EVENTS.values())) >= 0
+        yield events
+        buffer = os.read(descriptor, 1 << 16)
+        while buffer:
+            _watch, mask, _cookie, length = struct.unpack_from("iIII", buffer)
+            name = os.fsdecode(buffer[16 : 16 + length].rstrip(b"\0"))
+            events.extend((event, name) for event, bit in EVENTS.items() if mask & bit)
+            buffer = buffer[16 + length :]
+    finally:
+        os.close(descriptor)
+
+
+def test_nothing_else_is_ever_in_config_d(site: Site) -> None:
+    one = site.handler("kata-qemu", **SAFE)
+    site(one)
+    with watched(site.root / "kata-qemu" / "config.d") as events:
+        assert site({**one, "block_device_aio": "native"})["changed"]
+        assert site(one)["changed"]
+        site.release.path("go", "qemu").write_text(vendor_file("go", "qemu", comment="new"))
+        assert site(one)["changed"]
+    # Equal events in a row are reported once.
+    assert set(events) == {("IN_MOVED_TO", "60-slipway.toml")}
+    with watched(site.root / "kata-qemu" / "config.d") as events:
+        (site.root / "kata-qemu" / "config.d" / "60-slipway.toml~").write_text("")
+    assert ("IN_CREATE", "60-slipway.toml~") in events, "the watch itself sees nothing"
+
+
+def test_a_new_handler_appears_whole(site: Site) -> None:
+    site.root.mkdir(parents=True)
+    with watched(site.root) as events:
+        site(site.handler("kata-qemu", **SAFE))
+    assert [event for event, name in events if name == "kata-qemu"] == ["IN_MOVED_TO"]
+    others = {name for _event, name in events} - {"kata-qemu"}
+    assert [name.startswith(".slipway-kata-qemu.") for name in others] == [True]
+
+
+def killed_at_rename(directory: Path, number: int) -> str:
+    """A Python that is killed when it is about to rename for the time of that number."""
+    path = directory / f"python-{number}"
+    inject = f"rename:signal=SIGKILL:when={number}"
+    path.write_text(f'#!/bin/sh\nexec strace -f -qq -o /dev/null -e trace=rename -e inject={inject} {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_killed_run_is_finished_by_the_next(site: Site, tmp_path: Path) -> None:
+    first, later = [site.handler("kata-qemu", **SAFE)], three(site)
+    site(*later)
+    whole = site.tree()
+    site(state="absent")
+    site(*first)
+    site.release.path("go", "qemu").write_text(vendor_file("go", "qemu", comment="older"))
+    site(*first)
+    start = tmp_path / "start"
+    shutil.copytree(site.root, start)
+    site.release.path("go", "qemu").write_text(vendor_file("go", "qemu"))
+    cut = 0
+    for number in range(1, 10):
+        shutil.rmtree(site.root)
+        shutil.copytree(start, site.root)
+        died = site(*later, python=killed_at_rename(tmp_path, number))
+        if not died["failed"]:
+            break
+        cut += 1
+        assert site.tree() != whole
+        for path in site.root.glob("*/config.d"):
+            assert os.listdir(path) in ([], ["60-slipway.toml"])
+        assert site(*later)["changed"]
+        assert site.tree() == whole
+        assert site(*later)["changed"] is False
+    assert cut == 4, "two files are renewed and two directories made"
+
+
+def test_runs_wait_for_each_other(site: Site) -> None:
+    with open(LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        answer = site(site.handler("kata-qemu", **SAFE), timeout=0.5)
+        assert f"another run has held {LOCK} for 0.5 seconds" in answer["msg"]
+        assert site(site.handler("kata-qemu", **SAFE), check=True)["changed"]
+    assert site(site.handler("kata-qemu", **SAFE))["changed"]

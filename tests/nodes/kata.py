@@ -1,0 +1,71 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Configuration files as Kata is released with, as far as anything depends on them, and trees that hold them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+RUNTIME_GO = """
+[runtime]
+enable_debug = false
+internetworking_model = "tcfilter"
+sandbox_bind_mounts = []
+"""
+RUNTIME_RUST = """
+[runtime]
+name = "virt_container"
+hypervisor_name = "{section}"
+agent_name = "kata"
+"""
+
+
+def vendor_file(flavor: str, hypervisor: str, *, disable: bool = True, comment: str = "") -> str:
+    """What a release's file of that name says. ``disable`` is its disable_block_device_use, which not all have."""
+    go = flavor == "go"
+    section = {"fc": "firecracker"}.get(hypervisor, hypervisor)
+    driver = {
+        "qemu": "virtio-scsi",
+        "clh": "virtio-blk" if go else "virtio-blk-pci",
+        "fc": "virtio-mmio" if go else "virtio-blk-mmio",
+        "stratovirt": "virtio-mmio",
+        "dragonball": "virtio-blk-pci",
+    }[hypervisor]
+    lines = [
+        f"# {comment or 'as released'}",
+        f"[hypervisor.{section}]",
+        'kernel = "/opt/kata/share/kata-containers/vmlinux.container"',
+    ]
+    lines += [
+        'image = "/opt/kata/share/kata-containers/kata-containers.img"',
+        'enable_annotations = ["enable_iommu", "kernel_params"]',
+    ]
+    lines += ["default_vcpus = 1", "default_memory = 2048", "#memory_slots = 10", f'block_device_driver = "{driver}"']
+    if go and hypervisor != "fc":
+        lines += [f"disable_block_device_use = {str(disable).lower()}"]
+    if hypervisor != "fc":
+        lines += ['shared_fs = "virtio-fs"', 'virtio_fs_extra_args = ["--thread-pool-size=1"]']
+    if hypervisor == "qemu":
+        lines += ['block_device_aio = "io_uring"', "#block_device_logical_sector_size = 4096", "enable_iothreads = false"]
+    text = "\n".join([*lines, "", "[agent.kata]", "kernel_modules = []", "dial_timeout = 45"]) + "\n"
+    return text + (RUNTIME_GO if go else RUNTIME_RUST.format(section=section))
+
+
+class Release:
+    """A tree as a release archive has it, below a directory of the test's own."""
+
+    def __init__(self, prefix: Path, version: str) -> None:
+        self.prefix = prefix
+        self.defaults = prefix / "share" / "defaults" / "kata-containers"
+        (self.defaults / "runtime-rs").mkdir(parents=True)
+        (prefix / "VERSION").write_text(f"{version}\n")
+        for hypervisor in ("qemu", "clh", "fc", "stratovirt"):
+            self.path("go", hypervisor).write_text(vendor_file("go", hypervisor))
+        for hypervisor in ("qemu", "clh", "fc", "dragonball"):
+            self.path("rust", hypervisor).write_text(vendor_file("rust", hypervisor))
+
+    def path(self, flavor: str, hypervisor: str) -> Path:
+        if flavor == "go":
+            return self.defaults / f"configuration-{hypervisor}.toml"
+        return self.defaults / "runtime-rs" / f"configuration-{hypervisor}-runtime-rs.toml"
