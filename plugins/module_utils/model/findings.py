@@ -4,10 +4,10 @@
 
 """What a check of a node gets, and what it says.
 
-To add a check, write a function with the decorator ``@check(ID)`` at its place in checks.py,
-image_checks.py, toolbox_checks.py or kata_checks.py. It gets what was read and what is expected, and returns one Finding through ``ok``,
-``fail``, ``warn`` or ``unknown``, or None if it doesn't apply; what can't be determined is
-``unknown``, never None. What it needs is read in host/node_state.py.
+To add a check, write a function with the decorator ``@check(ID)`` at its place in checks.py, image_checks.py, toolbox_checks.py
+or kata_checks.py. It gets what was read and what is expected, and returns one Finding through ``ok``, ``fail``, ``warn`` or
+``unknown``, or None if it doesn't apply; what can't be determined is ``unknown``, never None. What it needs is read in
+host/node_state.py.
 """
 
 from __future__ import annotations
