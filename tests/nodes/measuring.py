@@ -27,7 +27,7 @@ def module_args(*names: str, **more: Any) -> dict[str, Any]:
 
 def module(*names: str, **more: Any) -> str:
     """Shell command that runs containerd_image on the node."""
-    return shlex.join(payload.command("containerd_image", module_args(*names, **more)))
+    return shlex.join(payload.command("containerd_image", module_args(*names, **more), payload.PACKAGE))
 
 
 def interleaved(runs: int, measures: Mapping[str, Callable[[], Any]]) -> dict[str, list[Any]]:

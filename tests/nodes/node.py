@@ -22,6 +22,9 @@ INVENTORY = CHECKOUT / "tests/nodes/inventory"
 # Nodes belong to root.
 PODMAN = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
 
+# One connection for all commands: logging in takes longer than most of them. Paths of sockets are short.
+SHARED = ["-o", "ControlMaster=auto", "-o", "ControlPersist=30", "-o", "ControlPath=/tmp/slipway-%C"]
+
 Done = subprocess.CompletedProcess[str]
 
 
@@ -72,7 +75,8 @@ class Node:
 
     def ssh(self, command: str, *, check: bool = True) -> Done:
         """Run a shell command on the node over ssh."""
-        return run(["ssh", "-F", str(WORK / "nodes" / self.name / "ssh_config"), self.name, command], check=check)
+        config = WORK / "nodes" / self.name / "ssh_config"
+        return run(["ssh", "-F", str(config), *SHARED, self.name, command], check=check)
 
     def exec(self, *argv: str, check: bool = True) -> Done:
         """Run a command on the node, given as a list. Over ssh: podman loses the container's cgroup at a daemon-reload."""
