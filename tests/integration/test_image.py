@@ -298,8 +298,7 @@ def test_containerd_goes_away_in_the_middle(clean: Node, source: Registry) -> No
     layers = random_layers(4, files=20, size=1_000_000, seed=80)
     reference = source.push(layers)
     with in_background(clean, reference) as pull:
-        wait_for_pull(clean)
-        clean.ssh("systemctl kill --signal=KILL containerd")
+        when_pulling(clean, "systemctl kill --signal=KILL containerd; systemctl stop containerd")  # for good
         done = pull()
     assert done["failed"] and "Traceback" not in json.dumps(done), done
     clean.ssh("systemctl reset-failed containerd; systemctl start containerd")
@@ -315,9 +314,7 @@ def test_a_killed_run_is_finished_by_the_next(clean: Node, source: Registry, del
     layers = random_layers(4, files=20, size=1_000_000, seed=90)
     reference = source.push(layers)
     with in_background(clean, reference) as pull:
-        wait_for_pull(clean)
-        time.sleep(delay)
-        clean.ssh("pkill -KILL -f AnsiballZ_[c]ontainerd_image", check=False)
+        when_pulling(clean, f"sleep {delay}; pkill -KILL -f modules.[c]ontainerd_image; true")
         pull()
     if reference in names(clean):
         assert files(clean, reference) == expected(layers)
@@ -330,22 +327,15 @@ def test_a_killed_run_is_finished_by_the_next(clean: Node, source: Registry, del
 @contextmanager
 def in_background(node: Node, reference: str, **options: Any) -> Iterator[Any]:
     """Start the module; yields a function that waits for its result."""
-    arguments = json.dumps({"namespace": NAMESPACE, "plain_http": True, "name": [reference], **options})
-    argv = ["ansible", node.name, "-i", str(node.inventory), "-m", "slipway.node.containerd_image", "-a", arguments]
+    arguments = {"namespace": NAMESPACE, "plain_http": True, "name": [reference], **options}
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(ansible, *argv, check=False)
-
-        def result() -> dict[str, Any]:
-            done = future.result()
-            found: dict[str, Any] = {"failed": done.returncode != 0, "msg": done.stdout + done.stderr}
-            return found
-
-        yield result
+        yield pool.submit(run_module, node, "containerd_image", arguments).result
 
 
-def wait_for_pull(node: Node) -> None:
-    """Until the record says that a pull is under way."""
-    node.ssh("for i in $(seq 600); do test -e /var/lib/containerd/slipway-pulls.json && exit 0; sleep 0.02; done; exit 1")
+def when_pulling(node: Node, command: str) -> None:
+    """Run a command as soon as the record says that a pull is under way."""
+    pulling = "test -e /var/lib/containerd/slipway-pulls.json"
+    node.ssh(f"for i in $(seq 600); do {pulling} && {{ {command}; exit; }}; sleep 0.02; done; exit 1")
 
 
 def test_no_one_sees_the_password(clean: Node, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class Ctr:
 
     def __init__(self, runner: Runner, address: str, binary: str | None) -> None:
         self._runner = runner
-        self._address = address
+        self.address = address
         beside = os.path.join(os.path.dirname(binary), "ctr") if binary else ""
         self.path = beside if os.access(beside, os.X_OK) else runner.find("ctr")
         self._details: dict[str, str] = {}
@@ -79,13 +79,13 @@ class Ctr:
         """The argument list for one of its commands. Raises HostError if there is no ctr."""
         if self.path is None:
             raise HostError("there is no program ctr on the node: install it, it comes with containerd")
-        return [self.path, "--address", self._address, *arguments]
+        return [self.path, "--address", self.address, *arguments]
 
     def _run(self, *arguments: str, doing: str) -> str:
         return self._runner.run(*self.command(*arguments), doing=doing)
 
     def plugins(self) -> tuple[Plugin, ...]:
-        return parse_plugins(self._run("plugins", "ls", doing=f"ask containerd at {self._address} for its plugins"))
+        return parse_plugins(self._run("plugins", "ls", doing=f"ask containerd at {self.address} for its plugins"))
 
     def plugin_details(self, plugin_id: str) -> str:
         """All about the plugins of this id, as text, also what they export, such as their directory. Asked for once."""

@@ -359,6 +359,7 @@ class ImageNode:
             timeout=self._request.timeout * len(steps),
             feed=lambda stream: archive.write_staged(stream, staged),
             inherit=inherit,
+            server=self._ctr.address,
         )
         for step in steps:
             outcome.seconds[str(step.name)] = time.monotonic() - started

@@ -11,6 +11,7 @@ import pty
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,13 @@ from typing import IO
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import ENVIRONMENT
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.process import answers
 
 # ctr reads one line of at most this many bytes: bufio's default buffer.
 SECRET_BYTES = 4000
+# A daemon that is restarted is away for less.
+PATIENCE_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,15 @@ def run_program(
     secret: str | None = None,
     feed: Callable[[IO[bytes]], None] | None = None,
     inherit: Sequence[int] = (),
+    server: str | None = None,
+    patience: float = PATIENCE_SECONDS,
 ) -> Output:
     """Run it to its end, with nothing on its standard input unless ``secret`` or ``feed`` is given.
 
     ``secret`` is what it reads when it asks for a password at its terminal, so that no one sees it among its
-    arguments. ``feed`` writes its standard input. ``inherit`` are descriptors that stay open in it.
-    Raises HostError if it can't be started or takes more than ``timeout`` seconds; it is killed then.
+    arguments. ``feed`` writes its standard input. ``inherit`` are descriptors that stay open in it. ``server`` is
+    the address that it talks to. Raises HostError if it can't be started, takes more than ``timeout`` seconds, or nobody has
+    answered there for ``patience`` seconds; it is killed then.
     """
     with _standard_input(secret, feed) as stdin:
         try:
@@ -64,7 +72,7 @@ def run_program(
             stream, process.stdin = process.stdin, None
             feeder = _Feeder(stream, feed)
         try:
-            stdout, stderr = process.communicate(timeout=timeout)
+            stdout, stderr = _communicate(process, timeout, server, patience)
         except subprocess.TimeoutExpired as error:
             raise HostError(f"{argv[0]} took more than {timeout:g} seconds") from error
         finally:
@@ -74,6 +82,24 @@ def run_program(
         if feeder is not None:
             feeder.end()
     return Output(process.returncode, stdout, stderr.decode(errors="replace"))
+
+
+def _communicate(process: subprocess.Popen[bytes], timeout: float, server: str | None, patience: float) -> tuple[bytes, bytes]:
+    """What it writes. ctr 1.6 asks a daemon that is gone again and again, until somebody ends it."""
+    if server is None:
+        return process.communicate(timeout=timeout)
+    started = heard = time.monotonic()
+    while True:
+        try:
+            return process.communicate(timeout=_LOOK_SECONDS)
+        except subprocess.TimeoutExpired:
+            now = time.monotonic()
+            if now - started >= timeout:
+                raise
+        if answers(server):
+            heard = now
+        elif now - heard >= patience:
+            raise HostError(f"containerd has not answered at {server} for {patience:g} seconds: see why it stopped, and start it")
 
 
 class _Feeder:

@@ -97,7 +97,8 @@ class Registry:
 
     def _run(self, arguments: Sequence[str], inherit: Sequence[int] = ()) -> Output:
         command = self._ctr.command(*arguments)
-        return run_program(command, timeout=self._timeout, secret=self._access.password, inherit=inherit)
+        secret = self._access.password
+        return run_program(command, timeout=self._timeout, secret=secret, inherit=inherit, server=self._ctr.address)
 
     def _options(self) -> list[str]:
         access = self._access

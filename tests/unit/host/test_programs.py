@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -43,6 +44,17 @@ def test_a_program_that_takes_too_long_is_ended() -> None:
     with pytest.raises(HostError, match=r"took more than 0.2 seconds"):
         run_program(["sleep", "60"], timeout=0.2)
     assert time.monotonic() - started < 30
+
+
+def test_a_program_whose_server_is_gone_is_ended(tmp_path: Path) -> None:
+    address = str(tmp_path / "socket")
+    with pytest.raises(HostError, match=f"not answered at {address} for 0 seconds"):
+        run_program(["sleep", "60"], timeout=50, server=address, patience=0)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(address)
+        server.listen(9)
+        output = run_program(["sh", "-c", "echo one; sleep 2; echo two"], timeout=50, server=address, patience=0)
+    assert output.stdout == b"one\ntwo\n"
 
 
 def test_a_program_that_is_not_there_is_an_error_of_the_node() -> None:
