@@ -102,7 +102,7 @@ def empty(node: Node, path: str) -> None:
 
 def push_again(source: Registry, directory: Path, reference: str, layers: Sequence[Layer]) -> None:
     """Move the reference's tag to another image."""
-    source.push_layout(write_layout(directory, layers, tag="moved"), "moved", reference)
+    source.push_layout(write_layout(directory, layers), reference)
 
 
 def test_a_batch_is_pulled_at_once_and_the_second_run_asks_nobody(clean: Node, tmp_path: Path) -> None:

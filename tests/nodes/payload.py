@@ -62,7 +62,9 @@ def run_module(node: Node, module: str, args: dict[str, Any], *, check: bool = F
     """Its result, also if it failed; if it was killed, with nothing but what it printed."""
     install(node)
     given = {**args, "_ansible_check_mode": check, "_ansible_diff": True}
-    done = node.ssh(shlex.join(command(module, given)), check=False)
+    *argv, text = command(module, given)
+    # As an argument, text that is longer than a file's name isn't always taken for text.
+    done = node.ssh(f"printf %s {shlex.quote(text)} | {shlex.join(argv)}", check=False)
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:

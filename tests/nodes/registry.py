@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import json
+import os
 import socket
 import subprocess
 import time
@@ -29,11 +30,10 @@ NUMBER = 2
 
 @dataclass
 class Registry:
-    """``name`` is its HOST:PORT, as in references; images are made under ``directory``; ``login``: user and password."""
+    """``name`` is its HOST:PORT, as in references; images are made under ``directory``."""
 
     name: str
     directory: Path
-    login: tuple[str, str] | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _server: subprocess.Popen[bytes] | None = None
 
@@ -71,17 +71,35 @@ class Registry:
         """Make an image and push it under a tag of its own; returns the reference."""
         tag = f"v{next(self._numbers)}"
         layout = write_layout(self.directory / tag, layers, tag=tag, command=command)
-        return self.push_layout(layout, tag, f"{self.name}/{repository}:{tag}")
+        return self.push_layout(layout, f"{self.name}/{repository}:{tag}")
 
     def blobs(self, reference: str) -> frozenset[str]:
         """Digests of all that belongs to an image that was made here."""
         blobs = self.directory / reference.rpartition(":")[2] / "blobs"
         return frozenset(f"{blob.parent.name}:{blob.name}" for blob in blobs.glob("*/*"))
 
-    def push_layout(self, layout: Path, tag: str, reference: str) -> str:
-        """Push an image that was made already; returns the reference."""
-        login = ["--dest-creds", ":".join(self.login)] if self.login else []
-        run(["skopeo", "copy", "--quiet", "--dest-tls-verify=false", *login, f"oci:{layout}:{tag}", f"docker://{reference}"])
+    def push_layout(self, layout: Path, reference: str) -> str:
+        """Give it an image that was made already, one of one manifest; returns the reference.
+
+        Its files are linked into the registry's store (distribution, registry/storage/paths.go), hundreds of layers at once.
+        """
+        (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+        manifest = json.loads((layout / "blobs" / entry["digest"].replace(":", "/")).read_text())
+        there = self.directory / "store/docker/registry/v2"
+        repository, _colon, name = reference.removeprefix(f"{self.name}/").rpartition(":")
+        own = there / "repositories" / repository
+        for blob in (entry["digest"], manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])):
+            algorithm, _colon, digest = blob.partition(":")
+            stored = there / "blobs" / algorithm / digest[:2] / digest / "data"
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            if not stored.exists():
+                os.link(layout / "blobs" / algorithm / digest, stored)
+            _write_link(own / "_layers", blob)
+        _write_link(own / "_manifests/revisions", entry["digest"])
+        _write_link(own / "_manifests/tags" / name / "index", entry["digest"])
+        current = own / "_manifests/tags" / name / "current/link"
+        current.parent.mkdir(exist_ok=True)
+        current.write_text(entry["digest"])
         return reference
 
 
@@ -108,7 +126,7 @@ def serve(directory: Path, login: tuple[str, str] | None = None) -> Iterator[Reg
         (directory / "htpasswd").write_text(f"{login[0]}:{secret}\n")
         settings["auth"] = {"htpasswd": {"realm": "nodes", "path": str(directory / "htpasswd")}}
     (directory / "settings.yml").write_text(json.dumps(settings))
-    server = Registry(f"{host}:{port}", directory, login)
+    server = Registry(f"{host}:{port}", directory)
     try:
         server.start()
         yield server
@@ -126,3 +144,9 @@ def _wait_for(host: str, port: int, server: subprocess.Popen[bytes], log: Path) 
         else:
             return
     raise AssertionError(f"no registry on {host}:{port}: {log.read_text()}")
+
+
+def _write_link(directory: Path, digest: str) -> None:
+    link = directory / digest.replace(":", "/") / "link"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.write_text(digest)
