@@ -116,7 +116,7 @@ def _understood(entry: Any, directory: str, user: str) -> dict[str, Any]:
         raise ValueError("it needs a name or an image")
     image = reference.parse(_text("image", given["image"])) if "image" in given else None
     name = toolbox_name("name", _text("name", given["name"] if "name" in given else _flatcar_name(image, user)))
-    path = toolbox_path("path", _text("path", given.get("path", posixpath.join(directory, name))))
+    path = toolbox_path("path", _text("path", given.get("path", posixpath.join(directory, name))), removing=state == ABSENT)
     if image is not None and path == posixpath.join(directory, _flatcar_name(image, user)) and image.tag and not image.digest:
         given["flatcar"] = {"image": image.repository, "tag": image.tag}
     return {"namespace": "default", **given, "name": name, "path": path, "state": state}

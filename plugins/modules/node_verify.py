@@ -71,7 +71,7 @@ options:
     description:
       - Toolboxes that should be there, or not, see M(slipway.node.toolbox_snapshot). Whatever else is pinned and no container's is
         reported, with its size; so with an empty list, every toolbox is.
-      - If it is left out, only what garbage collection threatens is looked for.
+      - If it is left out, what garbage collection threatens is looked for all the same, and what is pinned is only counted.
     type: list
     elements: dict
     suboptions:

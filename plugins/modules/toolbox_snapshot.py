@@ -43,8 +43,9 @@ options:
   path:
     description:
       - Where it is mounted; also the snapshot's key. V(/var/lib/toolbox/NAME) if it is left out, as Flatcar's C(toolbox) does.
-      - Nobody but root may be able to write in the directories above it, and no symbolic link may be among them.
-    type: path
+      - Nobody but root may be able to write in the directories above it, and no symbolic link may be among them. A directory there
+        is given to root if it is empty.
+    type: str
   state:
     description:
       - V(mounted), the snapshot is there, pinned, and mounted by a unit that is enabled.
@@ -63,7 +64,7 @@ options:
     choices: [keep, recreate]
     default: keep
   labels:
-    description: Further labels of the snapshot. Others that it has stay.
+    description: Further labels of the snapshot. Others that it has stay. The name of the image is its label C(slipway.node/image).
     type: dict
     default: {}
   namespace:
@@ -297,8 +298,9 @@ def image_request(params: dict[str, Any], wanted: Wanted, own: str) -> Request:
 def look(node: Node, image: ToolboxImage | None) -> Found:
     found, wanted = node.box.look(), node.wanted
     if image is not None:
-        needed = toolbox_plan.needs_image(found, wanted)
-        found = replace(found, chain=image.judged() if needed else image.chain_there(), comes=needed and image.comes)
+        found = replace(found, chain=image.chain_there())
+        if toolbox_plan.needs_image(found, wanted):
+            found = replace(found, chain=image.judged(), comes=image.comes)
     return node.box.with_users(found) if toolbox_plan.looks_inside(found, wanted) else found
 
 
@@ -324,7 +326,7 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "image": {"type": "str"},
-            "path": {"type": "path"},
+            "path": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "mounted", "absent"], "default": "mounted"},
             "on_image_change": {"type": "str", "choices": ["keep", "recreate"], "default": "keep"},
             "labels": {"type": "dict", "default": {}},

@@ -89,9 +89,14 @@ toolboxes:
       type: str
       sample: /var/lib/toolbox/debug
     image:
-      description: Name of an image of the namespace that it stands on; none if there is none (any more), as when its tag was moved.
+      description: Name of the image that M(slipway.node.toolbox_snapshot) was told to make it of; else of an image of the namespace
+        that it stands on, none if there is none (any more), as when its tag was moved.
       type: str
       sample: docker.io/library/debian:13
+    drift:
+      description: Whether that name stands for another image on the node by now; none if it isn't known what it was made of, or the
+        image isn't there.
+      type: bool
     parent:
       description: The snapshot that it stands on, the topmost layer of an image.
       type: str
@@ -207,34 +212,37 @@ class Chains:
     def __init__(self, store: ImageStore) -> None:
         self._store = store
         self._platform = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
-        self._references = {one.name: one for one in store.references() if "@sha256:" not in one.name}
+        self._references = {one.name: one for one in store.references()}
         self._blobs = store.blobs() if self._references else frozenset()
         self._known: dict[str, str | None] = {}
 
     def name_of(self, chain_id: str) -> str | None:
         """The image of a topmost layer; None if there is none."""
-        return next((name for name in sorted(self._references) if chain_id and self._of(name) == chain_id), None)
+        tagged = sorted(name for name in self._references if "@sha256:" not in name)
+        return next((name for name in tagged if chain_id and self.of(name) == chain_id), None)
 
-    def _of(self, name: str) -> str | None:
+    def of(self, name: str) -> str | None:
+        """The topmost layer of an image, empty if it has none; None if it isn't there, or that can't be told."""
         if name not in self._known:
-            self._known[name] = self._read(name)
+            self._known[name] = self._read(name) if name in self._references else None
         return self._known[name]
 
     def _read(self, name: str) -> str | None:
-        """None if it has no layers, or that can't be told."""
         try:
             chain = self._store.content(self._references[name], self._platform, self._blobs).config.chain_ids
         except (ValueError, HostError):
             return None
-        return chain[-1] if chain else None
+        return chain[-1] if chain else ""
 
 
 def described(held: Held, chains: Chains) -> dict[str, Any]:
     """What containerd knows of a toolbox."""
+    chain = chains.of(held.image) if held.image else None
     return {
         "key": held.key,
         "path": held.path,
-        "image": chains.name_of(held.parent),
+        "image": held.image or chains.name_of(held.parent),
+        "drift": chain != held.parent if chain is not None else None,
         "parent": held.parent,
         "created": held.created,
         "pinned": held.pinned,

@@ -120,7 +120,30 @@ def kind_of(path: str) -> str:
             return words.NO_DIRECTORY
 
 
-def check_safe(path: str, mounted: bool) -> None:
+def is_roots(path: str) -> bool:
+    """Whether only root can write in a directory."""
+    with naming("look at", path):
+        return _is_roots(os.stat(path))
+
+
+def _is_roots(found: os.stat_result) -> bool:
+    return found.st_uid == 0 and not found.st_mode & 0o022
+
+
+def give_to_root(path: str) -> None:
+    """A directory that others can write in becomes root's own, durably: Flatcar's toolbox gives it to its user."""
+    with naming("give root the directory", path):
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            if not _is_roots(os.fstat(directory)):
+                os.fchown(directory, 0, 0)
+                os.fchmod(directory, 0o755)
+                os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def check_safe(path: str) -> None:
     """Raises ValueError unless only root can put anything in the path's place, and its name is what the kernel calls it."""
     parent = os.path.dirname(path)
     while not os.path.isdir(parent):
@@ -132,8 +155,6 @@ def check_safe(path: str, mounted: bool) -> None:
     above = [parent]
     while above[-1] != "/":
         above.append(os.path.dirname(above[-1]))
-    if not mounted and os.path.isdir(path) and not os.path.islink(path):
-        above.insert(0, path)
     for directory in above:
         found = os.stat(directory)
         if found.st_uid != 0:

@@ -205,6 +205,7 @@ def read_toolboxes(
         at_risk=tuple(risk for risk in map(model.risk_of, held) if risk is not None),
         lost=mounts.lost(),
         trouble="; ".join(dict.fromkeys(snapshots.trouble)),
+        pinned=sum(one.pinned for one in held),
     )
 
 

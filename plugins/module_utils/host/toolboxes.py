@@ -39,6 +39,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_plan im
 
 _ATTEMPTS = 10
 _POLL_SECONDS = 0.3
+# Those that can be told before there is a snapshot; a proxy's turn out with the first.
+_SEVERAL_MOUNTS = ("erofs",)
 
 
 class Toolbox:
@@ -68,11 +70,13 @@ class Toolbox:
             raise ValueError(f"path can't be {path}: containerd keeps its own in {root}")
         snapshots = self._snapshots()
         only = snapshots[0] if len(snapshots) == 1 and snapshots[0].kind == steps.ACTIVE else None
+        if not snapshots and self._snapshotter in _SEVERAL_MOUNTS and self._wanted.state == toolbox.MOUNTED:
+            raise ValueError(self._several_mounts())
         self.source = self._ask_source(only.key) if only is not None else None
         point = mountpoint.look_at(path, self.source, self._root)
         self._top = point.top
         mounted = point.mount != steps.NOTHING
-        mountpoint.check_safe(path, mounted)
+        mountpoint.check_safe(path)
         return Found(
             snapshots=snapshots,
             leases=self._leases(),
@@ -80,7 +84,7 @@ class Toolbox:
             mounted_from=point.described,
             elsewhere=point.elsewhere,
             inside=point.inside,
-            point=steps.EMPTY if mounted else mountpoint.kind_of(path),
+            point=steps.EMPTY if mounted else _kind_of(path),
             unit=self._look_at_unit(),
             unit_text=self._unit_text(only.key) if only is not None else None,
         )
@@ -103,14 +107,16 @@ class Toolbox:
 
     def _ask_source(self, key: str) -> Source | None:
         """None if it takes more than one mount, and isn't to be mounted."""
-        path = self._wanted.path
-        shown = self._ask("mounts", path, key, doing=f"ask how the snapshot {key} is mounted")
+        shown = self._ask("mounts", "/", key, doing=f"ask how the snapshot {key} is mounted")
         if len(shown.splitlines()) == 1:
-            (mount,) = parse_mounts(shown, path)
+            (mount,) = parse_mounts(shown, "/")
             return Source(mount.kind, mount.source, mount.options)
         if self._wanted.state != toolbox.MOUNTED:
             return None
-        raise ValueError(
+        raise ValueError(self._several_mounts())
+
+    def _several_mounts(self) -> str:
+        return (
             f"the snapshotter {self._snapshotter} needs several mounts for one snapshot, which a mount unit can't do: take state "
             "present, or another snapshotter"
         )
@@ -118,6 +124,8 @@ class Toolbox:
     def _look_at_unit(self) -> FoundUnit:
         path = self._wanted.path
         file = mount_unit.unit_path(path)
+        if len(self._wanted.unit) > mount_unit.LONGEST_NAME:
+            return FoundUnit()
         if os.path.islink(file):
             return FoundUnit(link=True)
         content = read_bytes(file)
@@ -214,6 +222,7 @@ class Toolbox:
 
     def _start(self) -> None:
         started = time.time()
+        mountpoint.give_to_root(self._wanted.path)
         if mountpoint.kind_of(self._wanted.path) == steps.FULL:
             # So it was below the mount that was there until now.
             raise HostError(
@@ -259,8 +268,14 @@ def _nothing() -> None:
     pass
 
 
+def _kind_of(path: str) -> str:
+    found = mountpoint.kind_of(path)
+    return steps.FOREIGN if found == steps.EMPTY and not mountpoint.is_roots(path) else found
+
+
 def _make(path: str) -> None:
     make_directories(path)
+    mountpoint.give_to_root(path)
 
 
 def _unmake(path: str) -> None:

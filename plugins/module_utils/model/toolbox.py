@@ -20,9 +20,13 @@ PREFIX = "/var/lib/toolbox"
 PRESENT, MOUNTED, ABSENT = "present", "mounted", "absent"
 # Garbage collection keeps whatever has this label, and what that is made of: containerd docs/garbage-collection.md.
 PIN_LABEL = "containerd.io/gc.root"
+# The name of the image that a toolbox is to be made of, so that others can tell whether it has changed.
+IMAGE_LABEL = "slipway.node/image"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _PATH = re.compile(r"(/[A-Za-z0-9_.@+-]+)+\Z")
+# What somebody else has named can be removed.
+_PATH_OF_OTHERS = re.compile(r"(/[^/\x00-\x1f\x7f]+)+\Z")
 _NOT_INSIDE = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/tmp",  # noqa: S108
     "/usr", "/var/run", "/var/tmp",  # noqa: S108
@@ -52,13 +56,19 @@ class Wanted:
         state = params["state"]
         if state != ABSENT and params["image"] is None:
             raise ValueError(f"image is missing: state {state} needs an image to make the snapshot of")
+        path = params["path"] if params["path"] is not None else f"{PREFIX}/{name}"
+        image = _image(params["image"]) if params["image"] is not None else None
+        labels = _labels(params["labels"] or {})
+        if image is not None and params["platform"] is None:
+            # One for another platform would be compared with the node's own.
+            labels[IMAGE_LABEL] = str(image)
         return cls(
             name=name,
-            path=toolbox_path("path", params["path"] if params["path"] is not None else f"{PREFIX}/{name}"),
+            path=toolbox_path("path", path, removing=state == ABSENT),
             state=state,
-            image=_image(params["image"]) if params["image"] is not None else None,
+            image=image,
             recreate=params["on_image_change"] == "recreate",
-            labels=_labels(params["labels"] or {}),
+            labels=labels,
         )
 
     @property
@@ -76,10 +86,13 @@ def toolbox_name(option: str, value: str) -> str:
     return value
 
 
-def toolbox_path(option: str, value: str) -> str:
-    """The path itself. Raises ValueError that names the option if no toolbox can be there."""
+def toolbox_path(option: str, value: str, *, removing: bool = False) -> str:
+    """The path itself. Raises ValueError that names the option if no toolbox can be there.
+
+    ``removing``: nor can one have been put there by hand.
+    """
     absolute_path(option, value)
-    if posixpath.normpath(value) != value or not _PATH.match(value):
+    if posixpath.normpath(value) != value or not (_PATH_OF_OTHERS if removing else _PATH).match(value):
         raise ValueError(
             f"{option} has to be a plain path of letters, digits, '_', '.', '@', '+' and '-', no '//', no slash at its end, "
             f"not {_short(value)}"
@@ -87,7 +100,7 @@ def toolbox_path(option: str, value: str) -> str:
     if value in _NOT_THESE or any(value == one or value.startswith(f"{one}/") for one in _NOT_INSIDE):
         raise ValueError(f"{option} can't be {value}, which belongs to the system: take a directory such as {PREFIX}/NAME")
     length = len(mount_unit.unit_name(value))
-    if length > mount_unit.LONGEST_NAME:
+    if length > mount_unit.LONGEST_NAME and not removing:
         raise ValueError(
             f"{option} is too long: the unit that mounts it would have a name of {length} characters, and systemd takes "
             f"{mount_unit.LONGEST_NAME}"
@@ -110,8 +123,8 @@ def _labels(given: Mapping[str, Any]) -> dict[str, str]:
     found = {str(key): _label_value(str(key), value) for key, value in given.items()}
     for key, value in found.items():
         one_line("labels", key)
-        if key.startswith(("containerd.io/gc.", "-")) or "=" in key:
-            raise ValueError(f"labels can't hold {key!r}: containerd reads it, or it isn't a label's name")
+        if key.startswith(("containerd.io/gc.", "slipway.node/", "-")) or "=" in key:
+            raise ValueError(f"labels can't hold {key!r}: containerd or this module reads it, or it isn't a label's name")
         one_line(f"labels.{key}", value)
         if len(key.encode()) + len(value.encode()) > _LONGEST_LABEL:
             raise ValueError(f"labels.{_short(key)} is too long: name and value may have {_LONGEST_LABEL} bytes together")

@@ -32,7 +32,8 @@ REMOVE_DIRECTORY = "remove_directory"
 # What is mounted on the path: nothing, the toolbox's snapshot, one that is gone, anything else.
 NOTHING, OURS, STALE, OTHER = "nothing", "ours", "stale", "other"
 # What the path is while nothing is mounted on it.
-MISSING, EMPTY, FULL, NO_DIRECTORY = "missing", "empty", "full", "no directory"
+# FOREIGN: empty, but somebody else than root can write there.
+MISSING, EMPTY, FOREIGN, FULL, NO_DIRECTORY = "missing", "empty", "foreign", "full", "no directory"
 
 ACTIVE = "Active"
 _SHOWN_USERS = 5
@@ -190,7 +191,7 @@ def looks_inside(found: Found, wanted: Wanted) -> bool:
 
 def needs_image(found: Found, wanted: Wanted) -> bool:
     """Whether the image has to be there, and may be fetched for that."""
-    return wanted.state != ABSENT and (found.snapshot is None or wanted.recreate)
+    return wanted.state != ABSENT and (found.snapshot is None or _replaces(found, wanted))
 
 
 def _replaces(found: Found, wanted: Wanted) -> bool:
@@ -240,7 +241,7 @@ def _present(found: Found, wanted: Wanted) -> Iterable[str]:
 
 def _mounted(found: Found, *, fresh: bool) -> Iterable[str]:
     there = found.mount == OURS and not fresh
-    if not there and found.point == MISSING:
+    if not there and found.point in (MISSING, FOREIGN):
         yield DIRECTORY
     if fresh or found.unit.text != found.unit_text or not found.unit.loaded:
         yield UNIT
@@ -261,7 +262,7 @@ def _absent(found: Found, wanted: Wanted) -> Iterable[str]:
         yield RELEASE
     if found.snapshot is not None or found.leases:
         yield COLLECT
-    if found.point == EMPTY or found.mount != NOTHING:
+    if found.point in (EMPTY, FOREIGN) or found.mount != NOTHING:
         yield REMOVE_DIRECTORY
 
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PIN_LABEL
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, IMAGE_LABEL, MOUNTED, PIN_LABEL
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
 _DURATION = re.compile(r"(\d{1,6})([smhdw])\Z")
@@ -68,6 +68,11 @@ class Held:
     @property
     def pinned(self) -> bool:
         return bool(self.labels.get(PIN_LABEL))
+
+    @property
+    def image(self) -> str:
+        """Name of the image that it is to be made of; empty if that isn't known."""
+        return self.labels.get(IMAGE_LABEL, "")
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ class Toolboxes:
     """What a node has of writable snapshots that no container has: the expected toolboxes, pins nobody listed, those at risk.
 
     ``unlisted`` are their sizes in bytes, by what they are, or None where that couldn't be told. ``lost`` are mount points whose
-    snapshot is gone. ``trouble`` says what couldn't be read.
+    snapshot is gone. ``trouble`` says what couldn't be read. ``pinned`` is how many of them are pinned.
     """
 
     expected: tuple[FoundToolbox, ...] = ()
@@ -142,6 +147,7 @@ class Toolboxes:
     at_risk: tuple[Risk, ...] = ()
     lost: tuple[str, ...] = ()
     trouble: str = ""
+    pinned: int = 0
 
 
 def plain_path(key: str) -> str:

@@ -123,7 +123,13 @@ def test_all_is_well(well: NodeState) -> None:
     assert not any(one.remedy for one in findings if one.status == "ok")
 
 
-UNASKED = {"settings", "proxy", "images_present", "toolboxes", "toolboxes_unlisted"}
+UNASKED = {"settings", "proxy", "images_present", "toolboxes"}
+
+
+def test_pins_are_only_counted_where_no_toolboxes_are_listed(well: NodeState) -> None:
+    pinned = with_toolboxes(well, pinned=3, unlisted={"/old": 4096})
+    found = {one.id: one for one in run_checks(pinned, Expectation())}
+    assert (found["toolboxes_unlisted"].status, found["toolboxes_unlisted"].found) == ("ok", "3 pinned")
 
 
 def test_nothing_expected_compares_nothing(well: NodeState) -> None:

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "state": "mounted",
     "on_image_change": "keep",
     "labels": {},
+    "platform": None,
 }
 
 
@@ -32,8 +33,11 @@ def wanted(**params: Any) -> Wanted:
     return Wanted.from_params({**DEFAULTS, **params})
 
 
+NAMED = {toolbox.IMAGE_LABEL: "docker.io/library/alpine:latest"}
+
+
 def snapshot(**changes: Any) -> FoundSnapshot:
-    return replace(FoundSnapshot(PATH, "Active", OLD, {toolbox.PIN_LABEL: "2026"}), **changes)
+    return replace(FoundSnapshot(PATH, "Active", OLD, {toolbox.PIN_LABEL: "2026", **NAMED}), **changes)
 
 
 UNIT = FoundUnit(TEXT, loaded=True, enabled=True)
@@ -48,7 +52,9 @@ def test_a_toolbox_is_made_from_nothing() -> None:
     made = plan(Found(chain=NEW, comes=True), wanted(labels={"team": "storage"}))
     assert list(made.steps) == ["pull", "prepare", "label", "directory", "unit", "enable", "mount"]
     assert made.result()["parent"] == NEW and made.result()["pinned"] and not made.adopted
-    assert steps(Found(chain=NEW), state="present") == ["prepare"]
+    assert steps(Found(chain=NEW), state="present") == ["prepare", "label"]
+    # What another platform's image would be compared with is the node's own.
+    assert steps(Found(chain=NEW), state="present", platform="linux/arm64") == ["prepare"]
     assert steps(Found(), state="absent") == []
 
 
@@ -65,7 +71,7 @@ def test_a_leased_toolbox_is_pinned_before_it_loses_its_lease() -> None:
         DONE, snapshots=(snapshot(key=f"{PATH}/", labels={}),), leases=(f"{PATH}/",), unit=FoundUnit(), users=("pid 3 (sh)",)
     )
     made = plan(leased, wanted())
-    assert list(made.steps) == ["pin", "release", "unit", "enable"]
+    assert list(made.steps) == ["pin", "release", "label", "unit", "enable"]
     assert made.adopted and made.result()["key"] == f"{PATH}/"
 
 
@@ -74,8 +80,15 @@ def test_drift_is_reported_and_acted_on_only_if_asked() -> None:
     kept = plan(moved, wanted())
     assert list(kept.steps) == [] and kept.result()["image_drift"] == {"from": OLD, "to": NEW}
     anew = plan(moved, wanted(on_image_change="recreate"))
-    assert list(anew.steps) == ["unmount", "remove", "prepare", "unit", "mount"]
+    assert list(anew.steps) == ["unmount", "remove", "prepare", "label", "unit", "mount"]
     assert anew.result()["image_drift"] is None and anew.result()["parent"] == NEW
+    # Nor is the image fetched, or the registry asked, for a toolbox that stays.
+    needs = [
+        toolbox_plan.needs_image(one, wanted(**options))
+        for one in (DONE, moved, replace(DONE, chain=None), Found())
+        for options in ({}, {"on_image_change": "recreate"}, {"state": "absent"})
+    ]
+    assert needs == [False, False, False, False, True, False, False, False, False, True, True, False]
     with pytest.raises(ValueError, match=r"in use and can't be made anew: end pid 7 \(bash\) first"):
         plan(replace(moved, users=("pid 7 (bash)",)), wanted(on_image_change="recreate"))
 
@@ -126,6 +139,7 @@ def everything() -> Iterator[tuple[Found, Wanted]]:
     snapshots: list[tuple[FoundSnapshot, ...]] = [(), (snapshot(),), (snapshot(labels={}),)]
     units = [FoundUnit(), UNIT, replace(UNIT, text=f"{MARK}\nold\n"), replace(UNIT, enabled=False)]
     mounts = [(toolbox_plan.NOTHING, toolbox_plan.MISSING), (toolbox_plan.NOTHING, toolbox_plan.EMPTY)]
+    mounts += [(toolbox_plan.NOTHING, toolbox_plan.FOREIGN)]
     mounts += [(toolbox_plan.OURS, toolbox_plan.EMPTY), (toolbox_plan.STALE, toolbox_plan.EMPTY)]
     asked = [
         wanted(state=state, on_image_change=change, labels=labels)
@@ -268,15 +282,37 @@ def test_bad_paths_are_refused(path: str, words: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("path", ["/var/lib/toolbox/my box", "/srv/a%b", "/srv/é", "/srv/" + "a" * 300, "/srv/$HOME"])
+def test_what_others_have_named_can_be_removed(path: str) -> None:
+    assert wanted(path=path, state="absent").path == path
+    with pytest.raises(ValueError, match=r"^path "):
+        wanted(path=path)
+
+
+@pytest.mark.parametrize("path", ["/", "/etc/x", "/var/lib", "/srv/../etc/x", "/srv//x", "/srv/a\nb", "srv/x", "/srv/x/"])
+def test_but_not_what_no_toolbox_can_be(path: str) -> None:
+    with pytest.raises(ValueError, match=r"^path "):
+        wanted(path=path, state="absent")
+
+
 def test_good_paths_are_taken() -> None:
     for path in ("/var/lib/toolbox/core-docker.io_library_fedora-38", "/srv/t/a+b@c", "/usr2", "/runner/x", "/srv/" + "a" * 240):
         assert toolbox_path("path", path) == path
     assert wanted(name="core-fedora.38_x").path == "/var/lib/toolbox/core-fedora.38_x"
 
 
-@pytest.mark.parametrize(
-    "labels", [{"containerd.io/gc.root": "x"}, {"a=b": "c"}, {"a": ""}, {"a": "b\nc"}, {"a": "x" * 4096}, {"a": []}]
-)
+BAD_LABELS: list[dict[str, Any]] = [
+    {"containerd.io/gc.root": "x"},
+    {toolbox.IMAGE_LABEL: "x"},
+    {"a=b": "c"},
+    {"a": ""},
+    {"a": "b\nc"},
+    {"a": "x" * 4096},
+    {"a": []},
+]
+
+
+@pytest.mark.parametrize("labels", BAD_LABELS)
 def test_labels_that_containerd_reads_or_cannot_hold_are_refused(labels: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"^labels"):
         wanted(labels=labels)
