@@ -172,6 +172,15 @@ def test_a_long_root_leaves_room_for_as_many_as_it_says(node: Node, layers: list
         assert verdicts(node, counts) == {60: True, most: None, most + 1: False}
         assert {count: mounts(node, count) for count in counts} == {60: True, most: True, most + 1: False}
         assert agree(verdicts(node, counts), {60: True, most: True, most + 1: False})
+        # A toolbox's unit mounts as many.
+        box: dict[str, Any] = {"name": "deep", "namespace": NAMESPACE}
+        refused = run_module(node, "toolbox_snapshot", {**box, "image": f"{NAME}:{most + 1}"})
+        assert refused["failed"] and f"{most + 1} layers" in refused["msg"], refused
+        made = run_module(node, "toolbox_snapshot", {**box, "image": f"{NAME}:{most}"})
+        assert not made.get("failed"), made
+        assert len(node.exec("ls", made["path"]).stdout.split()) == most
+        gone = run_module(node, "toolbox_snapshot", {**box, "state": "absent"})
+        assert not gone.get("failed"), gone
     finally:
         cleared(node)
         daemon.reset(node)

@@ -58,10 +58,9 @@ def cleared(node: Node) -> Iterator[Node]:
 
 
 @pytest.fixture
-def box_node(node: Node) -> Iterator[Node]:
-    """Each node in turn, as packaged and without toolboxes."""
-    with cleared(node):
-        yield node
+def box_bookworm(bookworm: Node) -> Iterator[Node]:
+    with cleared(bookworm):
+        yield bookworm
 
 
 @pytest.fixture
@@ -116,7 +115,6 @@ def test_a_fresh_node_gets_the_toolboxes_that_were_predicted(suite: str, registr
         assert keys(fresh) == {f"{PREFIX}/debug", f"{PREFIX}/spare"}
 
         assert succeeded(fresh.play(PROVISION, settings), fresh)["changed"] == 0
-        assert succeeded(fresh.play(PROVISION, settings, check=True), fresh)["changed"] == 0
         verified = fresh.play(VERIFY, settings)
         succeeded(verified, fresh)
         assert {
@@ -126,44 +124,44 @@ def test_a_fresh_node_gets_the_toolboxes_that_were_predicted(suite: str, registr
         alone = {**settings, "toolbox_snapshots": settings["toolbox_snapshots"][:1]}
         unlisted = finding(fresh.play(VERIFY, alone), fresh, "toolboxes_unlisted")
         assert unlisted["status"] == "warn" and f"{PREFIX}/spare in default (overlayfs)" in unlisted["found"]
-        assert succeeded(fresh.play(PROVISION, alone), fresh)["changed"] == 0
-        assert len(keys(fresh)) == 2
 
 
-def test_what_nobody_lists_goes_by_age_and_nothing_else(box_node: Node, registry: Registry) -> None:
+def test_what_nobody_lists_goes_by_age_and_nothing_else(box_bookworm: Node, registry: Registry) -> None:
+    node = box_bookworm
     layers = enterable()
     image, top = registry.push(layers), chain_ids(layers)[-1]
     listed: dict[str, Any] = {"toolbox_snapshots": [entry(image, name="listed")]}
-    succeeded(box_node.play(ROLE, listed), box_node)
-    made_by_hand(box_node, f"{PREFIX}/old", top, size=3 * MEGABYTE)
-    made_by_hand(box_node, f"{PREFIX}/busy", top)
-    made_by_hand(box_node, "/mnt/outside", top, size=MEGABYTE)
-    there = keys(box_node)
+    succeeded(node.play(ROLE, listed), node)
+    made_by_hand(node, f"{PREFIX}/old", top, size=3 * MEGABYTE)
+    made_by_hand(node, f"{PREFIX}/busy", top)
+    made_by_hand(node, "/mnt/outside", top, size=MEGABYTE)
+    node.ssh(f"ctr snapshots prepare '{PREFIX}/my box' {top}; mkdir '{PREFIX}/my box'")
+    there = keys(node)
 
     young = {**listed, "toolbox_prune_after": "1h"}
-    assert succeeded(box_node.play(ROLE, young), box_node)["changed"] == 0
-    assert keys(box_node) == there
+    assert succeeded(node.play(ROLE, young), node)["changed"] == 0
+    assert keys(node) == there
 
     exclusive = {**listed, "toolbox_exclusive": True}
-    dry = box_node.play(ROLE, exclusive, check=True)
-    succeeded(dry, box_node)
-    assert keys(box_node) == there
-    (said,) = results(dry, box_node, "Say how much that frees")
+    dry = node.play(ROLE, exclusive, check=True)
+    succeeded(dry, node)
+    assert keys(node) == there
+    (said,) = results(dry, node, "Say how much that frees")
     assert 3 * MEGABYTE <= int(said["msg"].split()[0]) < 4 * MEGABYTE
 
-    before = used(box_node)
-    with process_in(box_node, f"{PREFIX}/busy") as pid:
-        refused = box_node.play(ROLE, exclusive)
-    assert refused["stats"][box_node.name]["failures"] == 1
-    assert f"pid {pid}" in json.dumps(results(refused, box_node, PRUNE))
-    assert keys(box_node) == there - {f"{PREFIX}/old"}
-    assert before - used(box_node) >= 3 * MEGABYTE
-    assert box_node.exec("test", "-e", f"{PREFIX}/old", check=False).returncode == 1
+    before = used(node)
+    with process_in(node, f"{PREFIX}/busy") as pid:
+        refused = node.play(ROLE, exclusive)
+    assert refused["stats"][node.name]["failures"] == 1
+    assert f"pid {pid}" in json.dumps(results(refused, node, PRUNE))
+    assert keys(node) == there - {f"{PREFIX}/old", f"{PREFIX}/my box"}
+    assert before - used(node) >= 3 * MEGABYTE
+    assert node.exec("ls", PREFIX).stdout.split() == ["busy", "listed"]
 
-    succeeded(box_node.play(ROLE, exclusive), box_node)
-    assert keys(box_node) == {f"{PREFIX}/listed", "/mnt/outside"}
-    assert mounted(box_node, "/mnt/outside") and mounted(box_node, f"{PREFIX}/listed")
-    assert succeeded(box_node.play(ROLE, exclusive), box_node)["changed"] == 0
+    succeeded(node.play(ROLE, exclusive), node)
+    assert keys(node) == {f"{PREFIX}/listed", "/mnt/outside"}
+    assert mounted(node, "/mnt/outside") and mounted(node, f"{PREFIX}/listed")
+    assert succeeded(node.play(ROLE, exclusive), node)["changed"] == 0
 
 
 def test_the_command_enters_and_runs_a_command(box_sid: Node, registry: Registry) -> None:
@@ -204,14 +202,11 @@ def test_flatcars_command_finds_its_toolbox(box_sid: Node, registry: Registry) -
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"toolbox_snapshots": [{"image": "debian:13", "name": "../etc"}]}, "name takes at most"),
-    ({"toolbox_snapshots": [{"image": "debian:13", "name": "a", "path": "/etc/x"}]}, "path can't be /etc/x"),
     ({"toolbox_snapshots": [{"image": "debian:13", "name": "a"}], "toolbox_default": "b"}, "toolbox_default names b, but"),
     (
         {"toolbox_snapshots": [{"image": "debian:13", "name": "a"}], "toolbox_flatcar_defaults": True},
         f"Flatcar's command doesn't find {PREFIX}/a",
     ),
-    ({"toolbox_snapshots": [{"name": "a", "state": "absent"}], "toolbox_command": True}, "toolbox_default names no toolbox, but"),
-    ({"toolbox_prune_after": "soon"}, "prune_after has to be a number with one of the units"),
 ]
 
 

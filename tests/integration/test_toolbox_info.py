@@ -13,6 +13,7 @@ import pytest
 from nodes import daemon
 from nodes.images import busybox, chain_ids, random_layers
 from nodes.node import Node
+from nodes.payload import run_module
 from nodes.registry import Registry, serve
 from nodes.toolboxes import PREFIX, mounted, removed
 
@@ -50,14 +51,14 @@ def leased(node: Node, image: str, target: str) -> None:
 
 
 def info(node: Node, **options: Any) -> dict[str, Any]:
-    found = node.module("toolbox_snapshot_info", options)
+    found = run_module(node, "toolbox_snapshot_info", options)
     assert not found.get("failed"), found
     assert not found["changed"] and found["unread"] == []
     return found
 
 
 def verified(node: Node, **options: Any) -> dict[str, dict[str, Any]]:
-    found = node.module("node_verify", {"only": CHECKS, "fail_on": [], **options})
+    found = run_module(node, "node_verify", {"only": CHECKS, "fail_on": [], **options})
     assert not found.get("failed"), found
     return {one["id"]: one for one in found["checks"]}
 
@@ -85,7 +86,7 @@ def test_every_toolbox_is_listed_whoever_made_it(well: Node, image: str) -> None
 
     (old,) = (one for one in info(well, expected=[], prune_after="0s")["toolboxes"] if one["key"] == f"{PREFIX}/my box")
     assert old["prunable"]
-    assert {one["listed"] for one in info(well)["toolboxes"]} == {None}
+    assert {(one["listed"], one["drift"]) for one in info(well)["toolboxes"]} == {(None, None)}
     assert [one["key"] for one in info(well, path_prefix="/srv")["toolboxes"]] == ["/srv/other"]
     # Without the image's name, nobody can tell what it was made of.
     well.exec("ctr", "images", "rm", "--sync", image)
@@ -151,7 +152,8 @@ def test_verify_judges_what_is_expected_and_finds_what_is_not(well: Node, image:
     well.exec("ctr", "--namespace", "other", "snapshots", "prepare", "forgotten")
     unlisted = verified(well, toolboxes=[{"path": path}])["toolboxes_unlisted"]
     assert unlisted["status"] == "warn" and "forgotten in other (overlayfs)" in unlisted["found"]
-    assert set(verified(well)) == {"snapshots_at_risk"}
+    assert {one["id"]: one["found"] for one in verified(well).values()}["toolboxes_unlisted"] == "2 pinned"
+    assert {one["status"] for one in verified(well).values()} == {"ok"}
     well.exec("ctr", "--namespace", "other", "snapshots", "rm", "forgotten")
     assert top  # the image's own layers are nobody's pins
     assert list(verified(well, toolboxes=[])["toolboxes_unlisted"]["found"]) == [f"{path} in default (overlayfs)"]
@@ -167,9 +169,9 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(trixie: Node) -> None:
         ({"prune_after": "1d"}, "missing parameter(s) required by 'prune_after': expected"),
         ({"binary": "/usr/bin/nothing"}, "name the program with binary"),
     ):
-        failed = trixie.module("toolbox_snapshot_info", options)
+        failed = run_module(trixie, "toolbox_snapshot_info", options)
         assert failed.get("failed") and sentence in failed["msg"], failed
     trixie.exec("systemctl", "stop", "containerd")
-    assert trixie.module("toolbox_snapshot_info", {})["failed"]
+    assert run_module(trixie, "toolbox_snapshot_info", {})["failed"]
     assert {one["status"] for one in verified(trixie, toolboxes=[]).values()} == {"unknown"}
     daemon.restart(trixie)
