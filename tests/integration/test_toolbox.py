@@ -495,5 +495,5 @@ def test_what_one_unit_cannot_mount_is_refused_before_anything_comes(
     before = shown(node)
     for check in (True, False):
         message = refused(box(node, source.push(random_layers(2, seed=395)), snapshotter="erofs", check=check))
-        assert message.startswith("the snapshotter erofs needs several mounts for one snapshot"), message
+        assert message.startswith("the snapshotter erofs mounts an image's layers one by one"), message
     assert shown(node) == before

@@ -39,8 +39,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_plan im
 
 _ATTEMPTS = 10
 _POLL_SECONDS = 0.3
-# Those that can be told before there is a snapshot; a proxy's turn out with the first.
-_SEVERAL_MOUNTS = ("erofs",)
+# They mount the layers when a snapshot is asked for (plugins/snapshots/erofs/erofs_linux.go); after a reboot nobody asks.
+_MOUNT_LAYERS = ("erofs",)
 
 
 class Toolbox:
@@ -70,8 +70,11 @@ class Toolbox:
             raise ValueError(f"path can't be {path}: containerd keeps its own in {root}")
         snapshots = self._snapshots()
         only = snapshots[0] if len(snapshots) == 1 and snapshots[0].kind == steps.ACTIVE else None
-        if not snapshots and self._snapshotter in _SEVERAL_MOUNTS and self._wanted.state == toolbox.MOUNTED:
-            raise ValueError(self._several_mounts())
+        if self._snapshotter in _MOUNT_LAYERS and self._wanted.state == toolbox.MOUNTED:
+            raise ValueError(
+                f"the snapshotter {self._snapshotter} mounts an image's layers one by one, which a mount unit can't do at boot: "
+                "take state present, or another snapshotter"
+            )
         self.source = self._ask_source(only.key) if only is not None else None
         point = mountpoint.look_at(path, self.source, self._root)
         self._top = point.top
@@ -113,10 +116,7 @@ class Toolbox:
             return Source(mount.kind, mount.source, mount.options)
         if self._wanted.state != toolbox.MOUNTED:
             return None
-        raise ValueError(self._several_mounts())
-
-    def _several_mounts(self) -> str:
-        return (
+        raise ValueError(
             f"the snapshotter {self._snapshotter} needs several mounts for one snapshot, which a mount unit can't do: take state "
             "present, or another snapshotter"
         )
