@@ -41,6 +41,13 @@ options:
     description: Directory in the archive whose executables are linked. V(.) is the archive's root.
     type: str
     default: bin
+  tree:
+    description:
+      - For an archive that is meant to be unpacked at the root directory, because its files name each other by absolute path, the
+        directory that all of it lies in, such as V(/opt/kata).
+      - This path then is the one link, to the directory of that name in the version's directory; executables aren't linked.
+        O(bin_dir) has to be inside.
+    type: path
   prefix:
     description: The directory below which versions are kept, as C(PREFIX/NAME/VERSION-CHECKSUM).
     type: path
@@ -77,7 +84,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Links are predicted only if O(src) is a file on the node. Nothing is downloaded.
+    details: Links to executables are predicted only if O(src) is a file on the node. Nothing is downloaded.
   diff_mode:
     support: full
   idempotent:
@@ -93,6 +100,15 @@ EXAMPLES = r"""
     version: 2.1.4
     src: https://github.com/containerd/containerd/releases/download/v2.1.4/containerd-2.1.4-linux-amd64.tar.gz
     sha256: "{{ containerd_archive_sha256 }}"
+
+- name: Install Kata Containers, whose files all name each other below /opt/kata
+  slipway.node.release_archive:
+    name: kata
+    version: 3.26.0
+    src: /root/kata-static-3.26.0-amd64.tar.zst
+    sha256: "{{ kata_archive_sha256 }}"
+    tree: /opt/kata
+    bin_dir: opt/kata/bin
 
 - name: Install runc from a file on the node
   slipway.node.release_archive:
@@ -140,6 +156,7 @@ removed:
 """
 
 import os
+import posixpath
 from contextlib import ExitStack
 from typing import IO, Any
 
@@ -211,6 +228,8 @@ def install(module: AnsibleModule, release: Release, home: str, links: str) -> d
             check_room(home, contents)
             source = (stream, release, contents)
             executables = tuple(contents.executables)
+        if release.tree is not None:
+            executables = (release.tree,)
         plan = plan_present(found, release, executables, links=links, home=home, replace=params["replace"], keep=params["keep"])
         if plan.changed and not module.check_mode:
             apply_plan(plan, home, source)
@@ -220,6 +239,8 @@ def install(module: AnsibleModule, release: Release, home: str, links: str) -> d
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     links = parse_directory(params["links"], "links")
+    if params["tree"] is not None:
+        links = posixpath.dirname(parse_directory(params["tree"], "tree"))
     home = f"{parse_directory(params['prefix'], 'prefix')}/{parse_name(params['name'])}"
     if params["state"] == "absent":
         return remove(module, home, links)
@@ -236,6 +257,7 @@ def main() -> None:
             "sha256": {"type": "str"},
             "architecture": {"type": "str"},
             "bin_dir": {"type": "str", "default": "bin"},
+            "tree": {"type": "path"},
             "prefix": {"type": "path", "default": "/usr/local/lib/slipway"},
             "links": {"type": "path", "default": "/usr/local/bin"},
             "replace": {"type": "bool", "default": False},

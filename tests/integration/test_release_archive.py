@@ -172,6 +172,34 @@ def test_absent(site: Site, tmp_path: Path) -> None:
     assert site.tree() == before
 
 
+def test_a_tree_is_linked_as_a_whole(site: Site, tmp_path: Path) -> None:
+    tree = site.directory / "opt" / "demo"
+    inside = str(tree)[1:]
+    options: dict[str, Any] = {"tree": str(tree), "bin_dir": f"{inside}/bin"}
+
+    def packed(name: str) -> Path:
+        program = member(f"./{inside}/bin/demo", PROGRAM + name.encode())
+        return pack(
+            tmp_path / "archives" / f"{name}.tar.xz", program, member(f"{inside}/share/x", name.encode(), 0o644), mode="w:xz"
+        )
+
+    later = {**options, "version": "1.0", "src": "/nonexistent/a.tar.xz", "sha256": "0" * 64}
+    assert site(**later, check=True)["links"] == [str(tree)]
+    first = site(packed("a"), "1.0", **options)
+    assert first["links"] == [str(tree)] and list(site.links.iterdir()) == []
+    assert os.readlink(tree) == f"{site.home}/current/{inside}"
+    assert (tree / "share/x").read_text() == "a"
+    assert site(packed("b"), "2.0", **options)["previous"] == "1.0"
+    assert (tree / "share/x").read_text() == "b"
+    assert site(packed("a"), "1.0", **options)["changed"] and (tree / "share/x").read_text() == "a"
+    assert site(packed("a"), "1.0", **options)["changed"] is False
+    assert site(state="absent", tree=str(tree))["changed"] and not tree.is_symlink()
+
+    tree.mkdir()
+    refused = site(packed("a"), "1.0", **options)
+    assert f"{tree} is a directory: move it away" in refused["msg"] and not site.home.exists()
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "zst"])
 def test_compressions(site: Site, tmp_path: Path, mode: str) -> None:
     archive = release(tmp_path, "a", mode="w" if mode == "zst" else mode)

@@ -48,13 +48,17 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class Release:
-    """What is asked for. architecture is a name of ``uname -m``; bin_dir is relative to the archive's root."""
+    """What is asked for. architecture is a name of ``uname -m``; bin_dir is relative to the archive's root.
+
+    tree, relative to it as well, is the one directory that is linked in the place of executables.
+    """
 
     name: str
     version: str
     sha256: str
     architecture: str
     bin_dir: str
+    tree: str | None = None
 
     @property
     def directory(self) -> str:
@@ -165,8 +169,11 @@ def parse_release(params: Mapping[str, Any], *, node_architecture: str) -> Relea
     bin_dir = posixpath.normpath(params["bin_dir"])
     if bin_dir.startswith(("/", "..")) or _CONTROL.search(bin_dir):
         raise ValueError(f"bin_dir must be a directory inside the archive, not {params['bin_dir']!r}")
+    tree = parse_directory(params["tree"], "tree")[1:] if params.get("tree") else None
+    if tree and not f"{bin_dir}/".startswith(f"{tree}/"):
+        raise ValueError(f"bin_dir must be inside tree, as {tree}/bin is, not {params['bin_dir']!r}")
     architecture = normal_architecture(params["architecture"] or node_architecture)
-    return Release(parse_name(params["name"]), version, sha256, architecture, bin_dir)
+    return Release(parse_name(params["name"]), version, sha256, architecture, bin_dir, tree)
 
 
 def normal_architecture(name: str) -> str:

@@ -50,6 +50,7 @@ def test_a_release() -> None:
     assert parsed == Release("containerd", "2.1.4", SHA256, "aarch64", "opt/kata/bin")
     assert parsed.directory == "2.1.4-0123456789ab"
     assert release().architecture == "x86_64"
+    assert release(tree="/opt/kata/", bin_dir="opt/kata/bin").tree == "opt/kata"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,9 @@ def test_a_release() -> None:
         ({"sha256": "abc"}, "sha256 must be 64"),
         ({"sha256": SHA256 + "\n"}, "sha256 must be 64"),
         ({"bin_dir": "/bin"}, "bin_dir must be"),
+        ({"tree": "opt/kata"}, "tree must be an absolute path"),
+        ({"tree": "/opt/kata"}, "bin_dir must be inside tree, as opt/kata/bin is, not 'bin'"),
+        ({"tree": "/opt/kata", "bin_dir": "opt/katana"}, "bin_dir must be inside tree"),
         ({"bin_dir": "a/../.."}, "bin_dir must be"),
         ({"architecture": "vax"}, "architecture must be one of .*amd64.*'vax'"),
     ],
