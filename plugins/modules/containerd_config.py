@@ -72,7 +72,10 @@ options:
         description: Configuration file of the runtime (C(options.ConfigPath)).
         type: path
       snapshotter:
-        description: Snapshotter of this handler's pods. Needs containerd 1.7 or newer.
+        description:
+          - Snapshotter of this handler's pods. Needs containerd 1.7 or newer.
+          - One that isn't in order in the running daemon, and that O(snapshotters) doesn't change, is refused before anything is done.
+          - Where a handler's isn't O(snapshotter), layers that are unpacked are kept (C(discard_unpacked_layers) is off).
         type: str
       privileged_without_host_devices:
         description: Whether privileged containers go without the host's devices.
@@ -289,7 +292,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.config_plan imp
     disabled_in,
     plan_config,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary, parse
@@ -389,6 +392,16 @@ def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason
                 f"a new {key} ({current.get(key)} to {dump.get(key)}) would make the daemon lose sight of containers, "
                 f"{named(running)}: drain the node, or set force_restart to true"
             )
+
+
+def check_snapshotters(node: Node, wanted: Wanted, plugins: Sequence[Plugin], dump: Tree) -> None:
+    """Raises ValueError for a handler whose snapshotter will not be ok after a restart either."""
+    states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
+    if all(one.snapshotter is None or states.get(one.snapshotter) == "ok" for one in wanted.settings.runtimes):
+        return
+    trouble = effective.unready(wanted.settings, states, node.binary.dump(node.config_file), dump)
+    if trouble:
+        raise ValueError(trouble)
 
 
 def check_kill_mode(node: Node, wanted: Wanted, mode: str, reason: str) -> None:
@@ -502,6 +515,8 @@ def decide(
     if wanted.present and wanted.enabled and daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so it isn't started at boot: run 'systemctl unmask {wanted.unit}'")
     reason = f"{changes[0].path} changes" if changes else None
+    if reason and wanted.present and daemon.plugins is not None:
+        check_snapshotters(node, wanted, daemon.plugins, dump)
     if wanted.present or daemon.unit.running or pending:
         reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
     if reason:

@@ -111,6 +111,13 @@ options:
     description: Whether handlers that this module made and that are no longer listed are removed.
     type: bool
     default: true
+  before_daemon:
+    description:
+      - Whether containerd is configured after this run. A handler that is there, and whose new settings could endanger the host as
+        long as containerd has not given it its block snapshotter, is then left as it is, and named in RV(waiting).
+      - Configure the handlers in RV(waiting) by another run after containerd's.
+    type: bool
+    default: false
   state:
     description: Whether the handlers are configured, or what this module made for them is removed.
     type: str
@@ -134,7 +141,7 @@ requirements:
 notes:
   - Point the handler's C(ConfigPath) in containerd's configuration at RV(handlers[].config_path).
   - When a handler changes from a block snapshotter to another one, run this module before containerd is reconfigured; when it changes
-    to a block snapshotter, after.
+    to a block snapshotter, after. O(before_daemon) tells the two apart; the role P(slipway.node.kata#role) does both.
 seealso:
   - module: slipway.node.containerd_config
   - module: slipway.node.release_archive
@@ -228,6 +235,16 @@ removed:
   type: list
   elements: str
   returned: success
+waiting:
+  description: Handlers that O(before_daemon) left as they are.
+  type: list
+  elements: str
+  returned: success
+unlisted:
+  description: Handlers that this module made and that aren't listed. They are removed if O(purge).
+  type: list
+  elements: str
+  returned: success
 kata_deploy:
   description: Directories of handlers that kata-deploy manages in the same archives. They are left to it.
   type: list
@@ -293,6 +310,7 @@ def argument_spec() -> dict[str, Any]:
         "handlers": {"type": "list", "elements": "dict", "default": [], "options": handler},
         "config_root": {"type": "path", "default": "/etc/kata-containers"},
         "purge": {"type": "bool", "default": True},
+        "before_daemon": {"type": "bool", "default": False},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "timeout": {"type": "float", "default": 60},
     }
@@ -319,7 +337,14 @@ def make_plan(module: AnsibleModule) -> tuple[Plan, list[Handler]]:
         return plan_absent(read_found(config_root), names, config_root=config_root), []
     handlers = parse_handlers(params["handlers"])
     vendors = {handler.name: vendor_of(handler, assume=module.check_mode) for handler in handlers}
-    plan = plan_present(read_found(config_root), handlers, vendors, config_root=config_root, purge=params["purge"])
+    plan = plan_present(
+        read_found(config_root),
+        handlers,
+        vendors,
+        config_root=config_root,
+        purge=params["purge"],
+        before_daemon=params["before_daemon"],
+    )
     return plan, handlers
 
 

@@ -1,10 +1,11 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kubelet's way to a node's containerd: CRI's image service, through the node's socket forwarded by ssh."""
+"""The kubelet's way to a node's containerd: CRI, through the node's socket forwarded by ssh."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 import time
@@ -61,3 +62,12 @@ def image_service(node: Node) -> Iterator[ImageService]:
     """CRI's image service of a node."""
     with forwarded(node) as socket, grpc.insecure_channel(f"unix://{socket}") as channel:
         yield ImageService(channel)
+
+
+def runtime_handlers(node: Node) -> dict[str, Any]:
+    """The runtime handlers that CRI's runtime service has, by name, with the keys of its configuration."""
+    messages, services = grpc.protos_and_services("nodes/cri.proto")
+    with forwarded(node) as socket, grpc.insecure_channel(f"unix://{socket}") as channel:
+        answer = services.RuntimeServiceStub(channel).Status(messages.StatusRequest(verbose=True), timeout=30)
+    found: dict[str, Any] = json.loads(answer.info["config"])["containerd"]["runtimes"]
+    return found

@@ -17,6 +17,7 @@ DROP_IN = "/etc/containerd/conf.d/60-slipway.toml"
 RECORD = f"{ROOT}.slipway.json"
 CRI = "io.containerd.grpc.v1.cri"
 IMAGES = "io.containerd.cri.v1.images"
+RUNTIME = "io.containerd.cri.v1.runtime"
 PACKAGED = "/root/packaged-config.toml"
 
 

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import tarfile
 from pathlib import Path
+from typing import Any
 
 RUNTIME_GO = """
 [runtime]
@@ -69,3 +73,31 @@ class Release:
         if flavor == "go":
             return self.defaults / f"configuration-{hypervisor}.toml"
         return self.defaults / "runtime-rs" / f"configuration-{hypervisor}-runtime-rs.toml"
+
+
+def archive(path: Path, version: str, *, comment: str = "") -> dict[str, Any]:
+    """The role's variables for an archive of that version, packed as the name of its path says (.tar.zst, .tar.xz).
+
+    The programs are real ones of this machine, for its architecture, but none is what its name says: they sleep.
+    """
+    root = path.parent / path.name.partition(".tar")[0]
+    release = Release(root / "opt" / "kata", version)
+    for hypervisor in ("qemu", "clh", "fc", "stratovirt"):
+        release.path("go", hypervisor).write_text(vendor_file("go", hypervisor, comment=comment or version))
+    for program in (
+        "bin/containerd-shim-kata-v2",
+        "bin/qemu-system-x86_64",
+        "bin/kata-runtime",
+        "runtime-rs/bin/containerd-shim-kata-v2",
+    ):
+        place = release.prefix / program
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(Path("/bin/sleep").read_bytes())
+        place.chmod(0o755)
+    packed = path.with_suffix("")
+    with tarfile.open(path if path.suffix == ".xz" else packed, "w:xz" if path.suffix == ".xz" else "w") as tar:
+        tar.add(root, ".")
+    if path.suffix == ".zst":
+        subprocess.run(["zstd", "-q", "--rm", str(packed), "-o", str(path)], check=True)
+    source = {"src": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"kata_version": version, "kata_archives": {"amd64": source, "arm64": source}}

@@ -138,6 +138,8 @@ def apply_plan(plan: Plan) -> None:
             _create(plan.config_root, directory)
         else:
             _change(directory)
+    if any(directory.remove for directory in plan.directories):
+        remove_empty_dir(plan.config_root)
 
 
 def _create(config_root: str, directory: DirectoryChange) -> None:

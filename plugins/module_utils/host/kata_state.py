@@ -25,7 +25,7 @@ def read_kata(dump: Mapping[str, Any], version: Version, environment: Mapping[st
     """The handlers of a daemon with that configuration and environment. Raises HostError for what can't be read."""
     path = (environment or {}).get("PATH") or _PATH
     handlers = tuple(_with_files(handler, path) for handler in declared(dump, version))
-    return KataState(handlers, {device: _is_device(device) for device in DEVICES})
+    return KataState(handlers, {device: is_device(device) for device in DEVICES})
 
 
 def _with_files(handler: DeclaredHandler, path: str) -> DeclaredHandler:
@@ -43,7 +43,8 @@ def _with_files(handler: DeclaredHandler, path: str) -> DeclaredHandler:
     )
 
 
-def _is_device(path: str) -> bool:
+def is_device(path: str) -> bool:
+    """Whether there is a character device. Raises HostError if it can't be looked at."""
     with naming("look at", path):
         try:
             return stat.S_ISCHR(os.stat(path).st_mode)

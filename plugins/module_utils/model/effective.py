@@ -116,7 +116,11 @@ def _aliases(path: Path) -> list[Path]:
     """Where a file of schema 2 has what the daemon prints in schema 3."""
     if path[:2] == ("plugins", schema.CRI_IMAGES):
         rest = path[2:]
-        special = {("snapshotter",): ("containerd", "snapshotter"), ("pinned_images", "sandbox"): ("sandbox_image",)}
+        special = {
+            ("snapshotter",): ("containerd", "snapshotter"),
+            ("discard_unpacked_layers",): ("containerd", "discard_unpacked_layers"),
+            ("pinned_images", "sandbox"): ("sandbox_image",),
+        }
         return [("plugins", schema.CRI_V2, *special.get(rest, rest))]
     if path[:2] == ("plugins", schema.CRI_RUNTIME):
         return [("plugins", schema.CRI_V2, *path[2:])]
@@ -183,6 +187,26 @@ def handler_snapshotters(dump: Mapping[str, Any], name: str, version: Version) -
     if platform is None and version.at_least("2.3.0"):
         return {"runtimes": runtime}
     return {"runtimes": runtime, "runtime_platforms": platform}
+
+
+def unready(settings: Settings, states: Mapping[str, str], current: Mapping[str, Any], dump: Mapping[str, Any]) -> str | None:
+    """The first handler that is new to a snapshotter which isn't ok and which these settings don't touch: one sentence, or None.
+
+    ``states`` are those of the snapshotters in the running daemon, ``current`` its configuration, ``dump`` the wanted one.
+    """
+    handlers = read(current)["runtimes"]
+    for handler in settings.runtimes:
+        name = handler.snapshotter
+        if name is None or states.get(name) == "ok" or handlers.get(handler.name, {}).get("snapshotter") == name:
+            continue
+        places: tuple[Path, ...] = (("plugins", schema.SNAPSHOTTER_PREFIX + name), ("proxy_plugins", name))
+        if all(lookup(current, place) == lookup(dump, place) for place in places):
+            state = f"in state {states[name]}" if name in states else "not loaded"
+            return (
+                f"runtimes[{handler.name}].snapshotter: the snapshotter {name} is {state} in the running daemon: configure it "
+                "with snapshotters, or, if what it needs is there by now, restart containerd"
+            )
+    return None
 
 
 def _proxies(dump: Mapping[str, Any]) -> list[str]:

@@ -43,6 +43,9 @@ MARK_TEXT = b"slipway.node.kata_config made this directory, and removes its own 
 TEMPORARY_PREFIX = ".slipway-"
 MODE = 0o644
 
+# A snapshotter that isn't a block snapshotter.
+_SHARED = "overlayfs"
+
 FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
 
 
@@ -98,12 +101,17 @@ class DirectoryChange:
 
 @dataclass(frozen=True)
 class Plan:
-    """The changes in their order. Paths are absolute; ``reports`` is what the module says of each handler."""
+    """The changes in their order. Paths are absolute; ``reports`` is what the module says of each handler.
+
+    ``waiting`` are the handlers that are left for a run after containerd's, ``unlisted`` our others.
+    """
 
     config_root: str
     directories: tuple[DirectoryChange, ...]
     leftovers: tuple[str, ...]
     reports: tuple[Mapping[str, Any], ...] = ()
+    waiting: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -119,6 +127,8 @@ class Plan:
             "handlers": [dict(report) for report in self.reports],
             "files": [path for path, change in changes if change.after is not None],
             "removed": [path for path, change in changes if change.after is None] + leftovers,
+            "waiting": list(self.waiting),
+            "unlisted": list(self.unlisted),
             "diff": [_diff(path, change) for path, change in changes if not path.endswith(f"/{MARK}")],
         }
 
@@ -129,14 +139,21 @@ def is_ours(directory: FoundDirectory) -> bool:
 
 
 def plan_present(
-    found: Found, handlers: Sequence[Handler], vendors: Mapping[str, Vendor], *, config_root: str, purge: bool
+    found: Found,
+    handlers: Sequence[Handler],
+    vendors: Mapping[str, Vendor],
+    *,
+    config_root: str,
+    purge: bool,
+    before_daemon: bool = False,
 ) -> Plan:
     """Plan the directories of the handlers, and the removal of our others if ``purge``.
 
-    ``vendors`` has each handler's vendor file by the handler's name. Raises ValueError, naming the handler or the file,
-    for what Kata couldn't run, what would endanger the host, and what belongs to someone else.
+    ``vendors`` has each handler's vendor file by the handler's name. ``before_daemon``: containerd is configured later, so a
+    handler waits whose new settings could endanger the host as long as it has another snapshotter. Raises ValueError, naming
+    the handler or the file, for what Kata couldn't run, what would endanger the host, and what belongs to someone else.
     """
-    directories, reports = [], []
+    directories, reports, waiting = [], [], []
     for handler in handlers:
         path = f"{config_root}/{handler.name}"
         directory = found.directories.get(handler.name)
@@ -144,12 +161,16 @@ def plan_present(
             raise ValueError(f"{path} is not a directory: move it away, or choose another config_root")
         _refuse_foreign(path, directory)
         state = _State(handler, vendors[handler.name], path, directory or {})
-        directories.append(state.change(create=directory is None))
         reports.append(state.report())
+        if before_daemon and state.waits_for_daemon():
+            waiting.append(handler.name)
+            continue
+        directories.append(state.change(create=directory is None))
     listed = {handler.name for handler in handlers}
-    gone = [name for name, directory in sorted(found.directories.items()) if purge and name not in listed and is_ours(directory)]
-    directories += [_removal(f"{config_root}/{name}", found.directories[name]) for name in gone]
-    return Plan(config_root, tuple(one for one in directories if one.changed), found.leftovers, tuple(reports))
+    unlisted = [name for name, directory in sorted(found.directories.items()) if name not in listed and is_ours(directory)]
+    directories += [_removal(f"{config_root}/{name}", found.directories[name]) for name in unlisted if purge]
+    changes = tuple(one for one in directories if one.changed)
+    return Plan(config_root, changes, found.leftovers, tuple(reports), tuple(waiting), tuple(unlisted))
 
 
 def plan_absent(found: Found, names: Sequence[str], *, config_root: str) -> Plan:
@@ -245,15 +266,37 @@ class _State:
 
     def _main_first(self) -> bool:
         """Whether the new main file can stand beside the old drop-in for a moment; a first drop-in goes before its main file."""
-        entry = self.directory.get(DROP_IN)
-        if entry is None or entry.content is None or MAIN not in self.directory:
-            return False
-        try:
-            old = parse_file(DROP_IN, entry.content)
-        except ValueError:
+        old = self._old(DROP_IN)
+        if old is None or MAIN not in self.directory:
             return False
         between = effective_settings(self._merged(self.base, old), self.section)
         return self._judge(between).transport != REFUSED
+
+    def waits_for_daemon(self) -> bool:
+        """Whether the files that are there are safe with any snapshotter, and the new ones aren't.
+
+        A handler without files waits for nothing: nothing starts by it.
+        """
+        base, own = self._old(MAIN), self._old(DROP_IN)
+        if base is None or own is None or not self._needs_its_snapshotter(self.effective):
+            return False
+        old = self._merged(base, own)
+        other_hypervisor = self.section not in old.get("hypervisor", {})
+        return other_hypervisor or not self._needs_its_snapshotter(effective_settings(old, self.section))
+
+    def _needs_its_snapshotter(self, effective: Mapping[str, Any]) -> bool:
+        asked = combination(replace(self.handler, snapshotter=_SHARED), self.vendor, effective)
+        return judge(asked).transport == REFUSED
+
+    def _old(self, name: str) -> Tree | None:
+        """One of our files as it was found; None if there is none that can be read."""
+        entry = self.directory.get(name)
+        if entry is None or entry.content is None:
+            return None
+        try:
+            return parse_file(name, entry.content)
+        except ValueError:
+            return None
 
     def report(self) -> dict[str, Any]:
         handler, overriding = self.handler, self._overriding()

@@ -116,6 +116,12 @@ def _snapshotter_leaves(settings: Settings, version: Version, architecture: str)
         yield ("plugins", TRANSFER, "unpack_config"), unpack
 
 
+def _discard_leaves(settings: Settings, images: Path) -> Iterator[tuple[Path, Any]]:
+    """Where a handler has a snapshotter of its own, images are unpacked again from their blobs: these stay (containerd#11390)."""
+    if any(runtime.snapshotter not in (None, settings.snapshotter) for runtime in settings.runtimes):
+        yield (*images, "discard_unpacked_layers"), False
+
+
 def _runtime_leaves(settings: Settings, version: Version, containerd: Path) -> Iterator[tuple[Path, Any]]:
     for handler in settings.runtimes:
         yield (*containerd, "runtimes", handler.name), _runtime_table(handler)
@@ -133,6 +139,7 @@ def _leaves(settings: Settings, version: Version, schema: int, architecture: str
     yield from _pull_leaves(settings, version, images)
     yield from _snapshotter_leaves(settings, version, architecture)
     yield from _runtime_leaves(settings, version, containerd)
+    yield from _discard_leaves(settings, (*images, "containerd") if legacy else images)
     places: dict[str, Path] = {
         "snapshotter": (*images, "containerd", "snapshotter") if legacy else (*images, "snapshotter"),
         "default_runtime": (*containerd, "default_runtime_name"),

@@ -294,3 +294,20 @@ def test_a_file_of_another_schema_is_found() -> None:
     sources = [Source("/a", "version = 2"), Source("/b", "oom_score = 1"), Source("/c", "no TOML"), Source("/d", "version = 3")]
     assert effective.other_schema(sources, 2) == "/d"
     assert effective.other_schema(sources[:3], 2) is None
+
+
+def test_a_handler_that_is_new_to_a_snapshotter_which_is_not_ok(recorded: Recorded) -> None:
+    current = dump(recorded, "2.1.9", "default.toml")
+    settings = Settings.from_params({"runtimes": [{"name": "kata", "snapshotter": "devmapper"}]})
+
+    def unready(states: dict[str, str], wanted: dict[str, Any] | None = None, before: dict[str, Any] | None = None) -> str | None:
+        return effective.unready(settings, states, before or current, wanted or current)
+
+    assert "runtimes[kata].snapshotter: the snapshotter devmapper is in state skip" in (unready({"devmapper": "skip"}) or "")
+    assert "not loaded" in (unready({}) or "")
+    assert unready({"devmapper": "ok"}) is None
+    # These settings may mend it, and one that was ok before may be ok again.
+    plugin = {"io.containerd.snapshotter.v1.devmapper": {"pool_name": "pool"}}
+    assert unready({"devmapper": "skip"}, {**current, "plugins": {**current["plugins"], **plugin}}) is None
+    handlers = {RUNTIME: {"containerd": {"runtimes": {"kata": {"runtime_type": "x", "snapshotter": "devmapper"}}}}}
+    assert unready({"devmapper": "error"}, before={**current, "plugins": handlers}) is None

@@ -59,9 +59,9 @@ def file(text: str | bytes) -> FoundEntry:
     return FoundEntry(FILE, text.encode() if isinstance(text, str) else text, MODE)
 
 
-def plan(directories: Directories, *handlers: Handler, purge: bool = True, **options: Any) -> Plan:
+def plan(directories: Directories, *handlers: Handler, purge: bool = True, before_daemon: bool = False, **options: Any) -> Plan:
     vendors = options["vendors"] if "vendors" in options else {one.name: vendor(one, **options) for one in handlers}
-    return plan_present(Found(directories), handlers, vendors, config_root=ROOT, purge=purge)
+    return plan_present(Found(directories), handlers, vendors, config_root=ROOT, purge=purge, before_daemon=before_daemon)
 
 
 def steps(made: Plan) -> list[tuple[str, Change]]:
@@ -471,3 +471,43 @@ def test_check_mode_before_kata_is_installed(flavor: str, hypervisor: str) -> No
 def test_no_password_is_shown() -> None:
     one = handler(extra={"runtime": {"jaeger_password": "hunter2"}})
     assert "hunter2" not in str(plan({}, one).result())
+
+
+# What a handler is, what it is to be, and whether that has to wait until containerd has given it its snapshotter.
+WAITING: list[tuple[dict[str, Any] | None, dict[str, Any], bool]] = [
+    (None, BLOCK, False),
+    (SAFE, BLOCK, True),
+    (SAFE, {**BLOCK, "hypervisor": "clh"}, True),
+    (SAFE, {"hypervisor": "fc", "snapshotter": "blockfile"}, True),
+    (SAFE, {**BLOCK, "disable_block_device_use": True}, False),
+    (BLOCK, SAFE, False),
+    (BLOCK, {**BLOCK, "snapshotter": "blockfile", "block_device_aio": "native"}, False),
+    ({**BLOCK, "snapshotter": "overlayfs", "allow_host_disk_hotplug": True}, BLOCK, False),
+    ({"flavor": "rust"}, {"flavor": "rust", **BLOCK, "block_device_driver": "virtio-blk-pci"}, False),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "waits"), WAITING, ids=[str(number) for number in range(len(WAITING))])
+def test_before_containerd_nothing_becomes_unsafe(before: dict[str, Any] | None, after: dict[str, Any], waits: bool) -> None:
+    there = made(handler(**before)) if before is not None else {}
+    wanted = handler(**after)
+    first = plan(there, wanted, before_daemon=True)
+    assert first.waiting == (("kata-qemu",) if waits else ())
+    assert not (waits and first.changed)
+    both = apply(apply(there, first), plan(apply(there, first), wanted))
+    assert both == apply(there, plan(there, wanted))
+    assert not plan(both, wanted, before_daemon=True).changed
+    assert plan(both, wanted, before_daemon=True).waiting == ()
+
+
+def test_a_handler_whose_files_cannot_be_read_waits_for_nothing() -> None:
+    there = made(handler(**SAFE))
+    there["kata-qemu"][DROP_IN] = file("[")
+    assert plan(there, handler(**BLOCK), before_daemon=True).waiting == ()
+
+
+def test_what_is_not_listed_is_named_whether_it_is_removed_or_not() -> None:
+    there = made(handler(**SAFE), handler("kata-clh", hypervisor="clh"))
+    for purge in (True, False):
+        found = plan(there, handler(**SAFE), purge=purge)
+        assert (found.unlisted, found.changed) == (("kata-clh",), purge)

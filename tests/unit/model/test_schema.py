@@ -227,3 +227,19 @@ def test_runc_is_restated_where_it_would_be_lost(version: str, number: int, opti
     tree = schema.tables(Settings.from_params(options), known, number, "amd64")
     path = ("plugins", V2, "containerd", "runtimes", "runc", "runtime_type")
     assert flatten(schema.completions(tree, known, number)) == ({path: "io.containerd.runc.v2"} if restated else {})
+
+
+@pytest.mark.parametrize(
+    ("version", "number", "place"),
+    [
+        ("1.7.24", 2, (V2, "containerd", "discard_unpacked_layers")),
+        ("2.1.9", 2, (V2, "containerd", "discard_unpacked_layers")),
+        ("2.1.9", 3, (IMAGES, "discard_unpacked_layers")),
+    ],
+)
+def test_layers_are_kept_where_two_snapshotters_unpack_them(version: str, number: int, place: tuple[str, ...]) -> None:
+    handler = {"name": "kata", "snapshotter": "devmapper"}
+    assert leaves(version, number, runtimes=[handler])[("plugins", *place)] is False
+    assert leaves(version, number, runtimes=[handler], snapshotter="native")[("plugins", *place)] is False
+    assert ("plugins", *place) not in leaves(version, number, runtimes=[handler], snapshotter="devmapper")
+    assert ("plugins", *place) not in leaves(version, number, runtimes=[{"name": "kata"}])
