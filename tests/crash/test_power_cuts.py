@@ -102,11 +102,12 @@ def test_what_the_module_reports_is_on_disk(disk: OwnDisk, source: Registry) -> 
     assert not again["changed"], again
 
 
-# What GNU tar and diff say of a view of an image, and of its layers laid over each other as far as tar can do that.
+# What GNU tar and diff say of a snapshot of an image, and of its layers laid over each other as far as tar can do that.
+# ctr protects what it prepares from the garbage collection of a daemon that has just started, but not its views.
 INDEPENDENT = """
 view=/run/own-disk-view good=/run/own-disk-good
 mkdir -p $view $good
-ctr --address {socket} snapshots --snapshotter {snapshotter} view look {chain} >/dev/null
+ctr --address {socket} snapshots --snapshotter {snapshotter} prepare look {chain} >/dev/null
 eval "$(ctr --address {socket} snapshots --snapshotter {snapshotter} mounts $view look)"
 for digest in {digests}; do
   blob={root}/io.containerd.content.v1.content/blobs/sha256/$digest

@@ -7,9 +7,14 @@
 from __future__ import annotations
 
 import os
+import time
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import UNIT_PROPERTIES, UnitStatus
+
+# journald reads what a daemon writes when it gets round to it, and the last words come last.
+_JOURNAL_LOOKS = 6
+_JOURNAL_SECONDS = 0.2
 
 
 class Unit:
@@ -57,8 +62,17 @@ class Unit:
     def journal(self, since: float, lines: int = 100) -> list[str]:
         """The last lines that the unit logged since a moment (seconds since the epoch), oldest first.
 
-        None if there is no journal.
+        Empty if there is no journal. Returns when no more lines come.
         """
-        options = ("--since", f"@{int(since)}", "--lines", str(lines), "--no-pager", "--output", "cat")
+        logged = self._logged(since, lines)
+        for _look in range(_JOURNAL_LOOKS):
+            time.sleep(_JOURNAL_SECONDS)
+            before, logged = logged, self._logged(since, lines)
+            if logged == before:
+                break
+        return logged
+
+    def _logged(self, since: float, lines: int) -> list[str]:
+        options = ("--since", f"@{since:.6f}", "--lines", str(lines), "--no-pager", "--output", "cat")
         result = self._runner.try_run("journalctl", "--unit", self.name, *options)
         return result.stdout.splitlines() if result.code == 0 else []
