@@ -484,16 +484,3 @@ def test_a_place_that_is_not_safe_is_refused(clean: Node, source: Registry) -> N
     assert done(box(clean, reference, path="/srv/own/box")) == FRESH
     assert done(box(clean, reference, path="/srv/own/box", state="present")) == ["unmount", "disable"]
     assert clean.ssh("stat -c '%u %a' /srv/own/box; ls -A /srv/own/box").stdout == "0 755\n"
-
-
-@pytest.mark.parametrize("suite", ["sid"])
-def test_what_one_unit_cannot_mount_is_refused_before_anything_comes(
-    suite: str, nodes: dict[str, Node], source: Registry
-) -> None:
-    node = nodes[suite]
-    emptied(node)
-    before = shown(node)
-    for check in (True, False):
-        message = refused(box(node, source.push(random_layers(2, seed=395)), snapshotter="erofs", check=check))
-        assert message.startswith("the snapshotter erofs mounts an image's layers one by one"), message
-    assert shown(node) == before

@@ -90,7 +90,7 @@ class ImageCheck:
         self._content_root = content_root
         self._trees = trees
         self._content = content
-        self._overlay = False
+        self._overlay = self._packed = False
         self._jobs: list[Job] = []
         self._costs: list[float] = []
         self._whole: dict[Descriptor, bool] = {}
@@ -100,6 +100,10 @@ class ImageCheck:
     def run(self, images: Sequence[Image]) -> None:
         seen = [image for image in images if image.view is not None]
         self._overlay = any(image.view is not None and image.view.overlay for image in seen)
+        self._packed = any(image.view is not None and image.view.packed for image in seen)
+        if self._packed:
+            # What is kept is how other snapshotters have it.
+            self._trees = KeptTrees(None, keep=False)
         for image in seen:
             if self._content:
                 image.judge = ContentJudge()
@@ -156,7 +160,7 @@ class ImageCheck:
         return cores() if shared > WORTH_SHARING else 1
 
     def _finish(self, images: Sequence[Image], begun: Sequence[Image], steps: Sequence[_Step], results: Results) -> None:
-        tree = RootFs(overlay=self._overlay)
+        tree = RootFs(overlay=self._overlay, implied_modes=not self._packed)
         for image in begun:
             if not image.layers:
                 self._judge(image, tree, results)

@@ -33,6 +33,8 @@ LEFTOVER = "file exists"
 # What it says of snapshots that another stands on, and of anything that isn't there: core/metadata, errdefs.
 _HAS_CHILD = "cannot remove snapshot with child"
 _GONE = "not found"
+_PARENT_GONE = "parent snapshot"
+_ATTEMPTS = 3
 # Label of an image's config, by snapshotter: the snapshot that the garbage collection has to keep.
 _NEEDED = "containerd.io/gc.ref.snapshot."
 # What containerd's clients call theirs: core/leases/id.go, WithRandomID.
@@ -89,6 +91,11 @@ class ImageStore:
     def blobs(self) -> frozenset[str]:
         """Digests of what the content store has."""
         return frozenset(self._ask("content", "ls", "-q", doing="ask containerd for its content").split())
+
+    def labels(self) -> dict[str, str]:
+        """Those of each blob, as they are listed, by its digest."""
+        rows = (line.split() for line in self._ask("content", "ls", doing="ask containerd for its content").splitlines()[1:])
+        return {row[0]: row[-1] for row in rows if row}
 
     def all_snapshots(self, snapshotter: str) -> dict[str, Snapshot]:
         """By key, also those that aren't layers."""
@@ -234,7 +241,16 @@ class ImageStore:
 
     def unpack(self, snapshotter: str, digest: str) -> None:
         """Unpack again what snapshots of an image are missing, from its blobs; for the node's own platform."""
-        self._ask("snapshots", "unpack", "--snapshotter", snapshotter, oci.digest(digest), doing=f"unpack the image {digest}")
+        arguments = ("snapshots", "unpack", "--snapshotter", snapshotter, oci.digest(digest))
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._ask(*arguments, doing=f"unpack the image {digest}")
+            except HostError as error:
+                # As long as the image has no topmost layer, garbage collection takes the others, also while this goes on.
+                if _PARENT_GONE not in str(error) or attempt + 1 == _ATTEMPTS:
+                    raise
+            else:
+                return
 
     def content(self, reference: Reference, platform: str, blobs: frozenset[str]) -> Content:
         """Raises ValueError if the image isn't for this platform, or what should describe it is missing or nonsense."""

@@ -34,13 +34,12 @@ from ansible_collections.slipway.node.plugins.module_utils.model import mount_un
 from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_plan as steps
 from ansible_collections.slipway.node.plugins.module_utils.model.mount_unit import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
+from ansible_collections.slipway.node.plugins.module_utils.model.schema import EROFS
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_plan import Found, FoundSnapshot, FoundUnit, Plan
 
 _ATTEMPTS = 10
 _POLL_SECONDS = 0.3
-# They mount the layers when a snapshot is asked for (plugins/snapshots/erofs/erofs_linux.go); after a reboot nobody asks.
-_MOUNT_LAYERS = ("erofs",)
 
 
 class Toolbox:
@@ -70,11 +69,6 @@ class Toolbox:
             raise ValueError(f"path can't be {path}: containerd keeps its own in {root}")
         snapshots = self._snapshots()
         only = snapshots[0] if len(snapshots) == 1 and snapshots[0].kind == steps.ACTIVE else None
-        if self._snapshotter in _MOUNT_LAYERS and self._wanted.state == toolbox.MOUNTED:
-            raise ValueError(
-                f"the snapshotter {self._snapshotter} mounts an image's layers one by one, which a mount unit can't do at boot: "
-                "take state present, or another snapshotter"
-            )
         self.source = self._ask_source(only.key) if only is not None else None
         point = mountpoint.look_at(path, self.source, self._root)
         self._top = point.top
@@ -139,7 +133,8 @@ class Toolbox:
     def _unit_text(self, key: str) -> str | None:
         if self.source is None:
             return None
-        return mount_unit.unit_text(self._wanted.path, self.source, key=key, root=self._root, service=self._service)
+        names = {"root": self._root, "service": self._service}
+        return mount_unit.unit_text(self._wanted.path, self.source, key=key, layers_mounted=self._snapshotter == EROFS, **names)
 
     def apply(self, plan: Plan, bring_image: Callable[[], None] | None) -> None:
         """Do the steps of the plan, one after the other."""

@@ -18,11 +18,13 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.loop_device import attached
+from ansible_collections.slipway.node.plugins.module_utils.model.schema import EROFS
 
 PREFIX = "slipway-view-"
 DIRECTORY = "/run"
@@ -33,7 +35,7 @@ _MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
 _MNT_DETACH = 2
 _SAFE = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME
 # Options that a read-only mount needs no flag for, or that are given as flags anyway.
-_NO_DATA = frozenset(("ro", "rw", "bind", "rbind", "nosuid", "nodev", "noexec", "noatime", "relatime", "defaults"))
+_NO_DATA = frozenset(("ro", "rw", "bind", "rbind", "nosuid", "nodev", "noexec", "noatime", "relatime", "defaults", "loop"))
 _ATTEMPTS = 3
 
 
@@ -48,10 +50,14 @@ class Mount:
 
 @dataclass(frozen=True)
 class View:
-    """``root`` is an open descriptor of its root directory; ``overlay``: several layers are laid over each other."""
+    """``root`` is an open descriptor of its root directory; ``overlay``: several layers are laid over each other.
+
+    ``packed``: each of them is an image of a file system that mkfs.erofs has made of it.
+    """
 
     root: int
     overlay: bool
+    packed: bool = False
 
 
 class LostSnapshotError(HostError):
@@ -78,7 +84,7 @@ class Views:
                 mounts = self._make(key, directory, chain_id)
                 root = mount_detached(mounts, directory)
                 try:
-                    yield View(root, mounts[-1].kind == "overlay")
+                    yield View(root, mounts[-1].kind == "overlay", packed=self._snapshotter == EROFS)
                 finally:
                     os.close(root)
             finally:
@@ -180,7 +186,8 @@ def _mount(mounts: tuple[Mount, ...], directory: str) -> int:
         else:
             options = _shortened(mount.options) if mount.kind == "overlay" else mount.options
             data = ",".join(option for option in options if option not in _NO_DATA)
-            call_libc("mount", source, target, kind, _SAFE, os.fsencode(data))
+            with attached(mount.source) if "loop" in options else nullcontext(source) as device:
+                call_libc("mount", device, target, kind, _SAFE, os.fsencode(data))
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for _mounted in mounts:

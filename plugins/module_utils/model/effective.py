@@ -119,6 +119,7 @@ def _aliases(path: Path) -> list[Path]:
         special = {
             ("snapshotter",): ("containerd", "snapshotter"),
             ("discard_unpacked_layers",): ("containerd", "discard_unpacked_layers"),
+            ("disable_snapshot_annotations",): ("containerd", "disable_snapshot_annotations"),
             ("pinned_images", "sandbox"): ("sandbox_image",),
         }
         return [("plugins", schema.CRI_V2, *special.get(rest, rest))]
@@ -207,6 +208,22 @@ def unready(settings: Settings, states: Mapping[str, str], current: Mapping[str,
                 "with snapshotters, or, if what it needs is there by now, restart containerd"
             )
     return None
+
+
+def used_snapshotters(dump: Mapping[str, Any]) -> tuple[str, ...]:
+    """CRI's default, which comes first, and those of its handlers; none if CRI is off."""
+    if cri_disabled(dump):
+        return ()
+    settings = read(dump)
+    handlers = (handler["snapshotter"] for handler in settings["runtimes"].values())
+    return tuple(dict.fromkeys(name for name in (settings["snapshotter"] or "overlayfs", *handlers) if name))
+
+
+def discards_layers(dump: Mapping[str, Any]) -> bool:
+    """Whether CRI gives up the blobs of layers that it has unpacked."""
+    images = _tables(dump)[0]
+    table = (*images, "containerd") if schema_of(dump) < 3 else images
+    return bool(lookup(dump, (*table, "discard_unpacked_layers")))
 
 
 def _proxies(dump: Mapping[str, Any]) -> list[str]:

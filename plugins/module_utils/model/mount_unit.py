@@ -43,6 +43,12 @@ class Source:
         return option(self.options, "upperdir") if self.kind == "overlay" else ""
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """The directories of an overlay that it is laid over."""
+        lower = option(self.options, "lowerdir") if self.kind == "overlay" else ""
+        return tuple(lower.split(":")) if lower else ()
+
+    @property
     def directories(self) -> tuple[str, ...]:
         """Those of the snapshot itself."""
         if self.binds:
@@ -103,8 +109,10 @@ def mounting(source: Source) -> Mounting:
     return Mounting(source.kind, source.what, ",".join(options), common)
 
 
-def unit_text(path: str, source: Source, *, key: str, root: str, service: str) -> str:
+def unit_text(path: str, source: Source, *, key: str, root: str, service: str, layers_mounted: bool = False) -> str:
     """The unit's content. ``key`` is the snapshot's, ``root`` the snapshotter's directory, ``service`` the daemon.
+
+    ``layers_mounted``: each layer is a mount of its own, which containerd makes when it is asked for the snapshot.
 
     Raises ValueError if a path can't be written in a unit.
     """
@@ -131,6 +139,9 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str) -
     if source.directories:
         lines += ["# systemd makes them where they are missing (core/mount.c), and so would mount what is no snapshot any more."]
         lines += [f"AssertPathIsDirectory={_literal(one)}" for one in source.directories]
+    if layers_mounted:
+        lines += ["# Until containerd has mounted the layers, there is nothing but empty directories to lay this over."]
+        lines += [f"AssertPathIsMountPoint={_literal(one)}" for one in source.layers]
     lines += ["", "[Mount]", *(f"{name}={_literal(value)}" for name, value in mount.items() if value)]
     if source.kind == "overlay":
         lines += ["# fsconfig(2), which mount(8) takes by itself since util-linux 2.39, ends each option at 255 bytes."]

@@ -53,13 +53,17 @@ _UNMEASURED_BYTES = MOST_BYTES >> 4
 class RootFs:
     """Takes the layers of an image, lowest first. ``overlay``: they are unpacked for overlayfs.
 
+    ``implied_modes``: directories that a layer has no entry for get the mode that containerd gives them; with erofs, they have
+    whatever mkfs.erofs gave them.
+
     Methods raise ValueError for layers that containerd could not have unpacked.
     """
 
-    def __init__(self, *, overlay: bool) -> None:
+    def __init__(self, *, overlay: bool, implied_modes: bool = True) -> None:
         # Nothing of a layer's own root directory is applied.
         self.root = new_directory()
         self._overlay = overlay
+        self.implied_modes = implied_modes
         self._count = 0
         # Whether directories may be hidden below from which containerd would still take a mode.
         self._hides = False
@@ -68,7 +72,7 @@ class RootFs:
 
     def fork(self) -> RootFs:
         """A copy, for another image with the same layers so far."""
-        other = RootFs(overlay=self._overlay)
+        other = RootFs(overlay=self._overlay, implied_modes=self.implied_modes)
         other._count, other._hides = self._count, self._hides
         other._used, other._measured = self._used, self._measured
         copies: dict[int, Node] = {}
@@ -235,6 +239,8 @@ class Layer:
         return node
 
     def _implied(self, path: Sequence[bytes], parent: Node) -> Node:
+        if not self._tree.implied_modes:
+            return new_directory()
         known, below = self._over.implied(path) if self._over is not None else (True, None)
         if below is not None:
             node = new_directory(below.mode, below.uid, below.gid)

@@ -9,7 +9,7 @@ containerd docs/cri/config.md, docs/PLUGINS.md, and the Config structs of the pl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Runtime, Settings
@@ -21,8 +21,12 @@ CRI_IMAGES = "io.containerd.cri.v1.images"
 CRI_RUNTIME = "io.containerd.cri.v1.runtime"
 DIFF_SERVICE = "io.containerd.service.v1.diff-service"
 TRANSFER = "io.containerd.transfer.v1.local"
+EROFS = "erofs"
 SNAPSHOTTER_PREFIX = "io.containerd.snapshotter.v1."
 RUNC_TYPE = "io.containerd.runc.v2"
+# The differ of all snapshotters but erofs; and what a proxy plugin exports: containerd docs/remote-snapshotter.md.
+_WALKING = "walking"
+_WANTS_ANNOTATIONS = "enable_remote_snapshot_annotations"
 
 # Go's names of the architectures that containerd is released for, by the kernel's (uname -m).
 GO_ARCHITECTURES = {
@@ -102,17 +106,26 @@ def _pull_leaves(settings: Settings, version: Version, images: Path) -> Iterator
         yield ("plugins", CRI_IMAGES, "use_local_image_pull"), True
 
 
-def _snapshotter_leaves(settings: Settings, version: Version, architecture: str) -> Iterator[tuple[Path, Any]]:
+def _snapshotter_leaves(settings: Settings, version: Version, architecture: str, annotations: Path) -> Iterator[tuple[Path, Any]]:
+    chosen = settings.chosen_snapshotters()
     for name, table in settings.snapshotters.items():
         if name in BUILTIN_SNAPSHOTTERS:
             yield ("plugins", SNAPSHOTTER_PREFIX + name), dict(table)
         else:
-            yield ("proxy_plugins", name), {"type": "snapshot", **table}
-    chosen = settings.chosen_snapshotters()
+            yield ("proxy_plugins", name), _proxy_table(name, table, chosen, version)
+    if any(name not in BUILTIN_SNAPSHOTTERS for name in chosen):
+        # Without them, a snapshotter that fetches layers by itself isn't told which ones.
+        yield annotations, False
+    if EROFS in (*chosen, *settings.snapshotters):
+        # The others' differ goes last: it takes whatever it is given.
+        yield ("plugins", DIFF_SERVICE, "default"), [EROFS, _WALKING]
     if version.major >= 2 and any(name != "overlayfs" for name in chosen):
         # The transfer service unpacks for the listed snapshotters only, and a list replaces the default's.
-        names = dict.fromkeys(("overlayfs", *chosen))
-        unpack = [{"platform": f"linux/{architecture}", "snapshotter": name} for name in names]
+        unpack: list[Tree] = [
+            {"platform": f"linux/{architecture}", "snapshotter": name} for name in dict.fromkeys(("overlayfs", *chosen))
+        ]
+        for entry in unpack if EROFS in chosen else ():
+            entry["differ"] = EROFS if entry["snapshotter"] == EROFS else _WALKING
         yield ("plugins", TRANSFER, "unpack_config"), unpack
 
 
@@ -120,6 +133,14 @@ def _discard_leaves(settings: Settings, images: Path) -> Iterator[tuple[Path, An
     """Where a handler has a snapshotter of its own, images are unpacked again from their blobs: these stay (containerd#11390)."""
     if any(runtime.snapshotter not in (None, settings.snapshotter) for runtime in settings.runtimes):
         yield (*images, "discard_unpacked_layers"), False
+
+
+def _proxy_table(name: str, table: Mapping[str, Any], chosen: Container[str], version: Version) -> Tree:
+    """From 2.1 on CRI pulls through the transfer service, which asks the plugin itself whether it wants annotations."""
+    whole: Tree = {"type": "snapshot", **table}
+    if name in chosen and version.at_least("2.1.0"):
+        whole["exports"] = {_WANTS_ANNOTATIONS: "true", **(table.get("exports") or {})}
+    return whole
 
 
 def _runtime_leaves(settings: Settings, version: Version, containerd: Path) -> Iterator[tuple[Path, Any]]:
@@ -137,7 +158,8 @@ def _leaves(settings: Settings, version: Version, schema: int, architecture: str
     images: Path = ("plugins", CRI_V2 if legacy else CRI_IMAGES)
     containerd: Path = ("plugins", CRI_V2 if legacy else CRI_RUNTIME, "containerd")
     yield from _pull_leaves(settings, version, images)
-    yield from _snapshotter_leaves(settings, version, architecture)
+    annotations = (*images, "containerd") if legacy else images
+    yield from _snapshotter_leaves(settings, version, architecture, (*annotations, "disable_snapshot_annotations"))
     yield from _runtime_leaves(settings, version, containerd)
     yield from _discard_leaves(settings, (*images, "containerd") if legacy else images)
     places: dict[str, Path] = {

@@ -21,6 +21,14 @@ ROOT = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"
 PATH = "/var/lib/toolbox/core"
 
 
+def test_layers_that_have_to_be_mounted_first_are_asked_for() -> None:
+    text = unit_text(PATH, overlay(2), key=PATH, root=ROOT, service="containerd.service", layers_mounted=True)
+    assert [line for line in text.splitlines() if line.startswith("AssertPathIsMountPoint=")] == [
+        f"AssertPathIsMountPoint={layer}" for layer in overlay(2).layers
+    ]
+    assert len(overlay(2).layers) == 2 and Source("ext4", "/dev/a", ("loop",)).layers == ()
+
+
 def overlay(layers: int) -> Source:
     lower = ":".join(f"{ROOT}/snapshots/{number}/fs" for number in range(layers, 0, -1))
     own = f"{ROOT}/snapshots/{layers + 1}"

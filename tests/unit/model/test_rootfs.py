@@ -57,6 +57,16 @@ def tree(layers: Sequence[Layer], *, overlay: bool) -> RootFs:
     return root
 
 
+@pytest.mark.parametrize(("implied_modes", "mode"), [(True, 0o755), (False, None)])
+def test_a_directory_that_no_layer_lists_has_a_mode_unless_others_give_it(implied_modes: bool, mode: int | None) -> None:
+    root = RootFs(overlay=True, implied_modes=implied_modes).fork()
+    layer = root.layer()
+    layer.add(entry("a/b", FILE, 0o644))
+    layer.add(entry("c", DIRECTORY, 0o700))
+    layer.finish()
+    assert {name: node.mode for name, node in root.root.children.items()} == {b"a": mode, b"c": 0o700}
+
+
 def paths(root: RootFs) -> dict[str, Node]:
     found: dict[str, Node] = {}
 

@@ -202,6 +202,35 @@ def test_snapshotters_have_their_own_tables_and_proxies_theirs() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("version", "number", "place", "exports"),
+    [
+        ("1.7.24", 2, (V2, "containerd", "disable_snapshot_annotations"), None),
+        ("2.1.9", 2, (V2, "containerd", "disable_snapshot_annotations"), "true"),
+        ("2.1.9", 3, (IMAGES, "disable_snapshot_annotations"), "true"),
+    ],
+)
+def test_a_proxy_that_is_used_is_told_of_layers(version: str, number: int, place: tuple[str, ...], exports: str | None) -> None:
+    found = leaves(version, number, snapshotter="lazy", snapshotters={"lazy": {"address": "/run/lazy.sock"}})
+    assert found.get(("plugins", *place)) is False
+    assert found.get(("proxy_plugins", "lazy", "exports", "enable_remote_snapshot_annotations")) == exports
+
+
+def test_a_proxys_own_exports_stay() -> None:
+    exports = {"root": "/lazy", "enable_remote_snapshot_annotations": "false"}
+    found = leaves("2.1.9", 3, snapshotter="lazy", snapshotters={"lazy": {"address": "/run/lazy.sock", "exports": exports}})
+    assert {path[-1]: value for path, value in found.items() if path[2:3] == ("exports",)} == exports
+
+
+@pytest.mark.parametrize("options", [{"snapshotter": "erofs"}, {"snapshotters": {"erofs": {"enable_fsverity": True}}}])
+def test_erofs_brings_its_differ(options: dict[str, Any]) -> None:
+    found = leaves("2.1.9", 3, **options)
+    assert found["plugins", "io.containerd.service.v1.diff-service", "default"] == ["erofs", "walking"]
+    unpack = found.get(("plugins", "io.containerd.transfer.v1.local", "unpack_config"))
+    differs = {one["snapshotter"]: one["differ"] for one in unpack} if unpack else None
+    assert differs == ({"overlayfs": "walking", "erofs": "erofs"} if "snapshotter" in options else None)
+
+
 def test_extra_wins() -> None:
     extra = {"plugins": {V2: {"sandbox_image": "theirs", "cni": {"max_conf_num": 2}}}}
     assert leaves("1.7.24", 2, sandbox_image="ours", extra=extra) == {
