@@ -43,12 +43,17 @@ options:
       - Needs containerd 1.7.14 or newer. Sets every switch that the version needs for it.
     type: bool
   snapshotter:
-    description: The snapshotter that images are unpacked for by default.
+    description:
+      - The snapshotter that images are unpacked for by default. What it needs of the node (a thin pool, a scratch file, the
+        program C(mkfs.erofs), the socket of a proxy plugin) is looked for before anything is changed.
+      - Images that are there aren't unpacked for it by this module; M(slipway.node.containerd_snapshotter) does that beforehand.
     type: str
   snapshotters:
     description:
       - Tables of snapshotters by name, with the keys of containerd's own configuration.
-      - A name that containerd doesn't know is declared as a proxy plugin and needs the key C(address).
+      - A name that containerd doesn't know is declared as a proxy plugin and needs the key C(address). If it is used, it is told
+        which layers images have (C(disable_snapshot_annotations), C(enable_remote_snapshot_annotations)).
+      - For V(erofs), the diff service and the transfer service get its differ as well.
     type: dict
     default: {}
   runtimes:
@@ -146,6 +151,13 @@ options:
     description:
       - The version that is going to be installed. Used in check mode alone, on a node that has no containerd yet, to predict the files.
     type: str
+  assume_snapshotters:
+    description:
+      - Snapshotters whose pool, scratch file, program or service is going to be there. Used in check mode alone, where what they
+        need would have been made before.
+    type: list
+    elements: str
+    default: []
   apply:
     description:
       - With V(false), files are written after the daemon's program has tried them, but nothing is restarted or probed.
@@ -173,6 +185,8 @@ requirements:
   - tomlkit, where a file that exists has to be edited, and on Python older than 3.11
   - systemd, unless O(apply=false)
 seealso:
+  - module: slipway.node.blockfile_scratch
+  - module: slipway.node.containerd_snapshotter
   - module: slipway.node.node_verify
 """
 
@@ -284,6 +298,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.config_tree impo
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
+from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import (
@@ -369,6 +384,14 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
     trouble = effective.nonsense(dump)
     if trouble:
         raise ValueError(f"CRI would fail on this configuration: {trouble}")
+
+
+def check_needs(runner: Runner, wanted: Wanted, dump: Tree, assumed: Sequence[str]) -> None:
+    """Raises ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it."""
+    names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters]
+    lacking = unmet(runner, dump, [name for name in names if name not in assumed])
+    if lacking:
+        raise ValueError("; ".join(lacking.values()))
 
 
 def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason: str) -> None:
@@ -527,7 +550,8 @@ def decide(
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     wanted = Wanted.from_params(module.params)
-    node = Node(Runner(module), unit=wanted.unit, **{key: module.params[key] for key in PLACES})
+    runner = Runner(module)
+    node = Node(runner, unit=wanted.unit, **{key: module.params[key] for key in PLACES})
     version = installed_or_assumed(module, node)
     if version is None:
         return unpredictable()
@@ -545,6 +569,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     reason, enable = None, False
     if wanted.apply:
         reason, enable = decide(node, wanted, changes, dump, node.daemon.look(), pending=bool(found.record.pending))
+        if wanted.present:
+            check_needs(runner, wanted, dump, module.params["assume_snapshotters"] if module.check_mode else ())
     todo = bool(changes or record or reason)
     if todo and not module.check_mode:
         prove = partial(check_effective, node, wanted, plan, found)
@@ -648,6 +674,7 @@ def main() -> None:
             "drop_in": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
             "binary": {"type": "path"},
             "assume_version": {"type": "str"},
+            "assume_snapshotters": {"type": "list", "elements": "str", "default": []},
             "unit": {"type": "str", "default": "containerd.service"},
             "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
             "apply": {"type": "bool", "default": True},

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
@@ -15,6 +16,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.daemon import P
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+_REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 
 
 def find_containerd(runner: Runner, unit: Unit, named: str | None) -> str | None:
@@ -93,6 +96,11 @@ class Ctr:
             doing = f"ask containerd about its plugin {plugin_id}"
             self._details[plugin_id] = self._run("plugins", "ls", "--detailed", f"id=={plugin_id}", doing=doing)
         return self._details[plugin_id]
+
+    def plugin_reason(self, plugin_id: str) -> str:
+        """Why a plugin isn't ok, in the daemon's own words; empty if it doesn't say."""
+        found = _REASON.search(self.plugin_details(plugin_id))
+        return found[1].strip() if found else ""
 
     def in_namespace(self, namespace: str, *arguments: str, doing: str) -> str:
         """The output of a command in one of containerd's namespaces. Raises HostError ("cannot DOING …") if it fails."""

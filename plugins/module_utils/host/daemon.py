@@ -83,8 +83,14 @@ class RunningDaemon:
             time.sleep(_POLL_SECONDS)
         trouble = daemon.plugin_problem(snapshotters, cri=cri)
         if trouble:
-            raise HostError(trouble)
+            raise HostError(trouble + self._reason(trouble, snapshotters))
         return self._settled(daemon, settle)
+
+    def _reason(self, trouble: str, snapshotters: Iterable[str]) -> str:
+        """What the daemon itself says about the snapshotter that is in trouble."""
+        name = next((name for name in snapshotters if f"the snapshotter {name} is" in trouble), None)
+        said = self.ctr.plugin_reason(name) if name else ""
+        return f": {said}" if said else ""
 
     def _settled(self, daemon: Daemon, seconds: float) -> Daemon:
         time.sleep(seconds)

@@ -65,7 +65,7 @@ def write_file(path: str, content: bytes, mode: int) -> None:
     make_directories(directory)
     with naming("write", path):
         prefix = f"{TEMPORARY_PREFIX}{os.path.basename(target)}."
-        _remove_leftovers(directory, prefix)
+        remove_leftovers(directory, prefix)
         descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, prefix, directory)
         try:
             _fill(descriptor, content, mode, target)
@@ -98,7 +98,7 @@ def place_file(path: str, content: bytes, mode: int, staging: str) -> None:
         sync_directory(staging)
 
 
-def _remove_leftovers(directory: str, prefix: str) -> None:
+def remove_leftovers(directory: str, prefix: str) -> None:
     """Remove what a killed run left behind for the same file: it may hold a secret."""
     for name in os.listdir(directory):
         if name.startswith(prefix) and name.endswith(TEMPORARY_SUFFIX):

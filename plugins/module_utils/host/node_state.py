@@ -33,6 +33,8 @@ from ansible_collections.slipway.node.plugins.module_utils.host.kata_state impor
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine, read_environment
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import last_shutdown
+from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
+from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_state import plugin_reasons, stranded
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
@@ -105,14 +107,27 @@ def read_node(
     )
     if daemon is None or daemon.plugins is None or state.dump is None:
         # Only the daemon knows where its images are.
-        parts = ("overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
+        parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
         return replace(state, trouble={**dict.fromkeys(parts, "the daemon doesn't answer"), **reading.trouble})
-    state = _with_images(state, ctr, state.dump, expectation.images)
-    default = effective.read(state.dump or {})["snapshotter"] or "overlayfs"
+    dump = state.dump
+    state = _with_snapshotters(state, runner, ctr, dump, expectation.settings.chosen_snapshotters())
+    state = _with_images(state, ctr, dump, expectation.images)
+    default = effective.read(dump)["snapshotter"] or "overlayfs"
     if writable:
         loaded = loaded_snapshotters(daemon.plugins)
         state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, default, expectation.toolboxes))
     return _with_integrity(state, runner, ctr, default, integrity)
+
+
+def _with_snapshotters(state: NodeState, runner: Runner, ctr: Ctr, dump: Tree, expected: Sequence[str]) -> NodeState:
+    reading = _Reading()
+    plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
+    states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
+    names = dict.fromkeys((*effective.used_snapshotters(dump), *expected))
+    reading.attempt("plugin_reasons", lambda: plugin_reasons(ctr, states, names))
+    reading.attempt("snapshotter_needs", lambda: unmet(runner, dump, names))
+    reading.attempt("stranded", lambda: stranded(ctr, dump, loaded_snapshotters(plugins)))
+    return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
 
 
 def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[ExpectedImage]) -> NodeState:

@@ -17,6 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import (
     effective,
     image_checks,
     kata_checks,
+    snapshotter_checks,
     toml_text,
     toolbox_checks,
 )
@@ -245,24 +246,6 @@ def cri(state: NodeState, expectation: Expectation) -> Finding:
     return ok("cri", "ok", "ok")
 
 
-@check("snapshotters")
-def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
-    if state.daemon is None or state.dump is None:
-        return unread("snapshotters", "ok", state, "dump", "daemon", "version")
-    names = list(expectation.settings.chosen_snapshotters())
-    default = effective.read(state.dump)["snapshotter"]
-    if default and default not in names and not effective.cri_disabled(state.dump):
-        names.append(default)
-    expected = dict.fromkeys(names, "ok")
-    if state.daemon.plugins is None:
-        return unknown("snapshotters", expected, "the daemon doesn't answer", "start the daemon")
-    states = {one.id: one.status for one in state.daemon.plugins if one.is_snapshotter}
-    found = {name: states.get(name, "not loaded") for name in names}
-    if found == expected:
-        return ok("snapshotters", expected, found)
-    return fail("snapshotters", expected, found, "look at 'ctr plugins ls -d' for the reason, and set the snapshotter up")
-
-
 @check("settings")
 def settings(state: NodeState, expectation: Expectation) -> Finding | None:
     if expectation.settings == Settings():
@@ -329,6 +312,7 @@ def durability_transfer(state: NodeState, expectation: Expectation) -> Finding |
     return _durability("durability_transfer", "transfer", state, False, remedy)
 
 
+CHECKS.update(snapshotter_checks.CHECKS)
 CHECKS.update(image_checks.CHECKS)
 CHECKS.update(toolbox_checks.CHECKS)
 CHECKS.update(kata_checks.CHECKS)

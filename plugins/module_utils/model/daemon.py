@@ -160,16 +160,16 @@ class Daemon:
     def plugin_problem(self, snapshotters: Sequence[str], *, cri: bool) -> str | None:
         """The first plugin that is needed and not ok, or None."""
         plugins = self.plugins or ()
+        states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
+        for name in snapshotters:
+            if states.get(name) != "ok":
+                return f"the snapshotter {name} is {'in state ' + states[name] if name in states else 'not loaded'}"
         if cri:
             bad = [plugin for plugin in plugins if plugin.is_cri and plugin.status != "ok"]
             if bad:
                 return f"the CRI plugin ({bad[0].type}.{bad[0].id}) is in state {bad[0].status}"
             if not any(plugin.is_cri for plugin in plugins):
                 return "the CRI plugin isn't loaded"
-        states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
-        for name in snapshotters:
-            if states.get(name) != "ok":
-                return f"the snapshotter {name} is {'in state ' + states[name] if name in states else 'not loaded'}"
         return None
 
     def restart_reason(self, snapshotters: Sequence[str], *, cri: bool) -> str | None:

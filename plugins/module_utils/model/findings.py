@@ -90,11 +90,21 @@ class JudgedImage:
 
 
 @dataclass(frozen=True)
+class StrandedImage:
+    """An image that is unpacked for no snapshotter that pods use, but for these."""
+
+    name: str
+    snapshotters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class NodeState:
     """What was read from the node. None stands for what couldn't be; ``trouble`` says why, by name.
 
     ``mounts`` are the file systems of the directories with images, by directory, ``boot`` the kernel's id of this boot.
     ``judged`` are images that were compared with their layers, ``compared`` how closely (``none``: not at all).
+    ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``snapshotter_needs`` what the node lacks for one.
+    ``stranded`` are images of CRI's that no snapshotter in use has.
     """
 
     config_file: str
@@ -120,6 +130,9 @@ class NodeState:
     uuid_trouble: str | None = None
     toolboxes: Toolboxes | None = None
     kata: KataState | None = None
+    plugin_reasons: Mapping[str, str] = field(default_factory=dict)
+    snapshotter_needs: Mapping[str, str] | None = None
+    stranded: tuple[StrandedImage, ...] | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 
 

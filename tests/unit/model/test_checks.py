@@ -22,6 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
     FoundImage,
     JudgedImage,
     NodeState,
+    StrandedImage,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
@@ -86,6 +87,8 @@ def well(recorded: Callable[[str, str], str]) -> NodeState:
         shutdown=Shutdown(True, "Journal stopped"),
         uuid_trouble="",
         toolboxes=Toolboxes((FoundToolbox(BOX),)),
+        snapshotter_needs={},
+        stranded=(),
     )
 
 
@@ -98,6 +101,12 @@ def changed(dump: Any, *path: str, value: Any) -> dict[str, Any]:
     """The dump with one value changed."""
     head, *rest = path
     return {**dump, head: changed(dump[head], *rest, value=value) if rest else value}
+
+
+def discarding(dump: Any, snapshotter: str) -> dict[str, Any]:
+    """The dump with layers given up that are unpacked, and another snapshotter for runc."""
+    dump = changed(dump, "plugins", V2, "containerd", "discard_unpacked_layers", value=True)
+    return changed(dump, "plugins", V2, "containerd", "runtimes", "runc", "snapshotter", value=snapshotter)
 
 
 def with_unit(state: NodeState, **changes: Any) -> NodeState:
@@ -217,6 +226,32 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ),
     ("snapshotters", "unknown", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
     (
+        "snapshotters",
+        "fail",
+        lambda one: replace(
+            one,
+            daemon=replace(DAEMON, plugins=(CRI, replace(OVERLAYFS, status="skip"))),
+            plugin_reasons={"overlayfs": "no such file system"},
+        ),
+        "skip: no such file system",
+    ),
+    ("snapshotter_needs", "fail", lambda one: replace(one, snapshotter_needs={"erofs": "no mkfs.erofs"}), "no mkfs.erofs"),
+    ("snapshotter_needs", "unknown", lambda one: replace(one, snapshotter_needs=None), "not read"),
+    (
+        "images_unpacked",
+        "warn",
+        lambda one: replace(one, stranded=(StrandedImage(ALPINE, ("native",)),)),
+        "unpacked for native alone",
+    ),
+    ("images_unpacked", "unknown", lambda one: replace(one, stranded=None, trouble={"stranded": "no ctr"}), "no ctr"),
+    (
+        "discarded_layers",
+        "fail",
+        lambda one: replace(one, dump=discarding(one.dump, "native")),
+        "discard_unpacked_layers is true",
+    ),
+    ("discarded_layers", "ok", lambda one: replace(one, dump=discarding(one.dump, "")), "no second snapshotter"),
+    (
         "settings",
         "fail",
         lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "image_pull_with_sync_fs", value=False)),
@@ -292,7 +327,10 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("daemon_uuid", "unknown", lambda one: replace(one, uuid_trouble=None, trouble={"uuid_trouble": "no ctr"}), "no ctr"),
     *(
         (name, "unknown", lambda one: replace(one, dump=None, trouble={"dump": "bad TOML"}), "bad TOML")
-        for name in ("unknown_keys", "cri", "snapshotters", "durability_cri", "durability_ctr", "durability_transfer")
+        for name in (
+            *("unknown_keys", "cri", "snapshotters", "snapshotter_needs", "images_unpacked", "discarded_layers"),
+            *("durability_cri", "durability_ctr", "durability_transfer"),
+        )
     ),
     (
         "daemon_running",

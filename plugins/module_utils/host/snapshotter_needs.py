@@ -1,0 +1,57 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether the node has what its snapshotters need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.files import read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.host.process import answers
+from ansible_collections.slipway.node.plugins.module_utils.host.scratch import read_scratch
+from ansible_collections.slipway.node.plugins.module_utils.model import snapshotter_needs as needs
+from ansible_collections.slipway.node.plugins.module_utils.model.schema import SNAPSHOTTER_PREFIX
+
+
+def unmet(runner: Runner, dump: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """By the names of snapshotters: why the daemon could not use them as they are configured; changes nothing."""
+    found = {name: _unmet(runner, dump, name) for name in dict.fromkeys(names)}
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def _unmet(runner: Runner, dump: Mapping[str, Any], name: str) -> str:
+    address = needs.proxy_address(dump, name)
+    if address is not None:
+        path = address.removeprefix("unix://")
+        there = not path.startswith("/") or os.path.exists(path)
+        return needs.proxy_problem(name, address, there=there, answers=answers(address))
+    table = needs.table_of(dump, name)
+    if name == "devmapper":
+        pool = os.path.join(needs.DEVICES, str(table.get("pool_name") or ""))
+        return needs.devmapper_problem(table, pool_there=os.path.exists(pool))
+    if name == "blockfile":
+        file = table.get("scratch_file")
+        loop = os.path.exists("/dev/loop-control")
+        return needs.blockfile_problem(table, read_scratch(file) if file else None, read_scratch(blockfile_copy(dump)), loop=loop)
+    if name == "erofs":
+        known = needs.file_systems((read_bytes("/proc/filesystems") or b"").decode())
+        program = runner.find(needs.MKFS_EROFS)
+        return needs.erofs_problem(known, _version(runner, program) if program else None)
+    return ""
+
+
+def _version(runner: Runner, program: str) -> str:
+    result = runner.try_run(program, "-V")
+    return result.stdout + result.stderr
+
+
+def blockfile_copy(dump: Mapping[str, Any]) -> str:
+    """Where the snapshotter keeps its own copy of the scratch file."""
+    table = needs.table_of(dump, "blockfile")
+    root = table.get("root_path") or os.path.join(str(dump.get("root") or ""), SNAPSHOTTER_PREFIX + "blockfile")
+    return os.path.join(str(root), "scratch")

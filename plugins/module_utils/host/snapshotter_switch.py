@@ -1,0 +1,199 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images that are unpacked for one snapshotter, for another; and what the one that isn't used any more holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
+from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.host.images import (
+    ImageStore,
+    Reference,
+    containerd_root,
+    snapshotter_root,
+)
+from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls
+from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes
+from ansible_collections.slipway.node.plugins.module_utils.model import image_plan, switch
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Request, images_there
+from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import find_way
+from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot
+from ansible_collections.slipway.node.plugins.module_utils.model.switch import Candidate, Left
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import parse_usage
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+
+@dataclass(frozen=True)
+class Task:
+    """What has to be unpacked in one namespace: ``images`` to be understood, ``steps`` to be taken by the ``node``.
+
+    None of these if the daemon has yet to load the snapshotter.
+    """
+
+    namespace: str
+    images: tuple[Candidate, ...]
+    steps: tuple[Step, ...] = ()
+    node: ImageNode | None = None
+
+
+@dataclass
+class Plan:
+    """``needed`` bytes, None if that can't be told; ``skipped`` says by image why it can't be unpacked here."""
+
+    tasks: list[Task] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    needed: int = 0
+    free: int = 0
+
+
+class Switch:
+    """``names``: from the first to the second, on a daemon that has both; unless ``loaded``, the second is going to be there.
+
+    Raises HostError, and ValueError for what can't be had.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        ctr: Ctr,
+        dump: Tree,
+        version: Version,
+        *,
+        names: tuple[str, str],
+        machine: str,
+        timeout: float,
+        loaded: bool,
+    ) -> None:
+        self._runner = runner
+        self._ctr = ctr
+        self._dump = dump
+        self._source, self._target = names
+        self._machine = machine
+        self._timeout = timeout
+        self._loaded = loaded
+        self._pulls = read_pulls(containerd_root(ctr))
+        self._way = find_way(dump, version, snapshotter=self._target, platform=machine, machine=machine)
+
+    def plan(self, namespaces: Sequence[str], *, watch: bool, copied: int) -> Plan:
+        """``watch``: leave nothing on the node. ``copied``: bytes of blockfile's scratch file."""
+        plan = Plan()
+        directory = snapshotter_root(self._ctr, self._target)
+        rooms: list[int | None] = []
+        for namespace in namespaces:
+            task, room = self._task(namespace, plan, watch=watch, copied=copied)
+            rooms.append(room)
+            if task is not None:
+                plan.tasks.append(task)
+        plan.free = free_bytes(directory)
+        plan.needed = sum(room for room in rooms if room is not None)
+        switch.require_room(plan.needed, plan.free, self._target, directory)
+        return plan
+
+    def _task(self, namespace: str, plan: Plan, *, watch: bool, copied: int) -> tuple[Task | None, int | None]:
+        store = ImageStore(self._ctr, namespace)
+        source = store.snapshots(self._source)
+        target = store.snapshots(self._target) if self._loaded else frozenset()
+        references = {one.name: one for one in store.references()}
+        candidates = self._candidates(store, references) if source.difference(target) else []
+        plan.skipped.update({f"{one.name} in {namespace}": one.trouble for one in candidates if one.trouble})
+        images = switch.needed(candidates, source, target)
+        cut_short = any(pull.is_for(namespace, self._target) for pull in self._pulls)
+        if not images and not cut_short:
+            return None, 0
+        switch.require_whole(images, namespace, self._target)
+        usage = self._usage(namespace, self._source)
+        room = switch.room_needed(images, target, self._target, self._source, usage, copied)
+        if not self._loaded:
+            return Task(namespace, images), room
+        node = ImageNode(self._runner, self._ctr, self._request(namespace, images), self._way, self._dump, watch=watch)
+        steps = node.steps(Outcome())
+        return Task(namespace, images, steps, node), room
+
+    def _candidates(self, store: ImageStore, references: Mapping[str, Reference]) -> list[Candidate]:
+        """One for each image, whatever names it has."""
+        blobs = store.blobs()
+        found = []
+        for name in images_there({name: one.digest for name, one in references.items()}):
+            try:
+                content = store.content(references[str(name)], self._machine, blobs)
+            except (ValueError, HostError) as error:
+                found.append(Candidate(str(name), trouble=str(error)))
+                continue
+            layers = content.manifest.layers
+            whole = all(one.digest in blobs for one in layers)
+            found.append(Candidate(str(name), content.config.chain_ids, tuple(one.size for one in layers), whole))
+        return found
+
+    def _request(self, namespace: str, images: Sequence[Candidate]) -> Request:
+        return Request(
+            names=images_there({one.name: one.name for one in images}),
+            every=False,
+            present=True,
+            always=False,
+            archive=None,
+            platform=self._machine,
+            snapshotter=self._target,
+            namespace=namespace,
+            access=Access(),
+            parallel=1,
+            durable=True,
+            integrity=image_plan.UNCOMPARED,
+            repair=False,
+            timeout=self._timeout,
+        )
+
+    def apply(self, task: Task, lock: int) -> tuple[Outcome, float]:
+        """Unpack, bring to disk, and note that it is there; returns what came of it, and how many seconds it took."""
+        started = time.monotonic()
+        outcome = Outcome()
+        if task.node is None:
+            return outcome, 0.0
+        steps = task.steps
+        if task.node.lost:
+            task.node.recover()
+            steps = task.node.steps(outcome)
+        task.node.apply(steps, [lock], outcome)
+        self._mark_names(task.node.store, steps, outcome)
+        return outcome, time.monotonic() - started
+
+    def _mark_names(self, store: ImageStore, steps: Sequence[Step], outcome: Outcome) -> None:
+        """The images' other names as well: what is on disk under one is on disk under all."""
+        done = {step.digest for step in steps if str(step.name) not in outcome.failures}
+        for one in store.references():
+            if one.digest in done and self._target not in one.synced:
+                store.mark_synced(one.name, self._target, one.digest)
+
+    def left(self, namespaces: Sequence[str], snapshotters: Sequence[str]) -> list[Left]:
+        """What these hold, which are used no more."""
+        found = [self._left(namespace, snapshotter) for snapshotter in snapshotters for namespace in namespaces]
+        return [one for one in found if one is not None]
+
+    def _left(self, namespace: str, snapshotter: str) -> Left | None:
+        snapshots: dict[str, Snapshot] = ImageStore(self._ctr, namespace).all_snapshots(snapshotter)
+        usage = self._usage(namespace, snapshotter) if snapshots else {}
+        return switch.left_behind(snapshotter, namespace, snapshots, usage)
+
+    def users(self, left: Left) -> list[str]:
+        """For people: whose the snapshots are that keep others."""
+        store = ImageStore(self._ctr, left.namespace)
+        return [store.described_user(key) for key in left.users]
+
+    def remove(self, left: Left) -> None:
+        """What nobody uses. Raises HostError if something has come to be in use meanwhile."""
+        ImageStore(self._ctr, left.namespace).remove_snapshots(left.snapshotter, left.keys)
+
+    def _usage(self, namespace: str, snapshotter: str) -> dict[str, int]:
+        arguments: tuple[Any, ...] = ("snapshots", "--snapshotter", snapshotter, "usage", "-b")
+        doing = f"ask how large the snapshots of {snapshotter} are"
+        return parse_usage(self._ctr.in_namespace(namespace, *arguments, doing=doing))

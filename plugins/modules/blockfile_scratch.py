@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: blockfile_scratch
+short_description: Make the scratch file of the blockfile snapshotter
+version_added: 0.1.0
+description:
+  - Makes a file with an empty file system in it, of which containerd's blockfile snapshotter copies the lowest layer of every
+    image. The file system is made in a file of another name, brought to disk, and renamed, so that the scratch file is whole or
+    isn't there.
+  - A file that is there and is as it should be is left alone. Layers that are made already keep the size that they have.
+author:
+  - the slipway.node authors (@slipway)
+options:
+  path:
+    description: Where the file is. Name the same one under C(scratch_file) of the snapshotter.
+    type: path
+    required: true
+  size:
+    description:
+      - Size of the file system, such as V(10G) or V(512M), of which each layer and each container gets one of its own. It limits
+        the size of an image together with what a container writes.
+    type: str
+    required: true
+  fs_type:
+    description:
+      - The file system, as C(fs_type) of the snapshotter names it.
+      - With V(xfs), C(mount_options) of the snapshotter have to hold V(nouuid).
+    type: str
+    choices: [ext4, xfs]
+    default: ext4
+  replace:
+    description:
+      - Whether a scratch file of another size, with another file system, or damaged is replaced. Otherwise it is refused.
+      - containerd works on a copy, which it makes anew only with C(recreate_scratch) (2.0 and newer), or if there is none.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - slipway.node.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+requirements:
+  - C(mkfs.ext4) (e2fsprogs) or C(mkfs.xfs) (xfsprogs)
+seealso:
+  - module: slipway.node.containerd_config
+"""
+
+EXAMPLES = r"""
+- name: Make the scratch file
+  slipway.node.blockfile_scratch:
+    path: /var/lib/containerd-scratch/ext4
+    size: 10G
+
+- name: Unpack images for the blockfile snapshotter
+  slipway.node.containerd_config:
+    snapshotter: blockfile
+    snapshotters:
+      blockfile:
+        scratch_file: /var/lib/containerd-scratch/ext4
+        fs_type: ext4
+"""
+
+RETURN = r"""
+path:
+  description: Where the file is.
+  type: str
+  returned: success
+  sample: /var/lib/containerd-scratch/ext4
+size:
+  description: Its size in bytes.
+  type: int
+  returned: success
+  sample: 10737418240
+fs_type:
+  description: The file system in it.
+  type: str
+  returned: success
+  sample: ext4
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes, make_scratch, read_scratch
+from ansible_collections.slipway.node.plugins.module_utils.model.scratch import (
+    PROGRAMS,
+    Scratch,
+    Wanted,
+    difference,
+    require_room,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
+from ansible_collections.slipway.node.plugins.module_utils.model.sizes import parse_size, shown
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    path = absolute_path("path", params["path"])
+    wanted = Wanted(path, parse_size("size", params["size"]), params["fs_type"])
+    runner = Runner(module)
+    found = read_scratch(path)
+    wrong = "it isn't there" if found is None else difference(wanted, found)
+    if wrong and found is not None and not params["replace"]:
+        raise ValueError(f"{path} is there, but {wrong}: name another file, or set replace to true")
+    if wrong:
+        require_room(wanted, free_bytes(path))
+        program = PROGRAMS[wanted.fs_type][0]
+        if runner.find(program) is None:
+            package = "e2fsprogs" if wanted.fs_type == "ext4" else "xfsprogs"
+            raise ValueError(f"there is no program {program} on the node: install {package}")
+        if not module.check_mode:
+            make_scratch(runner, wanted)
+    return {
+        "changed": bool(wrong),
+        "path": path,
+        "size": wanted.size,
+        "fs_type": wanted.fs_type,
+        "diff": {"before": described(found), "after": described(Scratch(wanted.size, wanted.fs_type))},
+    }
+
+
+def described(scratch: Scratch | None) -> str:
+    if scratch is None:
+        return ""
+    return f"{scratch.fs_type or 'no file system'}, {shown(scratch.size)}{', damaged' if scratch.damage else ''}\n"
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "size": {"type": "str", "required": True},
+            "fs_type": {"type": "str", "choices": list(PROGRAMS), "default": "ext4"},
+            "replace": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except (ValueError, HostError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: containerd_snapshotter
+short_description: Unpack a node's images for another snapshotter
+version_added: 0.1.0
+author:
+  - the slipway.node authors (@slipway)
+description:
+  - Makes a snapshotter ready to become the default. Every image that is unpacked for the old one is unpacked for it as well, from
+    the blobs that are in the content store, without a network, and brought to disk. What an image would miss, and what room all of
+    it takes, is found out first.
+  - Containers go on as they are, with the snapshots that they have. What the old snapshotter still holds is listed with its
+    size, and removed only with O(remove), as far as nothing uses it.
+  - The default itself is a setting of M(slipway.node.containerd_config), which comes after this. The role
+    P(slipway.node.containerd#role) does both, in that order, when C(containerd_snapshotter) is changed.
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description: The snapshotter that images are to be unpacked for. The daemon has to have loaded it.
+    type: str
+    required: true
+  source:
+    description:
+      - The snapshotter whose images are taken. By default the one that is the daemon's default now; if that is O(name), there is
+        nothing to unpack.
+    type: str
+  namespaces:
+    description: containerd's namespaces whose images are taken. All of them by default.
+    type: list
+    elements: str
+  remove:
+    description:
+      - Whether layers are removed that snapshotters hold which are used no more, that is neither the daemon's default nor that of a
+        runtime handler. Proxy plugins are left alone.
+      - What containers, toolboxes and other snapshots stand on stays.
+      - Needs O(name) to be the default already.
+    type: bool
+    default: false
+  unready:
+    description:
+      - What to do if the daemon doesn't run, or has not loaded O(name). With V(ignore) nothing is done, and RV(ready) is V(false).
+      - With V(assume), check mode takes it that the daemon will have loaded it, and that it will be the default when O(remove) is
+        asked for. Outside of check mode that is as V(fail).
+    type: str
+    choices: [fail, ignore, assume]
+    default: fail
+  timeout:
+    description: Seconds for which to wait for another run, and that unpacking one image may take.
+    type: int
+    default: 1800
+extends_documentation_fragment:
+  - slipway.node.attributes
+  - slipway.node.daemon
+seealso:
+  - module: slipway.node.containerd_config
+  - module: slipway.node.containerd_image
+"""
+
+EXAMPLES = r"""
+- name: Have all images for erofs as well
+  slipway.node.containerd_snapshotter:
+    name: erofs
+
+- name: Make it the default
+  slipway.node.containerd_config:
+    snapshotter: erofs
+
+- name: Give back the room that the old one takes
+  slipway.node.containerd_snapshotter:
+    name: erofs
+    remove: true
+"""
+
+RETURN = r"""
+name:
+  description: The snapshotter that images are unpacked for.
+  type: str
+  returned: success
+  sample: erofs
+source:
+  description: The one whose images were taken; null if there was nothing to take.
+  type: str
+  returned: success
+  sample: overlayfs
+default:
+  description: The snapshotter that is the daemon's default now; null if it isn't known.
+  type: str
+  returned: success
+  sample: overlayfs
+ready:
+  description: Whether the daemon runs and has the snapshotter.
+  type: bool
+  returned: success
+reason:
+  description: Why it isn't ready.
+  type: str
+  returned: success, when it isn't
+images:
+  description: The images that were unpacked, or would be in check mode.
+  type: list
+  elements: dict
+  returned: success
+  sample: [{"name": "docker.io/library/alpine:3.22", "namespace": "k8s.io", "layers": 1}]
+skipped:
+  description: Images that can't be unpacked on this node at all, such as those for another platform, and why.
+  type: dict
+  returned: success
+needed:
+  description: Bytes that unpacking takes, about.
+  type: int
+  returned: success
+free:
+  description: Bytes that were free where the snapshotter keeps its layers.
+  type: int
+  returned: success
+left:
+  description:
+    - What snapshotters hold that are used no more, or will not be once O(name) is the default. C(size) and C(removable) are bytes,
+      C(used_by) says what keeps the rest.
+  type: list
+  elements: dict
+  returned: success
+  sample:
+    - snapshotter: overlayfs
+      namespace: k8s.io
+      layers: 12
+      size: 734003200
+      removable_layers: 9
+      removable: 629145600
+      used_by: ["container web of the pod default/web-1"]
+removed:
+  description: Bytes of the layers that were removed, or would be in check mode.
+  type: int
+  returned: success
+synced:
+  description: The file systems that were brought to disk, by a directory on each, and how many seconds that took.
+  type: list
+  elements: dict
+  returned: success
+"""
+
+from contextlib import nullcontext
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome
+from ansible_collections.slipway.node.plugins.module_utils.host.images import namespaces
+from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
+from ansible_collections.slipway.node.plugins.module_utils.host.scratch import read_scratch
+from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import blockfile_copy, unmet
+from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_switch import Plan, Switch
+from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.switch import Left
+from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
+
+
+class Daemon:
+    """The one that is there. ``unready`` says why the snapshotter can't be worked with.
+
+    ``default`` is None, and nothing else known, if it doesn't answer; ``missing`` is what the node lacks for the snapshotter.
+    """
+
+    def __init__(self, runner: Runner, params: dict[str, Any]) -> None:
+        path = find_containerd(runner, Unit(runner, unit_name(params["unit"])), params["binary"])
+        self.unready = "" if path else "containerd isn't installed on the node"
+        self.missing = ""
+        self.default: str | None = None
+        self.loaded: tuple[str, ...] = ()
+        if path is None:
+            return
+        self.ctr = Ctr(runner, params["address"], path)
+        program = ContainerdBinary(runner, path)
+        self.version = program.version()
+        try:
+            plugins = self.ctr.plugins()
+        except HostError as error:
+            self.unready = str(error)
+            return
+        self.dump: Tree = program.dump(params["config_file"])
+        self.default = effective.read(self.dump)["snapshotter"] or "overlayfs"
+        states = {one.id: one.status for one in plugins if one.is_snapshotter}
+        self.loaded = tuple(name for name, status in states.items() if status == "ok")
+        name = params["name"]
+        if name not in self.loaded:
+            said = self.ctr.plugin_reason(name) if name in states else "it isn't configured"
+            self.unready = f"the daemon hasn't loaded the snapshotter {name}: {said or states[name]}"
+        self.missing = unmet(runner, self.dump, [name]).get(name, "") if not self.unready else ""
+
+    def unused(self, name: str) -> list[str]:
+        """Snapshotters that are neither the default nor a handler's once ``name`` is the default."""
+        handlers = effective.read(self.dump)["runtimes"].values()
+        used = {name, *(handler["snapshotter"] for handler in handlers)}
+        return [one for one in self.loaded if one not in used and one in BUILTIN_SNAPSHOTTERS]
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    for option in ("config_file", "address", "binary"):
+        if params[option] is not None:
+            absolute_path(option, params[option])
+    for option in ("name", "source"):
+        if params[option] is not None:
+            plain_name(option, params[option])
+    if params["timeout"] < 1:
+        raise ValueError(f"timeout has to be at least 1, not {params['timeout']}")
+    runner = Runner(module)
+    daemon = Daemon(runner, params)
+    assumed = module.check_mode and params["unready"] == "assume"
+    if daemon.missing and not assumed and params["unready"] != "ignore":
+        raise ValueError(daemon.missing)
+    daemon.unready = daemon.unready or ("" if assumed else daemon.missing)
+    if daemon.unready and not (assumed and daemon.default):
+        if params["unready"] != "ignore" and not assumed:
+            raise ValueError(f"{daemon.unready}: give the daemon its settings with slipway.node.containerd_config first")
+        return {**report(params["name"], daemon, None, Plan(), []), "reason": daemon.unready}
+    if params["remove"] and daemon.default != params["name"] and not assumed:
+        raise ValueError(f"remove: {daemon.default} is the default still: make {params['name']} the default first")
+    return have(module, runner, daemon)
+
+
+def have(module: AnsibleModule, runner: Runner, daemon: Daemon) -> dict[str, Any]:
+    params, check = module.params, module.check_mode
+    name, source = params["name"], params["source"] or daemon.default or ""
+    if source != name and source not in daemon.loaded:
+        raise ValueError(f"source: the daemon hasn't loaded the snapshotter {source}")
+    own = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
+    arguments: dict[str, Any] = {"names": (source, name), "machine": own, "timeout": float(params["timeout"])}
+    arguments["loaded"] = name in daemon.loaded
+    with nullcontext(-1) if check else exclusive(params["timeout"]) as lock:
+        switch = Switch(runner, daemon.ctr, daemon.dump, daemon.version, **arguments)
+        spaces = params["namespaces"] or namespaces(daemon.ctr)
+        copied = read_scratch(blockfile_copy(daemon.dump)) if name == "blockfile" else None
+        plan = switch.plan(spaces, watch=check, copied=copied.size if copied else 0) if source != name else Plan()
+        outcomes = [] if check else [switch.apply(task, lock)[0] for task in plan.tasks]
+        left = switch.left(spaces, daemon.unused(name))
+        result = report(name, daemon, source if source != name else None, plan, outcomes)
+        result["left"] = [one.to_dict(switch.users(one)) for one in left]
+        failures = [failure for outcome in outcomes for failure in outcome.failures.values()]
+        if failures:
+            return {**result, "failed": True, "msg": "; ".join(failures)}
+        if params["remove"]:
+            result["removed"] = remove(switch, left, check=check)
+            result["changed"] = result["changed"] or any(one.keys for one in left)
+    return result
+
+
+def remove(switch: Switch, left: list[Left], *, check: bool) -> int:
+    """Bytes of what is removed."""
+    for one in left:
+        if one.keys and not check:
+            switch.remove(one)
+    return sum(one.removable for one in left)
+
+
+def report(name: str, daemon: Daemon, source: str | None, plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]:
+    images = [
+        {"name": one.name, "namespace": task.namespace, "layers": len(one.chain)} for task in plan.tasks for one in task.images
+    ]
+    synced = [one.to_dict() for outcome in outcomes for one in outcome.synced]
+    return {
+        "changed": bool(plan.tasks),
+        "name": name,
+        "source": source,
+        "default": daemon.default,
+        "ready": not daemon.unready,
+        "images": images,
+        "skipped": plan.skipped,
+        "needed": plan.needed,
+        "free": plan.free,
+        "left": [],
+        "removed": 0,
+        "synced": synced,
+        "diff": {"before": "", "after": "".join(f"{one['namespace']}/{one['name']}: unpack for {name}\n" for one in images)},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "source": {"type": "str"},
+            "namespaces": {"type": "list", "elements": "str"},
+            "remove": {"type": "bool", "default": False},
+            "unready": {"type": "str", "choices": ["fail", "ignore", "assume"], "default": "fail"},
+            "timeout": {"type": "int", "default": 1800},
+            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
+            "binary": {"type": "path"},
+            "unit": {"type": "str", "default": "containerd.service"},
+            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except MissingLibrary as error:
+        module.fail_json(msg=missing_required_lib(str(error)))
+    except (ValueError, HostError) as error:
+        module.fail_json(msg=str(error))
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
