@@ -159,14 +159,6 @@ def test_a_daemon_that_crashes_now_and_then_is_never_green(modern: Node) -> None
     assert not configure(modern, **DURABLE)["changed"]
 
 
-def test_a_proxy_snapshotter_that_nobody_serves_is_rolled_back(modern: Node) -> None:
-    proxy: dict[str, Any] = {"snapshotter": "stargz", "snapshotters": {"stargz": {"address": "/run/nowhere.sock"}}}
-    result = configure(modern, **DURABLE, **proxy)
-    assert result["failed"] and result["rolled_back"], result
-    assert "/run/nowhere.sock" in result["msg"]
-    assert daemon.is_well(modern)
-
-
 def test_a_password_closes_the_file_that_it_comes_into(modern: Node) -> None:
     converges(modern, service={"LimitNOFILE": 4321})
     path = "/etc/systemd/system/containerd.service.d/60-slipway.conf"

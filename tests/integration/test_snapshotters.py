@@ -1,0 +1,371 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every snapshotter that a node can have does what overlayfs does; and a node goes from one to another without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from nodes import daemon, registry
+from nodes.fixtures import packaged
+from nodes.images import busybox, random_layers
+from nodes.node import Node
+from nodes.payload import run_module
+from nodes.registry import Registry
+
+ROOT = "/var/lib/containerd/io.containerd.snapshotter.v1."
+SCRATCH = "/srv/scratch/ext4"
+TABLES: dict[str, dict[str, Any]] = {
+    "blockfile": {"blockfile": {"scratch_file": SCRATCH, "fs_type": "ext4"}},
+    "erofs": {"erofs": {}},
+}
+BOX = "/var/lib/toolbox/any"
+KUBELET = "k8s.io"
+OLD = "overlayfs"
+# By version: what its distribution's containerd can unpack for on a machine with nothing but disks.
+KINDS = [
+    ("bookworm", "native"),
+    *((suite, kind) for suite in ("trixie", "sid") for kind in ("native", "blockfile")),
+    ("sid", "erofs"),
+]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Of three layers, the lowest of which they share; both run."""
+
+    server: Registry
+    one: str
+    two: str
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
+    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
+        command = ["/bin/busybox", "sleep", "100000"]
+        yield Images(server, *(server.push([busybox(), *random_layers(2)], command=command) for _ in range(2)))
+
+
+@pytest.fixture
+def clean(nodes: dict[str, Node], request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A node as packaged, without images."""
+    node = nodes[request.param]
+    emptied(node)
+    yield packaged(node)
+    emptied(node)
+    daemon.reset(node)
+
+
+def emptied(node: Node) -> None:
+    node.ssh(
+        f"""
+        systemctl disable --now var-lib-toolbox-any.mount; rm -f /etc/systemd/system/var-lib-toolbox-any.mount
+        for space in default {KUBELET}; do
+          ctr -n $space tasks ls -q | xargs -r -n 1 ctr -n $space tasks rm --force
+          ctr -n $space containers ls -q | xargs -r ctr -n $space containers rm
+          ctr -n $space images ls -q | xargs -r ctr -n $space images rm --sync
+          for kind in overlayfs native blockfile erofs; do
+            ctr -n $space snapshots --snapshotter $kind ls | awk '$NF == "Active" {{print $1}}' |
+              xargs -r -n 1 ctr -n $space snapshots --snapshotter $kind rm
+          done
+          ctr -n $space leases create --id emptied && ctr -n $space leases rm --sync emptied
+        done
+        systemctl stop containerd stargz; rm -rf /srv/scratch {ROOT}blockfile/scratch
+        systemctl start containerd
+        """,
+        check=False,
+    )
+
+
+def done(result: dict[str, Any], **expected: Any) -> dict[str, Any]:
+    """The result of a run that didn't fail, and says so."""
+    assert not result.get("failed"), result
+    assert {key: result[key] for key in expected} == expected, result
+    return result
+
+
+def prepare(node: Node, kind: str) -> None:
+    """What the snapshotter needs of the node."""
+    if kind == "blockfile":
+        made = {"path": SCRATCH, "size": "64M"}
+        done(run_module(node, "blockfile_scratch", made), changed=True)
+        done(run_module(node, "blockfile_scratch", made), changed=False)
+    if kind == "erofs":
+        node.ssh("which mkfs.erofs || apt-get -qq install --no-install-recommends erofs-utils >/dev/null")
+
+
+def configure(node: Node, kind: str | None, **more: Any) -> dict[str, Any]:
+    """``kind``: the default snapshotter, None for none."""
+    sync = {} if node.suite == "bookworm" else {"image_pull_sync_fs": True}
+    tables = TABLES.get(kind or "", {})
+    # ansible-core takes arguments for a file's name first, and no part of that may be longer than 255 bytes.
+    wanted = {"snapshotters": tables, "config_file": daemon.ROOT, **more}
+    return run_module(node, "containerd_config", {**sync, "snapshotter": kind, **wanted})
+
+
+def verified(node: Node, *only: str) -> dict[str, dict[str, Any]]:
+    result = run_module(node, "node_verify", {"only": list(only), "fail_on": []})
+    return {one["id"]: one for one in done(result)["checks"]}
+
+
+def have(node: Node, names: list[str], **more: Any) -> dict[str, Any]:
+    return run_module(node, "containerd_image", {"name": names, "plain_http": True, **more})
+
+
+def alive(node: Node, container: str, namespace: str = "default") -> bool:
+    rows = [line.split() for line in node.exec("ctr", "-n", namespace, "tasks", "ls").stdout.splitlines()]
+    return any(row[0] == container and row[2] == "RUNNING" for row in rows)
+
+
+@pytest.mark.parametrize(("clean", "kind"), KINDS, indirect=["clean"])
+def test_images_containers_and_toolboxes_on_every_snapshotter(clean: Node, kind: str, images: Images) -> None:
+    prepare(clean, kind)
+    done(configure(clean, kind), restarted=True)
+    done(configure(clean, kind), changed=False)
+    done(have(clean, [images.one, images.two]), snapshotter=kind)
+    there = done(have(clean, [images.one, images.two], integrity="content"), changed=False)["images"]
+    assert [one["integrity"] for one in there] == ["intact"] * 2
+    assert {one["durability"] for one in there} == {"durable" if kind == "native" else "unknown"}
+
+    ran = clean.ssh(f"ctr run --rm --snapshotter {kind} --cpu-shares 0 {images.one} once /bin/busybox ls /").stdout
+    assert {"bin", "layer0", "layer1"} <= set(ran.split())
+
+    box = {"name": "any", "image": images.one, "state": "mounted"}
+    done(run_module(clean, "toolbox_snapshot", box), changed=True)
+    done(run_module(clean, "toolbox_snapshot", box), changed=False)
+    clean.ssh(f"test -x {BOX}/bin/busybox && echo kept > {BOX}/layer0/note && ctr images rm --sync {images.one}")
+    assert clean.exec("cat", f"{BOX}/layer0/note").stdout == "kept\n"
+    done(run_module(clean, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
+
+    checks = verified(clean, "snapshotters", "snapshotter_needs", "images_unpacked", "discarded_layers", "durability_cri")
+    durable = checks.pop("durability_cri")
+    assert {one["status"] for one in checks.values()} == {"ok"}, checks
+    assert durable["status"] == ("unknown" if kind != "native" else "warn" if clean.suite == "bookworm" else "ok"), durable
+
+
+@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
+def test_a_file_of_an_image_on_blockfile_is_compared(clean: Node, images: Images) -> None:
+    prepare(clean, "blockfile")
+    done(configure(clean, "blockfile"))
+    done(have(clean, [images.one]))
+    clean.ssh(
+        f"""
+        file={ROOT}blockfile/snapshots/$(ls {ROOT}blockfile/snapshots | sort -n | tail -1)
+        mount -o loop $file /mnt && printf x | dd of=/mnt/layer1/file0 conv=notrunc status=none && umount /mnt
+        """
+    )
+    damaged = have(clean, [images.one], integrity="content", pull="missing")
+    assert damaged["failed"] and list(damaged["images"][0]["differences"]) == ["/layer1/file0"], damaged
+    mended = done(have(clean, [images.one], integrity="content", repair=True))
+    assert mended["images"][0]["integrity"] == "repaired"
+    assert "blockfile" not in clean.ssh("losetup --list --noheadings --output BACK-FILE").stdout
+
+
+def snapshots(node: Node, kind: str, namespace: str = "default") -> set[str]:
+    shown = node.exec("ctr", "-n", namespace, "snapshots", "--snapshotter", kind, "ls").stdout
+    return {line.split()[0] for line in shown.splitlines()[1:]}
+
+
+@pytest.mark.parametrize(("clean", "kind"), [("bookworm", "native"), ("sid", "erofs")], indirect=["clean"])
+def test_to_another_snapshotter_and_back_without_a_network(clean: Node, kind: str, images: Images) -> None:
+    prepare(clean, kind)
+    done(configure(clean, None))
+    done(have(clean, [images.one, images.two]))
+    done(have(clean, [images.one], namespace=KUBELET))
+    clean.ssh(f"ctr images tag {images.one} example.com/again:1; ctr run --detach --cpu-shares 0 {images.one} stays")
+    done(have(clean, ["example.com/again:1"]))
+    with images.server.away():
+        for check in (True, False):
+            moved = done(run_module(clean, "containerd_snapshotter", {"name": kind}, check=check), changed=True, default=OLD)
+            assert sorted((one["namespace"], one["name"]) for one in moved["images"]) == sorted(
+                [("default", images.one), ("default", images.two), (KUBELET, images.one)]
+            )
+            assert bool(snapshots(clean, kind)) is not check
+        assert moved["synced"] and 0 < moved["needed"] < moved["free"], moved
+        done(run_module(clean, "containerd_snapshotter", {"name": kind}), changed=False)
+        done(configure(clean, kind), restarted=True)
+        names = [images.one, images.two, "example.com/again:1"]
+        there = done(have(clean, names, integrity="content"), changed=False, snapshotter=kind)
+        assert {one["integrity"] for one in there["images"]} == {"intact"}
+        assert alive(clean, "stays")
+
+        held = {one["namespace"]: one for one in done(run_module(clean, "containerd_snapshotter", {"name": kind}))["left"]}
+        assert held["default"]["layers"] == 5 and held["default"]["used_by"] == ["container stays"], held
+        assert held["default"]["removable_layers"] == 2 and 0 < held["default"]["removable"] < held["default"]["size"]
+        assert held[KUBELET]["removable_layers"] == held[KUBELET]["layers"] == 3
+        gone = done(run_module(clean, "containerd_snapshotter", {"name": kind, "remove": True}), changed=True)
+        assert gone["removed"] == held["default"]["removable"] + held[KUBELET]["removable"]
+        assert len(snapshots(clean, OLD)) == 4 and not snapshots(clean, OLD, KUBELET)
+        done(run_module(clean, "containerd_snapshotter", {"name": kind, "remove": True}), changed=False, removed=0)
+
+        back = done(run_module(clean, "containerd_snapshotter", {"name": OLD}), changed=True)
+        assert {(one["namespace"], one["name"]) for one in back["images"]} == {("default", images.two), (KUBELET, images.one)}
+        done(configure(clean, None), restarted=True)
+        done(run_module(clean, "containerd_snapshotter", {"name": OLD, "remove": True}), changed=True)
+        assert not snapshots(clean, kind) and not snapshots(clean, kind, KUBELET)
+        there = done(have(clean, names, integrity="content"), changed=False, snapshotter=OLD)
+        assert {one["integrity"] for one in there["images"]} == {"intact"}
+        assert alive(clean, "stays")
+
+
+@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
+def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Images) -> None:
+    wanted = {"containerd_images": [{"name": images.one, "plain_http": True}]}
+    blockfile = {
+        "containerd_snapshotter": "blockfile",
+        "containerd_snapshotters": TABLES["blockfile"],
+        "containerd_blockfile_size": "64M",
+    }
+    done(configure(clean, None))
+    done(have(clean, [images.one], namespace=KUBELET))
+    clean.ssh(f"ctr -n {KUBELET} run --detach --cpu-shares 0 {images.one} stays")
+    with images.server.away():
+        predicted = changes(clean, {**wanted, **blockfile}, check=True)
+        assert not snapshots_or_none(clean, "blockfile")
+        # It has to be loaded first, so there are two changes of the settings.
+        assert changes(clean, {**wanted, **blockfile}) == predicted
+        assert predicted == [
+            "Make the scratch file",
+            "Give the daemon its settings",
+            "Unpack the images for it",
+            "Give the daemon its settings",
+        ]
+        assert changes(clean, {**wanted, **blockfile}) == []
+        assert len(snapshots(clean, "blockfile", KUBELET)) == 3 and alive(clean, "stays", KUBELET)
+        back = {**wanted, "containerd_snapshotter": OLD, "containerd_snapshotter_remove_old": True}
+        assert changes(clean, back) == [
+            "Give the daemon its settings",
+            "Unpack what has come meanwhile, and see what old snapshotters hold",
+        ]
+        assert not snapshots(clean, "blockfile", KUBELET) and alive(clean, "stays", KUBELET)
+
+
+def snapshots_or_none(node: Node, kind: str) -> str:
+    return node.ssh(f"ctr -n {KUBELET} snapshots --snapshotter {kind} ls 2>/dev/null | tail -n +2", check=False).stdout
+
+
+def changes(node: Node, variables: dict[str, Any], *, check: bool = False) -> list[str]:
+    """The tasks that changed something, in their order."""
+    played = node.play("slipway.node.provision", variables, check=check)
+    tasks = [
+        (task["task"]["name"].split(" : ")[-1], task["hosts"][node.name])
+        for play in played["plays"]
+        for task in play["tasks"]
+        if node.name in task["hosts"]
+    ]
+    assert played["stats"][node.name]["failures"] == 0, [result.get("msg") for _name, result in tasks if result.get("failed")]
+    return [name for name, result in tasks if result.get("changed")]
+
+
+def refused(node: Node, kind: str, table: dict[str, Any] | None, *words: str) -> None:
+    tables = {} if table is None else {kind: table}
+    for check in (True, False):
+        result = run_module(node, "containerd_config", {"snapshotter": kind, "snapshotters": tables}, check=check)
+        assert result.get("failed") and not result["rolled_back"], result
+        assert all(word in result["msg"] for word in words) and result["msg"].count(": ") <= 3, result["msg"]
+
+
+@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
+def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(clean: Node, images: Images) -> None:
+    done(configure(clean, None))
+    done(have(clean, [images.one]))
+    clean.ssh("mkdir -p /srv/scratch; cd /srv/scratch; truncate -s 1M empty; mkfs.ext4 -q cut 32M; truncate -s 1M cut")
+    before = daemon.etc_hashes(clean), daemon.main_pid(clean)
+    refused(clean, "imaginary", None, "no snapshotter 'imaginary'", "proxy plugin")
+    refused(clean, "erofs", {}, "containerd 2.1.0 or newer", "1.7.24")
+    refused(clean, "devmapper", None, "pool_name")
+    refused(clean, "devmapper", {"pool_name": "nopool", "base_image_size": "1GB"}, "/dev/mapper/nopool", "make the thin pool")
+    refused(clean, "lazy", {"address": "/run/nowhere.sock"}, "no socket /run/nowhere.sock", "start the service")
+    refused(clean, "blockfile", {}, "scratch_file", "blockfile_scratch")
+    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/none"}, "no file /srv/scratch/none")
+    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/empty"}, "holds no file system")
+    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/cut"}, "cut short")
+    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/cut", "fs_type": "xfs"}, "nouuid")
+    for size, words in (("1P", "too little space"), ("1M", "at least 8 MiB"), ("much", "a size such as 10G")):
+        result = run_module(clean, "blockfile_scratch", {"path": SCRATCH, "size": size})
+        assert words in result["msg"], result
+    for name, words in (("devmapper", "not configured"), ("lazy", "isn't configured")):
+        result = run_module(clean, "containerd_snapshotter", {"name": name})
+        assert words in result["msg"], result
+    clean.ssh(f"mount -t tmpfs -o size=1m tmpfs {ROOT}native")
+    result = run_module(clean, "containerd_snapshotter", {"name": "native"})
+    clean.ssh(f"umount {ROOT}native")
+    assert "too little space for native" in result["msg"] and "MiB" in result["msg"], result
+    assert not snapshots(clean, "native")
+    assert (daemon.etc_hashes(clean), daemon.main_pid(clean)) == before
+
+
+@pytest.mark.parametrize("clean", ["sid"], indirect=True)
+def test_erofs_is_set_up_whole_or_not_at_all(clean: Node) -> None:
+    prepare(clean, "erofs")
+    done(configure(clean, None))
+    before = daemon.main_pid(clean)
+    clean.ssh("mv /usr/bin/mkfs.erofs /usr/bin/mkfs.away")
+    refused(clean, "erofs", {}, "no program mkfs.erofs", "install erofs-utils")
+    clean.ssh("printf '#!/bin/sh\\necho mkfs.erofs 1.5\\n' > /usr/bin/mkfs.erofs; chmod +x /usr/bin/mkfs.erofs")
+    refused(clean, "erofs", {}, "of version 1.5", "needs 1.7")
+    clean.ssh("mv /usr/bin/mkfs.away /usr/bin/mkfs.erofs")
+    assert daemon.main_pid(clean) == before
+    done(configure(clean, "erofs"), restarted=True)
+    plugins = daemon.dump(clean)["plugins"]
+    assert plugins["io.containerd.service.v1.diff-service"]["default"] == ["erofs", "walking"]
+    unpack = plugins["io.containerd.transfer.v1.local"]["unpack_config"]
+    assert [(one["snapshotter"], one["differ"]) for one in unpack] == [("overlayfs", "walking"), ("erofs", "erofs")]
+
+
+@pytest.mark.parametrize("clean", ["sid"], indirect=True)
+def test_a_toolbox_on_erofs_is_never_mounted_over_empty_directories(clean: Node, images: Images) -> None:
+    prepare(clean, "erofs")
+    done(configure(clean, "erofs"))
+    box = {"name": "any", "image": images.one, "state": "mounted"}
+    done(have(clean, [images.one]))
+    done(run_module(clean, "toolbox_snapshot", box), changed=True)
+    # As after a boot: containerd hasn't been asked for anything.
+    clean.ssh(
+        f"echo kept > {BOX}/note; systemctl stop var-lib-toolbox-any.mount; "
+        "findmnt --types erofs --noheadings --output TARGET | xargs umount"
+    )
+    assert clean.ssh("systemctl start var-lib-toolbox-any.mount", check=False).returncode != 0
+    assert clean.ssh(f"ls -A {BOX}").stdout == ""
+    done(run_module(clean, "toolbox_snapshot", box), changed=True)
+    assert clean.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
+    done(run_module(clean, "toolbox_snapshot", box), changed=False)
+
+
+@pytest.mark.parametrize("clean", ["trixie", "sid"], indirect=True)
+def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(clean: Node) -> None:
+    serve = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('/run/lazy.sock'); s.listen(); import time; time.sleep(1e6)"
+    clean.ssh(f'rm -f /run/lazy.sock; systemd-run --quiet --unit stargz python3 -c "{serve}"; sleep 0.5')
+    lazy = {"address": "/run/lazy.sock"}
+    done(configure(clean, None, runtimes=[{"name": "lazy", "snapshotter": "lazy"}], snapshotters={"lazy": lazy}), restarted=True)
+    dump = daemon.dump(clean)
+    images = dump["plugins"][daemon.CRI]["containerd"] if clean.suite == "trixie" else dump["plugins"][daemon.IMAGES]
+    assert images["disable_snapshot_annotations"] is False
+    exports = dump["proxy_plugins"]["lazy"]["exports"] or {}
+    assert exports.get("enable_remote_snapshot_annotations") == ("true" if clean.suite == "sid" else None)
+    assert verified(clean, "snapshotter_needs")["snapshotter_needs"]["status"] == "ok"
+    clean.ssh("systemctl stop stargz")
+    found = verified(clean, "snapshotters", "snapshotter_needs")
+    assert {one["status"] for one in found.values()} == {"fail"}, found
+    assert "nobody answers at /run/lazy.sock" in str(found["snapshotter_needs"]["found"])
+
+
+@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
+def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images) -> None:
+    done(configure(clean, None))
+    done(have(clean, [images.one], namespace=KUBELET))
+    assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
+    done(configure(clean, "native"))
+    found = verified(clean, "images_unpacked")["images_unpacked"]
+    assert found["status"] == "warn" and "overlayfs" in str(found["found"]) and "source: overlayfs" in found["remedy"], found
+    done(run_module(clean, "containerd_snapshotter", {"name": "native", "source": OLD}), changed=True)
+    assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
+    discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
+    done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra=discard))
+    found = verified(clean, "discarded_layers")["discarded_layers"]
+    assert found["status"] == "fail" and "discard_unpacked_layers" in found["found"], found
