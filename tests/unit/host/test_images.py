@@ -3,11 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.images import (
+    ImageStore,
     Reference,
     parse_references,
     parse_root,
@@ -60,3 +67,53 @@ def test_finds_the_directory_that_a_plugin_exports(recorded: Recorded, version: 
     assert parse_root(listing) == "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"
     assert parse_root(listing.replace("/var/lib/", "/srv/two words/")).startswith("/srv/two words/containerd/")  # type: ignore[union-attr]
     assert parse_root("") is None
+
+
+class Module:
+    """Runs what it is told, as AnsibleModule does."""
+
+    def run_command(self, args: list[str], **_options: Any) -> tuple[int, str, str]:
+        done = subprocess.run(args, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def get_bin_path(self, arg: str, required: bool, opt_dirs: list[str]) -> str | None:
+        return None
+
+
+# What ctr 1.7.24 said where garbage collection had removed the lowest layer in the meantime.
+COLLECTED = (
+    'ctr: failed to prepare extraction snapshot "extract-725239722-bMn6 sha256:d828f6fc9f4749c7616ae67199658851210a029c7f": '
+    "parent snapshot sha256:c5b49b1805d5b258eba8f60c88c535eb38b591a258d3c1bddb5c4db76ec0003c does not exist: not found"
+)
+
+
+def store_that_fails(directory: Path, *, times: int, saying: str) -> tuple[ImageStore, Path]:
+    """An image store whose ctr fails so often, and the file that gets a line for each of its calls."""
+    (directory / "reason").write_text(saying)
+    calls = directory / "calls"
+    program = directory / "ctr"
+    program.write_text(
+        f"#!/bin/sh\necho >> {calls}\n[ $(wc -l < {calls}) -gt {times} ] && exit 0\ncat {directory}/reason >&2\nexit 1\n"
+    )
+    program.chmod(0o755)
+    return ImageStore(Ctr(Runner(Module()), "/run/none.sock", str(directory / "containerd")), "default"), calls
+
+
+@pytest.mark.parametrize(("times", "saying", "called", "fails"), [
+    (0, "", 1, False),
+    (2, COLLECTED, 3, False),
+    (9, COLLECTED, 3, True),
+    (9, "ctr: no space left on device", 1, True),
+])  # fmt: skip
+def test_unpacks_again_what_garbage_collection_has_taken(
+    tmp_path: Path, times: int, saying: str, called: int, fails: bool
+) -> None:
+    store, calls = store_that_fails(tmp_path, times=times, saying=saying)
+    reason = ""
+    try:
+        store.unpack("devmapper", "sha256:" + "a" * 64)
+    except HostError as error:
+        reason = str(error)
+    assert bool(reason) == fails
+    assert saying[:20] in reason or not fails
+    assert len(calls.read_text().splitlines()) == called
