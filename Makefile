@@ -20,12 +20,13 @@ export ANSIBLE_COLLECTIONS_PATH := $(WORK)/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help setup build demo check test style types unit lint docs-lint sanity importer molecule integration crash \
-  bench changelog clean distclean
+  test-vm bench changelog clean distclean
 
 help:
 	@cat <<'TEXT'
 	make demo         provision and verify one disposable node, and say how to look inside
 	make test         everything: the steps style types lint unit docs-lint sanity importer molecule integration crash
+	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
 	make check        the inner loop: style types lint unit
 	make bench        the measurements
 	make build        the artefact that Galaxy gets, in .work/artefact
@@ -57,7 +58,7 @@ style: setup
 	@ruff check .
 	ruff format --check .
 	yamllint --strict .
-	shellcheck tests/setup tests/run_sanity tests/nodes/{image,image-build,init,network} .ci/run
+	shellcheck tests/setup tests/run_sanity tests/nodes/{image,image-build,init,network} tests/vm/{image,image-build,machine} .ci/run
 
 types: setup
 	@cd $(WORK)/src
@@ -92,6 +93,10 @@ integration: build
 crash: build
 	@pytest --numprocesses 3 tests/crash
 
+test-vm: build
+	@tests/setup qemu-system-x86 qemu-utils
+	molecule test --scenario-name devmapper
+
 bench: build
 	@for program in bench/*; do [ ! -x $$program ] || $$program; done
 
@@ -106,11 +111,14 @@ clean:
 	  $(SUDO) podman ps --all --quiet --filter label=slipway_checkout=$(ROOT) | xargs --no-run-if-empty $(SUDO) podman rm --force --volumes
 	  $(SUDO) tests/nodes/network $(ROOT) --release
 	fi
+	for pid in $(WORK)/nodes/*/pid; do [ ! -e "$$pid" ] || $(SUDO) tests/vm/machine kill "$$(dirname "$$pid")"; done
+	[ ! -e $(WORK)/vm/registry.pid ] || tests/vm/registry stop $(WORK)/vm
 	$(SUDO) rm -rf $(WORK) .hypothesis .pytest_cache .mypy_cache .ruff_cache .ansible
 
 distclean: clean
 	@rm -rf .venv
 	if command -v podman >/dev/null; then
+	  $(SUDO) rm -rf /var/tmp/slipway-vm-*
 	  $(SUDO) podman images --format '{{.Repository}}:{{.Tag}}' --filter reference='localhost/slipway-node-*' |
 	    xargs --no-run-if-empty $(SUDO) podman rmi
 	fi

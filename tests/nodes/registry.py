@@ -104,14 +104,15 @@ class Registry:
 
 
 @contextmanager
-def serve(directory: Path, login: tuple[str, str] | None = None) -> Iterator[Registry]:
+def serve(directory: Path, login: tuple[str, str] | None = None, host: str | None = None) -> Iterator[Registry]:
     """A registry that keeps everything under a directory, on a free port, until the end of the block.
 
-    ``login``: the only user and password that it lets in; else everybody.
+    ``login``: the only user and password that it lets in; else everybody. ``host``: where it listens, by default the
+    registry's address in the checkout's network.
     """
-    claimed = run([*PODMAN[:-1], str(CHECKOUT / "tests/nodes/network"), str(CHECKOUT)]).stdout
-    network = ipaddress.ip_network(claimed.strip())
-    host = str(network[NUMBER])
+    if host is None:
+        claimed = run([*PODMAN[:-1], str(CHECKOUT / "tests/nodes/network"), str(CHECKOUT)]).stdout
+        host = str(ipaddress.ip_network(claimed.strip())[NUMBER])
     with socket.socket() as probe:
         probe.bind((host, 0))
         port = probe.getsockname()[1]
