@@ -112,6 +112,14 @@ options:
     type: list
     elements: dict
     default: []
+  pool_warn:
+    description: From how much use on, in percent, of its data or metadata space, the thin pool of the devmapper snapshotter is warned of.
+    type: int
+    default: 80
+  pool_fail:
+    description: From how much use on it fails.
+    type: int
+    default: 95
   only:
     description: Run these checks alone, by id.
     type: list
@@ -138,6 +146,7 @@ seealso:
   - module: slipway.node.containerd_image
   - module: slipway.node.toolbox_snapshot
   - module: slipway.node.kata_config
+  - module: slipway.node.thin_pool_info
 """
 
 EXAMPLES = r"""
@@ -246,6 +255,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         integrity=params["integrity"],
         toolboxes=None if params["toolboxes"] is None else ExpectedToolbox.several(params["toolboxes"]),
         kata=tuple(parse_handlers(params["kata"])),
+        pool_warn=params["pool_warn"],
+        pool_fail=params["pool_fail"],
     )
     wanted = chosen(params["only"], params["skip"])
     state = read_node(
@@ -309,6 +320,8 @@ def main() -> None:
             "layers_min": {"type": "int", "default": 128},
             "integrity": {"type": "str", "choices": [AUTO, *LEVELS], "default": AUTO},
             "kata": {"type": "list", "elements": "dict", "default": []},
+            "pool_warn": {"type": "int", "default": 80},
+            "pool_fail": {"type": "int", "default": 95},
             "only": {"type": "list", "elements": "str", "default": []},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on": {

@@ -34,6 +34,7 @@ PURE = frozenset(
         "posixpath",
         "re",
         "string",
+        "struct",
         "textwrap",
         "tomlkit",
         "tomllib",

@@ -36,6 +36,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import 
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_state import plugin_reasons, stranded
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
@@ -43,6 +44,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
+from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState, configured_pool
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
@@ -91,6 +93,8 @@ def read_node(
         reading.attempt("environment", lambda: read_environment(daemon.process.pid))
     if "dump" in reading.parts:
         found = reading.parts
+        started = daemon.process.started if daemon is not None and daemon.process is not None else None
+        reading.attempt("thin_pool", lambda: _thin_pool(runner, found["dump"], started))
         reading.attempt("kata", lambda: read_kata(found["dump"], found["version"], found.get("environment")))
     if reading.attempt("sources", lambda: tuple(read_sources(config_file))):
         reading.parts["missing_imports"] = tuple(missing_imports(reading.parts["sources"]))
@@ -128,6 +132,15 @@ def _with_snapshotters(state: NodeState, runner: Runner, ctr: Ctr, dump: Tree, e
     reading.attempt("snapshotter_needs", lambda: unmet(runner, dump, names))
     reading.attempt("stranded", lambda: stranded(ctr, dump, loaded_snapshotters(plugins)))
     return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
+
+
+def _thin_pool(runner: Runner, dump: Tree, started: float | None) -> PoolState | None:
+    """``started``: when the daemon was, in seconds since the epoch."""
+    configured = configured_pool(dump)
+    if configured is None:
+        return None
+    since_boot = None if started is None else started - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
+    return read_pool(runner, *configured, since_boot)
 
 
 def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[ExpectedImage]) -> NodeState:

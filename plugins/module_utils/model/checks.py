@@ -4,7 +4,8 @@
 
 """The checks of the daemon (its unit and process, its configuration, its plugins), and all checks together.
 
-Those of the images are in image_checks.py, those of toolboxes in toolbox_checks.py, those of Kata in kata_checks.py.
+Those of the images are in image_checks.py, those of toolboxes in toolbox_checks.py, those of Kata in kata_checks.py, those
+of devmapper's thin pool in pool_checks.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import (
     effective,
     image_checks,
     kata_checks,
+    pool_checks,
     snapshotter_checks,
     toml_text,
     toolbox_checks,
@@ -316,3 +318,4 @@ CHECKS.update(snapshotter_checks.CHECKS)
 CHECKS.update(image_checks.CHECKS)
 CHECKS.update(toolbox_checks.CHECKS)
 CHECKS.update(kata_checks.CHECKS)
+CHECKS.update(pool_checks.CHECKS)

@@ -4,9 +4,9 @@
 
 """What a check of a node gets, and what it says.
 
-To add a check, write a function with the decorator ``@check(ID)`` at its place in checks.py, image_checks.py, toolbox_checks.py
-or kata_checks.py. It gets what was read and what is expected, and returns one Finding through ``ok``, ``fail``, ``warn`` or
-``unknown``, or None if it doesn't apply; what can't be determined is ``unknown``, never None. What it needs is read in
+To add a check, write a function with the decorator ``@check(ID)`` at its place in checks.py, image_checks.py, toolbox_checks.py,
+kata_checks.py or pool_checks.py. It gets what was read and what is expected, and returns one Finding by ``ok``, ``fail``,
+``warn`` or ``unknown``, or None if it doesn't apply; what can't be told is ``unknown``, never None. What it needs is read in
 host/node_state.py.
 """
 
@@ -26,6 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.mounts import M
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.shutdown import Shutdown
+from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox, Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
@@ -133,6 +134,7 @@ class NodeState:
     plugin_reasons: Mapping[str, str] = field(default_factory=dict)
     snapshotter_needs: Mapping[str, str] | None = None
     stranded: tuple[StrandedImage, ...] | None = None
+    thin_pool: PoolState | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -161,7 +163,8 @@ class Expectation:
     """What the node should be: the settings, the proxy variables of the daemon's environment, the images, and the toolboxes.
 
     ``toolboxes`` None: which there should be isn't said. ``layers_min`` is how many layers an image must be able to have,
-    ``integrity`` how closely images are compared with theirs, ``kata`` the handlers of Kata.
+    ``integrity`` how closely images are compared with theirs, ``kata`` the handlers of Kata. ``pool_warn`` and ``pool_fail`` are
+    from how much use on, in percent, a thin pool is warned of and fails.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -171,10 +174,14 @@ class Expectation:
     integrity: str = AUTO
     toolboxes: tuple[ExpectedToolbox, ...] | None = None
     kata: tuple[Handler, ...] = ()
+    pool_warn: int = 80
+    pool_fail: int = 95
 
     def __post_init__(self) -> None:
         if not 0 <= self.layers_min <= KERNEL_LAYERS:
             raise ValueError(f"layers_min has to be between 0 and {KERNEL_LAYERS}, the kernel's limit, not {self.layers_min}")
+        if not 1 <= self.pool_warn <= self.pool_fail <= 100:
+            raise ValueError(f"pool_warn and pool_fail have to be 1 to 100 in this order, not {self.pool_warn}, {self.pool_fail}")
 
 
 Check = Callable[[NodeState, Expectation], "Finding | None"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model import kata_checks
+from ansible_collections.slipway.node.plugins.module_utils.model import kata_checks, pool_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.checks import CHECKS as ALL
 from ansible_collections.slipway.node.plugins.module_utils.model.checks import STATUSES, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
@@ -37,8 +37,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state i
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
-# Those of Kata apply to nodes that have it, and have tests of their own.
-CHECKS = [name for name in ALL if name not in kata_checks.CHECKS]
+# Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
+CHECKS = [name for name in ALL if name not in {**kata_checks.CHECKS, **pool_checks.CHECKS}]
 V2 = "io.containerd.grpc.v1.cri"
 ROOT = "/etc/containerd/config.toml"
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
