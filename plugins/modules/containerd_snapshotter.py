@@ -245,10 +245,10 @@ def have(module: AnsibleModule, runner: Runner, daemon: Daemon) -> dict[str, Any
     if source != name and source not in daemon.loaded:
         raise ValueError(f"source: the daemon hasn't loaded the snapshotter {source}")
     own = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
-    arguments: dict[str, Any] = {"names": (source, name), "machine": own, "timeout": float(params["timeout"])}
-    arguments["loaded"] = name in daemon.loaded
+    arguments: dict[str, Any] = {"machine": own, "timeout": float(params["timeout"])}
+    loaded = name in daemon.loaded
     with nullcontext(-1) if check else exclusive(params["timeout"]) as lock:
-        switch = Switch(runner, daemon.ctr, daemon.dump, daemon.version, **arguments)
+        switch = Switch(runner, daemon.ctr, daemon.dump, daemon.version, names=(source, name), loaded=loaded, **arguments)
         spaces = params["namespaces"] or namespaces(daemon.ctr)
         copied = read_scratch(blockfile_copy(daemon.dump)) if name == "blockfile" else None
         plan = switch.plan(spaces, watch=check, copied=copied.size if copied else 0) if source != name else Plan()
