@@ -283,9 +283,10 @@ def test_a_handlers_snapshotter_is_refused_on_1_6(bookworm: Node) -> None:
 
 
 def test_a_snapshotter_that_is_not_ok_is_rolled_back(modern: Node) -> None:
-    result = configure(modern, snapshotter="devmapper")
-    assert result["failed"] and result["rolled_back"]
-    assert "devmapper" in result["msg"]
+    # It has what it needs, as far as that can be known without trying.
+    result = configure(modern, snapshotter="btrfs")
+    assert result["failed"] and result["rolled_back"], result
+    assert "btrfs" in result["msg"]
     assert daemon.is_well(modern)
 
 
