@@ -172,14 +172,14 @@ def _mount(direct: bool = False) -> str:
     return f"loop=$(losetup --find --show {options} {IMAGE}); mount $loop {ROOT}; losetup --detach $loop"
 
 
-# Nothing that ran then runs on; what the device had already been given is waited for.
+# Nothing that ran then runs on; what the device had already been given is waited for, and programs that are still dying.
 _AFTER_CUT = f"""
 systemctl kill --signal=KILL {UNIT} {RUN_UNIT} 2>/dev/null || true
 systemctl stop {UNIT} {RUN_UNIT} 2>/dev/null || true
 loop=$(findmnt --noheadings --output SOURCE {ROOT} | head -n 1)
 until read -r reads writes < /sys/block/${{loop#/dev/}}/inflight && [ $reads = 0 ] && [ $writes = 0 ]; do sleep 0.01; done
 cp --sparse=always {IMAGE} {IMAGE}.cut
-umount --recursive {ROOT}
+timeout 30 sh -c 'until umount --recursive {ROOT} 2>/dev/null; do sleep 0.1; done'
 rm -rf /run/own-disk
 mv {IMAGE}.cut {IMAGE}
 {_mount()}
