@@ -142,6 +142,7 @@ def test_a_fresh_node_gets_the_handlers_that_were_predicted(suite: str, releases
         assert {INSTALL, FILES, SETTINGS, MODULES, "Install zstd"} <= set(tasks(first, fresh))
         assert changed(predicted, fresh)[FILES]["files"] == changed(first, fresh)[FILES]["files"]
         declared(fresh, SNAPSHOTTERS)
+        runs_a_container(fresh, tmp_path)
 
         before = kept(fresh)
         assert succeeded(fresh.play(PROVISION, settings), fresh)["changed"] == 0
