@@ -139,7 +139,10 @@ def test_images_containers_and_toolboxes_on_every_snapshotter(clean: Node, kind:
     done(run_module(clean, "toolbox_snapshot", box), changed=True)
     done(run_module(clean, "toolbox_snapshot", box), changed=False)
     clean.ssh(f"test -x {BOX}/bin/busybox && echo kept > {BOX}/layer0/note && ctr images rm --sync {images.one}")
-    assert clean.exec("cat", f"{BOX}/layer0/note").stdout == "kept\n"
+    shown = f"cat {BOX}/layer0/note; findmnt --noheadings --output ID {BOX}"
+    before = clean.ssh(shown).stdout
+    clean.ssh("systemctl restart containerd")
+    assert before.startswith("kept\n") and clean.ssh(shown).stdout == before
     done(run_module(clean, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
 
     checks = verified(clean, "snapshotters", "snapshotter_needs", "images_unpacked", "discarded_layers", "durability_cri")
@@ -319,22 +322,25 @@ def test_erofs_is_set_up_whole_or_not_at_all(clean: Node) -> None:
 
 
 @pytest.mark.parametrize("clean", ["sid"], indirect=True)
-def test_a_toolbox_on_erofs_is_never_mounted_over_empty_directories(clean: Node, images: Images) -> None:
+def test_a_toolbox_on_erofs_is_mounted_at_boot_and_never_over_empty_directories(clean: Node, images: Images) -> None:
     prepare(clean, "erofs")
     done(configure(clean, "erofs"))
     box = {"name": "any", "image": images.one, "state": "mounted"}
     done(have(clean, [images.one]))
     done(run_module(clean, "toolbox_snapshot", box), changed=True)
     # As after a boot: containerd hasn't been asked for anything.
-    clean.ssh(
-        f"echo kept > {BOX}/note; systemctl stop var-lib-toolbox-any.mount; "
-        "findmnt --types erofs --noheadings --output TARGET | xargs umount"
-    )
-    assert clean.ssh("systemctl start var-lib-toolbox-any.mount", check=False).returncode != 0
-    assert clean.ssh(f"ls -A {BOX}").stdout == ""
-    done(run_module(clean, "toolbox_snapshot", box), changed=True)
+    forget = "systemctl stop var-lib-toolbox-any.mount; findmnt --types erofs --noheadings --output TARGET | xargs umount"
+    clean.ssh(f"echo kept > {BOX}/note; {forget}; systemctl start var-lib-toolbox-any.mount")
     assert clean.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
     done(run_module(clean, "toolbox_snapshot", box), changed=False)
+    clean.ssh(f"{forget}; mv /usr/bin/ctr /usr/bin/ctr.away")
+    mounted = clean.ssh("systemctl start var-lib-toolbox-any.mount", check=False).returncode
+    clean.ssh("mv /usr/bin/ctr.away /usr/bin/ctr")
+    assert mounted != 0 and clean.ssh(f"ls -A {BOX}").stdout == ""
+    done(run_module(clean, "toolbox_snapshot", box), changed=True)
+    assert clean.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
+    done(run_module(clean, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
+    assert clean.ssh("ls /etc/systemd/system | grep toolbox", check=False).stdout == ""
 
 
 @pytest.mark.parametrize("clean", ["trixie", "sid"], indirect=True)

@@ -122,19 +122,43 @@ class Toolbox:
             return FoundUnit()
         if os.path.islink(file):
             return FoundUnit(link=True)
+        layers = self._layers_unit() or ""
         content = read_bytes(file)
         if content is None:
             return FoundUnit()
         status = self._unit.status()
         loaded = status.loaded and file in status.files and not status.needs_reload
         enabled = os.path.realpath(mount_unit.enabling_link(path)) == file
-        return FoundUnit(content.decode(errors="replace"), loaded=loaded, enabled=enabled)
+        return FoundUnit(content.decode(errors="replace") + layers, loaded=loaded, enabled=enabled)
+
+    def _layers_unit(self) -> str | None:
+        """The text of the path's other unit, if it was made here. Raises ValueError if another has its place."""
+        path = self._wanted.path
+        if len(mount_unit.layers_unit_name(path)) > mount_unit.LONGEST_NAME:
+            return None
+        file = mount_unit.layers_unit_path(path)
+        content = read_bytes(file)
+        if content is not None and content.startswith(mount_unit.MARK.encode()):
+            return content.decode(errors="replace")
+        if content is not None and self._snapshotter == EROFS:
+            raise ValueError(f"{file} was not made here: remove it, or take another path")
+        return None
+
+    def _unit_texts(self, key: str) -> dict[str, str]:
+        """By file: the mount unit, and what it has to be started after, if anything."""
+        path, service = self._wanted.path, self._service
+        if self.source is None:
+            return {}
+        layered = self._snapshotter == EROFS
+        text = mount_unit.unit_text(path, self.source, key=key, root=self._root, service=service, layers_mounted=layered)
+        texts = {mount_unit.unit_path(path): text}
+        if layered:
+            ask = self._ctr.command("--namespace", self._namespace, "snapshots", "--snapshotter", EROFS, "mounts", path, key)
+            texts[mount_unit.layers_unit_path(path)] = mount_unit.layers_unit_text(path, ask, key=key, service=service)
+        return texts
 
     def _unit_text(self, key: str) -> str | None:
-        if self.source is None:
-            return None
-        names = {"root": self._root, "service": self._service}
-        return mount_unit.unit_text(self._wanted.path, self.source, key=key, layers_mounted=self._snapshotter == EROFS, **names)
+        return "".join(self._unit_texts(key).values()) or None
 
     def apply(self, plan: Plan, bring_image: Callable[[], None] | None) -> None:
         """Do the steps of the plan, one after the other."""
@@ -187,9 +211,11 @@ class Toolbox:
             raise HostError(f"cannot tell how large the snapshot {key} is: {error}") from error
 
     def _write_unit(self, key: str) -> None:
-        text = self._unit_text(key)
-        if text is not None:
-            write_file(mount_unit.unit_path(self._wanted.path), text.encode(), 0o644)
+        texts = self._unit_texts(key)
+        for path, text in reversed(texts.items()):
+            write_file(path, text.encode(), 0o644)
+        if mount_unit.layers_unit_path(self._wanted.path) not in texts:
+            self._remove_layers_unit()
         self._unit.reload_manager()
 
     def _enable(self) -> None:
@@ -201,8 +227,14 @@ class Toolbox:
 
     def _disable(self) -> None:
         self._unit.disable()
+        # Last what it is known by, so that a run that is killed here is finished by the next.
+        self._remove_layers_unit()
         remove_file(mount_unit.unit_path(self._wanted.path))
         self._unit.reload_manager()
+
+    def _remove_layers_unit(self) -> None:
+        if self._layers_unit() is not None:
+            remove_file(mount_unit.layers_unit_path(self._wanted.path))
 
     def _mounted(self) -> bool:
         return any(one.path == self._wanted.path for one in mountpoint.read_table())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The systemd unit that mounts a snapshot, now and after every reboot."""
+"""The systemd units that mount a snapshot, now and after every reboot."""
 
 from __future__ import annotations
 
@@ -90,6 +90,16 @@ def unit_path(path: str) -> str:
     return f"{_DIRECTORY}/{unit_name(path)}"
 
 
+def layers_unit_name(path: str) -> str:
+    """Of the service that has containerd mount the layers which a path's mount is laid over."""
+    return f"{unit_name(path)[: -len('mount')]}service"
+
+
+def layers_unit_path(path: str) -> str:
+    """Where that service lies."""
+    return f"{_DIRECTORY}/{layers_unit_name(path)}"
+
+
 def enabling_link(path: str) -> str:
     """What systemd makes when the unit is enabled."""
     return f"{_DIRECTORY}/multi-user.target.wants/{unit_name(path)}"
@@ -112,14 +122,12 @@ def mounting(source: Source) -> Mounting:
 def unit_text(path: str, source: Source, *, key: str, root: str, service: str, layers_mounted: bool = False) -> str:
     """The unit's content. ``key`` is the snapshot's, ``root`` the snapshotter's directory, ``service`` the daemon.
 
-    ``layers_mounted``: each layer is a mount of its own, which containerd makes when it is asked for the snapshot.
+    ``layers_mounted``: each layer is a mount of its own, which the path's other unit has containerd make.
 
     Raises ValueError if a path can't be written in a unit.
     """
     how = mounting(source)
-    for text in (how.what, how.options, how.directory, root):
-        if _UNREADABLE.search(text):
-            raise ValueError(f"{text[:200]!r} has characters that a systemd unit can't hold: move containerd's root elsewhere")
+    _check_readable(how.what, how.options, how.directory, root)
     unit = {
         "Description": f"Toolbox {path}",
         "DefaultDependencies": "no",
@@ -128,9 +136,11 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str, l
         "Before": "umount.target systemd-user-sessions.service",
         "After": "local-fs.target",
     }
-    if source.needs_daemon:
-        unit["After"] = f"local-fs.target {service}"
-        unit["Requires"] = service
+    if source.needs_daemon or layers_mounted:
+        first = layers_unit_name(path) if layers_mounted else service
+        # Not Requires=, which would unmount it whenever containerd is restarted.
+        unit["After"] = f"local-fs.target {first}"
+        unit["Wants"] = first
     mount = {"What": how.what, "Where": path, "Type": how.kind, "Options": how.options}
     if how.directory:
         mount["WorkingDirectory"] = how.directory
@@ -147,6 +157,27 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str, l
         lines += ["# fsconfig(2), which mount(8) takes by itself since util-linux 2.39, ends each option at 255 bytes."]
         lines += ["Environment=LIBMOUNT_FORCE_MOUNT2=always"]
     return "\n".join([*lines, "", "[Install]", "WantedBy=multi-user.target"]) + "\n"
+
+
+def layers_unit_text(path: str, ask: Sequence[str], *, key: str, service: str) -> str:
+    """Of the service. ``ask`` is the command that asks the daemon for the snapshot's mounts, for which it mounts the layers.
+
+    Raises ValueError if it can't be written in a unit.
+    """
+    _check_readable(*ask)
+    if len(layers_unit_name(path)) > LONGEST_NAME:
+        raise ValueError(f"path {path} is too long for a unit's name: take a shorter one")
+    command = " ".join('"{}"'.format(_literal(one).replace("$", "$$")) for one in ask)
+    lines = [f"{MARK} for the snapshot {key}: what is written here by hand is lost."]
+    lines += ["[Unit]", f"Description=Layers of the toolbox {_literal(path)}", f"Wants={service}", f"After={service}", ""]
+    lines += ["[Service]", "Type=oneshot", f"ExecStart={command}", "StandardOutput=null"]
+    return "\n".join(lines) + "\n"
+
+
+def _check_readable(*texts: str) -> None:
+    for text in texts:
+        if _UNREADABLE.search(text):
+            raise ValueError(f"{text[:200]!r} has characters that a systemd unit can't hold: move containerd's root elsewhere")
 
 
 def _literal(text: str) -> str:

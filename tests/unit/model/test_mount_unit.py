@@ -11,6 +11,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.mount_unit impo
     MARK,
     Source,
     enabling_link,
+    layers_unit_path,
+    layers_unit_text,
     mounting,
     unit_name,
     unit_path,
@@ -27,6 +29,13 @@ def test_layers_that_have_to_be_mounted_first_are_asked_for() -> None:
         f"AssertPathIsMountPoint={layer}" for layer in overlay(2).layers
     ]
     assert len(overlay(2).layers) == 2 and Source("ext4", "/dev/a", ("loop",)).layers == ()
+    assert "Wants=var-lib-toolbox-core.service\n" in text and "After=local-fs.target var-lib-toolbox-core.service\n" in text
+    first = layers_unit_text(PATH, ["/usr/bin/ctr", "mounts", "/", "/a b%$c"], key=PATH, service="containerd.service")
+    assert layers_unit_path(PATH) == "/etc/systemd/system/var-lib-toolbox-core.service" and first.startswith(MARK)
+    assert 'ExecStart="/usr/bin/ctr" "mounts" "/" "/a b%%$$c"\n' in first and "After=containerd.service\n" in first
+    for ask, path, words in ((["/usr/bin/ctr", 'a"b'], PATH, "can't hold"), (["/usr/bin/ctr"], f"/{'a' * 248}", "too long")):
+        with pytest.raises(ValueError, match=words):
+            layers_unit_text(path, ask, key=PATH, service="containerd.service")
 
 
 def overlay(layers: int) -> Source:
@@ -108,7 +117,9 @@ def test_a_bind_mount_has_no_file_system_type(kind: str) -> None:
 def test_a_device_waits_for_the_daemon_that_activates_it() -> None:
     source = Source("ext4", "/dev/mapper/pool-snap-3", ("discard",))
     unit = written(source)
-    assert unit["Unit"]["Requires"] == "containerd.service" and "containerd.service" in unit["Unit"]["After"]
+    assert unit["Unit"]["Wants"] == "containerd.service" and "containerd.service" in unit["Unit"]["After"]
+    # With Requires= a restart of containerd would unmount it.
+    assert "Requires" not in unit["Unit"]
     assert mounting(source).kind == "ext4"
 
 
