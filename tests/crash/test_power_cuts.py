@@ -150,6 +150,26 @@ def test_what_a_cut_broke_is_listed_exactly_and_mended_offline(node: Node, sourc
         assert by_program(disk.sh(look).stdout) == {"tar": set(), "diff": set()}
 
 
+def test_a_plain_pull_onto_blockfile_is_on_disk(trixie: Node, source: Registry) -> None:
+    """Unmounting a layer's device writes the file behind it; what is beside it is lost."""
+    reference = source.push(one_image())
+    scratch = f"{ROOT}/scratch"
+    with own_disk.own_disk(trixie, "ext4") as disk:
+        disk.make(megabytes=1024)
+        made = payload.run_module(trixie, "blockfile_scratch", {"path": scratch, "size": "96M"})
+        assert made.get("changed"), made
+        table = f'[plugins."io.containerd.snapshotter.v1.blockfile"]\n  scratch_file = "{scratch}"\n  fs_type = "ext4"\n'
+        disk.sh(f"cat >> {CONFIG} <<'END'\n{table}END")
+        disk.start()
+        disk.ctr("images", "pull", "--plain-http", "--snapshotter", "blockfile", reference)
+        disk.sh(f"sync {ROOT}/*/*.db; echo lost > {ROOT}/unsynced")
+        disk.cut()
+        disk.sh(f"[ ! -s {ROOT}/unsynced ]")
+        with source.away(), boot(trixie):
+            found = trixie.module("containerd_image", args(reference, integrity="content", snapshotter="blockfile"))
+        assert not found.get("failed") and found["images"][0]["integrity"] == "intact", found
+
+
 def layer_digests(disk: OwnDisk, reference: str) -> str:
     """In hexadecimal, lowest first, with spaces between them."""
     digest = disk.ctr("images", "ls", f"name=={reference}").stdout.splitlines()[-1].split()[2]
