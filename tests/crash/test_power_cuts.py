@@ -150,7 +150,7 @@ def test_what_a_cut_broke_is_listed_exactly_and_mended_offline(node: Node, sourc
         assert by_program(disk.sh(look).stdout) == {"tar": set(), "diff": set()}
 
 
-def test_a_plain_pull_onto_blockfile_is_on_disk(trixie: Node, source: Registry) -> None:
+def test_what_is_pulled_onto_blockfile_is_on_disk(trixie: Node, source: Registry) -> None:
     """Unmounting a layer's device writes the file behind it; what is beside it is lost."""
     reference = source.push(one_image())
     scratch = f"{ROOT}/scratch"
