@@ -16,8 +16,9 @@ from ansible_collections.slipway.node.plugins.module_utils.model.bolt import Dat
 PLUGIN = "io.containerd.snapshotter.v1.devmapper"
 SECTOR = 512
 # States of a device in containerd's database: core/snapshots, plugins/snapshots/devmapper/device_info.go. Those that
-# a crash may leave for a device that isn't in the pool, or not any more.
-_UNSETTLED = frozenset({0, 1, 11, 12, 13})
+# a crash may leave for a device that isn't in the pool, or not any more; and the one that async_remove sets as well.
+_UNSETTLED = frozenset({0, 1, 11, 13})
+_REMOVED = 12
 LVM_MEMBER = "LVM2_member"
 BELONGS, FOREIGN, LEFTOVERS, UNKNOWN = "belongs", "foreign", "leftovers", "unknown"
 # containerd's own database lists the snapshots as well, so the snapshotter's alone can't be started anew.
@@ -122,11 +123,15 @@ def mapper_name(volume_group: str, volume: str) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """A device as containerd's snapshotter has it in its database."""
+    """A device as containerd's snapshotter has it in its database.
+
+    ``settled``: it is in the pool; ``removed``: it was, and may be until the garbage collection.
+    """
 
     name: str
     id: int
     settled: bool
+    removed: bool = False
 
 
 def parse_records(database: Database) -> tuple[Record, ...]:
@@ -135,7 +140,9 @@ def parse_records(database: Database) -> tuple[Record, ...]:
     for name, value in database.bucket("devices").items():
         try:
             device = json.loads(value)
-            found.append(Record(name.decode(), int(device["device_id"]), device["state"] not in _UNSETTLED))
+            state = int(device["state"])
+            settled = state != _REMOVED and state not in _UNSETTLED
+            found.append(Record(name.decode(), int(device["device_id"]), settled, state == _REMOVED))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"the database's entry of the device {name.decode(errors='replace')} is damaged") from error
     return tuple(found)
@@ -159,12 +166,14 @@ def compare(records: Collection[Record], ids: Collection[int], database: str) ->
     """Of a database (its path is for the words) and the ids of the devices in the pool, none if there is no pool."""
     settled = {record.id for record in records if record.settled}
     missing = settled.difference(ids)
-    strangers = set(ids).difference(settled)
+    known = settled.union(record.id for record in records if record.removed)
+    strangers = set(ids).difference(known)
+    unlisted = strangers.difference(record.id for record in records)
     if settled and missing == settled:
         reason = f"the pool has none of the {len(settled)} devices that {database} lists: it was recreated, or is another root's"
     elif missing:
         reason = f"the pool lacks {len(missing)} of the {len(settled)} devices that {database} lists"
-    elif ids and not settled:
+    elif unlisted and known.isdisjoint(ids):
         reason = f"{database} lists none of the {len(ids)} devices of the pool: the root was recreated, or is another pool's"
     elif strangers:
         reason = f"{database} lists all but {len(strangers)} devices of the pool, which an interrupted change left there"

@@ -68,6 +68,19 @@ def database(*, transactions: tuple[int, int] = (6, 7)) -> bytes:
     )
 
 
+def small_database(devices: dict[bytes, bytes]) -> bytes:
+    """The devmapper snapshotter's, with these entries."""
+    return b"".join(
+        [
+            meta(0, transaction=6, root=2),
+            meta(1, transaction=7, root=3),
+            leaf(2, []),
+            leaf(3, [(b"devices", struct.pack("<QQ", 4, 0))], buckets=True),
+            leaf(4, sorted(devices.items())),
+        ]
+    )
+
+
 def test_reads_what_containerd_wrote() -> None:
     found = Database(recorded_database())
     assert list(found.bucket("devices")) == [f"containerd-pool-snap-{number}".encode() for number in (1, 2, 3)]

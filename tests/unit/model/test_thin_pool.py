@@ -30,7 +30,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     uses,
 )
 
-from .test_bolt import recorded_database
+from .test_bolt import recorded_database, small_database
 
 # As printed by lvm2 2.03.31, without what isn't asked for.
 ROW = {
@@ -116,8 +116,18 @@ def test_reads_the_ids_that_thin_ls_prints() -> None:
     assert parse_thin_ls("") == frozenset()
 
 
-def records(*ids: int, settled: bool = True) -> tuple[Record, ...]:
-    return tuple(Record(f"containerd-pool-snap-{number}", number, settled) for number in ids)
+def test_reads_of_what_is_removed_later_that_it_may_still_be_there() -> None:
+    entries = {
+        b"a": b'{"device_id": 1, "state": 4}',
+        b"b": b'{"device_id": 2, "state": 12}',
+        b"c": b'{"device_id": 3, "state": 13}',
+    }
+    a, b, c = parse_records(Database(small_database(entries)))
+    assert (a.settled, a.removed, b.settled, b.removed, c.settled, c.removed) == (True, False, False, True, False, False)
+
+
+def records(*ids: int, settled: bool = True, removed: bool = False) -> tuple[Record, ...]:
+    return tuple(Record(f"containerd-pool-snap-{number}", number, settled and not removed, removed) for number in ids)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +142,15 @@ def records(*ids: int, settled: bool = True) -> tuple[Record, ...]:
         (records(1, settled=False), {1, 2}, FOREIGN, "lists none of the 2 devices of the pool"),
         (records(1, settled=False), set(), BELONGS, ""),
         ((*records(1), *records(2, settled=False)), {1, 2}, LEFTOVERS, "lists all but 1 devices of the pool"),
+        # The node went down in its first pull; and with another root before.
+        (records(1, settled=False), {1}, LEFTOVERS, "lists all but 1 devices of the pool"),
+        (records(1, settled=False), {2}, FOREIGN, "lists none of the 1 devices of the pool"),
+        # async_remove leaves them for the garbage collection, or a crash between the pool and the database.
+        (records(1, 2, removed=True), {1, 2}, BELONGS, ""),
+        ((*records(1), *records(2, removed=True)), {1, 2}, BELONGS, ""),
+        ((*records(1), *records(2, removed=True)), {1}, BELONGS, ""),
+        (records(1, removed=True), {2}, FOREIGN, "lists none of the 1 devices of the pool"),
+        ((*records(1), *records(2, removed=True)), {2}, FOREIGN, "the pool has none of the 1 devices that"),
     ],
 )
 def test_a_pool_and_a_database_belong_together_or_not(
