@@ -17,6 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming, read_bytes
 from ansible_collections.slipway.node.plugins.module_utils.model.bolt import Database
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import (
+    DATABASE_SUFFIX,
     LVS_FIELDS,
     UNKNOWN,
     BackingFile,
@@ -26,6 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     PoolStatus,
     Record,
     Volume,
+    another_pools,
     compare,
     database_path,
     parse_records,
@@ -144,6 +146,9 @@ def read_records(path: str) -> tuple[Record, ...] | None:
         content = read_bytes(path)
         if content is None:
             return None
+        if not content:
+            # bbolt makes a new one of it: what a power cut leaves of a first start.
+            return ()
         try:
             database = Database(content)
             records = parse_records(database)
@@ -183,6 +188,10 @@ def read_belonging(runner: Runner, name: str, status: PoolStatus | None, databas
     """
     try:
         records = read_records(database)
+        if not records:
+            elsewhere = _other_pool(database)
+            if elsewhere is not None:
+                return elsewhere
         if status is None:
             return compare(records or (), (), database)
         if status.failed or status.needs_check or status.mode == "ro":
@@ -196,6 +205,18 @@ def read_belonging(runner: Runner, name: str, status: PoolStatus | None, databas
     except HostError as error:
         return Belonging(UNKNOWN, str(error))
     return Belonging(UNKNOWN, f"cannot compare {name} with {database}, which changes all the time")
+
+
+def _other_pool(database: str) -> Belonging | None:
+    """That of the pool for which a directory without devices of this one was used before, if it was. Raises HostError."""
+    directory = os.path.dirname(database)
+    with naming("look at", directory):
+        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    for path in (os.path.join(directory, name) for name in names if name.endswith(DATABASE_SUFFIX)):
+        found = another_pools(read_records(path) or (), path) if path != database else None
+        if found is not None:
+            return found
+    return None
 
 
 def thin_pools_supported(runner: Runner) -> bool:

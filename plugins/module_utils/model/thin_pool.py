@@ -22,7 +22,9 @@ _REMOVED = 12
 LVM_MEMBER = "LVM2_member"
 BELONGS, FOREIGN, LEFTOVERS, UNKNOWN = "belongs", "foreign", "leftovers", "unknown"
 # containerd's own database lists the snapshots as well, so the snapshotter's alone can't be started anew.
-_APART = "restore the one that was replaced; or, if all images and containers may be lost, remove the pool and containerd's root"
+_START_ANEW = "if all images and containers may be lost, remove the pool and containerd's root"
+_APART = f"restore the one that was replaced; or, {_START_ANEW}"
+DATABASE_SUFFIX = ".db"
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,16 @@ def compare(records: Collection[Record], ids: Collection[int], database: str) ->
     return Belonging(FOREIGN, reason, _APART)
 
 
+def another_pools(records: Collection[Record], database: str) -> Belonging | None:
+    """Of a database beside the pool's own, which lists no devices: the snapshots of the directory are that other pool's."""
+    count = sum(record.settled for record in records)
+    if not count:
+        return None
+    name = database.rsplit("/", 1)[-1].removesuffix(DATABASE_SUFFIX)
+    reason = f"{database} lists {count} devices of another pool, {name}"
+    return Belonging(FOREIGN, reason, f"name that pool again; or, {_START_ANEW}")
+
+
 @dataclass(frozen=True)
 class Device:
     """A block device that somebody wants to give to a pool. ``path`` as named, ``real`` without links.
@@ -250,7 +262,7 @@ def uses(device: Mapping[str, Any]) -> tuple[str, ...]:
 
 def database_path(root_path: str, name: str) -> str:
     """Where the snapshotter with this directory keeps what it knows of a pool (its name in the device mapper)."""
-    return f"{root_path.rstrip('/')}/{name}.db"
+    return f"{root_path.rstrip('/')}/{name}{DATABASE_SUFFIX}"
 
 
 @dataclass(frozen=True)

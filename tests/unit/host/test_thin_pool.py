@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_belonging
+from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import BELONGS, FOREIGN, UNKNOWN
+
+from ..model.test_bolt import recorded_database, small_database
+
+ELSEWHERE = small_database({b"containerd-pool-snap-9": b'{"device_id": 9, "state": 10}'})
+
+
+class Module:
+    """Of a node on which no program may be run."""
+
+    def run_command(self, args: list[str], **_options: Any) -> tuple[int, str, str]:
+        raise AssertionError(args)
+
+    def get_bin_path(self, arg: str, **_options: Any) -> str | None:
+        return None
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    # The snapshotter's own list of snapshots, which has no devices.
+    (tmp_path / "metadata.db").write_bytes(small_database({}))
+    return tmp_path
+
+
+def belonging(directory: Path) -> tuple[str, str, str]:
+    found = read_belonging(Runner(Module()), "new-pool", None, str(directory / "new-pool.db"))
+    return found.verdict, found.reason, found.remedy
+
+
+def test_a_directory_that_lists_the_devices_of_another_pool_is_not_this_ones(directory: Path) -> None:
+    (directory / "containerd-pool.db").write_bytes(recorded_database())
+    verdict, reason, remedy = belonging(directory)
+    assert verdict == FOREIGN
+    assert reason == f"{directory}/containerd-pool.db lists 3 devices of another pool, containerd-pool"
+    assert remedy.startswith("name that pool again; or, if all images and containers may be lost, remove")
+    # As a daemon leaves it that was started with the new pool.
+    (directory / "new-pool.db").write_bytes(small_database({}))
+    assert belonging(directory)[0] == FOREIGN
+
+
+def test_a_directory_of_another_pool_that_has_no_devices_is_taken(directory: Path) -> None:
+    (directory / "containerd-pool.db").write_bytes(small_database({}))
+    (directory / "notes").write_text("no database")
+    assert belonging(directory)[0] == BELONGS
+
+
+def test_what_lies_beside_a_database_with_devices_does_not_count(directory: Path) -> None:
+    (directory / "new-pool.db").write_bytes(ELSEWHERE)
+    (directory / "containerd-pool.db").write_bytes(recorded_database())
+    assert "the pool has none of the 1 devices" in belonging(directory)[1]
+
+
+def test_a_damaged_database_is_told_as_what_it_is(directory: Path) -> None:
+    (directory / "containerd-pool.db").write_bytes(b"nonsense")
+    verdict, reason, _remedy = belonging(directory)
+    assert verdict == UNKNOWN
+    assert "containerd-pool.db: it is no bbolt database" in reason
+
+
+def test_an_empty_database_is_a_new_one(directory: Path) -> None:
+    (directory / "new-pool.db").write_bytes(b"")
+    (directory / "containerd-pool.db").write_bytes(b"")
+    assert belonging(directory) == (BELONGS, "", "")
+
+
+def test_without_a_directory_everything_belongs_together(tmp_path: Path) -> None:
+    assert belonging(tmp_path / "none") == (BELONGS, "", "")
