@@ -160,6 +160,7 @@ belonging_reason:
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -184,6 +185,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     database_path,
     device_problem,
     file_problem,
+    group_problem,
     mapper_name,
 )
 
@@ -206,8 +208,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     may_be_wiped = [os.path.realpath(path) for path in params["wipe_devices"]]
     problems = [problem for device in devices for problem in [device_problem(device, group, may_be_wiped)] if problem]
     loop = loop_device(runner, params["loop_file"]) if params["loop_file"] else ""
-    problems += _file_problems(runner, params["loop_file"], loop, group)
+    attached = read_devices(runner, [loop]) if loop else []
+    problems += _file_problems(runner, params["loop_file"], attached, group)
     group_present, volume = read_volume(runner, group, volume_name)
+    if group_present and not problems:
+        named = [*devices, *(attached or _unattached(params["loop_file"]))]
+        problems += [problem for problem in [group_problem(group, named)] if problem]
     status = read_status(runner, name)
     if volume is None and not thin_pools_supported(runner):
         problems.append("the kernel can't do thin pools: install one with the module dm_thin_pool")
@@ -230,12 +236,16 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return {**result, "problems": problems}
 
 
-def _file_problems(runner: Runner, path: str | None, loop: str, group: str) -> list[str]:
-    """``loop`` is the device that it is attached to, if it is."""
+def _unattached(file: str | None) -> list[Device]:
+    return [Device(file, file, kind="")] if file else []
+
+
+def _file_problems(runner: Runner, path: str | None, attached: Sequence[Device], group: str) -> list[str]:
+    """``attached`` is the loop device that it is attached to, if it is."""
     if path is None:
         return []
-    if loop:
-        found = [device_problem(device, group, ()) for device in read_devices(runner, [loop])]
+    if attached:
+        found = [device_problem(device, group, ()) for device in attached]
     else:
         file = read_backing_file(runner, path)
         found = [file_problem(file)] if file is not None else []

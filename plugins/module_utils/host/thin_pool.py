@@ -56,11 +56,16 @@ def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
             return Device(path, real, kind="")
     if not stat.S_ISBLK(mode):
         return Device(path, real, kind="other")
-    columns = "NAME,TYPE,SIZE,MOUNTPOINT"
+    columns = "NAME,PATH,TYPE,SIZE,MOUNTPOINT"
     doing = f"look at {path}"
     listed = _json(runner, "lsblk", "--json", "--bytes", "--output", columns, real, doing=doing)["blockdevices"][0]
     return Device(
-        path, real, size=int(listed["size"]), signatures=_signatures(runner, real), uses=uses(listed), group=groups.get(real)
+        path,
+        real,
+        size=int(listed["size"]),
+        signatures=_signatures(runner, real),
+        uses=uses(listed, groups),
+        group=groups.get(real),
     )
 
 

@@ -211,6 +211,13 @@ class Device:
     uses: tuple[str, ...] = ()
     group: str | None = None
 
+    @property
+    def foreign_signatures(self) -> tuple[str, ...]:
+        """Of what would be lost if it was given to a volume group that it isn't in; LVM's own are nothing if it is in none."""
+        if self.group is None:
+            return self.signatures
+        return () if self.group else tuple(kind for kind in self.signatures if kind != LVM_MEMBER)
+
 
 def device_problem(device: Device, volume_group: str, may_be_wiped: Iterable[str]) -> str:
     """Why a device can't be taken for the volume group; empty if it can. ``may_be_wiped`` are paths without links."""
@@ -223,12 +230,20 @@ def device_problem(device: Device, volume_group: str, may_be_wiped: Iterable[str
         problem = f"{device.path} belongs to the volume group {device.group}: name another device, or take it out of that group"
     elif not device.group and device.uses:
         problem = f"{device.path} is in use ({', '.join(device.uses)}): name another device"
-    elif device.group is None and device.signatures and device.real not in may_be_wiped:
+    elif device.foreign_signatures and device.real not in may_be_wiped:
+        held = " and ".join(device.foreign_signatures)
         problem = (
-            f"{device.path} holds {' and '.join(device.signatures)}: name another device, or list it in devmapper_wipe_devices "
-            "if what is on it may be lost"
+            f"{device.path} holds {held}: name another device, or list it in devmapper_wipe_devices if what is on it may be lost"
         )
     return problem
+
+
+def group_problem(volume_group: str, devices: Collection[Device]) -> str:
+    """Why a volume group that is there can't be taken: it is on none of the devices that are named. Empty if it can."""
+    if not devices or any(device.group == volume_group for device in devices):
+        return ""
+    named = " or ".join(device.path for device in devices)
+    return f"there is a volume group {volume_group} already, and it isn't on {named}: name another group, or a device of this one"
 
 
 @dataclass(frozen=True)
@@ -251,13 +266,22 @@ def file_problem(file: BackingFile) -> str:
     return f"the file {file.path} is there and holds {held}: name another, or remove it if what is in it may be lost"
 
 
-def uses(device: Mapping[str, Any]) -> tuple[str, ...]:
-    """In words, who uses a device or a part of it: of an element of ``lsblk --json --output NAME,TYPE,MOUNTPOINT``."""
+def uses(device: Mapping[str, Any], groups: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """In words, who uses a device or a part of it: of an element of ``lsblk --json --output NAME,PATH,TYPE,MOUNTPOINT``.
+
+    ``groups`` are LVM's volume groups by device, also those of which nothing is active.
+    """
     found = [f"{device['name']} mounted at {device['mountpoint']}"] if device.get("mountpoint") else []
     for child in device.get("children", []):
-        of_child = list(uses(child))
-        found += of_child or ([f"{child['type']} {child['name']}"] if child["type"] != "part" else [])
+        found += uses(child, groups) or _used_as(child, groups or {})
     return tuple(found)
+
+
+def _used_as(child: Mapping[str, Any], groups: Mapping[str, str]) -> tuple[str, ...]:
+    if child["type"] != "part":
+        return (f"{child['type']} {child['name']}",)
+    group = groups.get(child.get("path", ""))
+    return (f"{child['name']} of the volume group {group}",) if group else ()
 
 
 def database_path(root_path: str, name: str) -> str:

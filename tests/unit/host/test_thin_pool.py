@@ -23,7 +23,7 @@ class Module:
     def run_command(self, args: list[str], **_options: Any) -> tuple[int, str, str]:
         raise AssertionError(args)
 
-    def get_bin_path(self, arg: str, **_options: Any) -> str | None:
+    def get_bin_path(self, arg: str, required: bool, opt_dirs: list[str]) -> str | None:
         return None
 
 

@@ -22,6 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     configured_pool,
     device_problem,
     file_problem,
+    group_problem,
     mapper_name,
     parse_records,
     parse_status,
@@ -175,11 +176,28 @@ def test_a_pool_and_a_database_belong_together_or_not(
         (Device("/dev/vde", "/dev/vde", signatures=("LVM2_member",), uses=("lvm x",), group="containerd"), ""),
         (Device("/dev/vde", "/dev/vde", signatures=("LVM2_member",), group=""), ""),
         (Device("/dev/vde", "/dev/vde", signatures=("LVM2_member",)), "/dev/vde holds LVM2_member"),
+        (Device("/dev/vde", "/dev/vde", signatures=("LVM2_member", "zfs_member"), group=""), "/dev/vde holds zfs_member: name"),
+        (Device("/dev/vdd", "/dev/vdd", signatures=("LVM2_member", "zfs_member"), group=""), ""),
         (Device("/dev/vdd", "/dev/vdd", signatures=("LVM2_member",), group="other"), "belongs to the volume group other"),
     ],
 )
 def test_no_device_is_taken_that_somebody_needs(device: Device, words: str) -> None:
     problem = device_problem(device, "containerd", ["/dev/vdd"])
+    assert words in problem
+    assert bool(problem) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        ([EMPTY], "there is a volume group containerd already, and it isn't on /dev/disk/by-id/virtio-pool: name another"),
+        ([EMPTY, Device("/dev/vdc", "/dev/vdc", group="")], "it isn't on /dev/disk/by-id/virtio-pool or /dev/vdc: name another"),
+        ([EMPTY, Device("/dev/vdc", "/dev/vdc", group="containerd")], ""),
+        ([], ""),
+    ],
+)
+def test_no_volume_group_is_taken_that_is_somebody_elses(devices: list[Device], words: str) -> None:
+    problem = group_problem("containerd", devices)
     assert words in problem
     assert bool(problem) == bool(words)
 
@@ -211,6 +229,15 @@ def test_who_uses_a_device_is_said_of_its_parts_too() -> None:
     disk = {"name": "vda", "type": "disk", "mountpoint": None, "children": parts}
     assert uses(disk) == ("vda1 mounted at /", "vda3 mounted at [SWAP]", "raid1 md0")
     assert uses({"name": "vdb", "type": "disk", "mountpoint": None}) == ()
+
+
+def test_a_part_that_another_volume_group_lies_on_is_in_use() -> None:
+    part = {"name": "vdb1", "path": "/dev/vdb1", "type": "part", "mountpoint": None}
+    disk = {"name": "vdb", "path": "/dev/vdb", "type": "disk", "mountpoint": None, "children": [part]}
+    assert uses(disk, {"/dev/vdb1": "data"}) == ("vdb1 of the volume group data",)
+    assert uses(disk, {"/dev/vdb1": "", "/dev/vdb": "containerd"}) == ()
+    active = {"name": "data-x", "path": "/dev/mapper/data-x", "type": "lvm", "mountpoint": "/x"}
+    assert uses({**disk, "children": [{**part, "children": [active]}]}, {"/dev/vdb1": "data"}) == ("data-x mounted at /x",)
 
 
 def test_the_pool_is_the_one_of_the_effective_configuration() -> None:
