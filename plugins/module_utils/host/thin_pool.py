@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming, read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model.bolt import Database
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import (
     DATABASE_SUFFIX,
@@ -39,6 +41,9 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
 
 # A database that is written while it is read is read again.
 _TRIES = 5
+# Held while a pool's devices are listed, which one run at a time can do.
+LOCK = "/run/slipway-thin-pool.lock"
+_PATIENCE = 60
 
 
 def read_devices(runner: Runner, paths: Sequence[str]) -> list[Device]:
@@ -129,6 +134,10 @@ def read_status(runner: Runner, name: str) -> PoolStatus | None:
     """A pool by its name in the device mapper; None if it isn't loaded. Raises HostError."""
     if not os.path.exists(f"/dev/mapper/{name}"):
         return None
+    return _status(runner, name)
+
+
+def _status(runner: Runner, name: str) -> PoolStatus:
     output = runner.run("dmsetup", "status", "--noflush", name, doing=f"ask the device mapper for the pool {name}")
     try:
         return parse_status(output)
@@ -167,23 +176,44 @@ def read_records(path: str) -> tuple[Record, ...] | None:
     raise HostError(f"cannot read {path}: {trouble}")
 
 
-def read_ids(runner: Runner, name: str, status: PoolStatus) -> frozenset[int]:
+def read_ids(runner: Runner, name: str, lock: str = LOCK) -> frozenset[int]:
     """The ids of all devices in a pool, of a consistent state that the kernel keeps aside for the moment. Raises HostError."""
     if runner.find("thin_ls") is None:
         raise HostError("cannot list the pool's devices: there is no program thin_ls (package thin-provisioning-tools)")
-    if status.held_root:
-        raise HostError(
-            f"cannot list the devices of {name}: another program keeps a state of it aside; if none runs any more, "
-            f"'dmsetup message {name} 0 release_metadata_snap' drops it"
-        )
     doing = f"list the devices of the pool {name}"
     table = runner.run("dmsetup", "table", name, doing=doing).split()
-    runner.run("dmsetup", "message", name, "0", "reserve_metadata_snap", doing=doing)
-    try:
+    with exclusive(_PATIENCE, lock) as held, _state_kept_aside(runner, name, held, doing):
         arguments = ("--metadata-snap", "--no-headers", "--format", "DEV", f"/dev/block/{table[3]}")
         return parse_thin_ls(runner.run("thin_ls", *arguments, doing=doing))
+
+
+@contextmanager
+def _state_kept_aside(runner: Runner, name: str, lock: int, doing: str) -> Iterator[None]:
+    """The kernel keeps one state a pool. Meanwhile the locked file has the pool's name: a run that is killed leaves both."""
+    if _status(runner, name).held_root:
+        if os.pread(lock, len(name) + 1, 0) != name.encode():
+            raise HostError(
+                f"cannot list the devices of {name}: another program keeps a state of it aside; if none runs any more, "
+                f"'dmsetup message {name} 0 release_metadata_snap' drops it"
+            )
+        runner.run("dmsetup", "message", name, "0", "release_metadata_snap", doing=doing)
+    _write(lock, name)
+    try:
+        runner.run("dmsetup", "message", name, "0", "reserve_metadata_snap", doing=doing)
+    except HostError:
+        _write(lock, "")
+        raise
+    try:
+        yield
     finally:
         runner.run("dmsetup", "message", name, "0", "release_metadata_snap", doing=doing)
+        _write(lock, "")
+
+
+def _write(lock: int, text: str) -> None:
+    with naming("write", LOCK):
+        os.truncate(lock, 0)
+        os.pwrite(lock, text.encode(), 0)
 
 
 def read_belonging(runner: Runner, name: str, status: PoolStatus | None, database: str) -> Belonging:
@@ -202,7 +232,7 @@ def read_belonging(runner: Runner, name: str, status: PoolStatus | None, databas
         if status.failed or status.needs_check or status.mode == "ro":
             return Belonging(UNKNOWN, f"cannot list the devices of {name}: the pool doesn't work ('dmsetup status {name}')")
         for _attempt in range(_TRIES):
-            before, ids = records, read_ids(runner, name, status)
+            before, ids = records, read_ids(runner, name)
             records = read_records(database)
             # A running daemon makes and removes devices meanwhile.
             if records == before:

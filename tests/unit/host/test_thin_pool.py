@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_belonging
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_belonging, read_ids
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import BELONGS, FOREIGN, UNKNOWN
 
 from ..model.test_bolt import recorded_database, small_database
@@ -77,3 +78,63 @@ def test_an_empty_database_is_a_new_one(directory: Path) -> None:
 
 def test_without_a_directory_everything_belongs_together(tmp_path: Path) -> None:
     assert belonging(tmp_path / "none") == (BELONGS, "", "")
+
+
+class DeviceMapper:
+    """A pool of the kernel's with two devices, as far as it is asked: Linux 6.12, dmsetup 1.02.205, thin_ls 1.1.0."""
+
+    def __init__(self, *, held: bool = False, broken: bool = False, busy: bool = False) -> None:
+        self.held = held
+        self.broken = broken
+        self.busy = busy
+
+    def get_bin_path(self, arg: str, required: bool, opt_dirs: list[str]) -> str | None:
+        return f"/usr/sbin/{arg}"
+
+    def run_command(self, args: list[str], **_options: Any) -> tuple[int, str, str]:
+        if args[:2] == ["dmsetup", "table"]:
+            return 0, "0 614400 thin-pool 254:0 254:1 128 960 0 \n", ""
+        if args[:2] == ["dmsetup", "status"]:
+            return 0, f"0 614400 thin-pool 0 213/2048 42/2400 {37 if self.held else '-'} rw discard_passdown - 512 \n", ""
+        if args[:2] == ["dmsetup", "message"]:
+            if self.busy:
+                return 1, "", "Device or resource busy"
+            assert self.held == (args[-1] == "release_metadata_snap")
+            self.held = not self.held
+            return 0, "", ""
+        assert args[0] == "thin_ls"
+        assert self.held
+        return (1, "", "bad checksum in superblock") if self.broken else (0, "1 \n7 \n", "")
+
+
+def test_the_state_that_the_kernel_keeps_aside_is_dropped_again(tmp_path: Path) -> None:
+    lock = str(tmp_path / "lock")
+    kernel = DeviceMapper()
+    assert read_ids(Runner(kernel), "containerd-pool", lock) == {1, 7}
+    assert not kernel.held
+    failing = DeviceMapper(broken=True)
+    with pytest.raises(HostError, match="bad checksum"):
+        read_ids(Runner(failing), "containerd-pool", lock)
+    assert not failing.held
+    with pytest.raises(HostError, match="resource busy"):
+        read_ids(Runner(DeviceMapper(busy=True)), "containerd-pool", lock)
+    assert Path(lock).read_text() == ""
+
+
+def test_what_a_run_left_that_was_killed_is_dropped_by_the_next(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("containerd-pool")
+    kernel = DeviceMapper(held=True)
+    assert read_ids(Runner(kernel), "containerd-pool", str(lock)) == {1, 7}
+    assert not kernel.held
+
+
+@pytest.mark.parametrize("left", ["", "containerd", "containerd-pool2"])
+def test_what_another_program_keeps_aside_stays(tmp_path: Path, left: str) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text(left)
+    kernel = DeviceMapper(held=True)
+    with pytest.raises(HostError, match="'dmsetup message containerd-pool 0 release_metadata_snap' drops it"):
+        read_ids(Runner(kernel), "containerd-pool", str(lock))
+    assert kernel.held
+    assert lock.read_text() == left
