@@ -52,7 +52,7 @@ def thin_pool(state: NodeState, expectation: Expectation) -> Finding | None:
     if pool is None:
         return _absent("thin_pool", expected, state)
     if pool.status is None:
-        remedy = "run 'systemctl start slipway-devmapper' or activate it by hand, then restart containerd"
+        remedy = "run 'systemctl restart slipway-devmapper' or activate it by hand, then restart containerd"
         return fail("thin_pool", expected, f"{pool.name} isn't loaded", remedy)
     if pool.status.failed or pool.status.needs_check or pool.status.mode == "ro":
         found = "failed" if pool.status.failed else "needs a check" if pool.status.needs_check else "read-only"

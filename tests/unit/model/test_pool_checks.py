@@ -94,3 +94,7 @@ def test_the_thresholds_are_the_users() -> None:
     assert findings(WELL, strict)["thin_pool_space"].status == "fail"
     with pytest.raises(ValueError, match="pool_warn and pool_fail"):
         Expectation(pool_warn=90, pool_fail=80)
+
+
+def test_a_pool_that_went_away_is_loaded_by_a_unit_that_was_active_already() -> None:
+    assert "systemctl restart slipway-devmapper" in findings(replace(WELL, status=None))["thin_pool"].remedy
