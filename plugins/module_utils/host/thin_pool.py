@@ -228,7 +228,7 @@ def read_belonging(runner: Runner, name: str, status: PoolStatus | None, databas
             if elsewhere is not None:
                 return elsewhere
         if status is None:
-            return compare(records or (), (), database)
+            return compare(records, (), database)
         if status.failed or status.needs_check or status.mode == "ro":
             return Belonging(UNKNOWN, f"cannot list the devices of {name}: the pool doesn't work ('dmsetup status {name}')")
         for _attempt in range(_TRIES):
@@ -236,7 +236,7 @@ def read_belonging(runner: Runner, name: str, status: PoolStatus | None, databas
             records = read_records(database)
             # A running daemon makes and removes devices meanwhile.
             if records == before:
-                return compare(records or (), ids, database)
+                return compare(records, ids, database)
     except HostError as error:
         return Belonging(UNKNOWN, str(error))
     return Belonging(UNKNOWN, f"cannot compare {name} with {database}, which changes all the time")

@@ -24,6 +24,7 @@ BELONGS, FOREIGN, LEFTOVERS, UNKNOWN = "belongs", "foreign", "leftovers", "unkno
 # containerd's own database lists the snapshots as well, so the snapshotter's alone can't be started anew.
 _START_ANEW = "if all images and containers may be lost, remove the pool and containerd's root"
 _APART = f"restore the one that was replaced; or, {_START_ANEW}"
+_ELSEWHERE = f"there is no such file: if containerd's root is elsewhere, name it (containerd_root); if it isn't, {_APART}"
 DATABASE_SUFFIX = ".db"
 
 
@@ -164,8 +165,10 @@ class Belonging:
     remedy: str = ""
 
 
-def compare(records: Collection[Record], ids: Collection[int], database: str) -> Belonging:
-    """Of a database (its path is for the words) and the ids of the devices in the pool, none if there is no pool."""
+def compare(records: Collection[Record] | None, ids: Collection[int], database: str) -> Belonging:
+    """Of a database (its path is for the words), None if there is none, and the ids of the devices in the pool, if any."""
+    remedy = _APART if records is not None else _ELSEWHERE
+    records = records or ()
     settled = {record.id for record in records if record.settled}
     missing = settled.difference(ids)
     known = settled.union(record.id for record in records if record.removed)
@@ -182,7 +185,7 @@ def compare(records: Collection[Record], ids: Collection[int], database: str) ->
         return Belonging(LEFTOVERS, reason)
     else:
         return Belonging(BELONGS)
-    return Belonging(FOREIGN, reason, _APART)
+    return Belonging(FOREIGN, reason, remedy)
 
 
 def another_pools(records: Collection[Record], database: str) -> Belonging | None:

@@ -163,6 +163,13 @@ def test_a_pool_and_a_database_belong_together_or_not(
     assert bool(found.remedy) == (verdict == FOREIGN)
 
 
+def test_without_a_database_containerds_root_may_be_elsewhere() -> None:
+    assert compare(None, set(), DATABASE).verdict == BELONGS
+    found = compare(None, {1, 2}, DATABASE)
+    assert (found.verdict, found.reason) == (FOREIGN, compare((), {1, 2}, DATABASE).reason)
+    assert found.remedy.startswith("there is no such file: if containerd's root is elsewhere, name it (containerd_root)")
+
+
 @pytest.mark.parametrize(
     ("device", "words"),
     [
