@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -41,6 +42,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
 
 # A database that is written while it is read is read again.
 _TRIES = 5
+CLAIMED = ("the kernel lets nobody else have it",)
 # Held while a pool's devices are listed, which one run at a time can do.
 LOCK = "/run/slipway-thin-pool.lock"
 _PATIENCE = 60
@@ -64,14 +66,20 @@ def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
     columns = "NAME,PATH,TYPE,SIZE,MOUNTPOINT"
     doing = f"look at {path}"
     listed = _json(runner, "lsblk", "--json", "--bytes", "--output", columns, real, doing=doing)["blockdevices"][0]
-    return Device(
-        path,
-        real,
-        size=int(listed["size"]),
-        signatures=_signatures(runner, real),
-        uses=uses(listed, groups),
-        group=groups.get(real),
-    )
+    used = uses(listed, groups) or (CLAIMED if _claimed(path, real) else ())
+    return Device(path, real, size=int(listed["size"]), signatures=_signatures(runner, real), uses=used, group=groups.get(real))
+
+
+def _claimed(path: str, real: str) -> bool:
+    """Whether the kernel keeps it for somebody, also where lsblk sees nobody: for btrfs, ZFS, another mount namespace."""
+    with naming("look at", path):
+        try:
+            os.close(os.open(real, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return True
+    return False
 
 
 def _signatures(runner: Runner, path: str) -> tuple[str, ...]:

@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,17 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_belonging, read_ids
-from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import BELONGS, FOREIGN, UNKNOWN
+from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import (
+    read_belonging,
+    read_devices,
+    read_ids,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import (
+    BELONGS,
+    FOREIGN,
+    UNKNOWN,
+    device_problem,
+)
 
 from ..model.test_bolt import recorded_database, small_database
 
@@ -138,3 +150,37 @@ def test_what_another_program_keeps_aside_stays(tmp_path: Path, left: str) -> No
         read_ids(Runner(kernel), "containerd-pool", str(lock))
     assert kernel.held
     assert lock.read_text() == left
+
+
+class Node:
+    """One without LVM, where the other programs are the real ones."""
+
+    def get_bin_path(self, arg: str, required: bool, opt_dirs: list[str]) -> str | None:
+        return None
+
+    def run_command(self, args: list[str], **_options: Any) -> tuple[int, str, str]:
+        result = subprocess.run(args, capture_output=True, text=True, check=False)
+        return result.returncode, result.stdout, result.stderr
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[str]:
+    file = tmp_path / "disk"
+    file.touch()
+    os.truncate(file, 1 << 20)
+    device = subprocess.run(["losetup", "--find", "--show", file], capture_output=True, text=True, check=True).stdout.strip()
+    yield device
+    subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/loop-control"), reason="only root has loop devices")
+def test_a_device_that_the_kernel_keeps_for_somebody_is_in_use(loop: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(loop)
+    free = read_devices(Runner(Node()), [str(tmp_path / "link")])[0]
+    assert (free.real, free.size, free.uses, free.group) == (loop, 1 << 20, (), None)
+    claimed = os.open(loop, os.O_RDONLY | os.O_EXCL)
+    try:
+        kept = read_devices(Runner(Node()), [loop])[0]
+    finally:
+        os.close(claimed)
+    assert "is in use (the kernel lets nobody else have it)" in device_problem(kept, "containerd", [loop])
