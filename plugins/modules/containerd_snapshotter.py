@@ -34,6 +34,7 @@ options:
     description:
       - The snapshotter whose images are taken. By default the one that is the daemon's default now; if that is O(name), there is
         nothing to unpack.
+      - If the daemon hasn't loaded it, such as a thin pool's that is lost, the images are taken that were unpacked for it.
     type: str
   namespaces:
     description: containerd's namespaces whose images are taken. All of them by default.
@@ -43,10 +44,16 @@ options:
     description:
       - Whether layers are removed that snapshotters hold which are used no more, that is neither the daemon's default nor that of a
         runtime handler. Proxy plugins are left alone.
-      - What containers, toolboxes and other snapshots stand on stays.
+      - What containers, toolboxes and other snapshots stand on stays, and so do layers that no snapshotter in use has as well, such
+        as those of an image that isn't unpacked for O(name), or those that only a lease holds.
       - Needs O(name) to be the default already.
     type: bool
     default: false
+  keep:
+    description: Snapshotters that are used for something else, such as toolboxes. They count as in use.
+    type: list
+    elements: str
+    default: []
   unready:
     description:
       - What to do if the daemon doesn't run, or has not loaded O(name). With V(ignore) nothing is done, and RV(ready) is V(false).
@@ -150,6 +157,7 @@ synced:
   returned: success
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -187,6 +195,7 @@ class Daemon:
         self.missing = ""
         self.default: str | None = None
         self.loaded: tuple[str, ...] = ()
+        self.known: frozenset[str] = frozenset()
         if path is None:
             return
         self.ctr = Ctr(runner, params["address"], path)
@@ -201,17 +210,19 @@ class Daemon:
         self.default = effective.read(self.dump)["snapshotter"] or "overlayfs"
         states = {one.id: one.status for one in plugins if one.is_snapshotter}
         self.loaded = tuple(name for name, status in states.items() if status == "ok")
+        self.known = frozenset(states)
         name = params["name"]
         if name not in self.loaded:
             said = self.ctr.plugin_reason(name) if name in states else "it isn't configured"
             self.unready = f"the daemon hasn't loaded the snapshotter {name}: {said or states[name]}"
         self.missing = unmet(runner, self.dump, [name]).get(name, "") if not self.unready else ""
 
-    def unused(self, name: str) -> list[str]:
-        """Snapshotters that are neither the default nor a handler's once ``name`` is the default."""
+    def shared_out(self, name: str, keep: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Snapshotters that are the default, a handler's, or to be kept once ``name`` is the default; and those that are none."""
         handlers = effective.read(self.dump)["runtimes"].values()
-        used = {name, *(handler["snapshotter"] for handler in handlers)}
-        return [one for one in self.loaded if one not in used and one in BUILTIN_SNAPSHOTTERS]
+        used = {name, *keep, *(handler["snapshotter"] for handler in handlers)}
+        unused = [one for one in self.loaded if one not in used and one in BUILTIN_SNAPSHOTTERS]
+        return [one for one in self.loaded if one in used], unused
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -242,18 +253,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def have(module: AnsibleModule, runner: Runner, daemon: Daemon) -> dict[str, Any]:
     params, check = module.params, module.check_mode
     name, source = params["name"], params["source"] or daemon.default or ""
-    if source != name and source not in daemon.loaded:
-        raise ValueError(f"source: the daemon hasn't loaded the snapshotter {source}")
     own = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
     arguments: dict[str, Any] = {"machine": own, "timeout": float(params["timeout"])}
-    loaded = name in daemon.loaded
     with nullcontext(-1) if check else exclusive(params["timeout"]) as lock:
-        switch = Switch(runner, daemon.ctr, daemon.dump, daemon.version, names=(source, name), loaded=loaded, **arguments)
+        switch = Switch(runner, daemon.ctr, daemon.dump, daemon.version, names=(source, name), loaded=daemon.loaded, **arguments)
         spaces = params["namespaces"] or namespaces(daemon.ctr)
+        if source not in daemon.known and not any(map(switch.held, spaces)):
+            raise ValueError(
+                f"source: the daemon has no snapshotter {source}, and no image was unpacked for it: correct the name"
+            )
         copied = read_scratch(blockfile_copy(daemon.dump)) if name == "blockfile" else None
         plan = switch.plan(spaces, watch=check, copied=copied.size if copied else 0) if source != name else Plan()
         outcomes = [] if check else [switch.apply(task, lock)[0] for task in plan.tasks]
-        left = switch.left(spaces, daemon.unused(name))
+        used, unused = daemon.shared_out(name, params["keep"])
+        left = switch.left(spaces, unused, used, plan)
         result = report(name, daemon, source if source != name else None, plan, outcomes)
         result["left"] = [one.to_dict(switch.users(one)) for one in left]
         failures = [failure for outcome in outcomes for failure in outcome.failures.values()]
@@ -302,6 +315,7 @@ def main() -> None:
             "source": {"type": "str"},
             "namespaces": {"type": "list", "elements": "str"},
             "remove": {"type": "bool", "default": False},
+            "keep": {"type": "list", "elements": "str", "default": []},
             "unready": {"type": "str", "choices": ["fail", "ignore", "assume"], "default": "fail"},
             "timeout": {"type": "int", "default": 1800},
             "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},

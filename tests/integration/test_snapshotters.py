@@ -204,6 +204,7 @@ def test_to_another_snapshotter_and_back_without_a_network(clean: Node, kind: st
         gone = done(run_module(clean, "containerd_snapshotter", {"name": kind, "remove": True}), changed=True)
         assert gone["removed"] == held["default"]["removable"] + held[KUBELET]["removable"]
         assert len(snapshots(clean, OLD)) == 4 and not snapshots(clean, OLD, KUBELET)
+        assert f"slipway.node/synced.{OLD}" not in clean.exec("ctr", "-n", KUBELET, "images", "ls").stdout
         done(run_module(clean, "containerd_snapshotter", {"name": kind, "remove": True}), changed=False, removed=0)
 
         back = done(run_module(clean, "containerd_snapshotter", {"name": OLD}), changed=True)
@@ -369,6 +370,8 @@ def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images
     done(configure(clean, "native"))
     found = verified(clean, "images_unpacked")["images_unpacked"]
     assert found["status"] == "warn" and "overlayfs" in str(found["found"]) and "source: overlayfs" in found["remedy"], found
+    stays = done(run_module(clean, "containerd_snapshotter", {"name": "native", "remove": True}), changed=False, removed=0)
+    assert "no snapshotter in use has" in str(stays["left"]) and snapshots(clean, OLD, KUBELET), stays
     done(run_module(clean, "containerd_snapshotter", {"name": "native", "source": OLD}), changed=True)
     assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
     discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}

@@ -111,6 +111,11 @@ class ImageStore:
         found = self.all_snapshots(snapshotter)
         return frozenset(key for key, snapshot in found.items() if snapshot.is_layer and key.startswith("sha256:"))
 
+    def unpacked_for(self, snapshotter: str) -> frozenset[str]:
+        """Chain IDs of the topmost layers of images that were unpacked for a snapshotter, also one that isn't loaded."""
+        label = re.compile(rf"(?:^|,){re.escape(_NEEDED + snapshotter)}=(sha256:[0-9a-f]{{64}})(?=,|$)")
+        return frozenset(chain for labels in self.labels().values() for chain in label.findall(labels))
+
     def users(self) -> dict[str, list[str]]:
         """The ids of the containers that were made of an image, by its name."""
         found: dict[str, list[str]] = {}
@@ -140,6 +145,9 @@ class ImageStore:
 
     def mark_synced(self, name: str, snapshotter: str, digest: str) -> None:
         self._ask("images", "label", name, f"{_SYNCED}{snapshotter}={digest}", doing=f"label the image {name}")
+
+    def unmark_synced(self, name: str, snapshotter: str) -> None:
+        self._ask("images", "label", name, f"{_SYNCED}{snapshotter}=", doing=f"change the labels of the image {name}")
 
     def tried_snapshot(self, snapshotter: str, key: str) -> str:
         """How a new, empty snapshot would be mounted; it is removed again."""

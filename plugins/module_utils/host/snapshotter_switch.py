@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,9 @@ class Plan:
 
 
 class Switch:
-    """``names``: from the first to the second, on a daemon that has both; unless ``loaded``, the second is going to be there.
+    """``names``: from the first to the second; ``loaded`` are the snapshotters that the daemon has.
+
+    Of one that isn't loaded it is known which images were unpacked for it. The second is going to be there then.
 
     Raises HostError, and ValueError for what can't be had.
     """
@@ -73,7 +75,7 @@ class Switch:
         names: tuple[str, str],
         machine: str,
         timeout: float,
-        loaded: bool,
+        loaded: Container[str],
     ) -> None:
         self._runner = runner
         self._ctr = ctr
@@ -81,7 +83,8 @@ class Switch:
         self._source, self._target = names
         self._machine = machine
         self._timeout = timeout
-        self._loaded = loaded
+        self._loaded = names[1] in loaded
+        self._source_loaded = names[0] in loaded
         self._pulls = read_pulls(containerd_root(ctr))
         self._way = find_way(dump, version, snapshotter=self._target, platform=machine, machine=machine)
 
@@ -102,7 +105,7 @@ class Switch:
 
     def _task(self, namespace: str, plan: Plan, *, watch: bool, copied: int) -> tuple[Task | None, int | None]:
         store = ImageStore(self._ctr, namespace)
-        source = store.snapshots(self._source)
+        source = self.held(namespace)
         target = store.snapshots(self._target) if self._loaded else frozenset()
         references = {one.name: one for one in store.references()}
         candidates = self._candidates(store, references) if source.difference(target) else []
@@ -112,13 +115,18 @@ class Switch:
         if not images and not cut_short:
             return None, 0
         switch.require_whole(images, namespace, self._target)
-        usage = self._usage(namespace, self._source)
+        usage = self._usage(namespace, self._source) if self._source_loaded else {}
         room = switch.room_needed(images, target, self._target, self._source, usage, copied)
         if not self._loaded:
             return Task(namespace, images), room
         node = ImageNode(self._runner, self._ctr, self._request(namespace, images), self._way, self._dump, watch=watch)
         steps = node.steps(Outcome())
         return Task(namespace, images, steps, node), room
+
+    def held(self, namespace: str) -> frozenset[str]:
+        """The chain IDs of the layers that the source has; if it isn't loaded, those of images' topmost ones."""
+        store = ImageStore(self._ctr, namespace)
+        return store.snapshots(self._source) if self._source_loaded else store.unpacked_for(self._source)
 
     def _candidates(self, store: ImageStore, references: Mapping[str, Reference]) -> list[Candidate]:
         """One for each image, whatever names it has."""
@@ -174,24 +182,43 @@ class Switch:
             if one.digest in done and self._target not in one.synced:
                 store.mark_synced(one.name, self._target, one.digest)
 
-    def left(self, namespaces: Sequence[str], snapshotters: Sequence[str]) -> list[Left]:
-        """What these hold, which are used no more."""
-        found = [self._left(namespace, snapshotter) for snapshotter in snapshotters for namespace in namespaces]
+    def left(self, namespaces: Sequence[str], snapshotters: Sequence[str], used: Sequence[str], plan: Plan) -> list[Left]:
+        """What ``snapshotters`` hold, where these are ``used`` instead and the plan was, or will be, carried out."""
+        found = [self._left(namespace, snapshotter, used, plan) for snapshotter in snapshotters for namespace in namespaces]
         return [one for one in found if one is not None]
 
-    def _left(self, namespace: str, snapshotter: str) -> Left | None:
-        snapshots: dict[str, Snapshot] = ImageStore(self._ctr, namespace).all_snapshots(snapshotter)
-        usage = self._usage(namespace, snapshotter) if snapshots else {}
-        return switch.left_behind(snapshotter, namespace, snapshots, usage)
+    def _left(self, namespace: str, snapshotter: str, used: Sequence[str], plan: Plan) -> Left | None:
+        store = ImageStore(self._ctr, namespace)
+        snapshots: dict[str, Snapshot] = store.all_snapshots(snapshotter)
+        if not snapshots:
+            return None
+        planned = (image.chain for task in plan.tasks if task.namespace == namespace for image in task.images)
+        elsewhere = frozenset().union(*planned, *map(store.snapshots, used))
+        return switch.left_behind(snapshotter, namespace, snapshots, self._usage(namespace, snapshotter), elsewhere)
 
     def users(self, left: Left) -> list[str]:
         """For people: whose the snapshots are that keep others."""
         store = ImageStore(self._ctr, left.namespace)
-        return [store.described_user(key) for key in left.users]
+        return [
+            f"the layers up to {key}, which no snapshotter in use has" if key.startswith("sha256:") else store.described_user(key)
+            for key in left.users
+        ]
 
     def remove(self, left: Left) -> None:
         """What nobody uses. Raises HostError if something has come to be in use meanwhile."""
-        ImageStore(self._ctr, left.namespace).remove_snapshots(left.snapshotter, left.keys)
+        store = ImageStore(self._ctr, left.namespace)
+        blobs, going = store.blobs(), frozenset(left.keys)
+        for one in store.references():
+            # Whoever unpacks it for this snapshotter again may not bring it to disk.
+            if left.snapshotter in one.synced and not self._stays(store, one, blobs, going):
+                store.unmark_synced(one.name, left.snapshotter)
+        store.remove_snapshots(left.snapshotter, left.keys)
+
+    def _stays(self, store: ImageStore, reference: Reference, blobs: frozenset[str], going: frozenset[str]) -> bool:
+        try:
+            return going.isdisjoint(store.content(reference, self._machine, blobs).config.chain_ids)
+        except (ValueError, HostError):
+            return False
 
     def _usage(self, namespace: str, snapshotter: str) -> dict[str, int]:
         arguments: tuple[Any, ...] = ("snapshots", "--snapshotter", snapshotter, "usage", "-b")

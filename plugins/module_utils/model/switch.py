@@ -120,16 +120,22 @@ class Left:
         }
 
 
-def left_behind(snapshotter: str, namespace: str, snapshots: Mapping[str, Snapshot], usage: Mapping[str, int]) -> Left | None:
-    """None if it holds nothing there. What isn't an image's layer is somebody's, and so is what that stands on."""
+def left_behind(
+    snapshotter: str, namespace: str, snapshots: Mapping[str, Snapshot], usage: Mapping[str, int], elsewhere: Set[str]
+) -> Left | None:
+    """None if it holds nothing there. What isn't an image's layer is somebody's, and so is what that stands on.
+
+    ``elsewhere`` are the chain IDs of the layers that snapshotters in use have. A layer that isn't among them may be all that is
+    left of an image, or some lease's.
+    """
     if not snapshots:
         return None
     usage = {key: _whole_size(key, snapshots, usage) for key in usage} if snapshotter == _BLOCKFILE else usage
-    judged = {
-        key: one if _is_layer(key, one) or is_unpacking(key) else replace(one, kind="Active") for key, one in snapshots.items()
-    }
     layers = [key for key, one in snapshots.items() if _is_layer(key, one)]
-    removal = plan_removal(judged, layers)
+    going = {key for key in layers if key in elsewhere}
+    judged = {key: one if key in going or is_unpacking(key) else replace(one, kind="Active") for key, one in snapshots.items()}
+    removal = plan_removal(judged, sorted(going))
+    below = {snapshots[key].parent for key in layers if key not in going}
     return Left(
         snapshotter,
         namespace,
@@ -137,7 +143,7 @@ def left_behind(snapshotter: str, namespace: str, snapshots: Mapping[str, Snapsh
         sum(usage.values()),
         removal.keys,
         sum(usage.get(key, 0) for key in removal.keys),
-        tuple(sorted(key for key, one in judged.items() if not one.is_layer)),
+        tuple(sorted(key for key, one in judged.items() if not one.is_layer and key not in below)),
     )
 
 

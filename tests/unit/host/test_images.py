@@ -69,6 +69,24 @@ def test_finds_the_directory_that_a_plugin_exports(recorded: Recorded, version: 
     assert parse_root("") is None
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_images_were_unpacked_for_is_known_without_the_snapshotter(recorded: Recorded, version: str, tmp_path: Path) -> None:
+    """The daemon has no devmapper there."""
+    listing = tmp_path / "listing"
+    listing.write_text(recorded(version, "content-ls.txt"))
+    program = tmp_path / "ctr"
+    program.write_text(f"#!/bin/sh\nexec cat {listing}\n")
+    program.chmod(0o755)
+    store = ImageStore(Ctr(Runner(Module()), "/run/none.sock", str(tmp_path / "containerd")), "default")
+    one, two = (f"sha256:{key}" for key in (
+        "2741dd984b7a00931cb9096f0511b921880d8d56545da27e10551c125f51d531",
+        "2b356b3d7aa1231d2f87685565e1d830e955a054a095e34fe59ac3bfec475c91",
+    ))  # fmt: skip
+    assert store.unpacked_for("devmapper") == {one}
+    assert store.unpacked_for("overlayfs") == {one, two}
+    assert store.unpacked_for("2") == frozenset()
+
+
 class Module:
     """Runs what it is told, as AnsibleModule does."""
 

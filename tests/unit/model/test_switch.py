@@ -66,10 +66,11 @@ def layer(parent: str = "") -> Snapshot:
 
 
 A, B, C = "sha256:a", "sha256:b", "sha256:c"
+ALL = frozenset({A, B, C})
 
 
 def test_what_nobody_uses_can_go() -> None:
-    left = switch.left_behind("overlayfs", "default", {A: layer(), B: layer(A), C: layer(A)}, {A: 5, B: 1, C: 2})
+    left = switch.left_behind("overlayfs", "default", {A: layer(), B: layer(A), C: layer(A)}, {A: 5, B: 1, C: 2}, ALL)
     assert left is not None
     assert (left.layers, left.size, left.removable, left.users) == (3, 8, 8, ())
     assert set(left.keys) == {A, B, C} and left.keys[-1] == A
@@ -79,7 +80,7 @@ def test_what_nobody_uses_can_go() -> None:
 def test_what_somebodys_snapshot_stands_on_stays(mine: Snapshot) -> None:
     """Also one that was committed by hand."""
     left = switch.left_behind(
-        "overlayfs", "default", {A: layer(), B: layer(A), C: layer(A), "mine": mine}, {A: 5, C: 2, "mine": 9}
+        "overlayfs", "default", {A: layer(), B: layer(A), C: layer(A), "mine": mine}, {A: 5, C: 2, "mine": 9}, ALL
     )
     assert left is not None
     assert (left.keys, left.removable, left.users) == ((C,), 2, ("mine",))
@@ -95,9 +96,23 @@ def test_what_somebodys_snapshot_stands_on_stays(mine: Snapshot) -> None:
 
 
 def test_files_of_blockfile_share_nothing() -> None:
-    left = switch.left_behind("blockfile", "default", {A: layer(), B: layer(A)}, {A: 64, B: 0})
+    left = switch.left_behind("blockfile", "default", {A: layer(), B: layer(A)}, {A: 64, B: 0}, ALL)
     assert left is not None and (left.size, left.removable) == (128, 128)
 
 
 def test_nothing_is_left_where_there_is_nothing() -> None:
-    assert switch.left_behind("native", "default", {}, {}) is None
+    assert switch.left_behind("native", "default", {}, {}, ALL) is None
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "going", "users"),
+    [
+        ({A, B}, {B}, (C,)),
+        ({A}, set(), (B, C)),
+        (set(), set(), (B, C)),
+    ],
+)
+def test_a_layer_that_no_snapshotter_in_use_has_stays(elsewhere: set[str], going: set[str], users: tuple[str, ...]) -> None:
+    """It may be the last of an image whose blobs were discarded, or a lease's."""
+    left = switch.left_behind("overlayfs", "default", {A: layer(), B: layer(A), C: layer(A)}, {}, frozenset(elsewhere))
+    assert left is not None and (set(left.keys), left.users) == (going, users)
