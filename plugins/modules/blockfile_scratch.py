@@ -29,7 +29,7 @@ options:
   fs_type:
     description:
       - The file system, as C(fs_type) of the snapshotter names it.
-      - With V(xfs), C(mount_options) of the snapshotter have to hold V(nouuid).
+      - With V(xfs), C(mount_options) of the snapshotter have to hold V(loop) and V(nouuid).
     type: str
     choices: [ext4, xfs]
     default: ext4

@@ -102,7 +102,12 @@ def require_room(wanted: Wanted, free: int) -> None:
 
 
 def mount_problem(fs_type: str, options: tuple[str, ...]) -> str:
-    """What keeps two copies of a file system from being mounted at once; empty if nothing does."""
+    """What keeps files, two of which are copies of each other, from being mounted with these options; empty if nothing does.
+
+    Options take the place of containerd's own, which is ``loop``: plugins/snapshots/blockfile/blockfile.go, WithMountOptions.
+    """
     if fs_type == XFS and not re.search(r"(^|,)nouuid(,|$)", ",".join(options)):
-        return "xfs mounts no second copy of a file system: add nouuid to snapshotters.blockfile.mount_options"
+        return "xfs mounts no second copy of a file system: set snapshotters.blockfile.mount_options to [loop, nouuid]"
+    if options and "loop" not in options:
+        return "snapshotters.blockfile.mount_options lacks loop, without which no file can be mounted: add it"
     return ""

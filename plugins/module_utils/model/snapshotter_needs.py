@@ -67,8 +67,9 @@ def blockfile_problem(table: Mapping[str, Any], found: Scratch | None, copy: Scr
 
 def _scratch_problem(table: Mapping[str, Any], kind: str, found: Scratch | None, copy: Scratch | None) -> str:
     path = table.get("scratch_file")
-    if copy is not None and copy.damage and not table.get("recreate_scratch"):
-        return f"containerd's copy of blockfile's scratch file is of no use: {copy.damage}; remove it, and restart the daemon"
+    unusable = _copy_problem(table, kind, copy) if copy is not None else ""
+    if unusable:
+        return unusable
     if not path:
         return "" if copy else "snapshotters.blockfile needs scratch_file: make one with slipway.node.blockfile_scratch"
     if found is None or found.damage:
@@ -76,6 +77,19 @@ def _scratch_problem(table: Mapping[str, Any], kind: str, found: Scratch | None,
         return f"snapshotters.blockfile.scratch_file: {no_use} with slipway.node.blockfile_scratch"
     if found.fs_type != kind:
         return f"snapshotters.blockfile.fs_type: {path} holds {found.fs_type}, not {kind}: name what it holds"
+    return ""
+
+
+def _copy_problem(table: Mapping[str, Any], kind: str, copy: Scratch) -> str:
+    """It is what layers are made of, so they hold what it holds, whatever the scratch file is by now."""
+    if copy.damage:
+        no_use = f"containerd's copy of blockfile's scratch file is of no use: {copy.damage}; remove it, and restart the daemon"
+        return "" if table.get("recreate_scratch") else no_use
+    if copy.fs_type != kind:
+        return (
+            f"snapshotters.blockfile.fs_type: containerd's copy of the scratch file, and so its layers, hold {copy.fs_type}, not "
+            f"{kind}: leave it, or remove what is unpacked for blockfile, and the copy"
+        )
     return ""
 
 

@@ -14,6 +14,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.scratch import 
 SOUND = Scratch(64 << 20, "ext4")
 DAMAGED = Scratch(1, "ext4", "it was cut short")
 FILE = {"scratch_file": "/scratch"}
+ANEW = {"recreate_scratch": True}
+XFS = Scratch(300 << 20, "xfs")
 
 
 @pytest.mark.parametrize(
@@ -40,11 +42,20 @@ def test_devmapper(table: dict[str, Any], pool_there: bool, words: str) -> None:
         (FILE, None, SOUND, True, "no file /scratch"),
         (FILE, DAMAGED, None, True, "/scratch is of no use: it was cut short"),
         (FILE, SOUND, DAMAGED, True, "containerd's copy"),
-        ({**FILE, "recreate_scratch": True}, SOUND, DAMAGED, True, ""),
+        ({**FILE, **ANEW}, SOUND, DAMAGED, True, ""),
         ({}, None, None, True, "needs scratch_file"),
         ({}, None, SOUND, True, ""),
         ({**FILE, "fs_type": "xfs"}, SOUND, None, True, "nouuid"),
-        ({**FILE, "fs_type": "xfs", "mount_options": ["nouuid"]}, SOUND, None, True, "/scratch holds ext4, not xfs"),
+        ({**FILE, "fs_type": "xfs", "mount_options": ["loop", "nouuid"]}, SOUND, None, True, "/scratch holds ext4, not xfs"),
+        ({**FILE, "fs_type": "xfs", "mount_options": ["loop", "nouuid"]}, XFS, None, True, ""),
+        ({**FILE, "fs_type": "xfs", "mount_options": ["loop", "nouuid"]}, XFS, SOUND, True, "its layers, hold ext4, not xfs"),
+        # Layers that are there stay what they are.
+        ({**FILE, **ANEW, "fs_type": "xfs", "mount_options": ["loop", "nouuid"]}, XFS, SOUND, True, "leave it"),
+        ({"fs_type": "xfs", "mount_options": ["loop", "nouuid"]}, None, SOUND, True, "leave it"),
+        # Nothing is mounted without a loop device, and containerd calls the snapshotter ok all the same.
+        ({**FILE, "fs_type": "xfs", "mount_options": ["nouuid"]}, XFS, None, True, "lacks loop"),
+        ({**FILE, "mount_options": ["noatime"]}, SOUND, None, True, "lacks loop"),
+        ({**FILE, "mount_options": ["loop", "noatime"]}, SOUND, None, True, ""),
     ],
 )
 def test_blockfile(table: dict[str, Any], found: Scratch | None, copy: Scratch | None, loop: bool, words: str) -> None:
