@@ -298,7 +298,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.config_tree impo
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
-from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
+from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots, unmet
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import (
@@ -566,6 +566,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return report(found, plan, files, {}, "it is new" if changes else None, changed=bool(changes))
     dump = node.dump(plan)
     check_effective(node, wanted, plan, found, dump)
+    current = dump_before(node) if changes else dump
+    lost = lost_snapshots(current, dump)
+    if lost:
+        raise ValueError(lost)
     reason, enable = None, False
     if wanted.apply:
         reason, enable = decide(node, wanted, changes, dump, node.daemon.look(), pending=bool(found.record.pending))
@@ -580,6 +584,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if enable and not module.check_mode:
         node.daemon.unit.enable()
     return report(found, plan, files, dump, reason, changed=todo or enable)
+
+
+def dump_before(node: Node) -> Tree:
+    """What the daemon makes of the files as they are; empty if it can't read them."""
+    try:
+        return node.binary.dump(node.config_file)
+    except HostError:
+        return {}
 
 
 def service_change(wanted: Wanted) -> FileChange:

@@ -12,10 +12,10 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.files import read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.host.images import ids_in
 from ansible_collections.slipway.node.plugins.module_utils.host.process import answers
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import read_scratch
 from ansible_collections.slipway.node.plugins.module_utils.model import snapshotter_needs as needs
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import SNAPSHOTTER_PREFIX
 
 
 def unmet(runner: Runner, dump: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
@@ -52,6 +52,19 @@ def _version(runner: Runner, program: str) -> str:
 
 def blockfile_copy(dump: Mapping[str, Any]) -> str:
     """Where the snapshotter keeps its own copy of the scratch file."""
-    table = needs.table_of(dump, "blockfile")
-    root = table.get("root_path") or os.path.join(str(dump.get("root") or ""), SNAPSHOTTER_PREFIX + "blockfile")
-    return os.path.join(str(root), "scratch")
+    return os.path.join(needs.root_of(dump, "blockfile"), "scratch")
+
+
+def lost_snapshots(current: Mapping[str, Any], dump: Mapping[str, Any]) -> str:
+    """Why the daemon would not find the snapshots any more that it knows; empty if it would. Raises HostError.
+
+    Its own database goes on to list them, and so nothing can be unpacked for that snapshotter again.
+    """
+    for name, (old, new) in needs.moved_roots(current, dump).items():
+        held = os.path.join(old, "snapshots")
+        if os.path.isdir(held) and ids_in(held) and not os.path.exists(os.path.join(new, "metadata.db")):
+            return (
+                f"snapshotters.{name}.root_path: {old} holds snapshots, and in {new} the daemon would find none: stop the "
+                f"daemon and move everything there, or remove first what is unpacked for {name}"
+            )
+    return ""
