@@ -151,6 +151,13 @@ options:
     description:
       - The version that is going to be installed. Used in check mode alone, on a node that has no containerd yet, to predict the files.
     type: str
+  load_snapshotters:
+    description:
+      - Snapshotters that the daemon has to have loaded though nothing uses them yet, such as the one that is to be the default next.
+      - It is restarted if they aren't C(ok).
+    type: list
+    elements: str
+    default: []
   assume_snapshotters:
     description:
       - Snapshotters whose pool, scratch file, program or service is going to be there. Used in check mode alone, where what they
@@ -254,6 +261,13 @@ effective:
   returned: success
   type: dict
   sample: {"image_pull_sync_fs": true, "snapshotter": "overlayfs"}
+previous_snapshotter:
+  description:
+    - The default snapshotter by the files as they were; null if that isn't known. It is another one than in RV(effective) also if
+      O(snapshotter) is set no more, and then images have yet to be unpacked, with M(slipway.node.containerd_snapshotter).
+  returned: success
+  type: str
+  sample: overlayfs
 durability:
   description:
     - By pull path (C(cri), C(ctr) pulling with C(--local), the C(transfer) service) whether a pulled image survives a power cut.
@@ -309,7 +323,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.config_plan imp
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary, parse
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree, dotted
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, drop_in_path, unit_name
@@ -330,6 +344,7 @@ class Wanted:
 
     present: bool
     settings: Settings
+    loaded: tuple[str, ...]
     service: Service
     unit: str
     apply: bool
@@ -347,6 +362,7 @@ class Wanted:
         return cls(
             present=params["state"] == "present",
             settings=Settings.from_params({key: params[key] for key in SETTINGS}),
+            loaded=tuple(plain_name("load_snapshotters", name) for name in params["load_snapshotters"]),
             service=Service.from_params(params["service"], params["proxy"] or {}),
             unit=unit_name(params["unit"]),
             apply=params["apply"],
@@ -388,7 +404,7 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
 
 def check_needs(runner: Runner, wanted: Wanted, dump: Tree, assumed: Sequence[str]) -> None:
     """Raises ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it."""
-    names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters]
+    names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters, *wanted.loaded]
     lacking = unmet(runner, dump, [name for name in names if name not in assumed])
     if lacking:
         raise ValueError("; ".join(lacking.values()))
@@ -516,7 +532,7 @@ def telling(journal: list[str]) -> list[str]:
 
 def probed(wanted: Wanted, dump: Tree) -> list[str]:
     """The snapshotters that have to be ok: those asked for, and CRI's default where CRI is on."""
-    names = list(wanted.settings.chosen_snapshotters()) if wanted.present else []
+    names = list(dict.fromkeys((*wanted.settings.chosen_snapshotters(), *wanted.loaded))) if wanted.present else []
     default = effective.read(dump)["snapshotter"]
     if default and not effective.cri_disabled(dump) and default not in names:
         names.append(default)
@@ -583,7 +599,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         apply(node, wanted, transaction, dump, reason, prove)
     if enable and not module.check_mode:
         node.daemon.unit.enable()
-    return report(found, plan, files, dump, reason, changed=todo or enable)
+    before = default_snapshotter(current)
+    return {**report(found, plan, files, dump, reason, changed=todo or enable), "previous_snapshotter": before}
 
 
 def dump_before(node: Node) -> Tree:
@@ -592,6 +609,11 @@ def dump_before(node: Node) -> Tree:
         return node.binary.dump(node.config_file)
     except HostError:
         return {}
+
+
+def default_snapshotter(dump: Tree) -> str | None:
+    """CRI's; None where there is no CRI."""
+    return effective.read(dump)["snapshotter"] or None if dump and not effective.cri_disabled(dump) else None
 
 
 def service_change(wanted: Wanted) -> FileChange:
@@ -619,6 +641,7 @@ def unpredictable() -> dict[str, Any]:
         "rolled_back": False,
         "files": [],
         "effective": {},
+        "previous_snapshotter": None,
         "durability": {},
         "diff": [],
     }
@@ -633,6 +656,7 @@ def report(
         "schema": plan.schema,
         "files": [{"path": change.path, "changed": change.changed, "exists": change.after is not None} for change in files],
         "effective": effective.read(dump) if dump else {},
+        "previous_snapshotter": None,
         "durability": effective.pull_durability(dump, found.version) if dump else {},
         "restarted": reason is not None,
         "rolled_back": False,
@@ -686,6 +710,7 @@ def main() -> None:
             "drop_in": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
             "binary": {"type": "path"},
             "assume_version": {"type": "str"},
+            "load_snapshotters": {"type": "list", "elements": "str", "default": []},
             "assume_snapshotters": {"type": "list", "elements": "str", "default": []},
             "unit": {"type": "str", "default": "containerd.service"},
             "address": {"type": "path", "default": "/run/containerd/containerd.sock"},

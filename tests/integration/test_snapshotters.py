@@ -249,6 +249,30 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
         assert not snapshots(clean, "blockfile", KUBELET) and alive(clean, "stays", KUBELET)
 
 
+@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
+def test_the_role_unpacks_also_where_the_old_default_is_known_only_afterwards(clean: Node, images: Images) -> None:
+    done(configure(clean, "native"))
+    done(have(clean, [images.one], namespace=KUBELET))
+    switched = "Unpack what has come meanwhile, and see what old snapshotters hold"
+    # The inventory names none any more.
+    assert changes(clean, {}, check=True) == changes(clean, {}) == ["Give the daemon its settings", switched]
+    assert len(snapshots(clean, OLD, KUBELET)) == 3
+
+
+@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
+def test_a_snapshotter_that_has_what_it_needs_by_now_is_loaded_beside_the_default(clean: Node) -> None:
+    prepare(clean, "blockfile")
+    table = TABLES["blockfile"]
+    done(configure(clean, None, snapshotters=table))
+    # It was started without.
+    clean.ssh(f"rm {ROOT}blockfile/scratch; mv {SCRATCH} /srv/away; systemctl restart containerd; mv /srv/away {SCRATCH}")
+    done(configure(clean, None, snapshotters=table), changed=False)
+    loaded = {"snapshotters": table, "load_snapshotters": ["blockfile"]}
+    reason = done(configure(clean, None, **loaded), changed=True, restarted=True)["restart_reason"]
+    assert "the snapshotter blockfile is in state" in reason
+    done(configure(clean, None, **loaded), changed=False)
+
+
 def snapshots_or_none(node: Node, kind: str) -> str:
     return node.ssh(f"ctr -n {KUBELET} snapshots --snapshotter {kind} ls 2>/dev/null | tail -n +2", check=False).stdout
 
