@@ -84,6 +84,7 @@ class ImageStore:
         self._ctr = ctr
         self._namespace = namespace
         self._documents: dict[str, str] = {}
+        self._containers: frozenset[str] | None = None
 
     def references(self) -> tuple[Reference, ...]:
         return parse_references(self._ask("images", "ls", doing="ask containerd for its images"))
@@ -126,7 +127,9 @@ class ImageStore:
 
     def described_user(self, snapshot: str) -> str:
         """Whose a snapshot is that isn't a layer, for people: a container has the same name as its snapshot."""
-        if snapshot not in {container for containers in self.users().values() for container in containers}:
+        if self._containers is None:
+            self._containers = frozenset(container for containers in self.users().values() for container in containers)
+        if snapshot not in self._containers:
             return f"the snapshot {snapshot}"
         labels = (
             json.loads(self._ask("containers", "info", snapshot, doing=f"look at the container {snapshot}")).get("Labels") or {}

@@ -45,7 +45,8 @@ def stranded(ctr: Ctr, dump: Tree, loaded: Iterable[str]) -> tuple[StrandedImage
 
 def _holds(ctr: Ctr, name: str) -> bool:
     directory = os.path.join(snapshotter_root(ctr, name), "snapshots")
-    return os.path.isdir(directory) and bool(ids_in(directory))
+    # Those that have no such directory, such as devmapper, keep what they hold elsewhere.
+    return not os.path.isdir(directory) or bool(ids_in(directory))
 
 
 def _named(store: ImageStore, found: Iterable[StrandedImage]) -> Iterable[StrandedImage]:
