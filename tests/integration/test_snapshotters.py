@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, to_text
 from nodes import daemon, registry
 from nodes.fixtures import packaged
 from nodes.images import busybox, random_layers
@@ -26,6 +28,7 @@ TABLES: dict[str, dict[str, Any]] = {
 }
 BOX = "/var/lib/toolbox/any"
 KUBELET = "k8s.io"
+RECORD = "/var/lib/containerd/slipway-pulls.json"
 OLD = "overlayfs"
 # By version: what its distribution's containerd can unpack for on a machine with nothing but disks.
 KINDS = [
@@ -182,6 +185,9 @@ def test_to_another_snapshotter_and_back_without_a_network(clean: Node, kind: st
     done(have(clean, [images.one], namespace=KUBELET))
     clean.ssh(f"ctr images tag {images.one} example.com/again:1; ctr run --detach --cpu-shares 0 {images.one} stays")
     done(have(clean, ["example.com/again:1"]))
+    # As if a run had been killed: what it has recorded is of one namespace alone.
+    boot = clean.ssh("cat /proc/sys/kernel/random/boot_id").stdout.strip()
+    clean.ssh(f"echo {shlex.quote(to_text([Pull(boot, 'default', kind, (images.one,), (), ())]))} > {RECORD}")
     with images.server.away():
         for check in (True, False):
             moved = done(run_module(clean, "containerd_snapshotter", {"name": kind}, check=check), changed=True, default=OLD)

@@ -311,7 +311,8 @@ class ImageNode:
         blobs = self._blobs.difference(*(step.damaged for step in steps))
         there = (tuple(sorted(names)), tuple(sorted(self._snapshots.difference(again))), tuple(sorted(blobs)))
         pull = Pull(boot_id(), self._request.namespace, self._way.snapshotter, *there)
-        self._pulls = (*self._pulls, pull)
+        # What another namespace's part of the same run has cleared meanwhile is not brought back.
+        self._pulls = (*read_pulls(self.root), pull)
         write_pulls(self.root, self._pulls)
 
     def _pull(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
