@@ -41,7 +41,11 @@ def attached(path: str) -> Iterator[bytes]:
 
 def _attach(file: int) -> tuple[int, str]:
     """An open descriptor of a device, and its name."""
-    control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        # Nothing is wrong with the file.
+        raise OSError(errno.ENODEV, f"there is no {_CONTROL}: load the kernel's module loop") from error
     try:
         for _attempt in range(_ATTEMPTS):
             number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)

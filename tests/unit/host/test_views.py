@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.host import loop_device
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.views import Mount, mount_detached, parse_mounts
+from ansible_collections.slipway.node.plugins.module_utils.host.views import (
+    LostSnapshotError,
+    Mount,
+    mount_detached,
+    parse_mounts,
+)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 TARGET = "/run/slipway-view-x1"
@@ -129,3 +135,13 @@ def test_what_the_kernel_refuses_is_one_sentence(tmp_path: Path) -> None:
         with pytest.raises(HostError, match=f"cannot mount a view of type {mount.kind}: "):
             mount_detached((mount,), str(tmp_path))
     assert mounts_here() == before
+
+
+@needs_root
+def test_a_node_without_loop_devices_has_lost_no_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "layer"
+    file.write_bytes(bytes(4096))
+    monkeypatch.setattr(loop_device, "_CONTROL", str(tmp_path / "absent"))
+    with pytest.raises(HostError, match="load the kernel's module loop") as raised:
+        mount_detached((Mount("ext4", str(file), ("loop", "ro")),), str(tmp_path))
+    assert not isinstance(raised.value, LostSnapshotError)
