@@ -299,7 +299,18 @@ def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None
         return None
     required = bool(expectation.settings.image_pull_sync_fs)
     remedy = "set image_pull_sync_fs to true (containerd 1.7.14 or newer)"
-    return _durability("durability_cri", "cri", state, required, remedy)
+    finding = _durability("durability_cri", "cri", state, required, remedy)
+    if finding is None or finding.status != "ok" or state.dump is None or state.version is None:
+        return finding
+    others = effective.handlers_durability(state.dump, state.version)
+    for verdict, judged in ((durability.NOT_DURABLE, warn), (durability.UNKNOWN, unknown)):
+        found = [f"for {name} {verdict}: {one['reason']}" for name, one in others.items() if one["durability"] == verdict]
+        if found:
+            remedy = (
+                "list the images of the handlers that use it in containerd_images, with snapshotter: that brings them to disk"
+            )
+            return judged("durability_cri", durability.DURABLE, "; ".join(found), remedy)
+    return finding
 
 
 @check("durability_ctr")

@@ -28,7 +28,10 @@ PATHS = ("cri", "ctr", "transfer")
 
 @dataclass(frozen=True)
 class Pull:
-    """What decides: the daemon, the snapshotter that the image is unpacked for, and the effective settings."""
+    """What decides: the daemon, the snapshotter that the image is unpacked for, and the effective settings.
+
+    ``late``: it is unpacked when a container is made of it, which had been pulled for another snapshotter.
+    """
 
     path: str
     version: Version
@@ -36,6 +39,7 @@ class Pull:
     image_pull_sync_fs: bool = False
     diff_sync_fs: bool = False
     local_image_pull: bool = False
+    late: bool = False
 
     @property
     def cri_pulls_locally(self) -> bool:
@@ -106,16 +110,24 @@ TABLE: tuple[Row, ...] = (
         ),
     ),
     Row(
+        lambda pull: pull.late and not pull.diff_sync_fs,
+        Verdict(
+            NOT_DURABLE,
+            "it is unpacked when a container is made, flushed by the diff service's sync_fs alone, which is off or not known",
+            "containerd internal/cri/opts/container.go: WithNewSnapshot",
+        ),
+    ),
+    Row(
+        lambda pull: pull.diff_sync_fs and (pull.late or pull.cri_pulls_locally) and not pull.image_pull_sync_fs,
+        Verdict(DURABLE, "the diff service syncs every layer", _MEASURED + " on 2.1.9"),
+    ),
+    Row(
         lambda pull: pull.image_pull_sync_fs,
         Verdict(
             DURABLE,
             "image_pull_with_sync_fs syncs every layer before it is committed",
             _MEASURED + " on 1.7.24 and 2.1.9",
         ),
-    ),
-    Row(
-        lambda pull: pull.diff_sync_fs and pull.cri_pulls_locally,
-        Verdict(DURABLE, "the diff service syncs every layer", _MEASURED + " on 2.1.9"),
     ),
     Row(
         lambda pull: pull.diff_sync_fs,

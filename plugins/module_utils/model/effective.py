@@ -219,6 +219,11 @@ def used_snapshotters(dump: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in (settings["snapshotter"] or "overlayfs", *handlers) if name))
 
 
+def own_snapshotters(dump: Mapping[str, Any]) -> tuple[str, ...]:
+    """As above; the default alone if CRI is off, for that is what others take as well."""
+    return used_snapshotters(dump) or (read(dump)["snapshotter"] or "overlayfs",)
+
+
 def discards_layers(dump: Mapping[str, Any]) -> bool:
     """Whether CRI gives up the blobs of layers that it has unpacked."""
     images = _tables(dump)[0]
@@ -288,21 +293,35 @@ def nonsense(dump: Mapping[str, Any]) -> str | None:
 
 def pull_durability(dump: Mapping[str, Any], version: Version) -> dict[str, dict[str, str]]:
     """By pull path: ``durability``, ``reason``, ``source``, for the daemon's default snapshotter."""
+    default = own_snapshotters(dump)[0]
+    return {path: _verdict(dump, version, path, default) for path in durability.paths(version)}
+
+
+def handlers_durability(dump: Mapping[str, Any], version: Version) -> dict[str, dict[str, str]]:
+    """The same of what handlers have unpacked for snapshotters other than the default, by these."""
+    late: dict[str, bool] = {}
+    for name, handler in read(dump)["runtimes"].items():
+        if handler["snapshotter"]:
+            places = handler_snapshotters(dump, name, version)
+            unread = not version.at_least("2.0.0") or places.get("runtime_platforms", handler["snapshotter"]) is None
+            late[handler["snapshotter"]] = late.get(handler["snapshotter"], False) or unread
+    late.pop(own_snapshotters(dump)[0], None)
+    return {name: _verdict(dump, version, "cri", name, late=one) for name, one in late.items()}
+
+
+def _verdict(dump: Mapping[str, Any], version: Version, path: str, snapshotter: str, *, late: bool = False) -> dict[str, str]:
     settings = read(dump)
-    snapshotter = settings["snapshotter"] or "overlayfs"
-    verdicts = {}
-    for path in durability.paths(version):
-        pull = durability.Pull(
-            path=path,
-            version=version,
-            snapshotter=snapshotter,
-            image_pull_sync_fs=bool(settings["image_pull_sync_fs"]),
-            diff_sync_fs=bool(settings["diff_sync_fs"]),
-            local_image_pull=bool(settings["use_local_image_pull"]),
-        )
-        verdict = durability.judge(pull)
-        verdicts[path] = {"durability": verdict.durability, "reason": verdict.reason, "source": verdict.source}
-    return verdicts
+    pull = durability.Pull(
+        path=path,
+        version=version,
+        snapshotter=snapshotter,
+        image_pull_sync_fs=bool(settings["image_pull_sync_fs"]),
+        diff_sync_fs=bool(settings["diff_sync_fs"]),
+        local_image_pull=bool(settings["use_local_image_pull"]),
+        late=late,
+    )
+    verdict = durability.judge(pull)
+    return {"durability": verdict.durability, "reason": verdict.reason, "source": verdict.source}
 
 
 def unknown_keys(sources: Sequence[Source], dump: Mapping[str, Any], known_plugins: frozenset[str]) -> list[str]:

@@ -48,6 +48,20 @@ def test_what_survives_a_power_cut(path: str, version: str, settings: dict[str, 
     assert verdict(path, version, "native", **settings) == expected
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"image_pull_sync_fs": True}, NOT_DURABLE),
+        ({"diff_sync_fs": True}, DURABLE),
+        ({"image_pull_sync_fs": True, "diff_sync_fs": True}, DURABLE),
+    ],
+)
+def test_what_is_unpacked_when_a_container_is_made_is_flushed_by_the_diff_service_alone(
+    settings: dict[str, bool], expected: str
+) -> None:
+    assert verdict("cri", "2.1.9", "native", late=True, **settings) == expected
+
+
 @pytest.mark.parametrize("snapshotter", ["erofs", "devmapper", "blockfile", "btrfs", "zfs", "lazy"])
 @pytest.mark.parametrize("path", durability.PATHS)
 def test_other_snapshotters_are_unknown_whatever_the_settings(path: str, snapshotter: str) -> None:

@@ -311,3 +311,27 @@ def test_a_handler_that_is_new_to_a_snapshotter_which_is_not_ok(recorded: Record
     assert unready({"devmapper": "skip"}, {**current, "plugins": {**current["plugins"], **plugin}}) is None
     handlers = {RUNTIME: {"containerd": {"runtimes": {"kata": {"runtime_type": "x", "snapshotter": "devmapper"}}}}}
     assert unready({"devmapper": "error"}, before={**current, "plugins": handlers}) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "places", "durable"),
+    [
+        # Only the diff service flushes what is unpacked when a container is made; it can't before 1.7.26.
+        ("1.7.24", {"runtimes"}, "not_durable"),
+        ("2.1.9", {"runtimes"}, "not_durable"),
+        ("2.1.9", {"runtimes", "runtime_platforms"}, "durable"),
+        ("2.3.4", {"runtimes"}, "durable"),
+    ],
+)
+def test_durability_for_the_snapshotter_of_a_handler(version: str, places: set[str], durable: str) -> None:
+    handlers = {"kata": {"snapshotter": "native"}, "runc": {}}
+    if version.startswith("1."):
+        images: dict[str, Any] = {}
+        tables = {V2: {"image_pull_with_sync_fs": True, "containerd": {"snapshotter": "overlayfs", "runtimes": handlers}}}
+    else:
+        images = {"image_pull_with_sync_fs": True, "snapshotter": "overlayfs"}
+        images["runtime_platforms"] = {"kata": {"snapshotter": "native"}} if "runtime_platforms" in places else {}
+        tables = {IMAGES: images, RUNTIME: {"containerd": {"runtimes": handlers}}}
+    dump = {"version": 2 if version.startswith("1.") else 3, "plugins": tables}
+    found = effective.handlers_durability(dump, Version.parse(version))
+    assert {name: one["durability"] for name, one in found.items()} == {"native": durable}
