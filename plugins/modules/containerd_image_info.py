@@ -213,6 +213,12 @@ snapshotter:
   returned: always
   type: str
   sample: overlayfs
+snapshotters:
+  description: Those that the daemon's CRI uses, its default first and then those of its handlers; without the handlers' proxy plugins.
+  returned: always
+  type: list
+  elements: str
+  sample: [overlayfs, devmapper]
 namespaces:
   description: The daemon's namespaces.
   returned: always
@@ -243,7 +249,12 @@ from ansible_collections.slipway.node.plugins.module_utils.model import durabili
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, Verdict, headroom, judge_present, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, one_line, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import (
+    BUILTIN_SNAPSHOTTERS,
+    absolute_path,
+    one_line,
+    plain_name,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
@@ -342,7 +353,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
     ctr = Ctr(runner, params["address"], path)
     dump = ContainerdBinary(runner, path).dump(params["config_file"])
-    snapshotter = params["snapshotter"] or effective.read(dump)["snapshotter"] or "overlayfs"
+    default, *handlers = effective.own_snapshotters(dump)
+    snapshotter = params["snapshotter"] or default
     images = Images(ctr, dump, namespace, plain_name("snapshotter", snapshotter), params["integrity"])
     return {
         "changed": False,
@@ -350,6 +362,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "headroom": images.headroom(),
         "headroom_reason": images.trouble,
         "snapshotter": snapshotter,
+        "snapshotters": [default, *(name for name in handlers if name in BUILTIN_SNAPSHOTTERS)],
         "namespaces": namespaces(ctr),
     }
 

@@ -99,8 +99,8 @@ options:
     default: 128
   integrity:
     description:
-      - How closely the node's images, those of all namespaces that are unpacked, are compared with the layers that they
-        were unpacked from, see M(slipway.node.containerd_image).
+      - How closely the node's images, those of all namespaces that are unpacked for CRI's snapshotter or for a handler's, are
+        compared with the layers that they were unpacked from, see M(slipway.node.containerd_image).
       - V(auto), by V(metadata) if the node wasn't shut down properly before this boot, or that can't be told; else not at all.
     type: str
     choices: [auto, none, metadata, content]

@@ -30,6 +30,7 @@ BOX = "/var/lib/toolbox/any"
 KUBELET = "k8s.io"
 RECORD = "/var/lib/containerd/slipway-pulls.json"
 OLD = "overlayfs"
+STORE = "/var/lib/containerd/io.containerd"
 # By version: what its distribution's containerd can unpack for on a machine with nothing but disks.
 KINDS = [
     ("bookworm", "native"),
@@ -408,3 +409,16 @@ def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images
     done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra=discard))
     found = verified(clean, "discarded_layers")["discarded_layers"]
     assert found["status"] == "fail" and "discard_unpacked_layers" in found["found"], found
+    # The handler's images are compared as well.
+    look = {"only": ["images_intact"], "integrity": "metadata", "fail_on": []}
+    assert done(run_module(clean, "node_verify", look))["summary"]["worst"] == "ok"
+    clean.ssh(f": > $(find {STORE}.snapshotter.v1.{OLD}/snapshots -path '*/fs/layer*/file*' -size +1k | head -n 1)")
+    found = done(run_module(clean, "node_verify", look))["checks"][0]
+    assert found["status"] == "fail" and all("(overlayfs)" in name for name in found["found"]), found
+    play = clean.play("slipway.node.repair", {"repair_namespaces": [KUBELET]})
+    assert play["stats"][clean.name]["failures"] == 0
+    assert done(run_module(clean, "node_verify", look))["summary"]["worst"] == "ok"
+    manifest = clean.ssh(f"ctr -n {KUBELET} images ls | awk 'NR == 2 {{print $3}}'").stdout.strip().removeprefix("sha256:")
+    clean.ssh(f"f=$(find {STORE}.content.v1.content/blobs -name {manifest}); : > $f")
+    found = done(run_module(clean, "node_verify", look))["checks"][0]
+    assert found["status"] == "fail" and "damaged in the content store" in str(found["found"]), found

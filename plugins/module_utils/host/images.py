@@ -32,8 +32,8 @@ _INDEX_PARAMETER = "/sys/module/overlay/parameters/index"
 LEFTOVER = "file exists"
 # What it says of snapshots that another stands on, and of anything that isn't there: core/metadata, errdefs.
 _HAS_CHILD = "cannot remove snapshot with child"
-_GONE = "not found"
-_PARENT_GONE = "parent snapshot"
+GONE = "not found"
+_PARENTGONE = "parent snapshot"
 _ATTEMPTS = 3
 # Label of an image's config, by snapshotter: the snapshot that the garbage collection has to keep.
 _NEEDED = "containerd.io/gc.ref.snapshot."
@@ -258,7 +258,7 @@ class ImageStore:
                 self._ask(*arguments, doing=f"unpack the image {digest}")
             except HostError as error:
                 # As long as the image has no topmost layer, garbage collection takes the others, also while this goes on.
-                if _PARENT_GONE not in str(error) or attempt + 1 == _ATTEMPTS:
+                if _PARENTGONE not in str(error) or attempt + 1 == _ATTEMPTS:
                     raise
             else:
                 return
@@ -303,7 +303,7 @@ class ImageStore:
         try:
             self._ask(*arguments, doing=doing)
         except HostError as error:
-            if _GONE not in str(error):
+            if GONE not in str(error):
                 raise
 
     def _ask(self, *arguments: str, doing: str) -> str:

@@ -6,24 +6,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import namespaces
+from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore, namespaces
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, describe, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import JudgedImage
 
 
-def compare_all(ctr: Ctr, content_root: str, snapshotter: str, platform: str, level: str) -> tuple[JudgedImage, ...]:
-    """Those of every namespace that are unpacked for the snapshotter, each once. Raises HostError where containerd fails."""
-    found = []
+def compare_all(ctr: Ctr, content_root: str, snapshotters: Sequence[str], platform: str, level: str) -> tuple[JudgedImage, ...]:
+    """Those of every namespace that are unpacked for one of the snapshotters, for each of them.
+
+    Raises HostError where containerd fails.
+    """
+    options = {"content_root": content_root, "platform": platform, "level": level, "trees": trees_directory(content_root)}
+    found: list[JudgedImage] = []
     for namespace in namespaces(ctr):
-        options = {"content_root": content_root, "platform": platform, "level": level, "trees": trees_directory(content_root)}
-        try:
-            judged = Mender(ctr, namespace, snapshotter, **options).judge_all()
-        except HostError as error:
-            found.append(JudgedImage("images", namespace, unknown=str(error)))
-            continue
-        for name, one in judged.items():
-            damage = describe(one) if one.differences or one.damaged_blobs else ""
-            found.append(JudgedImage(name, namespace, damage, one.unknown))
+        for snapshotter in snapshotters:
+            other = snapshotter if snapshotter != snapshotters[0] else ""
+            mender = Mender(ctr, namespace, snapshotter, **options)
+            try:
+                if other and not ImageStore(ctr, namespace).snapshots(other):
+                    continue
+                # What describes images is the same for all snapshotters.
+                judged = mender.judge_all() if other else {**mender.judge_all(), **mender.undescribed()}
+            except HostError as error:
+                found.append(JudgedImage("images", namespace, unknown=str(error), snapshotter=other))
+                continue
+            for name, one in judged.items():
+                damage = describe(one) if one.differences or one.damaged_blobs else ""
+                found.append(JudgedImage(name, namespace, damage, one.unknown, other))
     return tuple(found)

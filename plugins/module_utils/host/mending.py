@@ -13,7 +13,14 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import Content, ImageStore, Reference, is_whole
+from ansible_collections.slipway.node.plugins.module_utils.host.images import (
+    GONE,
+    Content,
+    DamagedDocumentError,
+    ImageStore,
+    Reference,
+    is_whole,
+)
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import (
     METADATA,
     Comparison,
@@ -126,6 +133,22 @@ class Mender:
         names = images_there({name: one.reference.digest for name, one in known.items()})
         there = {str(name): known[str(name)] for name in names}
         return self._compare({name: one for name, one in there.items() if not one.chain or one.chain[-1] in unpacked})
+
+    def undescribed(self) -> dict[str, Comparison]:
+        """Those whose documents are damaged or can't be read, each under one of its names."""
+        blobs, references = self._store.blobs(), {one.name: one for one in self._store.references()}
+        found = {}
+        for name in map(str, images_there({name: one.digest for name, one in references.items()})):
+            try:
+                self._store.content(references[name], self._platform, blobs)
+            except DamagedDocumentError as error:
+                found[name] = Comparison(damaged_blobs=(error.digest,))
+            except HostError as error:
+                if GONE not in str(error):
+                    found[name] = Comparison(unknown=str(error))
+            except ValueError:
+                continue  # it is for another platform, or no image
+        return found
 
     def in_use(self, judged: Mapping[str, Comparison]) -> dict[str, tuple[str, ...]]:
         """What stands on layers that would have to be unpacked again, by the name of an image for which that is so."""

@@ -116,11 +116,11 @@ def read_node(
     dump = state.dump
     state = _with_snapshotters(state, runner, ctr, dump, expectation.settings.chosen_snapshotters())
     state = _with_images(state, ctr, dump, expectation.images)
-    default = effective.read(dump)["snapshotter"] or "overlayfs"
+    own = effective.own_snapshotters(dump)
     if writable:
         loaded = loaded_snapshotters(daemon.plugins)
-        state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, default, expectation.toolboxes))
-    return _with_integrity(state, runner, ctr, default, integrity)
+        state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes))
+    return _with_integrity(state, runner, ctr, own, integrity)
 
 
 def _with_snapshotters(state: NodeState, runner: Runner, ctr: Ctr, dump: Tree, expected: Sequence[str]) -> NodeState:
@@ -146,8 +146,9 @@ def _thin_pool(runner: Runner, dump: Tree, started: float | None) -> PoolState |
 def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[ExpectedImage]) -> NodeState:
     """What there is to be known of the images of a daemon that answers."""
     reading = _Reading()
-    default = effective.read(dump)["snapshotter"] or "overlayfs"
-    snapshotters = dict.fromkeys([default, *(image.snapshotter for image in images if image.snapshotter)])
+    own = effective.own_snapshotters(dump)
+    default = own[0]
+    snapshotters = dict.fromkeys([*own, *(image.snapshotter for image in images if image.snapshotter)])
     overlay, ids = None, ()
     if "overlayfs" in snapshotters:
         overlay, ids = reading.attempt("overlay", lambda: _overlay(ctr, dump)) or (None, ())
@@ -170,7 +171,7 @@ def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[Expect
     )
 
 
-def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotter: str, level: str) -> NodeState:
+def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotters: Sequence[str], level: str) -> NodeState:
     """Whether images are as their layers, as far as that is to be looked at; and what else a power cut may have left."""
     reading = _Reading()
     content = reading.attempt("content", lambda: content_root(ctr))
@@ -185,7 +186,7 @@ def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotter: str
         level = UNCOMPARED if shutdown is None or shutdown.clean else METADATA
     if level != UNCOMPARED:
         platform = f"linux/{state.architecture}"
-        reading.attempt("judged", lambda: compare_all(ctr, content, snapshotter, platform, level))
+        reading.attempt("judged", lambda: compare_all(ctr, content, snapshotters, platform, level))
     reading.parts.pop("content")
     return replace(state, compared=level, trouble={**state.trouble, **reading.trouble}, **reading.parts)
 

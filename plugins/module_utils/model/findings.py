@@ -82,12 +82,20 @@ class FoundImage:
 
 @dataclass(frozen=True)
 class JudgedImage:
-    """An image that was compared with its layers: how it is damaged, and what couldn't be told; both empty if it is intact."""
+    """An image that was compared with its layers: how it is damaged, and what couldn't be told; both empty if it is intact.
+
+    ``snapshotter`` is the one that it is unpacked for, empty if that is the daemon's default.
+    """
 
     name: str
     namespace: str
     damage: str = ""
     unknown: str = ""
+    snapshotter: str = ""
+
+    def __str__(self) -> str:
+        of = f" ({self.snapshotter})" if self.snapshotter else ""
+        return f"{self.name} in {self.namespace}{of}"
 
 
 @dataclass(frozen=True)

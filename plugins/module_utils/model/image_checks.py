@@ -67,7 +67,7 @@ def layer_headroom(state: NodeState, expectation: Expectation) -> Finding | None
     expected = f"room for images of {expectation.layers_min} layers"
     if state.dump is None:
         return unread("layer_headroom", expected, state, "dump", "version")
-    if (effective.read(state.dump)["snapshotter"] or "overlayfs") != "overlayfs":
+    if "overlayfs" not in effective.own_snapshotters(state.dump):
         return None
     room = state.headroom
     if room is None:
@@ -109,10 +109,10 @@ def images_intact(state: NodeState, expectation: Expectation) -> Finding | None:
     if state.judged is None:
         return ok("images_intact", "images as their layers", f"not compared, for the node was shut down properly{why}")
     expected = f"images as their layers, by {state.compared}{why}"
-    damaged = {f"{image.name} in {image.namespace}": image.damage for image in state.judged if image.damage}
+    damaged = {str(image): image.damage for image in state.judged if image.damage}
     if damaged:
         return fail("images_intact", expected, damaged, REPAIR)
-    doubtful = {f"{image.name} in {image.namespace}": image.unknown for image in state.judged if image.unknown}
+    doubtful = {str(image): image.unknown for image in state.judged if image.unknown}
     if doubtful:
         return Finding("images_intact", "unknown", expected, doubtful, "look at the reasons; pulling an image anew settles it")
     return ok("images_intact", expected, f"{len(state.judged)} compared, none differs")

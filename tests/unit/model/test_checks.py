@@ -298,6 +298,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("images_intact", "ok", lambda one: replace(one, judged=(JudgedImage("a", "b"),), compared="metadata"), "1 compared"),
     ("images_intact", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone"),)), "'a in b': 'gone'"),
     ("images_intact", "unknown", lambda one: replace(one, judged=(JudgedImage("a", "b", "", "odd"),)), "'a in b': 'odd'"),
+    ("images_intact", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone", "", "erofs"),)), "a in b (erofs)"),
     ("images_intact", "unknown", lambda one: replace(one, compared="metadata", trouble={"judged": "no ctr"}), "no ctr"),
     ("images_intact", "unknown", lambda one: replace(one, shutdown=None, trouble={"shutdown": "no uptime"}), "no uptime"),
     ("toolboxes", "fail", lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "it isn't pinned"),)), "isn't pinned"),
@@ -388,6 +389,17 @@ def test_a_pull_path_that_is_not_asked_for_only_warns(well: NodeState) -> None:
     found = finding("durability_cri", state, Expectation())
     assert found is not None
     assert found.status == "warn"
+
+
+@pytest.mark.parametrize(
+    ("snapshotter", "status", "words"),
+    [("overlayfs", "ok", "durable: "), ("native", "warn", "for native not_durable"), ("devmapper", "unknown", "for devmapper")],
+)
+def test_what_a_handler_has_unpacked_for_itself_is_judged_too(well: NodeState, snapshotter: str, status: str, words: str) -> None:
+    path = ("plugins", V2, "containerd", "runtimes", "runc", "snapshotter")
+    found = finding("durability_cri", replace(well, dump=changed(well.dump, *path, value=snapshotter)))
+    assert found is not None
+    assert (found.status, str(found.found).startswith(words)) == (status, True), found
 
 
 def test_only_and_skip_choose(well: NodeState) -> None:
