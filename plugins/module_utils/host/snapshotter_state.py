@@ -30,22 +30,28 @@ def plugin_reasons(ctr: Ctr, states: dict[str, str], names: Iterable[str]) -> di
 def stranded(ctr: Ctr, dump: Tree, loaded: Iterable[str]) -> tuple[StrandedImage, ...]:
     """CRI's images that are unpacked for snapshotters alone that nothing uses. Raises HostError."""
     used = effective.used_snapshotters(dump)
-    idle = [name for name in loaded if name in BUILTIN_SNAPSHOTTERS and name not in used and _holds(ctr, name)]
+    loaded = list(loaded)
+    idle = [name for name in loaded if name in BUILTIN_SNAPSHOTTERS and name not in used and _may_hold(ctr, name)]
     if not used or not idle:
         return ()
     store = ImageStore(ctr, _CRI_NAMESPACE)
     there = {name: store.snapshots(name) for name in (*idle, *(name for name in used if name in loaded))}
     found = []
     for digest, labels in store.labels().items():
-        unpacked = {name for name, chain in _UNPACKED.findall(labels) if chain in there.get(name, ())}
+        # What a snapshotter has that isn't loaded can't be seen: it is taken to have what it is said to.
+        unpacked = {
+            name
+            for name, chain in _UNPACKED.findall(labels)
+            if (name in used and name not in there) or chain in there.get(name, ())
+        }
         if unpacked and not unpacked.intersection(used):
             found.append(StrandedImage(digest, tuple(sorted(unpacked))))
     return tuple(_named(store, found)) if found else ()
 
 
-def _holds(ctr: Ctr, name: str) -> bool:
+def _may_hold(ctr: Ctr, name: str) -> bool:
+    """As far as can be told without asking for its snapshots: devmapper and zfs have no directories for them."""
     directory = os.path.join(snapshotter_root(ctr, name), "snapshots")
-    # Those that have no such directory, such as devmapper, keep what they hold elsewhere.
     return not os.path.isdir(directory) or bool(ids_in(directory))
 
 
