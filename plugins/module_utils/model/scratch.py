@@ -64,6 +64,11 @@ def _cut_short(wanted: int, size: int) -> str:
     return f"it was cut short: its file system has {wanted} bytes, the file {size}" if wanted > size else ""
 
 
+def mounts_as(found: str, kind: str) -> bool:
+    """Whether a file system can be mounted as one of this type: the kernel has one program for ext3 and ext4."""
+    return found == kind or (found, kind) == ("ext3", EXT4)
+
+
 @dataclass(frozen=True)
 class Wanted:
     """``size`` in bytes."""

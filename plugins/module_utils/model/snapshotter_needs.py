@@ -100,7 +100,7 @@ def _copy_problem(table: Mapping[str, Any], kind: str, copy: Scratch) -> str:
     if copy.damage:
         no_use = f"containerd's copy of blockfile's scratch file is of no use: {copy.damage}; remove it, and restart the daemon"
         return "" if table.get("recreate_scratch") else no_use
-    if copy.fs_type != kind:
+    if not scratch.mounts_as(copy.fs_type, kind):
         return (
             f"snapshotters.blockfile.fs_type: containerd's copy of the scratch file, and so its layers, hold {copy.fs_type}, not "
             f"{kind}: leave it, or remove what is unpacked for blockfile, and the copy"

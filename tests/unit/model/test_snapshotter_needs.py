@@ -43,6 +43,7 @@ def test_devmapper(table: dict[str, Any], pool_there: bool, words: str) -> None:
         (FILE, DAMAGED, None, True, "/scratch is of no use: it was cut short"),
         (FILE, SOUND, DAMAGED, True, "containerd's copy"),
         ({**FILE, **ANEW}, SOUND, DAMAGED, True, ""),
+        (FILE, SOUND, Scratch(64 << 20, "ext3"), True, ""),
         ({}, None, None, True, "needs scratch_file"),
         ({}, None, SOUND, True, ""),
         ({**FILE, "fs_type": "xfs"}, SOUND, None, True, "nouuid"),
