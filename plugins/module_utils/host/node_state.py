@@ -40,7 +40,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, DEAF, Expectation, ExpectedImage, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
@@ -81,6 +81,7 @@ def read_node(
     ``writable``: whether to look at writable snapshots, such as toolboxes.
     """
     reading = _Reading()
+    chosen = expectation.settings.chosen_snapshotters()
     service = Unit(runner, unit)
     path = find_containerd(runner, service, binary)
     ctr = Ctr(runner, address, path)
@@ -95,6 +96,8 @@ def read_node(
         found = reading.parts
         started = daemon.process.started if daemon is not None and daemon.process is not None else None
         reading.attempt("thin_pool", lambda: _thin_pool(runner, found["dump"], started))
+        needed = (*effective.used_snapshotters(found["dump"]), *chosen)
+        reading.attempt("snapshotter_needs", lambda: unmet(runner, found["dump"], needed))
         reading.attempt("kata", lambda: read_kata(found["dump"], found["version"], found.get("environment")))
     if reading.attempt("sources", lambda: tuple(read_sources(config_file))):
         reading.parts["missing_imports"] = tuple(missing_imports(reading.parts["sources"]))
@@ -112,9 +115,10 @@ def read_node(
     if daemon is None or daemon.plugins is None or state.dump is None:
         # Only the daemon knows where its images are.
         parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
-        return replace(state, trouble={**dict.fromkeys(parts, "the daemon doesn't answer"), **reading.trouble})
+        why = next((reading.trouble[name] for name in ("version", "daemon") if name in reading.trouble), DEAF)
+        return replace(state, trouble={**dict.fromkeys(parts, why), **reading.trouble})
     dump = state.dump
-    state = _with_snapshotters(state, runner, ctr, dump, expectation.settings.chosen_snapshotters())
+    state = _with_snapshotters(state, ctr, dump, chosen)
     state = _with_images(state, ctr, dump, expectation.images)
     own = effective.own_snapshotters(dump)
     if writable:
@@ -123,13 +127,12 @@ def read_node(
     return _with_integrity(state, runner, ctr, own, integrity)
 
 
-def _with_snapshotters(state: NodeState, runner: Runner, ctr: Ctr, dump: Tree, expected: Sequence[str]) -> NodeState:
+def _with_snapshotters(state: NodeState, ctr: Ctr, dump: Tree, expected: Sequence[str]) -> NodeState:
     reading = _Reading()
     plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     names = dict.fromkeys((*effective.used_snapshotters(dump), *expected))
     reading.attempt("plugin_reasons", lambda: plugin_reasons(ctr, states, names))
-    reading.attempt("snapshotter_needs", lambda: unmet(runner, dump, names))
     reading.attempt("stranded", lambda: stranded(ctr, dump, loaded_snapshotters(plugins)))
     return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
 

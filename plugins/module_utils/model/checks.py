@@ -26,6 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import (
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     CONFIGURE,
+    DEAF,
     Check,
     Expectation,
     Finding,
@@ -241,7 +242,7 @@ def cri(state: NodeState, expectation: Expectation) -> Finding:
             return fail("cri", "ok", "disabled by disabled_plugins", remedy)
         return ok("cri", "disabled or ok", "disabled by disabled_plugins")
     if state.daemon.plugins is None:
-        return unknown("cri", "ok", "the daemon doesn't answer", "start the daemon")
+        return unknown("cri", "ok", DEAF, "start the daemon")
     problem = state.daemon.plugin_problem((), cri=True)
     if problem:
         return fail("cri", "ok", problem, f"read 'journalctl -u {state.unit}' for CRI's reason")

@@ -33,6 +33,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 
 CONFIGURE = "run the playbook slipway.node.provision on this node"
 REPAIR = "run the playbook slipway.node.repair on this node"
+# What is said of everything that only the daemon knows, where it runs but doesn't answer, or doesn't run.
+DEAF = "the daemon doesn't answer"
 # How closely images are compared with their layers is for the way to say in which the boot before ended.
 AUTO = "auto"
 
@@ -231,7 +233,8 @@ def unknown(name: str, expected: Any, why: str, remedy: str) -> Finding:
 def unread(name: str, expected: Any, state: NodeState, *parts: str) -> Finding:
     """For a check that needs parts of the node which couldn't be read: ``unknown``, with the reason."""
     why = next((state.trouble[part] for part in parts if part in state.trouble), "not read")
-    return unknown(name, expected, why, "see that containerd is installed, and run this as root")
+    remedy = "start the daemon" if why == DEAF else "see that containerd is installed, and run this as root"
+    return unknown(name, expected, why, remedy)
 
 
 def not_running(name: str, expected: Any, state: NodeState) -> Finding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     CONFIGURE,
+    DEAF,
     Check,
     Expectation,
     Finding,
@@ -34,7 +35,7 @@ def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
     names += [name for name in effective.used_snapshotters(state.dump) if name not in names]
     expected = dict.fromkeys(names, "ok")
     if state.daemon.plugins is None:
-        return unknown("snapshotters", expected, "the daemon doesn't answer", "start the daemon")
+        return unknown("snapshotters", expected, DEAF, "start the daemon")
     states = {one.id: one.status for one in state.daemon.plugins if one.is_snapshotter}
     found = {name: states.get(name, "not loaded") for name in names}
     if found == expected:

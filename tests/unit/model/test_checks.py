@@ -16,6 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.checks import S
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
+    DEAF,
     Expectation,
     ExpectedImage,
     Finding,
@@ -374,6 +375,16 @@ def test_a_node_that_nothing_is_known_of_is_not_ok() -> None:
     assert "ok" not in {one.status for one in run_checks(state, EXPECTED)}
     for name in CHECKS:
         assert finding(name, state) is not None
+
+
+def test_a_daemon_that_does_not_answer_is_to_be_started(well: NodeState) -> None:
+    trouble = dict.fromkeys(("stranded", "overlay", "pulls", "mounts", "judged", "uuid_trouble", "toolboxes"), DEAF)
+    unread: dict[str, Any] = dict.fromkeys(
+        ("stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_trouble", "toolboxes"), None
+    )
+    state = replace(well, daemon=replace(DAEMON, process=None, plugins=None), trouble=trouble, **unread)
+    remedies = {one.remedy for one in run_checks(state, EXPECTED) if one.status == "unknown"}
+    assert remedies == {"start the daemon"}
 
 
 def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
