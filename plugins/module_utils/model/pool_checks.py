@@ -126,7 +126,7 @@ def thin_pool_devices(state: NodeState, expectation: Expectation) -> Finding | N
     if pool.belonging.verdict == FOREIGN:
         return fail("thin_pool_devices", expected, pool.belonging.reason, pool.belonging.remedy)
     if pool.belonging.verdict == LEFTOVERS:
-        remedy = f"'dmsetup message {pool.name} 0 \"delete ID\"' frees what one takes up that the snapshotter doesn't list"
+        remedy = f"'dmsetup message {pool.name} 0 \"delete ID\"', with each of these IDs, frees what it takes up"
         return warn("thin_pool_devices", expected, pool.belonging.reason, remedy)
     if pool.belonging.verdict == UNKNOWN:
         return unknown("thin_pool_devices", expected, pool.belonging.reason, "see to the reason, and run this again")

@@ -19,6 +19,7 @@ SECTOR = 512
 # a crash may leave for a device that isn't in the pool, or not any more; and the one that async_remove sets as well.
 _UNSETTLED = frozenset({0, 1, 11, 13})
 _REMOVED = 12
+_IDS_SHOWN = 20
 LVM_MEMBER = "LVM2_member"
 BELONGS, FOREIGN, LEFTOVERS, UNKNOWN = "belongs", "foreign", "leftovers", "unknown"
 # containerd's own database lists the snapshots as well, so the snapshotter's alone can't be started anew.
@@ -181,7 +182,8 @@ def compare(records: Collection[Record] | None, ids: Collection[int], database: 
     elif unlisted and known.isdisjoint(ids):
         reason = f"{database} lists none of the {len(ids)} devices of the pool: the root was recreated, or is another pool's"
     elif strangers:
-        reason = f"{database} lists all but {len(strangers)} devices of the pool, which an interrupted change left there"
+        shown = ", ".join(map(str, sorted(strangers)[:_IDS_SHOWN])) + (", …" if len(strangers) > _IDS_SHOWN else "")
+        reason = f"{database} lists all but {len(strangers)} devices of the pool (ID {shown}), which an interrupted change left there"
         return Belonging(LEFTOVERS, reason)
     else:
         return Belonging(BELONGS)

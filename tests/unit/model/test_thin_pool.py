@@ -142,7 +142,8 @@ def records(*ids: int, settled: bool = True, removed: bool = False) -> tuple[Rec
         ((), {1, 2}, FOREIGN, "lists none of the 2 devices of the pool"),
         (records(1, settled=False), {1, 2}, FOREIGN, "lists none of the 2 devices of the pool"),
         (records(1, settled=False), set(), BELONGS, ""),
-        ((*records(1), *records(2, settled=False)), {1, 2}, LEFTOVERS, "lists all but 1 devices of the pool"),
+        ((*records(1), *records(2, settled=False)), {1, 2}, LEFTOVERS, "lists all but 1 devices of the pool (ID 2)"),
+        (records(1, 2), set(range(1, 40)), LEFTOVERS, "lists all but 37 devices of the pool (ID 3, 4, 5, 6,"),
         # The node went down in its first pull; and with another root before.
         (records(1, settled=False), {1}, LEFTOVERS, "lists all but 1 devices of the pool"),
         (records(1, settled=False), {2}, FOREIGN, "lists none of the 1 devices of the pool"),
