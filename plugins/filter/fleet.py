@@ -35,8 +35,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(nodes), a list of C(name), C(version), C(worst), C(summary) and C(findings) by check; C(checks), the ids in order;
-      C(summary), how many nodes have which worst status.
+    - C(nodes), a list of C(name), C(version), C(worst), C(summary), C(findings) by check, and C(reason), why a node that was
+      reached couldn't be read; C(checks), the ids in order; C(summary), how many nodes have which worst status.
   type: dict
 """
 
@@ -63,6 +63,7 @@ def _node(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
         "version": found.get("version"),
         "worst": summary.get("worst", "unreachable"),
         "summary": summary,
+        "reason": "" if summary or found.get("unreachable") else str(found.get("msg") or ""),
         "findings": {finding["id"]: finding for finding in found.get("checks", [])},
     }
 

@@ -278,6 +278,7 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
         "a-good": reached,
         "b-gone": {**reached, "ansible_port": 1},
         "c-broken": {**reached, "containerd_max_concurrent_downloads": 99},
+        "d-unread": {**reached, "verify_only": ["nosuch"]},
     }
     inventory = tmp_path / "fleet.yml"
     inventory.write_text(json.dumps({"all": {"children": {"nodes": {"hosts": hosts}}}}))
@@ -293,13 +294,15 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
     assert [(node["name"], node["worst"]) for node in fleet["nodes"]] == [
         ("c-broken", "fail"),
         ("b-gone", "unreachable"),
-        ("a-good", fleet["nodes"][2]["worst"]),
+        ("d-unread", "unreachable"),
+        ("a-good", fleet["nodes"][3]["worst"]),
     ]
-    assert fleet["nodes"][2]["worst"] in ("ok", "warn")
+    assert fleet["nodes"][3]["worst"] in ("ok", "warn")
+    assert "only names no check" in fleet["nodes"][2]["reason"]
     failed = [finding["id"] for finding in fleet["nodes"][0]["findings"].values() if finding["status"] == "fail"]
     assert failed == ["settings"], failed
     page = (report / "fleet.html").read_text()
     places = [page.index(f">{name}<") for name in ("c-broken", "b-gone", "a-good")]
     assert places == sorted(places)
-    assert "ansible -m ping b-gone" in page
+    assert "ansible -m ping b-gone" in page and "only names no check" in page
     assert "c-broken" in played.stdout and "max_concurrent_downloads" in played.stdout
