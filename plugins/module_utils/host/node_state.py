@@ -44,6 +44,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState, configured_pool
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
@@ -115,7 +116,8 @@ def read_node(
     if daemon is None or daemon.plugins is None or state.dump is None:
         # Only the daemon knows where its images are.
         parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
-        why = next((reading.trouble[name] for name in ("version", "daemon") if name in reading.trouble), DEAF)
+        causes = ("version", "daemon", "dump") if daemon is None or daemon.plugins is not None else ("version",)
+        why = next((reading.trouble[name] for name in causes if name in reading.trouble), DEAF)
         return replace(state, trouble={**dict.fromkeys(parts, why), **reading.trouble})
     dump = state.dump
     state = _with_snapshotters(state, ctr, dump, chosen)
@@ -151,7 +153,9 @@ def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[Expect
     reading = _Reading()
     own = effective.own_snapshotters(dump)
     default = own[0]
-    snapshotters = dict.fromkeys([*own, *(image.snapshotter for image in images if image.snapshotter)])
+    # Where the proxies of handlers keep what they have, containerd doesn't know.
+    handlers = [name for name in own[1:] if name in BUILTIN_SNAPSHOTTERS]
+    snapshotters = dict.fromkeys([default, *handlers, *(image.snapshotter for image in images if image.snapshotter)])
     overlay, ids = None, ()
     if "overlayfs" in snapshotters:
         overlay, ids = reading.attempt("overlay", lambda: _overlay(ctr, dump)) or (None, ())

@@ -233,7 +233,11 @@ def unknown(name: str, expected: Any, why: str, remedy: str) -> Finding:
 def unread(name: str, expected: Any, state: NodeState, *parts: str) -> Finding:
     """For a check that needs parts of the node which couldn't be read: ``unknown``, with the reason."""
     why = next((state.trouble[part] for part in parts if part in state.trouble), "not read")
-    remedy = "start the daemon" if why == DEAF else "see that containerd is installed, and run this as root"
+    remedy = "see that containerd is installed, and run this as root"
+    if why == DEAF:
+        remedy = "start the daemon"
+    elif why == state.trouble.get("dump"):
+        remedy = f"mend {state.config_file}, or {CONFIGURE}"
     return unknown(name, expected, why, remedy)
 
 

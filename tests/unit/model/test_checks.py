@@ -387,6 +387,15 @@ def test_a_daemon_that_does_not_answer_is_to_be_started(well: NodeState) -> None
     assert remedies == {"start the daemon"}
 
 
+def test_a_file_that_the_daemon_could_not_load_is_to_be_mended(well: NodeState) -> None:
+    broken = "cannot load the configuration (containerd config dump exited with 1: unexpected token)"
+    trouble = dict.fromkeys(("dump", "stranded", "pulls", "mounts", "judged", "uuid_trouble", "toolboxes"), broken)
+    unread: dict[str, Any] = dict.fromkeys(("dump", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_trouble"), None)
+    found = run_checks(replace(well, trouble=trouble, toolboxes=None, **unread), EXPECTED)
+    assert {one.remedy.partition(",")[0] for one in found if one.found == broken} == {f"mend {ROOT}"}
+    assert not [one for one in found if "run this as root" in one.remedy]
+
+
 def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
     state = replace(well, dump={**(well.dump or {}), "disabled_plugins": ["cri"]})
     found = finding("cri", state, Expectation())
