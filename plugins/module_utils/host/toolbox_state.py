@@ -58,8 +58,13 @@ class NodeMounts:
         return tuple(path for path, mount in self._seen.items() if path != source.what and shows(mount, source))
 
     def lost(self) -> tuple[str, ...]:
-        """The mount points that show a snapshot whose own directory is gone."""
-        return tuple(path for path, mount in self._seen.items() if _is_lost(mount))
+        """The mount points that show a snapshot whose own directory is gone. Raises HostError."""
+        suspects = [path for path, mount in self._seen.items() if _is_lost(mount)]
+        if not suspects:
+            return ()
+        # Of a container that has ended since, the mount went first and then the directory.
+        still = {mount.path: mount for mount in read_table()}
+        return tuple(path for path in suspects if path in still and _is_lost(still[path]))
 
 
 def _is_lost(mount: Mount) -> bool:
