@@ -84,7 +84,7 @@ def thin_pool_space(state: NodeState, expectation: Expectation) -> Finding | Non
 
 @check("thin_pool_watched")
 def thin_pool_watched(state: NodeState, expectation: Expectation) -> Finding | None:
-    """LVM's monitor watches it, and extends it."""
+    """LVM's monitor watches it, and extends it if LVM's configuration or the pool's profile says so."""
     expected = "watched by dmeventd"
     loaded = _loaded(state)
     if loaded is None:

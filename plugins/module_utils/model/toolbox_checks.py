@@ -27,6 +27,7 @@ CHECKS: dict[str, Check] = {}
 check = registering(CHECKS)
 
 _LOOK = "look at the reasons, and run this again"
+_KEEP = "'ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY containerd.io/gc.root=kept'"
 
 
 @check("toolboxes")
@@ -75,16 +76,14 @@ def snapshots_at_risk(state: NodeState, expectation: Expectation) -> Finding:
     certain = _said([risk for risk in state.toolboxes.at_risk if risk.certain])
     lost = dict.fromkeys(state.toolboxes.lost, "its snapshot is gone already, and what was written there with it")
     if certain or lost:
-        remedy = (
-            "list toolboxes in toolbox_snapshots, which pins them; else run 'ctr snapshots label KEY containerd.io/gc.root=kept'"
-        )
+        remedy = f"list toolboxes in toolbox_snapshots, which pins them; else run {_KEEP}"
         if not certain:
             remedy = "unmount it (umount PATH); a toolbox of the inventory is then made again by slipway.node.provision"
         return fail("snapshots_at_risk", expected, {**certain, **lost}, remedy)
     doubtful = _said(state.toolboxes.at_risk)
     if doubtful or state.toolboxes.trouble:
         reasons = {**doubtful, **({"": state.toolboxes.trouble} if state.toolboxes.trouble else {})}
-        remedy = "ask whoever made it whether it is in use; 'ctr snapshots label KEY containerd.io/gc.root=kept' keeps it"
+        remedy = f"ask whoever made it whether it is in use; {_KEEP} keeps it"
         return Finding("snapshots_at_risk", "unknown", expected, reasons, remedy if doubtful else _LOOK)
     return ok("snapshots_at_risk", expected, "none")
 

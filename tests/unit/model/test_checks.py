@@ -396,6 +396,12 @@ def test_a_file_that_the_daemon_could_not_load_is_to_be_mended(well: NodeState) 
     assert not [one for one in found if "run this as root" in one.remedy]
 
 
+@pytest.mark.parametrize("certain", [True, False])
+def test_what_keeps_a_snapshot_is_said_for_any_namespace_and_snapshotter(well: NodeState, certain: bool) -> None:
+    found = finding("snapshots_at_risk", with_toolboxes(well, at_risk=(replace(RISK, certain=certain),)))
+    assert found is not None and "ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY" in found.remedy
+
+
 def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
     state = replace(well, dump={**(well.dump or {}), "disabled_plugins": ["cri"]})
     found = finding("cri", state, Expectation())

@@ -84,6 +84,11 @@ def test_what_is_wrong_is_found(pool: PoolState, name: str, status: str, words: 
     assert bool(finding.remedy) == (status != "ok")
 
 
+def test_the_unit_of_a_pool_that_was_deactivated_has_to_be_started_again() -> None:
+    # It stays active after its commands have ended, so that starting it does nothing.
+    assert "systemctl restart slipway-devmapper" in findings(replace(WELL, status=None))["thin_pool"].remedy
+
+
 def test_a_failed_pool_is_one_finding_only() -> None:
     found = findings(replace(WELL, status=None, belonging=Belonging(BELONGS)))
     assert {name for name, one in found.items() if one.status != "ok"} == {"thin_pool"}
