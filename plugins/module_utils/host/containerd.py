@@ -69,11 +69,15 @@ class ContainerdBinary:
 
 
 class Ctr:
-    """The daemon behind a socket, asked through ``ctr``."""
+    """The daemon behind a socket, asked through ``ctr``.
 
-    def __init__(self, runner: Runner, address: str, binary: str | None) -> None:
+    ``timeout``: after how many seconds a command gives up; without one, it waits for a daemon that hangs for ever.
+    """
+
+    def __init__(self, runner: Runner, address: str, binary: str | None, timeout: int = 0) -> None:
         self._runner = runner
         self.address = address
+        self._limit = ("--timeout", f"{timeout}s") if timeout else ()
         beside = os.path.join(os.path.dirname(binary), "ctr") if binary else ""
         self.path = beside if os.access(beside, os.X_OK) else runner.find("ctr")
         self._details: dict[str, str] = {}
@@ -82,7 +86,7 @@ class Ctr:
         """The argument list for one of its commands. Raises HostError if there is no ctr."""
         if self.path is None:
             raise HostError("there is no program ctr on the node: install it, it comes with containerd")
-        return [self.path, "--address", self.address, *arguments]
+        return [self.path, "--address", self.address, *self._limit, *arguments]
 
     def _run(self, *arguments: str, doing: str) -> str:
         return self._runner.run(*self.command(*arguments), doing=doing)

@@ -49,6 +49,9 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
+# Seconds that ctr is given for one answer. A proxy's service or a disk that hangs must not hold up a fleet's run.
+_PATIENCE = 120
+
 
 class _Reading:
     """Parts of a node by name, and why those are missing that couldn't be read."""
@@ -85,7 +88,7 @@ def read_node(
     chosen = expectation.settings.chosen_snapshotters()
     service = Unit(runner, unit)
     path = find_containerd(runner, service, binary)
-    ctr = Ctr(runner, address, path)
+    ctr = Ctr(runner, address, path, _PATIENCE)
     program = ContainerdBinary(runner, path)
     if reading.attempt("version", program.version):
         reading.attempt("dump", lambda: program.dump(config_file))
