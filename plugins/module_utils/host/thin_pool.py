@@ -187,7 +187,8 @@ def read_records(path: str) -> tuple[Record, ...] | None:
 def read_ids(runner: Runner, name: str, lock: str = LOCK) -> frozenset[int]:
     """The ids of all devices in a pool, of a consistent state that the kernel keeps aside for the moment. Raises HostError."""
     if runner.find("thin_ls") is None:
-        raise HostError("cannot list the pool's devices: there is no program thin_ls (package thin-provisioning-tools)")
+        packages = "package thin-provisioning-tools, or device-mapper-persistent-data"
+        raise HostError(f"cannot list the pool's devices: there is no program thin_ls ({packages})")
     doing = f"list the devices of the pool {name}"
     table = runner.run("dmsetup", "table", name, doing=doing).split()
     with exclusive(_PATIENCE, lock) as held, _state_kept_aside(runner, name, held, doing):

@@ -183,7 +183,8 @@ def compare(records: Collection[Record] | None, ids: Collection[int], database: 
         reason = f"{database} lists none of the {len(ids)} devices of the pool: the root was recreated, or is another pool's"
     elif strangers:
         shown = ", ".join(map(str, sorted(strangers)[:_IDS_SHOWN])) + (", …" if len(strangers) > _IDS_SHOWN else "")
-        reason = f"{database} lists all but {len(strangers)} devices of the pool (ID {shown}), which an interrupted change left there"
+        count = f"{len(strangers)} devices of the pool (ID {shown})"
+        reason = f"{database} lists all but {count}, which an interrupted change left there"
         return Belonging(LEFTOVERS, reason)
     else:
         return Belonging(BELONGS)

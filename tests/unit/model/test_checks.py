@@ -473,6 +473,9 @@ def test_headroom_that_does_not_last_warns(well: NodeState) -> None:
 def test_headroom_of_other_snapshotters_is_not_judged(well: NodeState) -> None:
     state = replace(well, headroom=None, dump=changed(well.dump, "plugins", V2, "containerd", "snapshotter", value="native"))
     assert finding("layer_headroom", state) is None
+    by_handler = changed(state.dump, "plugins", V2, "containerd", "runtimes", "runc", "snapshotter", value="overlayfs")
+    judged = finding("layer_headroom", replace(state, dump=by_handler, headroom=well.headroom))
+    assert judged is not None and judged.status == "ok"
 
 
 @pytest.mark.parametrize("layers", [-1, 501])
