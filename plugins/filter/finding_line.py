@@ -43,7 +43,8 @@ def finding_line(finding: Any) -> str:
     try:
         found = finding["found"]
         if isinstance(found, Mapping):
-            found = ", ".join(f"{key}: {value}" for key, value in found.items())
+            # What is said of no one thing has no name.
+            found = ", ".join(f"{key}: {value}" if key else str(value) for key, value in found.items())
         elif isinstance(found, (list, tuple)):
             found = ", ".join(str(one) for one in found)
         line = f"{finding['status'].upper()} {finding['id']}: {found}"

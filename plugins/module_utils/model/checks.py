@@ -316,7 +316,9 @@ def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None
 
 @check("durability_ctr")
 def durability_ctr(state: NodeState, expectation: Expectation) -> Finding | None:
-    remedy = "after 'ctr images pull --local', run 'sync -f' on the daemon's root"
+    # 1.6 knows no other way.
+    local = " --local" if state.version is None or "transfer" in durability.paths(state.version) else ""
+    remedy = f"after 'ctr images pull{local}', run 'sync -f' on the daemon's root"
     return _durability("durability_ctr", "ctr", state, False, remedy)
 
 

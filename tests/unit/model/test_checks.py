@@ -402,6 +402,12 @@ def test_what_keeps_a_snapshot_is_said_for_any_namespace_and_snapshotter(well: N
     assert found is not None and "ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY" in found.remedy
 
 
+@pytest.mark.parametrize(("version", "command"), [("1.6.20", "'ctr images pull'"), ("1.7.24", "'ctr images pull --local'")])
+def test_the_remedy_names_options_that_the_version_has(well: NodeState, version: str, command: str) -> None:
+    found = finding("durability_ctr", replace(well, version=Version.parse(version)))
+    assert found is not None and command in found.remedy
+
+
 def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
     state = replace(well, dump={**(well.dump or {}), "disabled_plugins": ["cri"]})
     found = finding("cri", state, Expectation())
