@@ -35,8 +35,11 @@ _ACTIVE = "Active"
 _GONE = "not found"
 # The directory that takes what is written to a snapshot: plugins/snapshots/overlay/overlay.go, upperPath.
 _UPPER = re.compile(r"^/.*/snapshots/\d+/fs\Z")
-# The same of what is bound and gone, in the kernel's words; native has no fs.
-_DELETED = re.compile(r"/snapshots/\d+(?:/fs)?//deleted\Z")
+# The same of what is bound and gone, in the kernel's words; native has no fs, and gives what it removes another name first.
+_DELETED = re.compile(r"/snapshots/(?:rm-)?\d+(?:/fs)?//deleted\Z")
+# And of a file that a loop device stands for, as blockfile has it: plugins/snapshots/blockfile/blockfile.go, getBlockFile.
+_DELETED_FILE = re.compile(r"/snapshots/(?:rm-)?\d+ \(deleted\)\n?\Z")
+_BACKING_FILE = "/sys/dev/block/{}/loop/backing_file"
 
 
 class NodeMounts:
@@ -69,9 +72,18 @@ class NodeMounts:
 
 def _is_lost(mount: Mount) -> bool:
     if mount.type != "overlay":
-        return bool(_DELETED.search(mount.root))
+        return bool(_DELETED.search(mount.root) or _DELETED_FILE.search(_backing_file(mount)))
     upper = option(mount.options, "upperdir")
     return bool(_UPPER.search(upper)) and not os.path.lexists(upper)
+
+
+def _backing_file(mount: Mount) -> str:
+    """The file that a mounted loop device stands for; empty for anything else."""
+    try:
+        with open(_BACKING_FILE.format(mount.device), encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read()
+    except OSError:
+        return ""
 
 
 class WritableSnapshots:
