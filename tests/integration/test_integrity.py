@@ -53,10 +53,7 @@ else:
     contents = [store.content(reference, here, store.blobs()) for reference in store.references()]
     options = {"namespace": namespace, "snapshotter": snapshotter, "content_root": content_root(ctr), "level": what}
     options.update(trees=dict(enumerate(sys.argv)).get(5), keep=True)
-    if len(contents) == 1:
-        results = [integrity.compare_image(ctr, content=contents[0], **options)]
-    else:
-        results = integrity.compare_images(ctr, contents=contents, **options)
+    results = integrity.compare_images(ctr, contents=contents, **options)
     found = {}
     for name, content, compared in zip(names, contents, results):
         found[name] = {

@@ -19,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.rootfs_walk impo
 from ansible_collections.slipway.node.plugins.module_utils.host.views import LostSnapshotError, View, Views
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Descriptor
 
-__all__ = ["Comparison", "Difference", "compare_image", "compare_images", "compare_views", "damaged_blobs", "sweep_views"]
+__all__ = ["Comparison", "Difference", "compare_images", "compare_views", "damaged_blobs", "sweep_views"]
 
 METADATA, CONTENT = "metadata", "content"
 LEVELS = (METADATA, CONTENT)
@@ -48,31 +48,6 @@ class Comparison:
     def intact(self) -> bool:
         """Whether it is certain that nothing is wrong, as far as has been looked."""
         return not (self.differences or self.damaged_blobs or self.unknown)
-
-
-def compare_image(
-    ctr: Ctr,
-    *,
-    namespace: str,
-    snapshotter: str,
-    content_root: str,
-    content: Content,
-    level: str = METADATA,
-    trees: str | None = None,
-    keep: bool = False,
-) -> Comparison:
-    """An image that is unpacked for a snapshotter; see ``compare_images``."""
-    (found,) = compare_images(
-        ctr,
-        namespace=namespace,
-        snapshotter=snapshotter,
-        content_root=content_root,
-        contents=[content],
-        level=level,
-        trees=trees,
-        keep=keep,
-    )
-    return found
 
 
 def compare_images(
