@@ -300,7 +300,6 @@ journal:
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -321,12 +320,12 @@ from ansible_collections.slipway.node.plugins.module_utils.model.config_plan imp
     disabled_in,
     plan_config,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import PLACES, Wanted, probed
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin, telling
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary, parse
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree, dotted
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, drop_in_path, unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 
@@ -336,40 +335,6 @@ class NotWell(Exception):
     def __init__(self, message: str, facts: dict[str, Any]) -> None:
         super().__init__(message)
         self.facts = facts
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The parameters, checked."""
-
-    present: bool
-    settings: Settings
-    loaded: tuple[str, ...]
-    service: Service
-    unit: str
-    apply: bool
-    enabled: bool
-    force_restart: bool
-    timeout: float
-
-    @classmethod
-    def from_params(cls, params: dict[str, Any]) -> Wanted:
-        for option in PLACES:
-            if params[option] is not None:
-                absolute_path(option, params[option])
-        if not 0 < params["timeout"] < float("inf"):
-            raise ValueError("timeout has to be a number of seconds that is more than 0")
-        return cls(
-            present=params["state"] == "present",
-            settings=Settings.from_params({key: params[key] for key in SETTINGS}),
-            loaded=tuple(plain_name("load_snapshotters", name) for name in params["load_snapshotters"]),
-            service=Service.from_params(params["service"], params["proxy"] or {}),
-            unit=unit_name(params["unit"]),
-            apply=params["apply"],
-            enabled=params["enabled"],
-            force_restart=params["force_restart"],
-            timeout=params["timeout"],
-        )
 
 
 def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, dump: Tree) -> None:
@@ -524,21 +489,6 @@ def go_back(
     return message, {"rolled_back": rolled_back, "restarted": restarted, "journal": journal[-20:]}
 
 
-def telling(journal: list[str]) -> list[str]:
-    """The lines of a journal that say what went wrong; its last ones if none does."""
-    signs = ("level=error", "level=fatal", "failed to load", "containerd: ")
-    return ([line for line in journal if any(sign in line for sign in signs)] or journal)[-4:]
-
-
-def probed(wanted: Wanted, dump: Tree) -> list[str]:
-    """The snapshotters that have to be ok: those asked for, and CRI's default where CRI is on."""
-    names = list(dict.fromkeys((*wanted.settings.chosen_snapshotters(), *wanted.loaded))) if wanted.present else []
-    default = effective.read(dump)["snapshotter"]
-    if default and not effective.cri_disabled(dump) and default not in names:
-        names.append(default)
-    return names
-
-
 def decide(
     node: Node, wanted: Wanted, changes: Sequence[FileChange], dump: Tree, daemon: Daemon, *, pending: bool
 ) -> tuple[str | None, bool]:
@@ -667,7 +617,6 @@ def report(
     return result
 
 
-PLACES = ("address", "config_file", "drop_in", "binary")
 RUNTIME_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "type": {"type": "str", "default": "io.containerd.runc.v2"},

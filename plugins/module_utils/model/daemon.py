@@ -184,3 +184,9 @@ class Daemon:
         if self.unit.restarts and self.age is not None and self.age < CRASHED_SECONDS:
             return "the daemon crashed a moment ago"
         return self.plugin_problem(snapshotters, cri=cri)
+
+
+def telling(journal: list[str]) -> list[str]:
+    """The lines of a journal that say what went wrong; its last ones if none does."""
+    signs = ("level=error", "level=fatal", "failed to load", "containerd: ")
+    return ([line for line in journal if any(sign in line for sign in signs)] or journal)[-4:]
