@@ -306,25 +306,25 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources, read_text
+from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import check_kill_mode, decide
+from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
-from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots, unmet
+from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import (
     ConfigPlan,
     Found,
-    disabled_in,
     plan_config,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import PLACES, Wanted, probed
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin, telling
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import telling
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
-from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary, parse
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree, dotted
+from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -335,107 +335,6 @@ class NotWell(Exception):
     def __init__(self, message: str, facts: dict[str, Any]) -> None:
         super().__init__(message)
         self.facts = facts
-
-
-def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, dump: Tree) -> None:
-    """Raises ValueError for a setting that the daemon would not have, or that CRI would fail on."""
-    ours = {change.path for change in plan.files}
-    everything = read_sources(node.config_file)
-    missing = missing_imports(everything, ours)
-    if missing:
-        raise ValueError(f"{missing[0]}, so containerd would not start: take it out of imports, or make the file")
-    sources = [one for one in everything if one.path not in ours or one.path == node.config_file]
-    if wanted.present and effective.cri_disabled(dump) and effective.needs_cri(wanted.settings):
-        trees = {one.path: parse(one.text) for one in sources}
-        where = disabled_in(trees) or node.config_file
-        remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
-        raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
-    if wanted.present:
-        known = node.binary.known_plugins() if "plugins" in wanted.settings.extra else None
-        others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
-        wrong = effective.mismatches(wanted.settings, found.version, found.architecture, dump, known, others)
-        odd = effective.other_schema(sources, plan.schema)
-        if odd and any(one.culprit is None and one.known for one in wrong):
-            raise ValueError(
-                f"{odd} is written in another schema than {node.config_file} ({plan.schema}), and containerd {found.version} then "
-                f"drops settings ({dotted(wrong[0].path)}): migrate both to one version"
-            )
-        if wrong:
-            raise ValueError("; ".join(one.sentence(found.version) for one in wrong))
-    trouble = effective.nonsense(dump)
-    if trouble:
-        raise ValueError(f"CRI would fail on this configuration: {trouble}")
-
-
-def check_needs(runner: Runner, wanted: Wanted, dump: Tree, assumed: Sequence[str]) -> None:
-    """Raises ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it."""
-    names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters, *wanted.loaded]
-    lacking = unmet(runner, dump, [name for name in names if name not in assumed])
-    if lacking:
-        raise ValueError("; ".join(lacking.values()))
-
-
-def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason: str) -> None:
-    """Raises ValueError if starting the daemon again would cost running containers."""
-    if daemon.unit.masked:
-        raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")
-    if not daemon.unit.loaded:
-        raise ValueError(
-            f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set apply to false"
-        )
-    if not daemon.unit.running:
-        return
-    check_kill_mode(node, wanted, wanted.service.directives.get("KillMode", daemon.unit.kill_mode), reason)
-    running = running_shims(node.address)
-    if wanted.force_restart or not running:
-        return
-    current = node.binary.dump(node.config_file)
-    for key in ("root", "state"):
-        if current.get(key) != dump.get(key):
-            raise ValueError(
-                f"a new {key} ({current.get(key)} to {dump.get(key)}) would make the daemon lose sight of containers, "
-                f"{named(running)}: drain the node, or set force_restart to true"
-            )
-
-
-def check_snapshotters(node: Node, wanted: Wanted, plugins: Sequence[Plugin], dump: Tree) -> None:
-    """Raises ValueError for a handler whose snapshotter will not be ok after a restart either."""
-    states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
-    if all(one.snapshotter is None or states.get(one.snapshotter) == "ok" for one in wanted.settings.runtimes):
-        return
-    trouble = effective.unready(wanted.settings, states, node.binary.dump(node.config_file), dump)
-    if trouble:
-        raise ValueError(trouble)
-
-
-def check_kill_mode(node: Node, wanted: Wanted, mode: str, reason: str) -> None:
-    """Raises ValueError if a restart under this KillMode would cost running containers, or fail."""
-    if mode == "none":
-        raise ValueError(
-            f"a restart ({reason}) would leave the old daemon running and the new one waiting for its database, "
-            f"because {wanted.unit} has KillMode=none: set KillMode=process in the unit"
-        )
-    if wanted.force_restart or mode in SPARING_KILL_MODES:
-        return
-    running = running_shims(node.address)
-    if running:
-        raise ValueError(
-            f"a restart ({reason}) would kill containers, {named(running)}, because {wanted.unit} has KillMode={mode}: "
-            "set KillMode=process (service takes it), drain the node, or set force_restart to true"
-        )
-
-
-def named(running: Sequence[str]) -> str:
-    """How many there are, and the first of them."""
-    return f"{len(running)} running ({', '.join(running[:3])}{', …' if len(running) > 3 else ''})"
-
-
-def check_file_is_read(node: Node, daemon: Daemon) -> None:
-    """Raises ValueError if the running daemon was started with another configuration file."""
-    if daemon.process is not None and daemon.reads() != node.config_file:
-        raise ValueError(
-            f"the running daemon reads {daemon.reads()}, not {node.config_file}: name that file with config_file, or mend the unit"
-        )
 
 
 def apply(
@@ -487,31 +386,6 @@ def go_back(
     if journal:
         message += ". It had logged: " + " | ".join(telling(journal))
     return message, {"rolled_back": rolled_back, "restarted": restarted, "journal": journal[-20:]}
-
-
-def decide(
-    node: Node, wanted: Wanted, changes: Sequence[FileChange], dump: Tree, daemon: Daemon, *, pending: bool
-) -> tuple[str | None, bool]:
-    """Why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
-
-    Nothing is started where there is nothing to take back, unless an earlier run was cut short (``pending``).
-    Raises ValueError if it can't be done without harm.
-    """
-    check_file_is_read(node, daemon)
-    elsewhere = node.listens_elsewhere(daemon, dump)
-    if elsewhere:
-        raise ValueError(f"the daemon listens at {elsewhere}, not at {node.address}: name that socket with address")
-    if wanted.present and wanted.enabled and daemon.unit.masked:
-        raise ValueError(f"{wanted.unit} is masked, so it isn't started at boot: run 'systemctl unmask {wanted.unit}'")
-    reason = f"{changes[0].path} changes" if changes else None
-    if reason and wanted.present and daemon.plugins is not None:
-        check_snapshotters(node, wanted, daemon.plugins, dump)
-    if wanted.present or daemon.unit.running or pending:
-        reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
-    if reason:
-        check_restart(node, wanted, daemon, dump, reason)
-    enable = wanted.present and wanted.enabled and daemon.unit.enabled in ("disabled", "enabled-runtime")
-    return reason, enable
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
