@@ -297,8 +297,7 @@ journal:
   elements: str
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -306,86 +305,23 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import NotWell, apply
 from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
-from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import check_kill_mode, decide
+from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import decide
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
-from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import (
-    ConfigPlan,
-    Found,
-    plan_config,
-)
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import PLACES, Wanted, probed
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import telling
+from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, plan_config
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import PLACES, Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
-
-
-class NotWell(Exception):
-    """The daemon isn't well on what it was given; ``facts`` go beside the message."""
-
-    def __init__(self, message: str, facts: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.facts = facts
-
-
-def apply(
-    node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, reason: str | None, prove: Callable[[Tree], None]
-) -> None:
-    """The only place that changes anything. Raises NotWell after going back to what was there.
-
-    ``prove`` raises ValueError if what the daemon makes of the written files isn't what was asked for.
-    """
-    since, restarted = time.time(), False
-    transaction.begin()
-    try:
-        transaction.write()
-        prove(node.binary.dump(node.config_file))
-        if reason is not None:
-            node.daemon.unit.reload_manager()
-            status = node.daemon.unit.status()
-            if status.running:
-                # Another drop-in of the unit may have the last word.
-                check_kill_mode(node, wanted, status.kill_mode, reason)
-            restarted = True
-            node.daemon.restart(probed(wanted, dump), cri=not effective.cri_disabled(dump), timeout=wanted.timeout)
-    except (HostError, ValueError) as error:
-        raise NotWell(*go_back(node, wanted, transaction, str(error), since, restarted)) from error
-    transaction.commit()
-
-
-def go_back(
-    node: Node, wanted: Wanted, transaction: Transaction, message: str, since: float, restarted: bool
-) -> tuple[str, dict[str, Any]]:
-    """Put the old files back, and the daemon on them if it was restarted; returns the message and its facts."""
-    journal = node.daemon.unit.journal(since) if restarted else []
-    try:
-        rolled_back = transaction.roll_back()
-    except HostError as stuck:
-        rolled_back = False
-        message += f". Going back failed: {stuck}; the next run tries again"
-    if rolled_back:
-        message += ". The old files are back"
-    if rolled_back and wanted.apply:
-        node.daemon.unit.reload_manager()
-    if rolled_back and restarted:
-        try:
-            old = node.binary.dump(node.config_file)
-            node.daemon.restart((), cri=not effective.cri_disabled(old), timeout=wanted.timeout)
-            message += " and the daemon is well on them"
-        except HostError as again:
-            message += f", and the daemon isn't well on them either: {again}"
-    if journal:
-        message += ". It had logged: " + " | ".join(telling(journal))
-    return message, {"rolled_back": rolled_back, "restarted": restarted, "journal": journal[-20:]}
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -440,12 +376,6 @@ def default_snapshotter(dump: Tree) -> str | None:
     return effective.read(dump)["snapshotter"] or None if dump and not effective.cri_disabled(dump) else None
 
 
-def service_change(wanted: Wanted) -> FileChange:
-    path = drop_in_path(wanted.unit)
-    after = wanted.service.text() if wanted.present else None
-    return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
-
-
 def installed_or_assumed(module: AnsibleModule, node: Node) -> Version | None:
     """The installed version; in check mode the assumed one, or None, where nothing is installed yet."""
     assumed, named = module.params["assume_version"], module.params["binary"]
@@ -469,6 +399,12 @@ def unpredictable() -> dict[str, Any]:
         "durability": {},
         "diff": [],
     }
+
+
+def service_change(wanted: Wanted) -> FileChange:
+    path = drop_in_path(wanted.unit)
+    after = wanted.service.text() if wanted.present else None
+    return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
 
 
 def report(

@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A configuration that is given to the daemon and proven, or taken back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
+from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import check_kill_mode
+from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction
+from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted, probed
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import telling
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+
+
+class NotWell(Exception):
+    """The daemon isn't well on what it was given; ``facts`` go beside the message."""
+
+    def __init__(self, message: str, facts: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+def apply(
+    node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, reason: str | None, prove: Callable[[Tree], None]
+) -> None:
+    """The only place that changes anything. Raises NotWell after going back to what was there.
+
+    ``prove`` raises ValueError if what the daemon makes of the written files isn't what was asked for.
+    """
+    since, restarted = time.time(), False
+    transaction.begin()
+    try:
+        transaction.write()
+        prove(node.binary.dump(node.config_file))
+        if reason is not None:
+            node.daemon.unit.reload_manager()
+            status = node.daemon.unit.status()
+            if status.running:
+                # Another drop-in of the unit may have the last word.
+                check_kill_mode(node, wanted, status.kill_mode, reason)
+            restarted = True
+            node.daemon.restart(probed(wanted, dump), cri=not effective.cri_disabled(dump), timeout=wanted.timeout)
+    except (HostError, ValueError) as error:
+        raise NotWell(*go_back(node, wanted, transaction, str(error), since, restarted)) from error
+    transaction.commit()
+
+
+def go_back(
+    node: Node, wanted: Wanted, transaction: Transaction, message: str, since: float, restarted: bool
+) -> tuple[str, dict[str, Any]]:
+    """Put the old files back, and the daemon on them if it was restarted; returns the message and its facts."""
+    journal = node.daemon.unit.journal(since) if restarted else []
+    try:
+        rolled_back = transaction.roll_back()
+    except HostError as stuck:
+        rolled_back = False
+        message += f". Going back failed: {stuck}; the next run tries again"
+    if rolled_back:
+        message += ". The old files are back"
+    if rolled_back and wanted.apply:
+        node.daemon.unit.reload_manager()
+    if rolled_back and restarted:
+        try:
+            old = node.binary.dump(node.config_file)
+            node.daemon.restart((), cri=not effective.cri_disabled(old), timeout=wanted.timeout)
+            message += " and the daemon is well on them"
+        except HostError as again:
+            message += f", and the daemon isn't well on them either: {again}"
+    if journal:
+        message += ". It had logged: " + " | ".join(telling(journal))
+    return message, {"rolled_back": rolled_back, "restarted": restarted, "journal": journal[-20:]}
