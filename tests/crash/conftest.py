@@ -11,6 +11,7 @@ from nodes.fixtures import (
     pytest_sessionfinish,
     pytest_xdist_make_scheduler,
     sid,
+    source,
     trixie,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "pytest_sessionfinish",
     "pytest_xdist_make_scheduler",
     "sid",
+    "source",
     "trixie",
 ]

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from nodes import own_disk, payload, registry
+from nodes import own_disk, payload
 from nodes.images import Layer, chain_ids, mixed_layers
 from nodes.node import Node
 from nodes.own_disk import CONFIG, ROOT, RUN_UNIT, SOCKET, Comparison, OwnDisk, expected_files
@@ -41,12 +41,6 @@ until [ "$(ctr --address {SOCKET} snapshots ls | grep -c Committed)" = 10 ]; do 
 """
 # A sync(1) that doesn't end, for a run that has this first in its PATH.
 STUCK = "/run/own-disk-stuck"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 @pytest.fixture(params=FILE_SYSTEMS)

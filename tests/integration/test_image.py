@@ -28,12 +28,6 @@ NAMESPACE = "images"
 LOGIN = ("deploy", "p4ss w$rd:'\"\\x")
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
-        yield server
-
-
 @pytest.fixture
 def clean(node: Node) -> Iterator[Node]:
     """A node as packaged, without images in the namespace; nothing unfinished is left behind either."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nodes import cri, daemon, registry
+from nodes import cri, daemon
 from nodes.images import random_layers
 from nodes.node import WORK, Node
 from nodes.registry import Registry
@@ -21,12 +21,6 @@ from nodes.registry import Registry
 LAYERS = 4
 CERTS = "/etc/containerd/certs.d"
 TRACE = "/root/trace"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 @contextmanager

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +39,6 @@ SNAPSHOTTERS = ("overlayfs", "native")
 METADATA: dict[str, Any] = {"integrity": "metadata"}
 REPAIR: dict[str, Any] = {"integrity": "metadata", "repair": True}
 UUID = f"{STORE}/io.containerd.grpc.v1.introspection/uuid"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 def snapshot_path(node: Node, chain: str, path: str, snapshotter: str = "overlayfs") -> str:

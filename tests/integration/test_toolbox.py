@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nodes import daemon, own_disk, registry
+from nodes import daemon, own_disk
 from nodes.images import Layer, busybox, chain_ids, random_layers, write_layout
 from nodes.node import PODMAN, Node, run
 from nodes.payload import run_module
@@ -36,12 +36,6 @@ SHOW = f"""
     ctr leases ls -q; ctr images ls -q | sort
     ls -lA /var/lib/toolbox; cat {UNITS}/*.mount; ls {UNITS}/multi-user.target.wants; findmnt {PATH}
 """
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 @pytest.fixture

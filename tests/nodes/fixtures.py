@@ -12,13 +12,15 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from nodes import daemon
+from nodes import daemon, registry
 from nodes.node import INVENTORY, WORK, Node, ansible, nodes_of
+from nodes.registry import Registry
 
 SUITES = ("bookworm", "trixie", "sid")
 SET = INVENTORY / "itest.yml"
@@ -86,6 +88,13 @@ def trixie(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
 def sid(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
     """2.1.9 as packaged."""
     return packaged(nodes[request.param])
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that everybody may push to: each push has a tag of its own."""
+    with registry.serve(tmp_path_factory.mktemp("registry")) as server:
+        yield server
 
 
 def packaged(node: Node) -> Node:
