@@ -14,6 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.toolbox_module import (
+    COLLECT,
+    FRESH,
+    PATH,
+    UNIT,
+    UNITS,
+    box,
+    clean,
+    done,
+    emptied,
+    held,
+    info,
+    is_mounted,
+    refused,
+    shown,
+)
 
 from nodes import daemon, own_disk
 from nodes.images import Layer, busybox, chain_ids, random_layers, write_layout
@@ -22,100 +38,10 @@ from nodes.payload import run_module
 from nodes.registry import Registry
 from nodes.toolboxes import enterable
 
-PATH = "/var/lib/toolbox/box"
-UNIT = "var-lib-toolbox-box.mount"
-UNITS = "/etc/systemd/system"
-SNAPSHOTS = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
-FRESH = ["pull", "prepare", "label", "directory", "unit", "enable", "mount"]
+__all__ = ["clean"]
+
 # Binds are the same in every version.
 SNAPSHOTTERS = [("bookworm", "overlayfs"), ("trixie", "overlayfs"), ("sid", "overlayfs"), ("bookworm", "native")]
-COLLECT = "ctr leases create --id probe >/dev/null && ctr leases rm --sync probe >/dev/null"
-# Shown of a toolbox: what a run may change.
-SHOW = f"""
-    ctr snapshots info {PATH} 2>&1 | grep -v Updated; ctr snapshots --snapshotter native ls
-    ctr leases ls -q; ctr images ls -q | sort
-    ls -lA /var/lib/toolbox; cat {UNITS}/*.mount; ls {UNITS}/multi-user.target.wants; findmnt {PATH}
-"""
-
-
-@pytest.fixture
-def clean(node: Node) -> Iterator[Node]:
-    """A node as packaged, without toolboxes and images."""
-    daemon.install(node)
-    daemon.reset(node)
-    emptied(node)
-    yield node
-    emptied(node)
-
-
-def emptied(node: Node) -> None:
-    node.ssh(
-        f"""
-        systemctl stop held
-        chattr -i /var/lib/toolbox
-        for path in $(findmnt --raw --noheadings --output TARGET | grep '^/var/lib/toolbox/\\|^/run/held\\|^/srv/'); do
-          umount -l $path
-        done
-        rm -rf --one-file-system /var/lib/toolbox /run/held /run/killing /srv/* /run/killed
-        for unit in $(grep -l slipway {UNITS}/*.mount); do rm -f $unit; done
-        find {UNITS}/multi-user.target.wants -xtype l -delete; systemctl daemon-reload
-        for snapshotter in overlayfs native; do
-          for key in $(ctr snapshots --snapshotter $snapshotter ls | awk '$NF == "Active" {{print $1}}'); do
-            ctr snapshots --snapshotter $snapshotter rm $key
-          done
-        done
-        ctr images rm $(ctr images ls -q)
-        for lease in $(ctr leases ls -q); do ctr leases rm $lease; done
-        {COLLECT}
-        """,
-        check=False,
-    )
-
-
-def box(node: Node, image: str | None = None, *, check: bool = False, name: str = "box", **options: Any) -> dict[str, Any]:
-    given = {"image": image} if image is not None else {}
-    return run_module(node, "toolbox_snapshot", {"name": name, "plain_http": True, **given, **options}, check=check)
-
-
-def done(result: dict[str, Any]) -> list[str]:
-    assert not result.get("failed"), result["msg"]
-    steps: list[str] = result["steps"]
-    assert result["changed"] == bool(steps)
-    return steps
-
-
-def refused(result: dict[str, Any]) -> str:
-    assert result.get("failed"), result
-    message: str = result["msg"]
-    assert "\n" not in message and "Traceback" not in message
-    return message
-
-
-def shown(node: Node) -> str:
-    return node.ssh(SHOW, check=False).stdout
-
-
-def info(node: Node, key: str = PATH) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(node.exec("ctr", "snapshots", "info", key).stdout)
-    return found
-
-
-def is_mounted(node: Node, path: str = PATH) -> bool:
-    return node.exec("mountpoint", "-q", path, check=False).returncode == 0
-
-
-@contextmanager
-def held(node: Node, path: str = PATH) -> Iterator[int]:
-    """A process inside the toolbox, as systemd-nspawn has it: root and mount namespace of its own."""
-    inside = f"unshare --mount --propagation private chroot {path} /bin/busybox sleep 1000"
-    node.ssh(
-        f"systemd-run --quiet --unit held {inside}; until pgrep -f '^/bin/busybox sleep 1000' >/dev/null; do sleep 0.05; done"
-    )
-    pid = int(node.ssh("pgrep -f '^/bin/busybox sleep 1000'").stdout)
-    try:
-        yield pid
-    finally:
-        node.ssh("systemctl stop held", check=False)
 
 
 @contextmanager
@@ -260,75 +186,6 @@ def reboot(node: Node) -> None:
         time.sleep(0.3)
 
 
-def test_a_mount_that_fails_costs_nothing(clean: Node, source: Registry) -> None:
-    reference = source.push(random_layers(2, seed=340))
-    assert done(box(clean, reference)) == FRESH
-    clean.ssh(f"echo kept > {PATH}/file")
-    own = clean.ssh(f"findmnt --noheadings --output OPTIONS {PATH} | grep -o 'workdir=[^,]*' | cut -d= -f2").stdout.strip()
-    assert own.startswith(SNAPSHOTS)
-    # systemd would make what is missing, and mount what is no snapshot any more.
-    clean.ssh(f"systemctl stop '{UNIT}'; mv {own} {own}.away")
-    assert f"cannot mount {PATH}: {own}, a part of its snapshot, is gone" in refused(box(clean, reference))
-    assert clean.ssh(f"systemctl start '{UNIT}'; test -e {own} || mountpoint -q {PATH}", check=False).returncode != 0
-    # The kernel refuses an overlay without its lower directories.
-    lower = clean.ssh(f"ctr snapshots mounts {PATH} {PATH} | grep -o 'lowerdir=[^,:]*' | cut -d= -f2").stdout.strip()
-    clean.ssh(f"mv {own}.away {own}; mv {lower} {lower}.away")
-    message = refused(box(clean, reference))
-    assert f"cannot mount {PATH}: mount: {PATH}" in message and "its snapshot is as it was" in message, message
-    assert info(clean)["Labels"]["containerd.io/gc.root"] and clean.ssh(f"test -e {UNITS}/{UNIT}").returncode == 0
-    # A unit that has never been of use goes again.
-    assert done(box(clean, reference, state="present")) == ["disable"]
-    refused(box(clean, reference))
-    assert clean.ssh(f"ls {UNITS}/{UNIT} {UNITS}/multi-user.target.wants/{UNIT}", check=False).stdout == ""
-    clean.ssh(f"mv {lower}.away {lower}; rmdir {PATH}; chattr +i /var/lib/toolbox")
-    message = refused(box(clean, reference))
-    clean.ssh("chattr -i /var/lib/toolbox")
-    assert f"cannot make the directory {PATH}: Operation not permitted" in message, message
-    clean.ssh(f"touch {PATH}")
-    assert "is not a directory" in refused(box(clean, reference))
-    clean.ssh(f"rm {PATH}; mkdir {PATH}; touch {PATH}/mine")
-    assert "has files in it" in refused(box(clean, reference))
-    clean.ssh(f"rm {PATH}/mine; mount -t tmpfs other {PATH}")
-    for state in ("mounted", "absent"):
-        assert f"{PATH} is mounted from tmpfs other" in refused(box(clean, reference, state=state))
-    clean.ssh(f"umount {PATH}; mkdir /run/held; $(ctr snapshots mounts /run/held {PATH})")
-    assert "is mounted on /run/held too" in refused(box(clean, reference))
-    clean.ssh("umount /run/held")
-    assert done(box(clean, reference)) == ["unit", "enable", "mount"]
-    assert clean.ssh(f"cat {PATH}/file").stdout == "kept\n"
-
-
-def test_a_mount_of_a_snapshot_that_is_gone_is_replaced(clean: Node, source: Registry) -> None:
-    reference = source.push([busybox(), *random_layers(1, seed=345)])
-    clean.ssh(f"ctr images pull --plain-http {reference} >/dev/null; mkdir -p {PATH}; ctr images mount --rw {reference} {PATH}")
-    with held(clean) as pid:
-        clean.ssh(f"ctr leases rm --sync {PATH}")
-        assert f"pid {pid} (busybox)" in refused(box(clean, reference))
-    assert done(box(clean, reference)) == ["pull", "unmount", "prepare", "label", "unit", "enable", "mount"]
-    assert clean.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0"]
-
-
-def test_as_many_layers_as_the_kernel_takes(clean: Node, source: Registry) -> None:
-    # Ids of snapshots have three digits again: with four, the page holds 488 layers.
-    clean.ssh("systemctl stop containerd; rm -rf /var/lib/containerd/io.containerd.*; systemctl start containerd")
-    layers = random_layers(501, files=1, size=16, seed=350)
-    for count in (60, 130, 300, 499):
-        reference = source.push(layers[:count])
-        assert done(box(clean, reference, name=f"deep{count}"))[-1] == "mount"
-        path = f"/var/lib/toolbox/deep{count}"
-        assert clean.ssh(f"echo written > {path}/layer0/file0; ls {path} | wc -l; cat {path}/layer0/file0").stdout.split() == [
-            str(count), "written",
-        ]  # fmt: skip
-    before = shown(clean)
-    for check in (True, False):
-        message = refused(box(clean, source.push(layers), name="deep501", check=check))
-        assert "501 layers" in message
-    assert shown(clean) == before
-    # systemd mounts the deepest by itself.
-    clean.ssh("systemctl stop var-lib-toolbox-deep499.mount; systemctl start var-lib-toolbox-deep499.mount")
-    assert clean.ssh("cat /var/lib/toolbox/deep499/layer0/file0").stdout == "written\n"
-
-
 def test_a_moved_tag_is_reported_and_followed_only_if_asked(clean: Node, source: Registry, tmp_path: Path) -> None:
     old, new = [busybox(), *random_layers(1, seed=360)], [busybox(), *random_layers(2, seed=361)]
     reference = source.push(old, repository="moving")
@@ -447,34 +304,3 @@ def test_runs_at_the_same_time_do_not_meet(clean: Node, source: Registry) -> Non
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(lambda _number: box(clean, state="absent"), range(3)))
     assert sorted(map(len, map(done, results))) == [0, 0, 5]
-
-
-def test_a_place_that_is_not_safe_is_refused(clean: Node, source: Registry) -> None:
-    reference = source.push(random_layers(1, seed=390))
-    clean.ssh(
-        "mkdir -p /srv/theirs /srv/open /srv/real /srv/own/box; chown 1000 /srv/theirs /srv/own/box; chmod 777 /srv/open; "
-        "touch /srv/own/box/file; "
-        "ln -s real /srv/link"
-    )
-    before = shown(clean)
-    places = {
-        "/srv/theirs/box": "belongs to the user 1000",
-        "/srv/open/box": "others than root can write",
-        "/srv/link/box": "symbolic link",
-        "/var/lib/containerd/box": "containerd keeps its own",
-        "/srv/" + "a" * 300: "too long",
-        "/srv/../etc/x": "without '..'",
-        "/etc/x": "belongs to the system",
-    }
-    for path, words in places.items():
-        message = refused(box(clean, reference, path=path))
-        assert message.startswith("path ") and words in message, message
-    for name in ("-x", "a b", "a\nb", "../x", "x" * 300):
-        assert refused(box(clean, reference, name=name)).startswith("name takes")
-    assert "has files in it" in refused(box(clean, reference, path="/srv/own/box"))
-    assert shown(clean) == before
-    # An empty one of another user, as Flatcar's command makes it, is root's from then on.
-    clean.ssh("rm /srv/own/box/file")
-    assert done(box(clean, reference, path="/srv/own/box")) == FRESH
-    assert done(box(clean, reference, path="/srv/own/box", state="present")) == ["unmount", "disable"]
-    assert clean.ssh("stat -c '%u %a' /srv/own/box; ls -A /srv/own/box").stdout == "0 755\n"
