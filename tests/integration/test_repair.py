@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.test_image import (
+from integration.image_module import (
     LOGIN,
     actions,
     clean,

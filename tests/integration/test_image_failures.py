@@ -1,0 +1,236 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images come whole or not at all, whatever goes wrong, and the next run ends with all of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.image_module import (
+    LOGIN,
+    NAMESPACE,
+    actions,
+    clean,
+    ctr,
+    expected,
+    files,
+    image,
+    in_background,
+    names,
+    state,
+    when_pulling,
+)
+
+from nodes import daemon, registry
+from nodes.images import random_layers
+from nodes.node import WORK, Node, ansible
+from nodes.payload import run_module
+from nodes.registry import Registry
+
+__all__ = ["clean"]
+
+
+def test_a_refused_image_costs_no_layer(clean: Node, source: Registry) -> None:
+    """Also the good ones of the same task stay away: a refusal comes before the first change."""
+    good, deep = source.push(random_layers(2, seed=50)), source.push(random_layers(501, files=1, size=16, seed=51))
+    before = state(clean)
+    for check in (True, False):
+        refused = image(clean, good, deep, check=check)
+        assert refused["failed"] and deep in refused["msg"] and "501 layers" in refused["msg"], refused
+        missing = image(clean, good, f"{source.name}/none:1", check=check)
+        assert missing["failed"] and "there is no such image" in missing["msg"]
+        foreign = image(clean, good, platform="linux/s390x", check=check)
+        assert foreign["failed"] and "not for linux/s390x" in foreign["msg"]
+    assert state(clean) == before
+
+
+# Giving ids takes a while, and the same mount(2) refuses them whatever the version.
+@pytest.mark.parametrize("node", ["bookworm"], indirect=True)
+def test_as_many_layers_as_the_ids_of_an_aged_node_leave_room_for(clean: Node, source: Registry) -> None:
+    """Ids that were given and freed don't show in the directory; the module asks containerd."""
+    own = "ctr snapshots mounts / probe | grep -o 'snapshots/[0-9]*' | cut -d/ -f2"
+    clean.ssh(f"while id=$(ctr snapshots prepare probe >/dev/null; {own}; ctr snapshots rm probe); test $id -lt 1000; do :; done")
+    layers = random_layers(489, files=1, size=16, seed=55)
+    fits, deep = source.push(layers[:400]), source.push(layers)
+    refused = image(clean, deep)
+    assert refused["failed"] and "mount options of its 489 layers" in refused["msg"], refused
+    assert actions(image(clean, fits)) == ["pull"]
+    mount = f"ctr -n {NAMESPACE} images mount --rw"
+    clean.ssh(f"mkdir /run/deep; {mount} {fits} /run/deep && ls /run/deep/layer399 && umount /run/deep")
+    clean.ssh(f"ctr -n {NAMESPACE} snapshots rm /run/deep")
+    # What was refused fails indeed.
+    ctr(clean, "images", "pull", "--plain-http", deep)
+    failed = clean.ssh(f"{mount} {deep} /run/deep", check=False)
+    assert failed.returncode != 0 and ("too long" in failed.stderr or "invalid argument" in failed.stderr), failed
+    clean.ssh(f"rmdir /run/deep; ctr -n {NAMESPACE} snapshots rm /run/deep", check=False)
+
+
+def test_a_layer_that_is_not_what_its_digest_says_leaves_nothing(clean: Node, tmp_path: Path) -> None:
+    with registry.serve(tmp_path) as server:
+        good, bad = server.push(random_layers(2, seed=60)), server.push(random_layers(2, seed=61))
+        manifest = json.loads((tmp_path / "v1/index.json").read_text())["manifests"][0]["digest"].removeprefix("sha256:")
+        layer = json.loads((tmp_path / "v1/blobs/sha256" / manifest).read_text())["layers"][1]["digest"].removeprefix("sha256:")
+        blob = tmp_path / "store/docker/registry/v2/blobs/sha256" / layer[:2] / layer / "data"
+        intact = blob.read_bytes()
+        blob.write_bytes(intact[:-9] + bytes(9))
+        done = image(clean, good, bad)
+        assert done["failed"] and bad in done["msg"] and "a layer isn't what its digest says" in done["msg"], done
+        # The other one is there, and whole.
+        assert names(clean) == {good} and files(clean, good) == expected(random_layers(2, seed=60))
+        assert state(clean)["record"] is None
+        blob.write_bytes(intact)
+        assert actions(image(clean, good, bad)) == ["none", "pull"]
+        assert files(clean, bad) == expected(random_layers(2, seed=61))
+
+
+def test_a_full_disk_is_not_left_full(clean: Node, source: Registry) -> None:
+    big, small = source.push(random_layers(3, files=4, size=4_000_000, seed=70)), source.push(random_layers(1, seed=71))
+    with own_daemon(clean, megabytes=64) as options:
+        done = image(clean, small, big, **options)
+        assert done["failed"] and "the disk is full" in done["msg"], done
+        address = ("--address", str(options["address"]))
+        assert ctr(clean, *address, "images", "ls", "-q").split() == [small]
+        free = clean.ssh("df --output=avail -k /mnt/small | tail -1").stdout
+        assert int(free) > 30_000
+        assert actions(image(clean, small, **options)) == ["none"]
+        assert actions(image(clean, source.push(random_layers(2, seed=72)), **options)) == ["pull"]
+
+
+@contextmanager
+def own_daemon(node: Node, megabytes: int) -> Iterator[dict[str, Any]]:
+    """A containerd of its own on a small ext4, and the module's options for it."""
+    config = (
+        'version = 2\nroot = "/mnt/small/root"\nstate = "/run/small"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        '[grpc]\naddress = "/run/small/containerd.sock"\n[ttrpc]\naddress = "/run/small/ttrpc.sock"'
+    )
+    daemon.write(node, "/root/small.toml", config)
+    node.ssh(
+        f"truncate -s {megabytes}M /var/tmp/small.img && mkfs.ext4 -q /var/tmp/small.img && mkdir -p /mnt/small && "
+        "mount -o loop /var/tmp/small.img /mnt/small && "
+        "systemd-run --quiet --unit small-containerd containerd -c /root/small.toml && "
+        "until ctr --address /run/small/containerd.sock plugins ls >/dev/null 2>&1; do sleep 0.2; done"
+    )
+    try:
+        yield {"address": "/run/small/containerd.sock", "config_file": "/root/small.toml"}
+    finally:
+        node.ssh(
+            "systemctl stop small-containerd; umount /mnt/small; rm -rf /var/tmp/small.img /root/small.toml /run/small",
+            check=False,
+        )
+
+
+def test_containerd_goes_away_in_the_middle(clean: Node, source: Registry) -> None:
+    layers = random_layers(4, files=20, size=1_000_000, seed=80)
+    reference = source.push(layers)
+    with in_background(clean, reference) as pull:
+        when_pulling(clean, "systemctl kill --signal=KILL containerd; systemctl stop containerd")  # for good
+        done = pull()
+    assert done["failed"] and "Traceback" not in json.dumps(done), done
+    clean.ssh("systemctl reset-failed containerd; systemctl start containerd")
+    assert reference not in names(clean)
+    assert actions(image(clean, reference)) == ["pull"]
+    assert files(clean, reference) == expected(layers)
+    assert names(clean) == {reference} and state(clean)["record"] is None
+    assert not image(clean, reference)["changed"]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.8])
+def test_a_killed_run_is_finished_by_the_next(clean: Node, source: Registry, delay: float) -> None:
+    layers = random_layers(4, files=20, size=1_000_000, seed=90)
+    reference = source.push(layers)
+    with in_background(clean, reference) as pull:
+        when_pulling(clean, f"sleep {delay}; pkill -KILL -f modules.[c]ontainerd_image; true")
+        pull()
+    if reference in names(clean):
+        assert files(clean, reference) == expected(layers)
+    assert not image(clean, reference).get("failed")
+    assert files(clean, reference) == expected(layers)
+    assert names(clean) == {reference} and state(clean)["record"] is None
+    assert not image(clean, reference)["changed"]
+
+
+def test_no_one_sees_the_password(clean: Node, tmp_path: Path) -> None:
+    with registry.serve(tmp_path, LOGIN) as server:
+        reference = server.push(random_layers(3, files=8, size=1_000_000, seed=100))
+        options = {"username": LOGIN[0], "password": LOGIN[1]}
+        without = image(clean, reference)
+        assert without["failed"] and "set username and password" in without["msg"]
+        wrong = image(clean, reference, username=LOGIN[0], password="guessed-it")
+        assert wrong["failed"] and "guessed-it" not in json.dumps({**wrong, "invocation": ""})
+        look = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'"
+        seen = f"while :; do {look}; done > /run/seen-arguments"
+        watcher = subprocess.Popen(
+            ["ssh", "-F", str(WORK / "nodes" / clean.name / "ssh_config"), clean.name, f"echo $$; {seen}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert watcher.stdout is not None
+        watcher.stdout.readline()
+        try:
+            arguments = json.dumps({"namespace": NAMESPACE, "plain_http": True, "name": [reference], **options})
+            argv = [
+                "ansible",
+                clean.name,
+                "-i",
+                str(clean.inventory),
+                "-m",
+                "slipway.node.containerd_image",
+                "-a",
+                f"@{tmp_path}/a",
+            ]
+            (tmp_path / "a").write_text(arguments)
+            argv[-1] = arguments
+            done = ansible(*argv, "-vvv")
+        finally:
+            clean.ssh("pkill -f [s]een-arguments", check=False)
+            watcher.terminate()
+            watcher.wait()
+        assert '"changed": true' in done.stdout
+        secret = LOGIN[1]
+        for shape in (secret, json.dumps(secret)[1:-1]):
+            assert shape not in done.stdout + done.stderr
+            daemon.write(clean, "/root/secret", shape)
+            found = clean.ssh(
+                "grep -qa content.fetch-object /run/seen-arguments || grep -qa fetch-object /run/seen-arguments || exit; "
+                "grep -caFf /root/secret /run/seen-arguments; journalctl --no-pager | grep -cFf /root/secret; "
+                "cat /var/log/syslog /var/log/messages 2>/dev/null | grep -cFf /root/secret",
+                check=False,
+            )
+            assert found.stdout.split() == ["0", "0", "0"], found
+        clean.ssh("rm -f /root/secret /run/seen-arguments")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"name": ["UPPER"]}, "name:"),
+        ({"name": ["-x"]}, "name:"),
+        ({"name": ["a b"]}, "name:"),
+        ({"name": [""]}, "name"),
+        ({"name": ["x:slipway-staged@sha256:" + "0" * 64]}, "name:"),
+        ({"name": ["alpine"], "platform": "arm64"}, "platform"),
+        ({"name": ["alpine"], "username": "me"}, "username and password"),
+        ({"name": ["alpine"], "username": "me", "password": "a\nb"}, "password"),
+        ({"name": ["alpine"], "parallel": 0}, "parallel"),
+        ({"name": ["alpine"], "hosts_dir": "certs.d"}, "hosts_dir"),
+        ({"name": ["alpine"], "namespace": "-n"}, "namespace"),
+        ({"name": ["alpine"], "archive": "/nothing/there.tar"}, "archive"),
+        ({"name": ["alpine"], "archive": "/etc/passwd"}, "archive"),
+        ({"archive": "/etc/passwd", "state": "absent"}, "archive"),
+        ({}, "name"),
+        ({"name": ["alpine"], "address": "/run/none.sock"}, "/run/none.sock"),
+        ({"name": ["alpine"], "snapshotter": "nosuch"}, "nosuch"),
+    ],
+)
+def test_nonsense_is_refused_in_one_sentence(bookworm: Node, options: dict[str, Any], complaint: str) -> None:
+    refused = run_module(bookworm, "containerd_image", options)
+    assert refused["failed"] and complaint in refused["msg"], refused
+    assert "Traceback" not in refused["msg"] and "\n" not in refused["msg"]
