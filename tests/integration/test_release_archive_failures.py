@@ -1,0 +1,220 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever goes wrong, a release is there as a whole, or what was there before is."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.release_site import PROGRAM, Site, member, pack, release, run, site
+
+__all__ = ["run", "site"]
+
+HOSTILE = {
+    "absolute": [member("/tmp/evil")],
+    "climbing": [member("../evil")],
+    "link out": [member("bin/evil", b"", 0o777, tarfile.SYMTYPE, "../../evil")],
+    "through a link": [member("evil", b"", 0o777, tarfile.SYMTYPE, "bin"), member("evil/x")],
+    "absolute link": [member("bin/evil", b"", 0o777, tarfile.SYMTYPE, "/etc")],
+    "hard link out": [member("evil", b"", 0o777, tarfile.LNKTYPE, "/etc/passwd")],
+    "device": [member("evil", b"", 0o777, tarfile.BLKTYPE)],
+    "named pipe": [member("evil", b"", 0o777, tarfile.FIFOTYPE)],
+    "setuid": [member("bin/evil", PROGRAM, 0o4755)],
+    "twice": [member("evil"), member("evil")],
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_archive_leaves_nothing(site: Site, tmp_path: Path, case: str) -> None:
+    before = site.tree()
+    answer = site(pack(tmp_path / "archives/evil.tar", member("bin/demo"), *HOSTILE[case]))
+    assert answer["failed"]
+    assert "evil" in answer["msg"] and "\n" not in answer["msg"]
+    assert site.tree() == before
+
+
+def damaged(tmp_path: Path, how: str) -> Path:
+    archive = release(tmp_path, "a")
+    content = archive.read_bytes()
+    if how == "cut":
+        content = content[: len(content) // 2]
+    elif how == "flipped":
+        content = content[:-8] + bytes([content[-8] ^ 255]) + content[-7:]
+    elif how == "cut inside":
+        content = gzip.compress(gzip.decompress(content)[:20000])
+    elif how == "text":
+        content = b"<html>not found</html>"
+    elif how == "empty":
+        content = b""
+    elif how == "cut zstd":
+        content = subprocess.run(["zstd", "-q", "-c"], input=gzip.decompress(content), check=True, capture_output=True).stdout
+        content = content[:-100]
+    archive.write_bytes(content)
+    return archive
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "cut inside", "text", "empty", "cut zstd"])
+def test_a_damaged_archive_leaves_nothing(site: Site, tmp_path: Path, how: str) -> None:
+    before = site.tree()
+    archive = damaged(tmp_path, how)
+    for check in (True, False):
+        answer = site(archive, check=check)
+        assert answer["failed"]
+        assert str(archive) in answer["msg"] and "\n" not in answer["msg"]
+    assert site.tree() == before
+
+
+def test_a_wrong_checksum_leaves_the_old_version(site: Site, tmp_path: Path) -> None:
+    site(release(tmp_path, "a"))
+    before = site.tree()
+    answer = site(release(tmp_path, "b"), "2.0", sha256="0" * 64)
+    assert answer["failed"] and "it is damaged or not the file that was meant" in answer["msg"]
+    assert site.tree() == before
+
+
+@contextmanager
+def small_file_system(path: Path, options: str) -> Iterator[None]:
+    path.mkdir(exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=False, capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("may not mount a small file system here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize(("options", "message"), [("size=200k", "no room in"), ("nr_inodes=12", "No space left on device")])
+def test_a_full_disk_leaves_the_old_version(site: Site, tmp_path: Path, options: str, message: str) -> None:
+    small = pack(tmp_path / "archives/small.tar", member("bin/demo", b"#!/bin/sh\n"))
+    large = pack(tmp_path / "archives/large.tar", *(member(f"bin/demo{number}", b"x" * 50_000) for number in range(9)))
+    with small_file_system(site.prefix, options):
+        assert site(small)["failed"] is False
+        before = site.tree()
+        answer = site(large, "2.0")
+        assert answer["failed"] and message in answer["msg"], answer
+        assert site.tree() == before
+
+
+def test_a_full_disk_on_a_fresh_node_leaves_no_directory(site: Site, tmp_path: Path) -> None:
+    large = pack(tmp_path / "archives/large.tar", *(member(f"bin/demo{number}", b"x") for number in range(9)))
+    with small_file_system(site.prefix, "nr_inodes=7"):
+        answer = site(large)
+        assert answer["failed"] and "No space left on device" in answer["msg"], answer
+        assert list(site.prefix.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "directory"])
+def test_what_is_in_the_way_is_named(site: Site, tmp_path: Path, kind: str) -> None:
+    archive = release(tmp_path, "a", "second")
+    path = site.links / "second"
+    if kind == "file":
+        path.write_bytes(b"theirs")
+    elif kind == "link":
+        path.symlink_to("/bin/true")
+    else:
+        path.mkdir()
+    before = site.tree()
+    for check in (True, False):
+        answer = site(archive, check=check)
+        assert answer["failed"] and f"{path} is a {kind}" in answer["msg"]
+    assert site.tree() == before
+    replaced = site(archive, replace=True)
+    assert replaced["failed"] is (kind == "directory")
+    assert path.is_symlink() is (kind != "directory")
+
+
+def test_an_interrupted_installation_is_mended(site: Site, tmp_path: Path) -> None:
+    archive = release(tmp_path, "a", "second")
+    first = site(archive)
+    whole = site.tree()
+    (Path(first["path"]) / ".slipway-manifest.json").unlink()
+    (site.home / ".staging-killed").mkdir()
+    (site.home / ".staging-killed" / "half").write_bytes(b"x")
+    (site.home / "current").unlink()
+    (site.links / "second").unlink()
+    assert site(archive, check=True)["changed"]
+    assert site(archive)["changed"]
+    assert site.tree() == whole
+    assert site(archive)["changed"] is False
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone", "not executable", "manifest"])
+def test_a_damaged_version_is_installed_again(site: Site, tmp_path: Path, damage: str) -> None:
+    archive = release(tmp_path, "a")
+    program = Path(site(archive)["path"]) / "bin/demo"
+    whole = site.tree()
+    if damage == "truncated":
+        program.write_bytes(b"")
+    elif damage == "gone":
+        program.unlink()
+    elif damage == "not executable":
+        program.chmod(0o644)
+    else:
+        (program.parents[1] / ".slipway-manifest.json").write_bytes(b"")
+    assert site(archive)["changed"]
+    assert site.tree() == whole
+
+
+def test_the_version_is_on_disk_before_anything_leads_to_it(site: Site, tmp_path: Path) -> None:
+    """The order of the system calls is what a power cut sees."""
+    trace = tmp_path / "trace"
+    python = tmp_path / "python"
+    calls = "fsync,fdatasync,syncfs,rename,renameat,renameat2"
+    python.write_text(f'#!/bin/sh\nexec strace -f -y -e trace={calls} -o {trace} {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    version = site(release(tmp_path, "a"), python=str(python))["path"]
+    lines = [line for line in trace.read_text().splitlines() if str(site.directory) in line]
+    named = next(index for index, line in enumerate(lines) if "rename(" in line and f'"{version}"' in line)
+    synced = "\n".join(line for line in lines[:named] if "fsync(" in line)
+    for name in ("bin/demo>", "README>", "bin>"):
+        assert re.search(rf"\.staging-[^/]+/{name}", synced), name
+    assert "manifest" in synced.splitlines()[-2]
+    following = [
+        f"fsync.*<{site.home}>",
+        "rename.*/current",
+        f"fsync.*<{site.home}>",
+        "rename.*/bin/demo",
+        f"fsync.*<{site.links}>",
+    ]
+    assert len(lines[named + 1 :]) == len(following)
+    for line, pattern in zip(lines[named + 1 :], following, strict=True):
+        assert re.search(pattern, line), (line, pattern)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sha256": "abc"}, "sha256 must be 64"),
+        ({"version": "a/b"}, "version must be"),
+        ({"src": "relative.tgz"}, "src must be an absolute path"),
+        ({"architecture": "vax"}, "architecture must be one of"),
+        ({"links": "/a\nb"}, "links must be an absolute path"),
+        ({"keep": -1}, "keep must not be negative"),
+        ({"keep": "many"}, "keep"),
+        ({"src": None}, "state is present but all of the following are missing: src"),
+    ],
+)
+def test_bad_options(site: Site, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    archive = release(tmp_path, "a")
+    arguments = {
+        "name": "demo",
+        "version": "1",
+        "src": str(archive),
+        "prefix": str(site.prefix),
+        "links": str(site.links),
+    }
+    arguments["sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
+    answer = site.run_module(**{key: value for key, value in {**arguments, **options}.items() if value is not None})
+    assert answer["failed"] and message in answer["msg"]
