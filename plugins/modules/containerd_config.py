@@ -306,13 +306,12 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import NotWell, apply
-from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
+from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs, check_roots
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node, dump_before
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import decide
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, plan_config
@@ -343,9 +342,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     dump = node.dump(plan)
     check_effective(node, wanted, plan, found, dump)
     current = dump_before(node) if changes else dump
-    lost = lost_snapshots(current, dump)
-    if lost:
-        raise ValueError(lost)
+    check_roots(current, dump)
     reason, enable = None, False
     if wanted.apply:
         reason, enable = decide(node, wanted, changes, dump, node.daemon.look(), pending=bool(found.record.pending))
@@ -361,19 +358,6 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         node.daemon.unit.enable()
     before = default_snapshotter(current)
     return {**report(found, plan, files, dump, reason, changed=todo or enable), "previous_snapshotter": before}
-
-
-def dump_before(node: Node) -> Tree:
-    """What the daemon makes of the files as they are; empty if it can't read them."""
-    try:
-        return node.binary.dump(node.config_file)
-    except HostError:
-        return {}
-
-
-def default_snapshotter(dump: Tree) -> str | None:
-    """CRI's; None where there is no CRI."""
-    return effective.read(dump)["snapshotter"] or None if dump and not effective.cri_disabled(dump) else None
 
 
 def installed_or_assumed(module: AnsibleModule, node: Node) -> Version | None:
@@ -405,6 +389,11 @@ def service_change(wanted: Wanted) -> FileChange:
     path = drop_in_path(wanted.unit)
     after = wanted.service.text() if wanted.present else None
     return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
+
+
+def default_snapshotter(dump: Tree) -> str | None:
+    """CRI's; None where there is no CRI."""
+    return effective.read(dump)["snapshotter"] or None if dump and not effective.cri_disabled(dump) else None
 
 
 def report(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
-from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
+from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots, unmet
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, disabled_in
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted
@@ -47,6 +47,13 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
     trouble = effective.nonsense(dump)
     if trouble:
         raise ValueError(f"CRI would fail on this configuration: {trouble}")
+
+
+def check_roots(current: Tree, dump: Tree) -> None:
+    """Raises ValueError if the daemon would not find the snapshots any more that it knows."""
+    lost = lost_snapshots(current, dump)
+    if lost:
+        raise ValueError(lost)
 
 
 def check_needs(runner: Runner, wanted: Wanted, dump: Tree, assumed: Sequence[str]) -> None:

@@ -76,3 +76,11 @@ class Node:
                 for path, place in places.items():
                     complaint = complaint.replace(place, path)
                 raise HostError(f"containerd refuses these settings: {complaint}") from error
+
+
+def dump_before(node: Node) -> Tree:
+    """What the daemon makes of the files as they are; empty if it can't read them."""
+    try:
+        return node.binary.dump(node.config_file)
+    except HostError:
+        return {}
