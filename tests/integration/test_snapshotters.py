@@ -360,11 +360,12 @@ def test_a_toolbox_on_erofs_is_mounted_at_boot_and_never_over_empty_directories(
     box = {"name": "any", "image": images.one, "state": "mounted"}
     done(have(clean, [images.one]))
     done(run_module(clean, "toolbox_snapshot", box), changed=True)
-    # As after a boot: containerd hasn't been asked for anything.
-    forget = "systemctl stop var-lib-toolbox-any.mount; findmnt --types erofs --noheadings --output TARGET | xargs umount"
-    clean.ssh(f"echo kept > {BOX}/note; {forget}; systemctl start var-lib-toolbox-any.mount")
+    clean.ssh(f"echo kept > {BOX}/note; sync")
+    clean.reboot()
     assert clean.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
     done(run_module(clean, "toolbox_snapshot", box), changed=False)
+    # As before a boot's first mount: containerd hasn't been asked for anything.
+    forget = "systemctl stop var-lib-toolbox-any.mount; findmnt --types erofs --noheadings --output TARGET | xargs umount"
     clean.ssh(f"{forget}; mv /usr/bin/ctr /usr/bin/ctr.away")
     mounted = clean.ssh("systemctl start var-lib-toolbox-any.mount", check=False).returncode
     clean.ssh("mv /usr/bin/ctr.away /usr/bin/ctr")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ from integration.toolbox_module import (
 
 from nodes import daemon, own_disk
 from nodes.images import Layer, busybox, chain_ids, random_layers, write_layout
-from nodes.node import PODMAN, Node, run
+from nodes.node import Node
 from nodes.payload import run_module
 from nodes.registry import Registry
 from nodes.toolboxes import enterable
@@ -155,7 +154,7 @@ def test_it_is_back_after_a_reboot(clean: Node, source: Registry, snapshotter: s
     options: dict[str, Any] = {"snapshotter": snapshotter}
     assert done(box(clean, reference, **options)) == FRESH
     clean.ssh(f"echo kept > {PATH}/file; touch /run/this-boot; sync")
-    reboot(clean)
+    clean.reboot()
     assert clean.ssh("test -e /run/this-boot", check=False).returncode != 0
     assert is_mounted(clean) and clean.ssh(f"cat {PATH}/file; ls {PATH}").stdout.split() == [
         "kept",
@@ -175,15 +174,6 @@ def test_it_is_back_after_a_reboot(clean: Node, source: Registry, snapshotter: s
     renewed = box(clean, reference, **options)
     assert done(renewed) == ["unit"] and "Description=old" in renewed["diff"]["before"]
     assert done(box(clean, reference, **options)) == [] and is_mounted(clean)
-
-
-def reboot(node: Node) -> None:
-    """The container is stopped and started again, with everything that was mounted in it."""
-    run([*PODMAN, "restart", "--time", "30", node.container])
-    deadline = time.monotonic() + 60
-    while node.ssh("systemctl is-system-running --wait", check=False).returncode == 255:
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
 
 
 def test_a_moved_tag_is_reported_and_followed_only_if_asked(clean: Node, source: Registry, tmp_path: Path) -> None:

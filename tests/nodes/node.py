@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,14 @@ class Node:
     def answers(self) -> bool:
         """Whether the node is there and lets us in."""
         return (WORK / "nodes" / self.name / "ssh_config").exists() and self.ssh("true", check=False).returncode == 0
+
+    def reboot(self) -> None:
+        """The container is stopped and started again, with everything that was mounted in it."""
+        run([*PODMAN, "restart", "--time", "30", self.container])
+        deadline = time.monotonic() + 60
+        while self.ssh("systemctl is-system-running --wait", check=False).returncode == 255:
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
 
     @property
     def pid(self) -> int:
