@@ -16,19 +16,15 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from integration.local_module import LocalModule
 
 from nodes import daemon
 from nodes.node import Node
+from nodes.registry import certificate
 
 USER, PASSWORD = "node", "hunter2"
 AUTHORIZATION = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -36,21 +32,7 @@ AUTHORIZATION = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 HTPASSWD = f"{USER}:$2b$12$4J07l19i.YeR/KMFVOM2p.11SsSFuMPVMmuHNmGzBpY5Ae5O.G7pS\n"
 
 
-def certificate() -> tuple[str, str]:
-    """A new self-signed certificate for 127.0.0.1 and its key, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(timezone.utc)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode(), private.decode()
-
-
-CERTIFICATE, KEY = certificate()
+CERTIFICATE, KEY = certificate("127.0.0.1")
 
 
 class Site:
@@ -282,7 +264,7 @@ def test_containerd_logs_in_and_trusts_as_told(containerd: Node, registry: str) 
     configure(containerd, {**entry, "password": "wrong"})
     worked, said = fetch(containerd, f"{registry}/demo:1")
     assert not worked, said
-    configure(containerd, {**entry, "ca": [certificate()[0]]})
+    configure(containerd, {**entry, "ca": [certificate("127.0.0.1")[0]]})
     worked, said = fetch(containerd, f"{registry}/demo:1")
     assert not worked
     assert "certificate" in said

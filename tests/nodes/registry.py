@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A registry on this machine's loopback, which the nodes share; Debian's docker-registry, plain HTTP, empty at first."""
+"""A registry on this machine's loopback, which the nodes share; Debian's docker-registry, empty at first."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import bcrypt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from nodes.images import Layer, write_layout
 from nodes.node import CHECKOUT, PODMAN, WORK, run
@@ -103,16 +107,40 @@ class Registry:
         return reference
 
 
+def address() -> str:
+    """The registry's own in the checkout's network."""
+    claimed = run([*PODMAN[:-1], str(CHECKOUT / "tests/nodes/network"), str(CHECKOUT)]).stdout
+    return str(ipaddress.ip_network(claimed.strip())[NUMBER])
+
+
+def certificate(host: str) -> tuple[str, str]:
+    """A new self-signed certificate for an address or a name, and its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    try:
+        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        alternative = x509.DNSName(host)
+    builder = builder.add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode(), private.decode()
+
+
 @contextmanager
-def serve(directory: Path, login: tuple[str, str] | None = None, host: str | None = None) -> Iterator[Registry]:
+def serve(
+    directory: Path, login: tuple[str, str] | None = None, host: str | None = None, tls: tuple[str, str] | None = None
+) -> Iterator[Registry]:
     """A registry that keeps everything under a directory, on a free port, until the end of the block.
 
-    ``login``: the only user and password that it lets in; else everybody. ``host``: where it listens, by default the
-    registry's address in the checkout's network.
+    ``login``: the only user and password that it lets in; else everybody. ``host``: where it listens, by default its
+    ``address``. ``tls``: certificate and key, as PEM; else it speaks plain HTTP.
     """
-    if host is None:
-        claimed = run([*PODMAN[:-1], str(CHECKOUT / "tests/nodes/network"), str(CHECKOUT)]).stdout
-        host = str(ipaddress.ip_network(claimed.strip())[NUMBER])
+    host = host or address()
     with socket.socket() as probe:
         probe.bind((host, 0))
         port = probe.getsockname()[1]
@@ -126,6 +154,11 @@ def serve(directory: Path, login: tuple[str, str] | None = None, host: str | Non
         secret = bcrypt.hashpw(login[1].encode(), bcrypt.gensalt(4)).decode()
         (directory / "htpasswd").write_text(f"{login[0]}:{secret}\n")
         settings["auth"] = {"htpasswd": {"realm": "nodes", "path": str(directory / "htpasswd")}}
+    if tls is not None:
+        paths = {name: str(directory / name) for name in ("certificate", "key")}
+        for path, content in zip(paths.values(), tls, strict=True):
+            Path(path).write_text(content)
+        settings["http"]["tls"] = paths
     (directory / "settings.yml").write_text(json.dumps(settings))
     server = Registry(f"{host}:{port}", directory)
     try:

@@ -156,9 +156,9 @@ def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[Expect
     reading = _Reading()
     own = effective.own_snapshotters(dump)
     default = own[0]
-    # Where the proxies of handlers keep what they have, containerd doesn't know.
-    handlers = [name for name in own[1:] if name in BUILTIN_SNAPSHOTTERS]
-    snapshotters = dict.fromkeys([default, *handlers, *(image.snapshotter for image in images if image.snapshotter)])
+    named = dict.fromkeys([*own, *(image.snapshotter for image in images if image.snapshotter)])
+    # Where proxies keep what they have, containerd doesn't know.
+    snapshotters = [name for name in named if name in BUILTIN_SNAPSHOTTERS]
     overlay, ids = None, ()
     if "overlayfs" in snapshotters:
         overlay, ids = reading.attempt("overlay", lambda: _overlay(ctr, dump)) or (None, ())

@@ -35,6 +35,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_
 from ansible_collections.slipway.node.plugins.module_utils.model.mount_unit import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import EROFS
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_plan import Found, FoundSnapshot, FoundUnit, Plan
 
@@ -140,7 +141,7 @@ class Toolbox:
         content = read_bytes(file)
         if content is not None and content.startswith(mount_unit.MARK.encode()):
             return content.decode(errors="replace")
-        if content is not None and self._snapshotter == EROFS:
+        if content is not None and self.source is not None and self._mounted_layers(self.source):
             raise ValueError(f"{file} was not made here: remove it, or take another path")
         return None
 
@@ -149,13 +150,22 @@ class Toolbox:
         path, service = self._wanted.path, self._service
         if self.source is None:
             return {}
-        layered = self._snapshotter == EROFS
-        text = mount_unit.unit_text(path, self.source, key=key, root=self._root, service=service, layers_mounted=layered)
+        mounts = self._mounted_layers(self.source)
+        # containerd doesn't know where a proxy keeps what it has.
+        own = self.source.directories if self._snapshotter not in BUILTIN_SNAPSHOTTERS else ()
+        root = os.path.dirname(own[0]) if own else self._root
+        text = mount_unit.unit_text(path, self.source, key=key, root=root, service=service, mounts=mounts)
         texts = {mount_unit.unit_path(path): text}
-        if layered:
-            ask = self._ctr.command("--namespace", self._namespace, "snapshots", "--snapshotter", EROFS, "mounts", path, key)
+        if mounts:
+            group = ("snapshots", "--snapshotter", self._snapshotter)
+            ask = self._ctr.command("--namespace", self._namespace, *group, "mounts", path, key)
             texts[mount_unit.layers_unit_path(path)] = mount_unit.layers_unit_text(path, ask, key=key, service=service)
         return texts
+
+    def _mounted_layers(self, source: Source) -> tuple[str, ...]:
+        """Those that are mounts of their own: all on erofs, and with a proxy that loads files as they are read."""
+        table = {one.path for one in mountpoint.read_table()}
+        return source.layers if self._snapshotter == EROFS else tuple(one for one in source.layers if one in table)
 
     def _unit_text(self, key: str) -> str | None:
         return "".join(self._unit_texts(key).values()) or None

@@ -119,10 +119,10 @@ def mounting(source: Source) -> Mounting:
     return Mounting(source.kind, source.what, ",".join(options), common)
 
 
-def unit_text(path: str, source: Source, *, key: str, root: str, service: str, layers_mounted: bool = False) -> str:
+def unit_text(path: str, source: Source, *, key: str, root: str, service: str, mounts: Sequence[str] = ()) -> str:
     """The unit's content. ``key`` is the snapshot's, ``root`` the snapshotter's directory, ``service`` the daemon.
 
-    ``layers_mounted``: each layer is a mount of its own, which the path's other unit has containerd make.
+    ``mounts`` are layers that are mounts of their own, which the path's other unit has the snapshotter make.
 
     Raises ValueError if a path can't be written in a unit.
     """
@@ -136,8 +136,8 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str, l
         "Before": "umount.target systemd-user-sessions.service",
         "After": "local-fs.target",
     }
-    if source.needs_daemon or layers_mounted:
-        first = layers_unit_name(path) if layers_mounted else service
+    if source.needs_daemon or mounts:
+        first = layers_unit_name(path) if mounts else service
         # Not Requires=, which would unmount it whenever containerd is restarted.
         unit["After"] = f"local-fs.target {first}"
         unit["Wants"] = first
@@ -149,9 +149,9 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str, l
     if source.directories:
         lines += ["# systemd makes them where they are missing (core/mount.c), and so would mount what is no snapshot any more."]
         lines += [f"AssertPathIsDirectory={_literal(one)}" for one in source.directories]
-    if layers_mounted:
-        lines += ["# Until containerd has mounted the layers, there is nothing but empty directories to lay this over."]
-        lines += [f"AssertPathIsMountPoint={_literal(one)}" for one in source.layers]
+    if mounts:
+        lines += ["# Until the layers are mounted, there is nothing but empty directories to lay this over."]
+        lines += [f"AssertPathIsMountPoint={_literal(one)}" for one in mounts]
     lines += ["", "[Mount]", *(f"{name}={_literal(value)}" for name, value in mount.items() if value)]
     if source.kind == "overlay":
         lines += ["# fsconfig(2), which mount(8) takes by itself since util-linux 2.39, ends each option at 255 bytes."]

@@ -24,7 +24,7 @@ PATH = "/var/lib/toolbox/core"
 
 
 def test_layers_that_have_to_be_mounted_first_are_asked_for() -> None:
-    text = unit_text(PATH, overlay(2), key=PATH, root=ROOT, service="containerd.service", layers_mounted=True)
+    text = unit_text(PATH, overlay(2), key=PATH, root=ROOT, service="containerd.service", mounts=overlay(2).layers)
     assert [line for line in text.splitlines() if line.startswith("AssertPathIsMountPoint=")] == [
         f"AssertPathIsMountPoint={layer}" for layer in overlay(2).layers
     ]
