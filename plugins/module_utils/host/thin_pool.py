@@ -126,7 +126,9 @@ def read_volume(runner: Runner, volume_group: str, pool: str) -> tuple[bool, Vol
     names = runner.run("vgs", "--noheadings", "--options", "vg_name", doing=doing).split()
     if volume_group not in names:
         return False, None
-    options = ("--reportformat", "json", "--units", "b", "--nosuffix", "--options", LVS_FIELDS)
+    # Where lvm.conf disables monitoring, LVM doesn't look whether a pool is watched all the same.
+    config = ("--config", "activation/monitoring=1")
+    options = (*config, "--reportformat", "json", "--units", "b", "--nosuffix", "--options", LVS_FIELDS)
     report = runner.run("lvs", *options, "--", volume_group, doing=f"ask LVM for the volumes of {volume_group}")
     return True, parse_volume(report, pool)
 
@@ -282,6 +284,8 @@ def read_pool(runner: Runner, name: str, directory: str, started: float | None) 
 def _volume_at(runner: Runner, name: str) -> Volume | None:
     if runner.find("lvs") is None:
         return None
-    options = ("--reportformat", "json", "--units", "b", "--nosuffix", "--options", LVS_FIELDS)
+    # Where lvm.conf disables monitoring, LVM doesn't look whether a pool is watched all the same.
+    config = ("--config", "activation/monitoring=1")
+    options = (*config, "--reportformat", "json", "--units", "b", "--nosuffix", "--options", LVS_FIELDS)
     result = runner.try_run("lvs", *options, "--", f"/dev/mapper/{name}")
     return parse_volume(result.stdout) if result.code == 0 else None
