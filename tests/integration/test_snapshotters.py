@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -280,6 +281,19 @@ def test_a_snapshotter_that_has_what_it_needs_by_now_is_loaded_beside_the_defaul
     done(configure(clean, None, **loaded), changed=False)
 
 
+def top_layer(node: Node, namespace: str) -> str:
+    """The directory of overlayfs that has the topmost layer of the namespace's only image."""
+    ctr = f"ctr -n {namespace} snapshots"
+    scripts = [
+        f"{ctr} prepare look {chain} >/dev/null; {ctr} mounts /x look; {ctr} rm look" for chain in snapshots(node, OLD, namespace)
+    ]
+    # The one over all layers has the longest options.
+    longest = max((node.ssh(script).stdout for script in scripts), key=len)
+    found = re.search(r"lowerdir=([^:,]+)", longest)
+    assert found, longest
+    return found[1]
+
+
 def snapshots_or_none(node: Node, kind: str) -> str:
     return node.ssh(f"ctr -n {KUBELET} snapshots --snapshotter {kind} ls 2>/dev/null | tail -n +2", check=False).stdout
 
@@ -413,7 +427,7 @@ def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images
     # The handler's images are compared as well.
     look = {"only": ["images_intact"], "integrity": "metadata", "fail_on": []}
     assert done(run_module(clean, "node_verify", look))["summary"]["worst"] == "ok"
-    clean.ssh(f": > $(find {STORE}.snapshotter.v1.{OLD}/snapshots -path '*/fs/layer*/file*' -size +1k | head -n 1)")
+    clean.ssh(f": > {top_layer(clean, KUBELET)}/layer1/file0")
     found = done(run_module(clean, "node_verify", look))["checks"][0]
     assert found["status"] == "fail" and all("(overlayfs)" in name for name in found["found"]), found
     play = clean.play("slipway.node.repair", {"repair_namespaces": [KUBELET]})
