@@ -66,7 +66,8 @@ def lazy(modern: Node, secured: tuple[Registry, str]) -> Iterator[Node]:
         f"xargs -r ctr -n k8s.io containers rm; ctr -n k8s.io snapshots --snapshotter soci rm {PATH}; "
         "for space in default k8s.io; do ctr -n $space images ls -q | xargs -r ctr -n $space images rm --sync; done; "
         "systemctl disable --now soci; findmnt --list --noheadings --output TARGET --types fuse.rawBridge | xargs -r umount; "
-        f"rm -rf /etc/systemd/system/soci.service {TRUST} {HOSTS} /var/lib/containerd/soci",
+        f"rm -rf /etc/systemd/system/soci.service {TRUST} {HOSTS} /var/lib/containerd/soci; "
+        "systemctl daemon-reload; systemctl reset-failed",
         check=False,
     )
     daemon.reset(node)

@@ -81,7 +81,7 @@ def emptied(node: Node) -> None:
           ctr -n $space leases create --id emptied && ctr -n $space leases rm --sync emptied
         done
         systemctl stop containerd stargz; rm -rf /srv/scratch {ROOT}blockfile/scratch
-        systemctl start containerd
+        systemctl start containerd; systemctl reset-failed
         """,
         check=False,
     )
