@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.slipway.node.plugins.module_utils.host import image_check, layer_jobs
@@ -266,6 +266,9 @@ def test_every_change_is_found(layers: list[Spec], how: str, source: random.Rand
             problem = "should not be there"
         else:
             path = source.choice(there)
+            listed = any(str(path.relative_to(tree)) in spec[0] for spec in layers)
+            # From the third layer on, the mode of a directory that no layer lists may come from what others hide.
+            assume(listed or how != "mode" or not path.is_dir() or len(layers) < 3)
             problem = change(path, how)
         found = compare(overlay=True, shared=shared)
         named = {difference.path: difference.problem for difference in found.differences}
