@@ -12,7 +12,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.command import R
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots, unmet
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model import effective, mismatches
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, disabled_in
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
@@ -27,7 +27,7 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
     if missing:
         raise ValueError(f"{missing[0]}, so containerd would not start: take it out of imports, or make the file")
     sources = [one for one in everything if one.path not in ours or one.path == node.config_file]
-    if wanted.present and effective.cri_disabled(dump) and effective.needs_cri(wanted.settings):
+    if wanted.present and effective.cri_disabled(dump) and mismatches.needs_cri(wanted.settings):
         trees = {one.path: parse(one.text) for one in sources}
         where = disabled_in(trees) or node.config_file
         remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
@@ -35,8 +35,8 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
     if wanted.present:
         known = node.binary.known_plugins() if "plugins" in wanted.settings.extra else None
         others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
-        wrong = effective.mismatches(wanted.settings, found.version, found.architecture, dump, known, others)
-        odd = effective.other_schema(sources, plan.schema)
+        wrong = mismatches.mismatches(wanted.settings, found.version, found.architecture, dump, known, others)
+        odd = mismatches.other_schema(sources, plan.schema)
         if odd and any(one.culprit is None and one.known for one in wrong):
             raise ValueError(
                 f"{odd} is written in another schema than {node.config_file} ({plan.schema}), and containerd {found.version} "

@@ -18,6 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import (
     effective,
     image_checks,
     kata_checks,
+    mismatches,
     pool_checks,
     snapshotter_checks,
     toml_text,
@@ -225,7 +226,7 @@ def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
     expected = "every key known to the daemon"
     if state.dump is None or state.known_plugins is None or "sources" in state.trouble:
         return unread("unknown_keys", expected, state, "dump", "known_plugins", "sources", "version")
-    ignored = effective.unknown_keys(state.sources, state.dump, state.known_plugins)
+    ignored = mismatches.unknown_keys(state.sources, state.dump, state.known_plugins)
     if ignored:
         return warn("unknown_keys", expected, ignored, "correct or remove these keys: the daemon ignores them")
     return ok("unknown_keys", expected, "all known")
@@ -235,7 +236,7 @@ def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
 def cri(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or state.dump is None:
         return unread("cri", "ok", state, "dump", "daemon", "version")
-    wanted = effective.needs_cri(expectation.settings)
+    wanted = mismatches.needs_cri(expectation.settings)
     if effective.cri_disabled(state.dump):
         if wanted:
             remedy = "take cri out of disabled_plugins (containerd_enable_cri: true)"
@@ -258,7 +259,7 @@ def settings(state: NodeState, expectation: Expectation) -> Finding | None:
     if state.dump is None:
         return unknown("settings", "as in the inventory", "the configuration can't be loaded", CONFIGURE)
     try:
-        wrong = effective.mismatches(expectation.settings, state.version, state.architecture, state.dump, state.known_plugins)
+        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.dump, state.known_plugins)
     except ValueError as error:
         return fail("settings", "possible with this version", str(error), "change the inventory, or upgrade containerd")
     if not wrong:

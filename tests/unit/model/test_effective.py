@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model import effective, mismatches
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
@@ -54,7 +54,7 @@ def asked(version: str, **changes: Any) -> Settings:
 
 
 def wrong(recorded: Recorded, version: str, settings: Settings, *others: Source) -> list[str]:
-    found = effective.mismatches(
+    found = mismatches.mismatches(
         settings, Version.parse(version), "amd64", dump(recorded, version), known(recorded, version), others
     )
     return [one.sentence(Version.parse(version)) for one in found]
@@ -103,7 +103,7 @@ def test_an_unlisted_image_is_a_mismatch_on_schema_2_read_by_a_newer_daemon(reco
     # 2.1.9 dropped the snapshotter of this file when it migrated it.
     migrated = dump(recorded, "2.1.9", "schema2.dump.toml")
     settings = Settings.from_params({"snapshotter": "native", "sandbox_image": "registry.example/pause:3.10"})
-    found = effective.mismatches(settings, Version.parse("2.1.9"), "amd64", migrated)
+    found = mismatches.mismatches(settings, Version.parse("2.1.9"), "amd64", migrated)
     assert [(one.path[-1], one.found) for one in found] == [
         ("unpack_config", None),
         ("snapshotter", "overlayfs"),
@@ -190,7 +190,7 @@ def test_durability_of_what_the_daemon_has(recorded: Recorded, version: str, nam
 @pytest.mark.parametrize("version", VERSIONS)
 def test_keys_that_the_daemon_ignores(recorded: Recorded, version: str) -> None:
     sources = (Source("/etc/containerd/config.toml", recorded(version, "node.toml")), Source("/broken.toml", "= 1"))
-    ignored = effective.unknown_keys(sources, dump(recorded, version), known(recorded, version))
+    ignored = mismatches.unknown_keys(sources, dump(recorded, version), known(recorded, version))
     cri = IMAGES if version == "2.1.9" else V2
     assert ignored == [
         "/etc/containerd/config.toml: colour",
@@ -203,13 +203,13 @@ def test_keys_that_the_daemon_ignores(recorded: Recorded, version: str) -> None:
 def test_every_key_of_the_default_configuration_is_known(recorded: Recorded, version: str) -> None:
     text = recorded(version, "default.toml")
     source = Source("/etc/containerd/config.toml", text)
-    assert effective.unknown_keys([source], tomllib.loads(text), known(recorded, version)) == []
+    assert mismatches.unknown_keys([source], tomllib.loads(text), known(recorded, version)) == []
 
 
 def test_a_schema_2_file_read_by_a_newer_daemon_has_no_unknown_keys(recorded: Recorded) -> None:
     source = Source("/etc/containerd/config.toml", recorded("2.1.9", "schema2.toml"))
     migrated = dump(recorded, "2.1.9", "schema2.dump.toml")
-    assert effective.unknown_keys([source], migrated, known(recorded, "2.1.9")) == []
+    assert mismatches.unknown_keys([source], migrated, known(recorded, "2.1.9")) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -268,14 +268,14 @@ def test_cri_is_disabled_by_either_name(names: list[str], expected: bool) -> Non
     ],
 )
 def test_which_settings_need_cri(params: dict[str, Any], expected: bool) -> None:
-    assert effective.needs_cri(Settings.from_params(params)) is expected
+    assert mismatches.needs_cri(Settings.from_params(params)) is expected
 
 
 def test_tables_that_schema_4_moved_are_not_compared() -> None:
     settings = Settings.from_params({"extra": {"debug": {"level": "info"}, "oom_score": -5}})
     version = Version.parse("2.3.4")
-    assert effective.mismatches(settings, version, "amd64", {"version": 4, "oom_score": -5}) == []
-    assert len(effective.mismatches(settings, version, "amd64", {"version": 3, "oom_score": -5})) == 1
+    assert mismatches.mismatches(settings, version, "amd64", {"version": 4, "oom_score": -5}) == []
+    assert len(mismatches.mismatches(settings, version, "amd64", {"version": 3, "oom_score": -5})) == 1
 
 
 def test_the_sockets_of_proxy_snapshotters_are_those_of_the_last_file() -> None:
@@ -292,8 +292,8 @@ def test_the_daemons_socket_in_each_schema() -> None:
 
 def test_a_file_of_another_schema_is_found() -> None:
     sources = [Source("/a", "version = 2"), Source("/b", "oom_score = 1"), Source("/c", "no TOML"), Source("/d", "version = 3")]
-    assert effective.other_schema(sources, 2) == "/d"
-    assert effective.other_schema(sources[:3], 2) is None
+    assert mismatches.other_schema(sources, 2) == "/d"
+    assert mismatches.other_schema(sources[:3], 2) is None
 
 
 def test_a_handler_that_is_new_to_a_snapshotter_which_is_not_ok(recorded: Recorded) -> None:

@@ -1,0 +1,179 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the daemon's effective configuration differs from the wanted settings, and which keys it ignores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.model import schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import _MISSING, cri_disabled, schema_of
+from ansible_collections.slipway.node.plugins.module_utils.model.files import Source, is_secret
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import (
+    Path,
+    Tree,
+    agrees,
+    dotted,
+    flatten,
+    lookup,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+
+# Tables that schema 4 moved under plugins."io.containerd.server.v1.*".
+_MOVED_IN_V4 = ("grpc", "ttrpc", "metrics", "debug")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A setting that the daemon would not have. ``culprit`` is the file that says otherwise, if one does."""
+
+    path: Path
+    wanted: Any
+    found: Any
+    known: bool
+    culprit: str | None
+
+    def shown(self) -> tuple[Any, Any]:
+        """What is wanted and what was found, for people and logs."""
+        if any(is_secret(part) for part in self.path):
+            return "a secret", "something else"
+        return self.wanted, self.found
+
+    def sentence(self, version: Version) -> str:
+        name = dotted(self.path)
+        wanted, found = self.shown()
+        if not self.known and self.culprit is None:
+            return f"{name} is not known to containerd {version}: check its spelling and its plugin, or leave it out"
+        if self.culprit is not None:
+            return f"{self.culprit} overrides {name}: it is {found!r} there and {wanted!r} here; remove it there"
+        return f"{name} would be {found!r} on the daemon, where {wanted!r} is asked for"
+
+
+def wanted_leaves(settings: Settings, version: Version, architecture: str, dump: Mapping[str, Any]) -> dict[Path, Any]:
+    """The settings as leaves in the schema of the dump. Tables that schema 4 moved are left out."""
+    number = schema_of(dump)
+    leaves = flatten(schema.tables(settings, version, number, architecture))
+    return {path: value for path, value in leaves.items() if number < 4 or path[0] not in _MOVED_IN_V4}
+
+
+def mismatches(
+    settings: Settings,
+    version: Version,
+    architecture: str,
+    dump: Mapping[str, Any],
+    known_plugins: frozenset[str] | None = None,
+    others: Sequence[Source] = (),
+) -> list[Mismatch]:
+    """Settings that the daemon would not have, in a stable order.
+
+    ``known_plugins`` are the ids in ``containerd config default``: 2.x keeps tables of unknown
+    plugins in the dump; None where they needn't be told apart. ``others`` are the files that this
+    collection doesn't write, in the order in which the daemon reads them.
+    """
+    found = []
+    for path, value in wanted_leaves(settings, version, architecture, dump).items():
+        actual = lookup(dump, path, _MISSING)
+        plugin_known = known_plugins is None or path[0] != "plugins" or len(path) < 2 or path[1] in known_plugins
+        if plugin_known and actual is not _MISSING and agrees(value, actual):
+            continue
+        known = plugin_known and actual is not _MISSING
+        shown = None if actual is _MISSING else actual
+        found.append(Mismatch(path, value, shown, known, _culprit(path, others, version) if plugin_known else None))
+    return found
+
+
+def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | None:
+    """The last of the files that sets this key, or replaces its whole table.
+
+    Every version does so with a proxy plugin's, and 1.x with any plugin's.
+    """
+    aliases = {path, *_aliases(path)}
+    for source in reversed(others):
+        try:
+            tree = toml_text.parse(source.text)
+        except ValueError:
+            continue
+        for alias in aliases:
+            replaced = alias[0] == "proxy_plugins" or (version.major == 1 and alias[0] == "plugins")
+            whole = alias[:2] if replaced else alias
+            if lookup(tree, whole, _MISSING) is not _MISSING:
+                return source.path
+    return None
+
+
+def _aliases(path: Path) -> list[Path]:
+    """Where a file of schema 2 has what the daemon prints in schema 3."""
+    if path[:2] == ("plugins", schema.CRI_IMAGES):
+        rest = path[2:]
+        special = {
+            ("snapshotter",): ("containerd", "snapshotter"),
+            ("discard_unpacked_layers",): ("containerd", "discard_unpacked_layers"),
+            ("disable_snapshot_annotations",): ("containerd", "disable_snapshot_annotations"),
+            ("pinned_images", "sandbox"): ("sandbox_image",),
+        }
+        return [("plugins", schema.CRI_V2, *special.get(rest, rest))]
+    if path[:2] == ("plugins", schema.CRI_RUNTIME):
+        return [("plugins", schema.CRI_V2, *path[2:])]
+    return []
+
+
+def needs_cri(settings: Settings) -> bool:
+    """Whether any of the settings is one of the CRI plugin."""
+    own = replace(settings, snapshotters={}, root=None, extra={})
+    return own != Settings()
+
+
+def other_schema(sources: Sequence[Source], number: int) -> str | None:
+    """The first of the files that is written in another schema than this; the daemon drops settings then."""
+    for source in sources:
+        try:
+            version = toml_text.parse(source.text).get("version", number)
+        except ValueError:
+            continue
+        if version != number:
+            return source.path
+    return None
+
+
+def unknown_keys(sources: Sequence[Source], dump: Mapping[str, Any], known_plugins: frozenset[str]) -> list[str]:
+    """Keys in the files that the daemon ignores, as ``FILE: key``.
+
+    A key of schema 2's CRI table is looked for where 2.x moves it, and is not reported if it could
+    have been moved out of sight.
+    """
+    printed = schema_of(dump)
+    ignored = []
+    for source in sources:
+        try:
+            tree = toml_text.parse(source.text)
+        except ValueError:
+            continue
+        ignored += [
+            f"{source.path}: {dotted(path)}" for path in flatten(tree) if _ignored(path, tree, dump, known_plugins, printed)
+        ]
+    return ignored
+
+
+def _ignored(path: Path, tree: Tree, dump: Mapping[str, Any], known_plugins: frozenset[str], printed: int) -> bool:
+    if path[0] in ("version", "imports"):
+        return False
+    if path[0] != "plugins":
+        return path[0] not in dump and not (printed >= 4 and path[0] in _MOVED_IN_V4)
+    if len(path) < 2 or cri_disabled(dump):
+        return False
+    written = tree.get("version", printed)
+    if path[1] not in known_plugins:
+        return True
+    if path[1] == schema.CRI_V2 and written < 3 <= printed:
+        return False
+    return lookup(dump, path, _MISSING) is _MISSING and not _below_free_form(path, dump)
+
+
+def _below_free_form(path: Path, dump: Mapping[str, Any]) -> bool:
+    """Whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
+    return "options" in path and lookup(dump, path[: path.index("options")], _MISSING) is not _MISSING
