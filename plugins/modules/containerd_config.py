@@ -317,6 +317,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import effectiv
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import PLACES, Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SETTINGS_SPEC
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
@@ -416,29 +417,6 @@ def report(
     return result
 
 
-RUNTIME_SPEC: dict[str, Any] = {
-    "name": {"type": "str", "required": True},
-    "type": {"type": "str", "default": "io.containerd.runc.v2"},
-    "path": {"type": "path"},
-    "config_path": {"type": "path"},
-    "snapshotter": {"type": "str"},
-    "privileged_without_host_devices": {"type": "bool"},
-    "pod_annotations": {"type": "list", "elements": "str", "default": []},
-    "options": {"type": "dict", "default": {}},
-}
-SETTINGS: dict[str, Any] = {
-    "image_pull_sync_fs": {"type": "bool"},
-    "snapshotter": {"type": "str"},
-    "snapshotters": {"type": "dict", "default": {}},
-    "runtimes": {"type": "list", "elements": "dict", "default": [], "options": RUNTIME_SPEC},
-    "default_runtime": {"type": "str"},
-    "systemd_cgroup": {"type": "bool"},
-    "sandbox_image": {"type": "str"},
-    "registry_config_path": {"type": "str"},
-    "max_concurrent_downloads": {"type": "int"},
-    "root": {"type": "path"},
-    "extra": {"type": "dict", "default": {}},
-}
 PROXY_SPEC: dict[str, Any] = {
     "http": {"type": "str", "no_log": True},
     "https": {"type": "str", "no_log": True},
@@ -449,7 +427,7 @@ PROXY_SPEC: dict[str, Any] = {
 def main() -> None:
     module = DiscreetModule(
         argument_spec={
-            **SETTINGS,
+            **SETTINGS_SPEC,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "enable_cri": {"type": "bool", "default": False},
             "service": {"type": "dict", "default": {}},

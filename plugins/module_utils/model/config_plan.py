@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import imports, schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import imports, names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange, holds_secrets
 from ansible_collections.slipway.node.plugins.module_utils.model.record import OwnedKey, Record
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
@@ -24,7 +24,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 
 HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
 # Names of the CRI plugin in disabled_plugins: schema 1 has the short one.
-CRI_NAMES = ("cri", schema.CRI_V2)
+CRI_NAMES = ("cri", names.CRI_V2)
 MADE = "Made by slipway.node, as there was no file; add what you like."
 _MISSING = object()
 
@@ -104,7 +104,7 @@ def _enabled_cri(theirs: Mapping[str, Any], found: Found, enable: bool) -> dict[
                 f"{found.config_file} names {short[0]!r} in disabled_plugins without a version key: "
                 "add version = 2 and write the full plugin name"
             )
-        wanted = [schema.CRI_V2 if name == "cri" else name for name in wanted]
+        wanted = [names.CRI_V2 if name == "cri" else name for name in wanted]
     return {("disabled_plugins",): wanted} if wanted != disabled else {}
 
 

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SETTINGS_SPEC
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
@@ -41,7 +42,7 @@ class Wanted:
             raise ValueError("timeout has to be a number of seconds that is more than 0")
         return cls(
             present=params["state"] == "present",
-            settings=Settings.from_params({one.name: params[one.name] for one in fields(Settings)}),
+            settings=Settings.from_params({name: params[name] for name in SETTINGS_SPEC}),
             loaded=tuple(plain_name("load_snapshotters", name) for name in params["load_snapshotters"]),
             service=Service.from_params(params["service"], params["proxy"] or {}),
             unit=unit_name(params["unit"]),

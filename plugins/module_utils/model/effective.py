@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model import durability, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import PULL_SWITCHES, SETTINGS
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import (
     Path,
@@ -40,21 +41,10 @@ def _tables(dump: Mapping[str, Any]) -> tuple[Path, Path]:
 
 def read(dump: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as the daemon has them, under the names of the module's options; None where it has no such key."""
-    images, runtime = _tables(dump)
-    legacy = schema_of(dump) < 3
-    handlers = lookup(dump, (*runtime, "containerd", "runtimes"), {})
+    handlers = lookup(dump, (*_tables(dump)[1], "containerd", "runtimes"), {})
     return {
-        "image_pull_sync_fs": lookup(dump, (*images, "image_pull_with_sync_fs")),
-        "diff_sync_fs": lookup(dump, ("plugins", schema.DIFF_SERVICE, "sync_fs")),
-        "use_local_image_pull": lookup(dump, (*images, "use_local_image_pull")),
-        "snapshotter": lookup(dump, (*images, "containerd", "snapshotter") if legacy else (*images, "snapshotter")),
-        "default_runtime": lookup(dump, (*runtime, "containerd", "default_runtime_name")),
+        **{row.name: lookup(dump, row.path(schema_of(dump))) for row in (*SETTINGS, *PULL_SWITCHES)},
         "runtimes": {name: _handler(dump, name, table) for name, table in handlers.items()},
-        "systemd_cgroup": lookup(handlers, ("runc", "options", "SystemdCgroup")),
-        "sandbox_image": lookup(dump, (*images, "sandbox_image") if legacy else (*images, "pinned_images", "sandbox")),
-        "registry_config_path": lookup(dump, (*images, "registry", "config_path")),
-        "max_concurrent_downloads": lookup(dump, (*images, "max_concurrent_downloads")),
-        "root": dump.get("root"),
         "proxy_snapshotters": sorted(_proxies(dump)),
     }
 

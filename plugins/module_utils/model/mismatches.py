@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import _MISSING, cri_disabled, schema_of
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source, is_secret
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import CRI, SETTINGS, schema_2_path
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import (
     Path,
@@ -92,7 +93,7 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
 
     Every version does so with a proxy plugin's, and 1.x with any plugin's.
     """
-    aliases = {path, *_aliases(path)}
+    aliases = {path, schema_2_path(path) or path}
     for source in reversed(others):
         try:
             tree = toml_text.parse(source.text)
@@ -106,26 +107,9 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
     return None
 
 
-def _aliases(path: Path) -> list[Path]:
-    """Where a file of schema 2 has what the daemon prints in schema 3."""
-    if path[:2] == ("plugins", schema.CRI_IMAGES):
-        rest = path[2:]
-        special = {
-            ("snapshotter",): ("containerd", "snapshotter"),
-            ("discard_unpacked_layers",): ("containerd", "discard_unpacked_layers"),
-            ("disable_snapshot_annotations",): ("containerd", "disable_snapshot_annotations"),
-            ("pinned_images", "sandbox"): ("sandbox_image",),
-        }
-        return [("plugins", schema.CRI_V2, *special.get(rest, rest))]
-    if path[:2] == ("plugins", schema.CRI_RUNTIME):
-        return [("plugins", schema.CRI_V2, *path[2:])]
-    return []
-
-
 def needs_cri(settings: Settings) -> bool:
     """Whether any of the settings is one of the CRI plugin."""
-    own = replace(settings, snapshotters={}, root=None, extra={})
-    return own != Settings()
+    return bool(settings.runtimes) or any(row.name in settings.scalars and row.v2[:2] == CRI for row in SETTINGS)
 
 
 def other_schema(sources: Sequence[Source], number: int) -> str | None:
@@ -169,7 +153,7 @@ def _ignored(path: Path, tree: Tree, dump: Mapping[str, Any], known_plugins: fro
     written = tree.get("version", printed)
     if path[1] not in known_plugins:
         return True
-    if path[1] == schema.CRI_V2 and written < 3 <= printed:
+    if path[1] == names.CRI_V2 and written < 3 <= printed:
         return False
     return lookup(dump, path, _MISSING) is _MISSING and not _below_free_form(path, dump)
 

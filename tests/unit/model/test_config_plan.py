@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from ansible_collections.slipway.node.plugins.module_utils.model import schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import (
     HEADER,
     ConfigPlan,
@@ -28,7 +28,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 
 ROOT = "/etc/containerd/config.toml"
 DROP_IN = "/etc/containerd/conf.d/60-slipway.toml"
-CRI = ("plugins", schema.CRI_V2)
+CRI = ("plugins", names.CRI_V2)
 VERSIONS = ("1.6.20", "1.7.24", "1.7.26", "2.0.0", "2.1.9", "2.2.3", "2.3.4")
 
 
@@ -111,7 +111,7 @@ def roots(draw: st.DrawFn, version: str) -> str | None:
     if written is not None:
         tree["version"] = written
     if draw(st.booleans()):
-        tree["disabled_plugins"] = draw(st.sampled_from([["cri"], [schema.CRI_V2], ["io.containerd.x.v1.y", "cri"]]))
+        tree["disabled_plugins"] = draw(st.sampled_from([["cri"], [names.CRI_V2], ["io.containerd.x.v1.y", "cri"]]))
     if draw(st.booleans()):
         tree["imports"] = draw(st.sampled_from([["/etc/containerd/conf.d/*.toml"], ["other.toml"]]))
     lines = toml_text.render(tree).splitlines()
@@ -402,7 +402,7 @@ def test_settings_move_into_the_drop_in_when_containerd_is_upgraded(root: str | 
 
 def test_files_with_credentials_are_for_their_owner_alone() -> None:
     registry = {"configs": {"r": {"auth": {"password": "secret"}}}}
-    extra = {"plugins": {schema.CRI_IMAGES: {"registry": registry}}}
+    extra = {"plugins": {names.CRI_IMAGES: {"registry": registry}}}
     plan = plan_config(found("2.1.9", None), parameters(extra=extra))
     modes: Mapping[str, FileChange] = {change.path: change for change in plan.files}
     assert (modes[DROP_IN].mode, modes[ROOT].mode) == (0o600, 0o644)
@@ -429,6 +429,6 @@ def test_a_value_left_by_a_killed_change_is_known_as_ours(root: str | None, writ
 
 
 def test_a_date_in_the_place_of_a_setting_is_refused() -> None:
-    root = f'version = 2\n[plugins."{schema.CRI_V2}"]\nsandbox_image = 2024-01-01\n'
+    root = f'version = 2\n[plugins."{names.CRI_V2}"]\nsandbox_image = 2024-01-01\n'
     with pytest.raises(ValueError, match="sandbox_image is 2024-01-01 there"):
         plan_config(found("1.7.24", root), parameters(sandbox_image="registry.example/pause:1"))

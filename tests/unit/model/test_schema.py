@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model import schema
+from ansible_collections.slipway.node.plugins.module_utils.model import effective, schema
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SETTINGS
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import flatten, lookup
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
@@ -134,6 +135,15 @@ def test_settings_in_schema_3_and_4(version: str, number: int) -> None:
         ("root",): "/srv/containerd",
         ("plugins", "io.containerd.transfer.v1.local", "unpack_config"): unpack,
     }
+
+
+@pytest.mark.parametrize(("version", "number"), [("1.7.24", 2), ("2.1.9", 3), ("2.3.4", 4)])
+def test_every_scalar_is_read_where_it_is_written(version: str, number: int) -> None:
+    settings = Settings.from_params({**WHOLE, "image_pull_sync_fs": True})
+    assert set(settings.scalars) == {row.name for row in SETTINGS}
+    tree = schema.tables(settings, Version.parse(version), number, "amd64")
+    read = effective.read({"version": number, **tree})
+    assert {row.name: read[row.name] for row in SETTINGS} == settings.scalars
 
 
 @pytest.mark.parametrize(
