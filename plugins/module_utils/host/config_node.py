@@ -17,7 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.process import m
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
-from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found
+from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
@@ -27,24 +27,26 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 class Node:
     """The parts of a node that its configuration is made of. ``binary`` is searched for where none is named."""
 
-    def __init__(self, runner: Runner, *, unit: str, address: str, config_file: str, drop_in: str, binary: str | None) -> None:
+    def __init__(
+        self, runner: Runner, *, unit: str, address: str, config_file: str, drop_in_file: str, binary: str | None
+    ) -> None:
         service = Unit(runner, unit)
         path = find_containerd(runner, service, binary)
         self.address = address
         self.config_file = config_file
-        self.drop_in = drop_in
+        self.drop_in_file = drop_in_file
         self.binary = ContainerdBinary(runner, path)
         self.daemon = RunningDaemon(service, Ctr(runner, address, path), config_file, path)
 
-    def found(self, version: Version) -> Found:
+    def found(self, version: Version) -> CurrentConfig:
         """The configuration as it is. Raises HostError for what can't be read."""
-        return Found(
+        return CurrentConfig(
             version=version,
             architecture=GO_ARCHITECTURES.get(machine(), machine()),
             config_file=self.config_file,
-            drop_in=self.drop_in,
+            drop_in_file=self.drop_in_file,
             root_text=read_text(self.config_file),
-            drop_in_text=read_text(self.drop_in),
+            drop_in_text=read_text(self.drop_in_file),
             record=read_record(self.config_file),
         )
 

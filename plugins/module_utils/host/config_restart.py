@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
 from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted, probed
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import ConfigRequest, snapshotters_to_probe
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 
-def decide(
-    node: Node, wanted: Wanted, changes: Sequence[FileChange], dump: Tree, daemon: Daemon, *, pending: bool
+def restart_decision(
+    node: Node, wanted: ConfigRequest, changes: Sequence[FileChange], dump: Tree, daemon: Daemon, *, pending: bool
 ) -> tuple[str | None, bool]:
     """Why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
 
@@ -29,16 +29,16 @@ def decide(
     elsewhere = node.listens_elsewhere(daemon, dump)
     if elsewhere:
         raise ValueError(f"the daemon listens at {elsewhere}, not at {node.address}: name that socket with address")
-    if wanted.present and wanted.enabled and daemon.unit.masked:
+    if wanted.present and wanted.unit_enabled and daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so it isn't started at boot: run 'systemctl unmask {wanted.unit}'")
     reason = f"{changes[0].path} changes" if changes else None
     if reason and wanted.present and daemon.plugins is not None:
         check_snapshotters(node, wanted, daemon.plugins, dump)
     if wanted.present or daemon.unit.running or pending:
-        reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
+        reason = reason or daemon.restart_reason(snapshotters_to_probe(wanted, dump), cri=not effective.cri_disabled(dump))
     if reason:
         check_restart(node, wanted, daemon, dump, reason)
-    enable = wanted.present and wanted.enabled and daemon.unit.enabled in ("disabled", "enabled-runtime")
+    enable = wanted.present and wanted.unit_enabled and daemon.unit.enabled in ("disabled", "enabled-runtime")
     return reason, enable
 
 
@@ -51,7 +51,7 @@ def check_file_is_read(node: Node, daemon: Daemon) -> None:
         )
 
 
-def check_snapshotters(node: Node, wanted: Wanted, plugins: Sequence[Plugin], dump: Tree) -> None:
+def check_snapshotters(node: Node, wanted: ConfigRequest, plugins: Sequence[Plugin], dump: Tree) -> None:
     """Raises ValueError for a handler whose snapshotter will not be ok after a restart either."""
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     if all(one.snapshotter is None or states.get(one.snapshotter) == "ok" for one in wanted.settings.runtimes):
@@ -61,13 +61,13 @@ def check_snapshotters(node: Node, wanted: Wanted, plugins: Sequence[Plugin], du
         raise ValueError(trouble)
 
 
-def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason: str) -> None:
+def check_restart(node: Node, wanted: ConfigRequest, daemon: Daemon, dump: Tree, reason: str) -> None:
     """Raises ValueError if starting the daemon again would cost running containers."""
     if daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")
     if not daemon.unit.loaded:
         raise ValueError(
-            f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set apply to false"
+            f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set restart to never"
         )
     if not daemon.unit.running:
         return
@@ -80,11 +80,11 @@ def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason
         if current.get(key) != dump.get(key):
             raise ValueError(
                 f"a new {key} ({current.get(key)} to {dump.get(key)}) would make the daemon lose sight of containers, "
-                f"{named(running)}: drain the node, or set force_restart to true"
+                f"{named(running)}: drain the node, or set restart to force"
             )
 
 
-def check_kill_mode(node: Node, wanted: Wanted, mode: str, reason: str) -> None:
+def check_kill_mode(node: Node, wanted: ConfigRequest, mode: str, reason: str) -> None:
     """Raises ValueError if a restart under this KillMode would cost running containers, or fail."""
     if mode == "none":
         raise ValueError(
@@ -97,7 +97,7 @@ def check_kill_mode(node: Node, wanted: Wanted, mode: str, reason: str) -> None:
     if running:
         raise ValueError(
             f"a restart ({reason}) would kill containers, {named(running)}, because {wanted.unit} has KillMode={mode}: "
-            "set KillMode=process (service takes it), drain the node, or set force_restart to true"
+            "set KillMode=process (service_directives takes it), drain the node, or set restart to force"
         )
 
 

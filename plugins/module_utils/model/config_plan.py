@@ -30,13 +30,13 @@ _MISSING = object()
 
 
 @dataclass(frozen=True)
-class Found:
+class CurrentConfig:
     """The configuration as it is: texts are None where there is no file."""
 
     version: Version
     architecture: str
     config_file: str
-    drop_in: str
+    drop_in_file: str
     root_text: str | None
     drop_in_text: str | None
     record: Record
@@ -55,14 +55,14 @@ class ConfigPlan:
         return tuple(change for change in self.files if change.changed)
 
 
-def _parsed(found: Found) -> Tree:
+def _parsed(found: CurrentConfig) -> Tree:
     try:
         return toml_text.parse(found.root_text or "")
     except ValueError as error:
         raise ValueError(f"{found.config_file} is not valid TOML: {error}. Mend it by hand, or move it away") from error
 
 
-def file_schema(root: Mapping[str, Any], found: Found) -> int:
+def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
     """The schema that the root file is, or is to be, written in.
 
     A file without ``version`` is schema 1 to a 1.x daemon and its newest schema to a 2.x one.
@@ -91,7 +91,7 @@ def file_schema(root: Mapping[str, Any], found: Found) -> int:
     return 2
 
 
-def _enabled_cri(theirs: Mapping[str, Any], found: Found, enable: bool) -> dict[Path, Any]:
+def _enabled_cri(theirs: Mapping[str, Any], found: CurrentConfig, enable: bool) -> dict[Path, Any]:
     """The edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
     disabled = theirs.get("disabled_plugins", [])
     if not isinstance(disabled, list):
@@ -108,7 +108,7 @@ def _enabled_cri(theirs: Mapping[str, Any], found: Found, enable: bool) -> dict[
     return {("disabled_plugins",): wanted} if wanted != disabled else {}
 
 
-def plan_config(found: Found, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
+def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
     """What the files have to become. Raises ValueError, naming file or option, if it can't be done.
 
     It depends on what others wrote into the root file and on the settings, not on what an earlier
@@ -133,7 +133,7 @@ def plan_config(found: Found, settings: Settings, *, present: bool = True, enabl
         puts[("version",)] = number
     root_text, record = _edit_root(root, theirs, found, puts, import_drop_in=drop_in is not None)
     root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
-    drop_in_change = FileChange(found.drop_in, found.drop_in_text, drop_in, _mode(drop_in))
+    drop_in_change = FileChange(found.drop_in_file, found.drop_in_text, drop_in, _mode(drop_in))
     # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
     files = (root_change, drop_in_change) if drop_in is None else (drop_in_change, root_change)
     return ConfigPlan(files, record, number)
@@ -169,7 +169,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _edit_root(
-    root: Mapping[str, Any], theirs: Mapping[str, Any], found: Found, puts: Mapping[Path, Any], *, import_drop_in: bool
+    root: Mapping[str, Any], theirs: Mapping[str, Any], found: CurrentConfig, puts: Mapping[Path, Any], *, import_drop_in: bool
 ) -> tuple[str | None, Record]:
     record = found.record
     put, drop = _returned(root, record, puts)
@@ -221,16 +221,18 @@ def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any])
     return put, drop
 
 
-def _import_edit(root: Mapping[str, Any], found: Found, put: dict[Path, Any], drop: list[Path], *, wanted: bool) -> str | None:
+def _import_edit(
+    root: Mapping[str, Any], found: CurrentConfig, put: dict[Path, Any], drop: list[Path], *, wanted: bool
+) -> str | None:
     """Adds the edit of ``imports`` to put and drop; returns the entry that is ours, if any."""
     imports.patterns(root, found.config_file)
     current = list(root.get("imports", []))
     ours = found.record.imported
     if wanted:
-        if imports.covered(root, found.config_file, found.drop_in):
+        if imports.covered(root, found.config_file, found.drop_in_file):
             return ours
-        put[("imports",)] = [one for one in current if one != ours] + [found.drop_in]
-        return found.drop_in
+        put[("imports",)] = [one for one in current if one != ours] + [found.drop_in_file]
+        return found.drop_in_file
     if ours is not None and ours in current:
         rest = [one for one in current if one != ours]
         if rest:

@@ -170,7 +170,7 @@ def _leaves(settings: Settings, version: Version, number: int, architecture: str
 
 
 def tables(settings: Settings, version: Version, schema: int, architecture: str) -> Tree:
-    """The settings as the tables of one schema; ``extra`` is merged last.
+    """The settings as the tables of one schema; ``extra_config`` is merged last.
 
     ``architecture`` is Go's name of the node's. Raises ValueError for what this version can't do.
     """
@@ -178,14 +178,14 @@ def tables(settings: Settings, version: Version, schema: int, architecture: str)
     tree: Tree = {}
     for path, value in _leaves(settings, version, schema, architecture):
         tree = merge(tree, nest({path: value}))
-    service = lookup(settings.extra, ("plugins", CRI_V2)) if version.major >= 2 else None
+    service = lookup(settings.extra_config, ("plugins", CRI_V2)) if version.major >= 2 else None
     for key in service if isinstance(service, dict) else ():
         if key not in _CRI_V3_SERVICE_KEYS:
             raise ValueError(
-                f'extra.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: '
+                f'extra_config.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: '
                 f'write it under "{CRI_IMAGES}" or "{CRI_RUNTIME}"'
             )
-    return merge(tree, settings.extra)
+    return merge(tree, settings.extra_config)
 
 
 # What is left in the CRI service's own table from 2.0 on: streaming, and nothing else.

@@ -147,5 +147,17 @@ SETTINGS_SPEC: dict[str, Any] = {
     **{row.name: {"type": row.type} for row in SETTINGS},
     "snapshotters": {"type": "dict", "default": {}},
     "runtimes": {"type": "list", "elements": "dict", "default": [], "options": RUNTIME_SPEC},
-    "extra": {"type": "dict", "default": {}},
+    "extra_config": {"type": "dict", "default": {}},
+}
+# Options that the modules which set and verify the settings share, documented in plugins/doc_fragments/settings.py.
+SHARED_OPTIONS: dict[str, Any] = {
+    "settings": {"type": "dict", "default": {}, "options": SETTINGS_SPEC},
+    "http_proxy": {
+        "type": "dict",
+        "options": {
+            "http": {"type": "str", "no_log": True},
+            "https": {"type": "str", "no_log": True},
+            "no_proxy": {"type": "list", "elements": "str", "default": []},
+        },
+    },
 }

@@ -147,17 +147,17 @@ class Settings:
 
     ``scalars`` are values by the names of the rows in model/setting_rows.py. ``snapshotters`` maps a
     snapshotter's name to its table; a name that containerd doesn't know is a proxy plugin and needs
-    an ``address``. ``extra`` holds raw tables, merged last.
+    an ``address``. ``extra_config`` holds raw tables, merged last.
     """
 
     scalars: Mapping[str, Any] = field(default_factory=dict)
     snapshotters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     runtimes: tuple[Runtime, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra_config: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Settings:
-        """From module parameters (or the same keys in ``expect``). Raises ValueError that names the option."""
+        """Take the option ``settings`` of a module. Raises ValueError that names the option."""
         unknown = sorted(set(params) - set(SETTINGS_SPEC))
         if unknown:
             raise ValueError(f"there is no setting {unknown[0]!r}: take one of {', '.join(SETTINGS_SPEC)}")
@@ -171,7 +171,7 @@ class Settings:
             scalars={row.name: params[row.name] for row in SETTINGS if params.get(row.name) not in (None, "")},
             snapshotters={name: {} if table is None else table for name, table in (params.get("snapshotters") or {}).items()},
             runtimes=runtimes,
-            extra=dict(params.get("extra") or {}),
+            extra_config=dict(params.get("extra_config") or {}),
         )
         settings._check()
         return settings
@@ -191,10 +191,10 @@ class Settings:
             if row.check is not None and row.name in self.scalars:
                 row.check(row.name, self.scalars[row.name])
         self._check_snapshotters()
-        _writable("extra", self.extra)
+        _writable("extra_config", self.extra_config)
         for key in ("version", "imports"):
-            if key in self.extra:
-                raise ValueError(f"extra can't hold {key!r}: the module keeps that key itself")
+            if key in self.extra_config:
+                raise ValueError(f"extra_config can't hold {key!r}: the module keeps that key itself")
 
     def _check_snapshotters(self) -> None:
         for name, table in self.snapshotters.items():
@@ -220,7 +220,9 @@ class Settings:
                 )
 
     def _declared(self, name: str) -> bool:
-        return name in BUILTIN_SNAPSHOTTERS or name in self.snapshotters or bool(lookup(self.extra, ("proxy_plugins", name)))
+        return (
+            name in BUILTIN_SNAPSHOTTERS or name in self.snapshotters or bool(lookup(self.extra_config, ("proxy_plugins", name)))
+        )
 
     def chosen_snapshotters(self) -> tuple[str, ...]:
         """Every snapshotter that these settings make the daemon use, the default first."""

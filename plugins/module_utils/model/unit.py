@@ -47,11 +47,11 @@ class Service:
         texts = {name: _directive(name, value) for name, value in directives.items()}
         for key in ("http", "https"):
             if proxy.get(key) and not _URL.match(proxy[key]):
-                raise ValueError(f"proxy.{key} has to be a URL such as http://proxy.example:3128")
+                raise ValueError(f"http_proxy.{key} has to be a URL such as http://proxy.example:3128")
         for one in proxy.get("no_proxy") or ():
-            one_line("proxy.no_proxy", one)
+            one_line("http_proxy.no_proxy", one)
             if "," in one or " " in one:
-                raise ValueError(f"proxy.no_proxy takes one name, address or network an entry, not {one!r}")
+                raise ValueError(f"http_proxy.no_proxy takes one name, address or network an entry, not {one!r}")
         return cls(texts, proxy.get("http") or None, proxy.get("https") or None, tuple(proxy.get("no_proxy") or ()))
 
     def environment(self) -> dict[str, str]:
@@ -73,12 +73,14 @@ class Service:
 
 def _directive(name: str, value: Any) -> str:
     if not _DIRECTIVE.match(name) or _FORBIDDEN.match(name):
-        raise ValueError(f"service.{name} can't be set here: it takes limits and the like, such as LimitNOFILE or TasksMax")
+        raise ValueError(
+            f"service_directives.{name} can't be set here: it takes limits and the like, such as LimitNOFILE or TasksMax"
+        )
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, (str, int, float)) or str(value).endswith("\\"):
-        raise ValueError(f"service.{name} has to be one line of text or a number, not {value!r}")
-    return one_line(f"service.{name}", str(value))
+        raise ValueError(f"service_directives.{name} has to be one line of text or a number, not {value!r}")
+    return one_line(f"service_directives.{name}", str(value))
 
 
 def _escaped(value: str) -> str:

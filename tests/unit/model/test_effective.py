@@ -48,7 +48,7 @@ def asked(version: str, **changes: Any) -> Settings:
         "registry_config_path": "/etc/containerd/certs.d",
         "max_concurrent_downloads": 5,
         "root": "/srv/containerd",
-        "extra": {"plugins": {"io.containerd.gc.v1.scheduler": {"schedule_delay": "1500ms"}}},
+        "extra_config": {"plugins": {"io.containerd.gc.v1.scheduler": {"schedule_delay": "1500ms"}}},
     }
     return Settings.from_params({**options, **changes})
 
@@ -95,7 +95,7 @@ def test_a_key_that_the_daemon_does_not_know_is_named(recorded: Recorded, versio
     extra: Any = 1
     for part in reversed(path):
         extra = {part: extra}
-    (sentence,) = wrong(recorded, version, asked(version, extra=extra))
+    (sentence,) = wrong(recorded, version, asked(version, extra_config=extra))
     assert f"is not known to containerd {version}: check its spelling" in sentence
 
 
@@ -261,7 +261,7 @@ def test_cri_is_disabled_by_either_name(names: list[str], expected: bool) -> Non
     ("params", "expected"),
     [
         ({}, False),
-        ({"root": "/srv", "snapshotters": {"native": {}}, "extra": {"debug": {"level": "info"}}}, False),
+        ({"root": "/srv", "snapshotters": {"native": {}}, "extra_config": {"debug": {"level": "info"}}}, False),
         ({"image_pull_sync_fs": True}, True),
         ({"systemd_cgroup": False}, True),
         ({"runtimes": [{"name": "kata"}]}, True),
@@ -272,7 +272,7 @@ def test_which_settings_need_cri(params: dict[str, Any], expected: bool) -> None
 
 
 def test_tables_that_schema_4_moved_are_not_compared() -> None:
-    settings = Settings.from_params({"extra": {"debug": {"level": "info"}, "oom_score": -5}})
+    settings = Settings.from_params({"extra_config": {"debug": {"level": "info"}, "oom_score": -5}})
     version = Version.parse("2.3.4")
     assert mismatches.mismatches(settings, version, "amd64", {"version": 4, "oom_score": -5}) == []
     assert len(mismatches.mismatches(settings, version, "amd64", {"version": 3, "oom_score": -5})) == 1

@@ -74,8 +74,8 @@ def test_durable_pulls_are_switched_off(version: str, number: int, keys: dict[An
         ("2.0.5", {"runtimes": [{"name": "kata", "snapshotter": "erofs"}]}, r"snapshotters\.erofs needs containerd 2\.1\.0"),
         (
             "2.1.9",
-            {"extra": {"plugins": {V2: {"sandbox_image": "x"}}}},
-            rf'extra\.plugins\."{V2}"\.sandbox_image is a name of containerd 1\.x, and this is 2\.1\.9',
+            {"extra_config": {"plugins": {V2: {"sandbox_image": "x"}}}},
+            rf'extra_config\.plugins\."{V2}"\.sandbox_image is a name of containerd 1\.x, and this is 2\.1\.9',
         ),
     ],
 )
@@ -90,9 +90,9 @@ def test_refuses_what_the_version_cannot_do_naming_both(version: str, options: d
         ("1.7.4", {"snapshotter": "blockfile"}),
         ("2.1.0", {"snapshotter": "erofs"}),
         ("2.1.4", {"snapshotters": {"erofs": {"set_immutable": True}}}),
-        ("2.1.9", {"extra": {"plugins": {V2: {"stream_server_port": "0"}}}}),
-        ("1.7.24", {"extra": {"plugins": {V2: {"sandbox_image": "x"}}}}),
-        ("2.1.9", {"extra": {"plugins": {V2: 5}}}),
+        ("2.1.9", {"extra_config": {"plugins": {V2: {"stream_server_port": "0"}}}}),
+        ("1.7.24", {"extra_config": {"plugins": {V2: {"sandbox_image": "x"}}}}),
+        ("2.1.9", {"extra_config": {"plugins": {V2: 5}}}),
     ],
 )
 def test_takes_what_the_version_can_do(version: str, option: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ def test_erofs_brings_its_differ(options: dict[str, Any]) -> None:
 
 def test_extra_wins() -> None:
     extra = {"plugins": {V2: {"sandbox_image": "theirs", "cni": {"max_conf_num": 2}}}}
-    assert leaves("1.7.24", 2, sandbox_image="ours", extra=extra) == {
+    assert leaves("1.7.24", 2, sandbox_image="ours", extra_config=extra) == {
         ("plugins", V2, "sandbox_image"): "theirs",
         ("plugins", V2, "cni", "max_conf_num"): 2,
     }
