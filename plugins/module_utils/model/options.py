@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import nanoseconds
+
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,75}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -45,6 +47,13 @@ def one_line(option: str, value: str) -> str:
     """Return the text. Raises ValueError that names the option if it is empty or has control characters."""
     if not value or _CONTROL.search(value):
         raise ValueError(f"{option} has to be one line of text, not {value!r}")
+    return value
+
+
+def duration(option: str, value: str) -> str:
+    """Return the text. Raises ValueError that names the option unless it is a Go duration with units."""
+    if nanoseconds(value) is None:
+        raise ValueError(f"{option} has to be a duration with units, such as 90s, 5m or 1h30m, not {value!r}")
     return value
 
 
