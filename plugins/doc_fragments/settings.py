@@ -89,6 +89,11 @@ options:
       max_concurrent_downloads:
         description: Number of layers of an image that are downloaded at the same time.
         type: int
+      image_pull_progress_timeout:
+        description:
+          - Duration without any received data after which CRI cancels a pull, such as V(5m) or V(90s). V(0s) means no limit.
+          - Needs containerd 1.7.0 or newer.
+        type: str
       root:
         description: Directory of containerd's persistent data. Changing it moves no data.
         type: path

@@ -20,11 +20,13 @@ MODULE = "containerd_config"
 
 def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:
     pid = daemon.main_pid(modern)
-    done = converges(modern, **DURABLE, max_concurrent_downloads=7, service_directives={"LimitNOFILE": 4321})
+    settings = {**DURABLE, "max_concurrent_downloads": 7, "image_pull_progress_timeout": "90s"}
+    done = converges(modern, **settings, service_directives={"LimitNOFILE": 4321})
     assert daemon.main_pid(modern) != pid
     assert pulls_durably(modern)
     assert done["durability"]["cri"]["durability"] == "durable"
     assert done["effective"]["max_concurrent_downloads"] == 7
+    assert done["effective"]["image_pull_progress_timeout"] in ("90s", "1m30s")
     limits = modern.exec("cat", f"/proc/{daemon.main_pid(modern)}/limits").stdout
     assert "4321" in limits
 

@@ -20,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.options import 
     absolute_path,
     absolute_paths,
     at_least,
+    duration,
     one_line,
     plain_name,
 )
@@ -91,6 +92,14 @@ SETTINGS = (
         v2=(*CRI, "max_concurrent_downloads"),
         v3=(*CRI_IMAGES, "max_concurrent_downloads"),
         check=at_least(1),
+    ),
+    Setting(
+        "image_pull_progress_timeout",
+        "str",
+        v2=(*CRI, "image_pull_progress_timeout"),
+        v3=(*CRI_IMAGES, "image_pull_progress_timeout"),
+        check=duration,
+        since=("1.7.0", "2.0.0"),
     ),
     Setting("root", "path", v2=("root",), v3=("root",), check=absolute_path),
 )

@@ -47,6 +47,8 @@ def asked(version: str, **changes: Any) -> Settings:
         "sandbox_image": "registry.example/pause:3.10",
         "registry_config_path": "/etc/containerd/certs.d",
         "max_concurrent_downloads": 5,
+        # The daemon prints 5m0s.
+        "image_pull_progress_timeout": None if version == "1.6.20" else "5m",
         "root": "/srv/containerd",
         "extra_config": {"plugins": {"io.containerd.gc.v1.scheduler": {"schedule_delay": "1500ms"}}},
     }
@@ -80,6 +82,12 @@ def test_a_setting_that_the_daemon_has_not_is_named(
 ) -> None:
     found = wrong(recorded, version, asked(version, **change))
     assert any(one.endswith(sentence) for one in found)
+
+
+@pytest.mark.parametrize("version", ["1.7.24", "2.1.9"])
+def test_another_progress_timeout_is_named(recorded: Recorded, version: str) -> None:
+    (sentence,) = wrong(recorded, version, asked(version, image_pull_progress_timeout="10m"))
+    assert sentence.endswith("image_pull_progress_timeout would be '5m0s' on the daemon, where '10m' is asked for")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -156,6 +164,7 @@ def test_reads_the_settings_under_the_options_names(recorded: Recorded, version:
         "sandbox_image": "registry.example/pause:3.10",
         "registry_config_path": "/etc/containerd/certs.d",
         "max_concurrent_downloads": 5,
+        "image_pull_progress_timeout": None if old else "5m0s",
         "root": "/srv/containerd",
         "proxy_snapshotters": ["lazy"],
     }

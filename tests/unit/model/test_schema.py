@@ -66,6 +66,11 @@ def test_durable_pulls_are_switched_off(version: str, number: int, keys: dict[An
             {"runtimes": [{"name": "kata", "snapshotter": "native"}]},
             r"runtimes\[kata\]\.snapshotter needs containerd 1\.7 or newer, and this is 1\.6\.20",
         ),
+        (
+            "1.6.20",
+            {"image_pull_progress_timeout": "5m"},
+            r"image_pull_progress_timeout needs containerd 1\.7\.0 .* this is 1\.6\.20",
+        ),
         ("1.7.3", {"snapshotter": "blockfile"}, r"snapshotters\.blockfile needs containerd 1\.7\.4"),
         ("2.0.5", {"snapshotters": {"erofs": {}}}, r"snapshotters\.erofs needs containerd 2\.1\.0"),
         ("2.1.3", {"snapshotters": {"erofs": {"set_immutable": True}}}, r"erofs\.set_immutable needs containerd 2\.1\.4"),
@@ -105,6 +110,7 @@ WHOLE: dict[str, Any] = {
     "sandbox_image": "registry.example/pause:1",
     "registry_config_path": "/etc/containerd/certs.d",
     "max_concurrent_downloads": 5,
+    "image_pull_progress_timeout": "90s",
     "systemd_cgroup": True,
     "root": "/srv/containerd",
 }
@@ -118,6 +124,7 @@ def test_settings_in_schema_2() -> None:
         ("plugins", V2, "sandbox_image"): "registry.example/pause:1",
         ("plugins", V2, "registry", "config_path"): "/etc/containerd/certs.d",
         ("plugins", V2, "max_concurrent_downloads"): 5,
+        ("plugins", V2, "image_pull_progress_timeout"): "90s",
         ("root",): "/srv/containerd",
     }
 
@@ -132,6 +139,7 @@ def test_settings_in_schema_3_and_4(version: str, number: int) -> None:
         ("plugins", IMAGES, "pinned_images", "sandbox"): "registry.example/pause:1",
         ("plugins", IMAGES, "registry", "config_path"): "/etc/containerd/certs.d",
         ("plugins", IMAGES, "max_concurrent_downloads"): 5,
+        ("plugins", IMAGES, "image_pull_progress_timeout"): "90s",
         ("root",): "/srv/containerd",
         ("plugins", "io.containerd.transfer.v1.local", "unpack_config"): unpack,
     }

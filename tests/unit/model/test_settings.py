@@ -94,6 +94,8 @@ def test_takes_sense(params: dict[str, Any]) -> None:
         ({"max_concurrent_downloads": 0}, "max_concurrent_downloads has to be 1 or more"),
         ({"max_concurrent_downloads": "3"}, "max_concurrent_downloads has to be a whole number, not '3'"),
         ({"max_concurrent_downloads": True}, "max_concurrent_downloads has to be a whole number, not True"),
+        ({"image_pull_progress_timeout": "5"}, "image_pull_progress_timeout has to be a duration with units, such as 90s"),
+        ({"image_pull_progress_timeout": 300}, "image_pull_progress_timeout has to be a text, not 300"),
         ({"image_pull_sync_fs": "yes"}, "image_pull_sync_fs has to be true or false, not 'yes'"),
         ({"extra_config": []}, "extra_config has to be a dictionary"),
         ({"extra_config": {"version": 3}}, "extra_config can't hold 'version'"),
