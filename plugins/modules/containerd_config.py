@@ -240,11 +240,13 @@ from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
+    """Configure containerd, one run at a time on a node."""
     with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext():
         return configure(module)
 
 
 def configure(module: AnsibleModule) -> dict[str, Any]:
+    """Read, plan, validate, and apply unless it is check mode."""
     wanted = ConfigRequest.from_params(module.params)
     runner = Runner(module)
     node = Node(runner, unit=wanted.unit, **{key: module.params[key] for key in PATH_OPTIONS})
@@ -282,7 +284,7 @@ def configure(module: AnsibleModule) -> dict[str, Any]:
 
 
 def installed_or_assumed(module: AnsibleModule, node: Node) -> Version | None:
-    """The installed version; in check mode the assumed one, or None, where nothing is installed yet."""
+    """Return the installed version; in check mode the assumed one, or None, where nothing is installed yet."""
     assumed, named = module.params["assume_version"], module.params["binary"]
     if node.binary.path is None and named and not (module.check_mode and assumed):
         raise ValueError(f"binary: there is no program {named}: install it first, or name another")
@@ -292,7 +294,7 @@ def installed_or_assumed(module: AnsibleModule, node: Node) -> Version | None:
 
 
 def unpredictable() -> dict[str, Any]:
-    """Check mode on a node without containerd and without a version to assume."""
+    """Return the result of check mode on a node without containerd and without a version to assume."""
     return {
         "changed": True,
         "msg": "containerd isn't installed yet: what its files will be depends on its version",
@@ -307,19 +309,21 @@ def unpredictable() -> dict[str, Any]:
 
 
 def service_change(wanted: ConfigRequest) -> FileChange:
+    """Plan the drop-in of the unit."""
     path = drop_in_path(wanted.unit)
     after = wanted.service.text() if wanted.present else None
     return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
 
 
 def default_snapshotter(dump: Tree) -> str | None:
-    """CRI's; None where there is no CRI."""
+    """Return CRI's default snapshotter; None where there is no CRI."""
     return effective.read(dump)["snapshotter"] or None if dump and not effective.cri_disabled(dump) else None
 
 
 def report(
     found: CurrentConfig, plan: ConfigPlan, files: Sequence[FileChange], dump: Tree, reason: str | None, *, changed: bool
 ) -> dict[str, Any]:
+    """Return the module's result."""
     result: dict[str, Any] = {
         "changed": changed,
         "version": str(found.version),

@@ -47,7 +47,7 @@ def check_file_is_read(node: Node, daemon: Daemon) -> None:
     if daemon.process is not None and daemon.reads() != node.config_file:
         raise ValueError(
             f"the running daemon reads {daemon.reads()}, not {node.config_file}: "
-            "name that file with config_file, or mend the unit"
+            "name that file with config_file, or repair the unit"
         )
 
 

@@ -31,7 +31,7 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class CurrentConfig:
-    """The configuration as it is: texts are None where there is no file."""
+    """The configuration on the node: texts are None where there is no file."""
 
     version: Version
     architecture: str
@@ -52,6 +52,7 @@ class ConfigPlan:
 
     @property
     def changes(self) -> tuple[FileChange, ...]:
+        """Return the files that change."""
         return tuple(change for change in self.files if change.changed)
 
 
@@ -59,11 +60,11 @@ def _parsed(found: CurrentConfig) -> Tree:
     try:
         return toml_text.parse(found.root_text or "")
     except ValueError as error:
-        raise ValueError(f"{found.config_file} is not valid TOML: {error}. Mend it by hand, or move it away") from error
+        raise ValueError(f"{found.config_file} is not valid TOML: {error}. Repair it by hand, or move it away") from error
 
 
 def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
-    """The schema that the root file is, or is to be, written in.
+    """Return the schema that the root file is, or is to be, written in.
 
     A file without ``version`` is schema 1 to a 1.x daemon and its newest schema to a 2.x one.
     Raises ValueError for a file that has to be migrated by its owner first.
@@ -109,10 +110,9 @@ def _enabled_cri(theirs: Mapping[str, Any], found: CurrentConfig, enable: bool) 
 
 
 def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
-    """What the files have to become. Raises ValueError, naming file or option, if it can't be done.
+    """Plan the contents of the files. Raises ValueError, naming file or option, if it can't be done.
 
-    It depends on what others wrote into the root file and on the settings, not on what an earlier
-    run made of them.
+    The plan depends on the settings and on the root file as others wrote it, not on an earlier run.
     """
     root = _parsed(found)
     number = file_schema(root, found)
@@ -243,7 +243,7 @@ def _import_edit(
 
 
 def disabled_in(sources: Mapping[str, Tree]) -> str | None:
-    """The first of the files (by path) whose ``disabled_plugins`` names CRI."""
+    """Find the first of the files (by path) whose ``disabled_plugins`` names CRI."""
     for path, tree in sources.items():
         if any(name in CRI_NAMES for name in tree.get("disabled_plugins", [])):
             return path

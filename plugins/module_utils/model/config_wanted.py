@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What containerd's configuration is to be, and what a run may do for it."""
+"""The parameters of containerd_config: the wanted configuration, and what a run may do for it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class ConfigRequest:
 
     @property
     def may_restart(self) -> bool:
-        """Whether the daemon may be restarted, and so probed."""
+        """Return whether the daemon may be restarted, and so probed."""
         return self.restart != NEVER
 
     @property
     def force_restart(self) -> bool:
-        """Whether the daemon may be restarted although this kills running containers."""
+        """Return whether the daemon may be restarted although this kills running containers."""
         return self.restart == FORCE
 
     @classmethod

@@ -31,7 +31,7 @@ _MOVED_IN_V4 = ("grpc", "ttrpc", "metrics", "debug")
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A setting that the daemon would not have. ``culprit`` is the file that says otherwise, if one does."""
+    """A setting that the daemon would not have. ``culprit`` is the file that overrides it, if one does."""
 
     path: Path
     wanted: Any
@@ -40,12 +40,13 @@ class Mismatch:
     culprit: str | None
 
     def shown(self) -> tuple[Any, Any]:
-        """What is wanted and what was found, for people and logs."""
+        """Return the wanted and the found value, for people and logs."""
         if any(is_secret(part) for part in self.path):
             return "a secret", "something else"
         return self.wanted, self.found
 
     def sentence(self, version: Version) -> str:
+        """Explain the mismatch, with its remedy."""
         name = dotted(self.path)
         wanted, found = self.shown()
         if not self.known and self.culprit is None:
@@ -56,7 +57,7 @@ class Mismatch:
 
 
 def wanted_leaves(settings: Settings, version: Version, architecture: str, dump: Mapping[str, Any]) -> dict[Path, Any]:
-    """The settings as leaves in the schema of the dump. Tables that schema 4 moved are left out."""
+    """Write the settings as leaves in the schema of the dump. Tables that schema 4 moved are left out."""
     number = schema_of(dump)
     leaves = flatten(schema.tables(settings, version, number, architecture))
     return {path: value for path, value in leaves.items() if number < 4 or path[0] not in _MOVED_IN_V4}
@@ -70,7 +71,7 @@ def mismatches(
     known_plugins: frozenset[str] | None = None,
     others: Sequence[Source] = (),
 ) -> list[Mismatch]:
-    """Settings that the daemon would not have, in a stable order.
+    """List the settings that the daemon would not have, in a stable order.
 
     ``known_plugins`` are the ids in ``containerd config default``: 2.x keeps tables of unknown
     plugins in the dump; None where they needn't be told apart. ``others`` are the files that this
@@ -108,12 +109,12 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
 
 
 def needs_cri(settings: Settings) -> bool:
-    """Whether any of the settings is one of the CRI plugin."""
+    """Return whether any of the settings is one of the CRI plugin."""
     return bool(settings.runtimes) or any(row.name in settings.scalars and row.v2[:2] == CRI for row in SETTINGS)
 
 
 def other_schema(sources: Sequence[Source], number: int) -> str | None:
-    """The first of the files that is written in another schema than this; the daemon drops settings then."""
+    """Find the first of the files that is written in another schema than this; the daemon then drops settings."""
     for source in sources:
         try:
             version = toml_text.parse(source.text).get("version", number)
@@ -125,7 +126,7 @@ def other_schema(sources: Sequence[Source], number: int) -> str | None:
 
 
 def unknown_keys(sources: Sequence[Source], dump: Mapping[str, Any], known_plugins: frozenset[str]) -> list[str]:
-    """Keys in the files that the daemon ignores, as ``FILE: key``.
+    """List the keys in the files that the daemon ignores, as ``FILE: key``.
 
     A key of schema 2's CRI table is looked for where 2.x moves it, and is not reported if it could
     have been moved out of sight.

@@ -56,7 +56,7 @@ _SNAPSHOTTER_SINCE: dict[Path, tuple[str, ...]] = {
 
 
 def require_version(settings: Settings, version: Version) -> None:
-    """Raises ValueError that names the option and the first version that can do it."""
+    """Raise ValueError, naming the option and the first version that knows it, for a setting that this version lacks."""
     for row in SETTINGS:
         if settings.scalars.get(row.name, False) is not False and row.since and not version.at_least(*row.since):
             raise ValueError(
@@ -170,7 +170,7 @@ def _leaves(settings: Settings, version: Version, number: int, architecture: str
 
 
 def tables(settings: Settings, version: Version, schema: int, architecture: str) -> Tree:
-    """The settings as the tables of one schema; ``extra_config`` is merged last.
+    """Write the settings as the tables of one schema; ``extra_config`` is merged last.
 
     ``architecture`` is Go's name of the node's. Raises ValueError for what this version can't do.
     """
@@ -202,9 +202,9 @@ _CRI_V3_SERVICE_KEYS = frozenset(
 
 
 def completions(tree: Tree, version: Version, schema: int) -> Tree:
-    """What has to stand beside these tables so that the daemon takes them as they are meant.
+    """List the keys that these tables need beside them, to be set where the file has none.
 
-    Keys for places where nobody has set anything. On 1.x a file that declares runtime handlers
+    On 1.x a file that declares runtime handlers
     but not runc loses runc (containerd#7982); 2.x, migrating a schema 2 file that sets anything in
     CRI's containerd table but no handler, loses that table.
     """

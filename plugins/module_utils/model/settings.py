@@ -99,7 +99,7 @@ class Runtime:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Runtime:
-        """Raises ValueError that names the option."""
+        """Check one entry of the option ``settings.runtimes``. Raises ValueError that names the option."""
         if not isinstance(params, Mapping) or not isinstance(params.get("name"), str):
             raise ValueError(f"runtimes takes dictionaries with a name, not {params!r}")
         name = plain_name("runtimes.name", params["name"])
@@ -143,7 +143,7 @@ def _writable(option: str, tree: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a node's containerd. One that isn't there is not this collection's business.
+    """The settings of a node's containerd. Settings that aren't named stay as they are.
 
     ``scalars`` are values by the names of the rows in model/setting_rows.py. ``snapshotters`` maps a
     snapshotter's name to its table; a name that containerd doesn't know is a proxy plugin and needs
@@ -178,12 +178,12 @@ class Settings:
 
     @property
     def snapshotter(self) -> str | None:
-        """CRI's default snapshotter."""
+        """Return CRI's default snapshotter."""
         return self.scalars.get("snapshotter")
 
     @property
     def image_pull_sync_fs(self) -> bool | None:
-        """Whether CRI's pulls are flushed to disk."""
+        """Return whether CRI's pulls are flushed to disk."""
         return self.scalars.get("image_pull_sync_fs")
 
     def _check(self) -> None:
@@ -225,6 +225,6 @@ class Settings:
         )
 
     def chosen_snapshotters(self) -> tuple[str, ...]:
-        """Every snapshotter that these settings make the daemon use, the default first."""
+        """List every snapshotter that these settings make the daemon use, the default first."""
         chosen = [self.snapshotter] + [runtime.snapshotter for runtime in self.runtimes]
         return tuple(dict.fromkeys(name for name in chosen if name))

@@ -21,14 +21,14 @@ _FORBIDDEN = re.compile(r"^(Exec|Type\Z|User\Z|Group\Z|Environment)")
 
 
 def unit_name(name: str) -> str:
-    """A service's full name. Raises ValueError that names the option."""
+    """Return a service's full name. Raises ValueError that names the option."""
     if not _UNIT.match(name) or name.startswith("-"):
         raise ValueError(f"unit has to be the name of a systemd service, not {name!r}")
     return name if name.endswith(".service") else f"{name}.service"
 
 
 def drop_in_path(unit: str) -> str:
-    """Where the collection's drop-in of a unit lies."""
+    """Return the path of the collection's drop-in of a unit."""
     return f"/etc/systemd/system/{unit}.d/60-slipway.conf"
 
 
@@ -43,7 +43,7 @@ class Service:
 
     @classmethod
     def from_params(cls, directives: Mapping[str, Any], proxy: Mapping[str, Any]) -> Service:
-        """Raises ValueError that names the option."""
+        """Check the options ``service_directives`` and ``http_proxy``. Raises ValueError that names the option."""
         texts = {name: _directive(name, value) for name, value in directives.items()}
         for key in ("http", "https"):
             if proxy.get(key) and not _URL.match(proxy[key]):
@@ -55,7 +55,7 @@ class Service:
         return cls(texts, proxy.get("http") or None, proxy.get("https") or None, tuple(proxy.get("no_proxy") or ()))
 
     def environment(self) -> dict[str, str]:
-        """Go reads the upper-case names, and so do the programs that a proxy plugin runs."""
+        """Return the proxy variables. Go reads the upper-case names, and so do the programs that a proxy plugin runs."""
         variables = {"HTTP_PROXY": self.http_proxy, "HTTPS_PROXY": self.https_proxy}
         set_ones = {name: value for name, value in variables.items() if value}
         if set_ones and self.no_proxy:
@@ -63,7 +63,7 @@ class Service:
         return set_ones
 
     def text(self) -> str | None:
-        """The drop-in's content; None if there is nothing to say."""
+        """Return the drop-in's content; None for no drop-in."""
         lines = [f"{name}={value}" for name, value in sorted(self.directives.items())]
         lines += [f'Environment="{name}={_escaped(value)}"' for name, value in sorted(self.environment().items())]
         if not lines:

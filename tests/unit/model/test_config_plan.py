@@ -283,7 +283,7 @@ def test_every_file_says_its_version_and_all_say_the_same(version: str, root: st
 @pytest.mark.parametrize(
     ("version", "root", "message"),
     [
-        ("1.7.24", "a = \n", rf"{ROOT} is not valid TOML: .*line 1.* Mend it by hand, or move it away"),
+        ("1.7.24", "a = \n", rf"{ROOT} is not valid TOML: .*line 1.* Repair it by hand, or move it away"),
         ("1.7.24", "version = 3\n", rf"{ROOT} is written in schema 3, and containerd 1\.7\.24 reads up to 2"),
         ("2.1.9", "version = 4\n", r"schema 4, and containerd 2\.1\.9 reads up to 3"),
         ("2.3.4", "version = 5\n", r"schema 5, and containerd 2\.3\.4 reads up to 4"),
