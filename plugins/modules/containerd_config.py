@@ -307,18 +307,17 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import NotWell, apply
 from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs, check_roots
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node, dump_before
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node, config_before
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import decide
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import PLACES, Wanted
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -338,26 +337,26 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if node.binary.path is None:
         module.warn(f"containerd isn't installed yet: its files are predicted as if {version} brought none of its own")
         # What the package brings is started by the package; new files make another start.
-        return report(found, plan, files, {}, "it is new" if changes else None, changed=bool(changes))
-    dump = node.dump(plan)
-    check_effective(node, wanted, plan, found, dump)
-    current = dump_before(node) if changes else dump
-    check_roots(current, dump)
+        return report(found, plan, files, None, "it is new" if changes else None, changed=bool(changes))
+    config = node.planned_config(plan)
+    check_effective(node, wanted, plan, found, config)
+    current = config_before(node) if changes else config
+    check_roots(current, config)
     reason, enable = None, False
     if wanted.apply:
-        reason, enable = decide(node, wanted, changes, dump, node.daemon.look(), pending=bool(found.record.pending))
+        reason, enable = decide(node, wanted, changes, config, node.daemon.look(), pending=bool(found.record.pending))
         if wanted.present:
-            check_needs(runner, wanted, dump, module.params["assume_snapshotters"] if module.check_mode else ())
+            check_needs(runner, wanted, config, module.params["assume_snapshotters"] if module.check_mode else ())
     todo = bool(changes or record or reason)
     if todo and not module.check_mode:
         prove = partial(check_effective, node, wanted, plan, found)
         proven = bool(found.record.pending) and wanted.apply and node.is_well()
         transaction = Transaction(node.config_file, found.record, plan.record, changes, proven=proven)
-        apply(node, wanted, transaction, dump, reason, prove)
+        apply(node, wanted, transaction, config, reason, prove)
     if enable and not module.check_mode:
         node.daemon.unit.enable()
-    before = default_snapshotter(current)
-    return {**report(found, plan, files, dump, reason, changed=todo or enable), "previous_snapshotter": before}
+    before = current.cri_snapshotter if current is not None else None
+    return {**report(found, plan, files, config, reason, changed=todo or enable), "previous_snapshotter": before}
 
 
 def installed_or_assumed(module: AnsibleModule, node: Node) -> Version | None:
@@ -391,22 +390,23 @@ def service_change(wanted: Wanted) -> FileChange:
     return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
 
 
-def default_snapshotter(dump: Tree) -> str | None:
-    """CRI's; None where there is no CRI."""
-    return effective.read(dump)["snapshotter"] or None if dump and not effective.cri_disabled(dump) else None
-
-
 def report(
-    found: Found, plan: ConfigPlan, files: Sequence[FileChange], dump: Tree, reason: str | None, *, changed: bool
+    found: Found,
+    plan: ConfigPlan,
+    files: Sequence[FileChange],
+    config: EffectiveConfig | None,
+    reason: str | None,
+    *,
+    changed: bool,
 ) -> dict[str, Any]:
     result: dict[str, Any] = {
         "changed": changed,
         "version": str(found.version),
         "schema": plan.schema,
         "files": [{"path": change.path, "changed": change.changed, "exists": change.after is not None} for change in files],
-        "effective": effective.read(dump) if dump else {},
+        "effective": config.to_dict() if config is not None else {},
         "previous_snapshotter": None,
-        "durability": effective.pull_durability(dump, found.version) if dump else {},
+        "durability": config.pull_durability(found.version) if config is not None else {},
         "restarted": reason is not None,
         "rolled_back": False,
         "diff": [change.diff() for change in files if change.changed],

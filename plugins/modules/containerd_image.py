@@ -300,12 +300,12 @@ from ansible_collections.slipway.node.plugins.module_utils.host.registry import 
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import durability, image_plan
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way, find_way
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
 
 
@@ -371,11 +371,11 @@ class Report:
         return [*lines, *(f"{one.path}: brought to disk in {one.seconds:.1f} s" for one in self._outcome.synced)]
 
 
-def have(module: AnsibleModule, runner: Runner, ctr: Ctr, dump: Tree, request: Request, way: Way) -> dict[str, Any]:
+def have(module: AnsibleModule, runner: Runner, ctr: Ctr, config: EffectiveConfig, request: Request, way: Way) -> dict[str, Any]:
     check = module.check_mode
     with nullcontext(None) if check else exclusive(request.timeout) as lock:
         started = time.monotonic()
-        node = ImageNode(runner, ctr, request, way, dump, watch=check)
+        node = ImageNode(runner, ctr, request, way, config, watch=check)
         recovered = node.recover() if node.lost and not check else ()
         outcome = Outcome()
         steps = node.compared(node.steps(outcome), outcome)
@@ -434,11 +434,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return lose(module, ImageStore(ctr, request.namespace), request)
     program = ContainerdBinary(runner, path)
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(program.dump, params["config_file"]), pool.submit(program.version)
+        asked = pool.submit(program.config, params["config_file"]), pool.submit(program.version)
         pool.submit(ctr.plugin_details, "content")
-    dump, version = asked[0].result(), asked[1].result()
-    way = find_way(dump, version, snapshotter=request.snapshotter, platform=request.platform, machine=own)
-    return have(module, runner, ctr, dump, request.reached_through(hosts_dir(dump)), way)
+    config, version = asked[0].result(), asked[1].result()
+    way = find_way(config, version, snapshotter=request.snapshotter, platform=request.platform, machine=own)
+    return have(module, runner, ctr, config, request.reached_through(hosts_dir(config)), way)
 
 
 def main() -> None:

@@ -245,7 +245,8 @@ from ansible_collections.slipway.node.plugins.module_utils.host.images import (
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, details, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective
+from ansible_collections.slipway.node.plugins.module_utils.model import durability
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, Verdict, headroom, judge_present, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
@@ -256,14 +257,13 @@ from ansible_collections.slipway.node.plugins.module_utils.model.settings import
     plain_name,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
 
 
 class Images:
     """The images of one namespace, unpacked for one snapshotter; ``level`` is how closely they are compared with their layers."""
 
-    def __init__(self, ctr: Ctr, dump: Tree, namespace: str, snapshotter: str, level: str) -> None:
+    def __init__(self, ctr: Ctr, config: EffectiveConfig, namespace: str, snapshotter: str, level: str) -> None:
         self._ctr = ctr
         self._namespace = namespace
         self._level = level
@@ -279,7 +279,7 @@ class Images:
             self.trouble = f"the number of layers that the snapshotter {snapshotter} can mount is not known"
             return
         try:
-            overlay = read_overlay(ctr, dump)
+            overlay = read_overlay(ctr, config)
             self._ids = snapshot_ids(overlay)
             self._overlay = overlay
         except HostError as error:
@@ -352,10 +352,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if path is None:
         raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
     ctr = Ctr(runner, params["address"], path)
-    dump = ContainerdBinary(runner, path).dump(params["config_file"])
-    default, *handlers = effective.own_snapshotters(dump)
+    config = ContainerdBinary(runner, path).config(params["config_file"])
+    default, *handlers = config.own_snapshotters
     snapshotter = params["snapshotter"] or default
-    images = Images(ctr, dump, namespace, plain_name("snapshotter", snapshotter), params["integrity"])
+    images = Images(ctr, config, namespace, plain_name("snapshotter", snapshotter), params["integrity"])
     return {
         "changed": False,
         "images": images.listed(names),

@@ -174,12 +174,11 @@ from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_need
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_switch import Plan, Switch
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.switch import Left
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
 
 
@@ -206,8 +205,8 @@ class Daemon:
         except HostError as error:
             self.unready = str(error)
             return
-        self.dump: Tree = program.dump(params["config_file"])
-        self.default = effective.read(self.dump)["snapshotter"] or "overlayfs"
+        self.config: EffectiveConfig = program.config(params["config_file"])
+        self.default = self.config.default_snapshotter
         states = {one.id: one.status for one in plugins if one.is_snapshotter}
         self.loaded = tuple(name for name, status in states.items() if status == "ok")
         self.known = frozenset(states)
@@ -215,12 +214,11 @@ class Daemon:
         if name not in self.loaded:
             said = self.ctr.plugin_reason(name) if name in states else "it isn't configured"
             self.unready = f"the daemon hasn't loaded the snapshotter {name}: {said or states[name]}"
-        self.missing = unmet(runner, self.dump, [name]).get(name, "") if not self.unready else ""
+        self.missing = unmet(runner, self.config, [name]).get(name, "") if not self.unready else ""
 
     def shared_out(self, name: str, keep: Sequence[str]) -> tuple[list[str], list[str]]:
         """Snapshotters that are the default, a handler's, or to be kept once ``name`` is the default; and those that are none."""
-        handlers = effective.read(self.dump)["runtimes"].values()
-        used = {name, *keep, *(handler["snapshotter"] for handler in handlers)}
+        used = {name, *keep, *(handler.snapshotter for handler in self.config.handlers.values())}
         unused = [one for one in self.loaded if one not in used and one in BUILTIN_SNAPSHOTTERS]
         return [one for one in self.loaded if one in used], unused
 
@@ -256,13 +254,15 @@ def have(module: AnsibleModule, runner: Runner, daemon: Daemon) -> dict[str, Any
     own = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
     arguments: dict[str, Any] = {"machine": own, "timeout": float(params["timeout"])}
     with nullcontext(-1) if check else exclusive(params["timeout"]) as lock:
-        switch = Switch(runner, daemon.ctr, daemon.dump, daemon.version, names=(source, name), loaded=daemon.loaded, **arguments)
+        switch = Switch(
+            runner, daemon.ctr, daemon.config, daemon.version, names=(source, name), loaded=daemon.loaded, **arguments
+        )
         spaces = params["namespaces"] or namespaces(daemon.ctr)
         if source not in daemon.known and not any(map(switch.held, spaces)):
             raise ValueError(
                 f"source: the daemon has no snapshotter {source}, and no image was unpacked for it: correct the name"
             )
-        copied = read_scratch(blockfile_copy(daemon.dump)) if name == "blockfile" else None
+        copied = read_scratch(blockfile_copy(daemon.config)) if name == "blockfile" else None
         plan = switch.plan(spaces, watch=check, copied=copied.size if copied else 0) if source != name else Plan()
         outcomes = [] if check else [switch.apply(task, lock)[0] for task in plan.tasks]
         used, unused = daemon.shared_out(name, params["keep"])

@@ -258,10 +258,10 @@ class Node:
             raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
         self._ctr = Ctr(self._runner, params["address"], path)
         program = ContainerdBinary(self._runner, path)
-        self._dump = program.dump(params["config_file"])
-        self._request = request.reached_through(hosts_dir(self._dump))
+        self._config = program.config(params["config_file"])
+        self._request = request.reached_through(hosts_dir(self._config))
         self._way = find_way(
-            self._dump, program.version(), snapshotter=request.snapshotter, platform=request.platform, machine=own
+            self._config, program.version(), snapshotter=request.snapshotter, platform=request.platform, machine=own
         )
         self.box = Toolbox(
             self._runner,
@@ -276,7 +276,7 @@ class Node:
         """None if none is wanted."""
         if self.wanted.image is None or self.wanted.state == toolbox.ABSENT:
             return None
-        node = ImageNode(self._runner, self._ctr, self._request, self._way, self._dump, watch=self._check)
+        node = ImageNode(self._runner, self._ctr, self._request, self._way, self._config, watch=self._check)
         return ToolboxImage(node, self.wanted.image, lock)
 
 

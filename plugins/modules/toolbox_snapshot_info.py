@@ -191,7 +191,6 @@ from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state im
     enabled_units,
     loaded_snapshotters,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
@@ -267,7 +266,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     ctr = Ctr(runner, params["address"], path)
     snapshotter = params["snapshotter"]
     if snapshotter is None:
-        snapshotter = effective.read(ContainerdBinary(runner, path).dump(params["config_file"]))["snapshotter"] or "overlayfs"
+        snapshotter = ContainerdBinary(runner, path).config(params["config_file"]).default_snapshotter
     loaded = loaded_snapshotters(ctr.plugins())
     if plain_name("snapshotter", snapshotter) not in loaded:
         raise HostError(f"the daemon has no snapshotter {snapshotter}: take one of {', '.join(loaded)}")

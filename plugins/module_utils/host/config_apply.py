@@ -14,10 +14,9 @@ from ansible_collections.slipway.node.plugins.module_utils.host.config_node impo
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import check_kill_mode
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted, probed
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import telling
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 
 
 class NotWell(Exception):
@@ -29,7 +28,12 @@ class NotWell(Exception):
 
 
 def apply(
-    node: Node, wanted: Wanted, transaction: Transaction, dump: Tree, reason: str | None, prove: Callable[[Tree], None]
+    node: Node,
+    wanted: Wanted,
+    transaction: Transaction,
+    config: EffectiveConfig,
+    reason: str | None,
+    prove: Callable[[EffectiveConfig], None],
 ) -> None:
     """The only place that changes anything. Raises NotWell after going back to what was there.
 
@@ -39,7 +43,7 @@ def apply(
     transaction.begin()
     try:
         transaction.write()
-        prove(node.binary.dump(node.config_file))
+        prove(node.binary.config(node.config_file))
         if reason is not None:
             node.daemon.unit.reload_manager()
             status = node.daemon.unit.status()
@@ -47,7 +51,7 @@ def apply(
                 # Another drop-in of the unit may have the last word.
                 check_kill_mode(node, wanted, status.kill_mode, reason)
             restarted = True
-            node.daemon.restart(probed(wanted, dump), cri=not effective.cri_disabled(dump), timeout=wanted.timeout)
+            node.daemon.restart(probed(wanted, config), cri=config.cri_enabled, timeout=wanted.timeout)
     except (HostError, ValueError) as error:
         raise NotWell(*go_back(node, wanted, transaction, str(error), since, restarted)) from error
     transaction.commit()
@@ -69,8 +73,8 @@ def go_back(
         node.daemon.unit.reload_manager()
     if rolled_back and restarted:
         try:
-            old = node.binary.dump(node.config_file)
-            node.daemon.restart((), cri=not effective.cri_disabled(old), timeout=wanted.timeout)
+            old = node.binary.config(node.config_file)
+            node.daemon.restart((), cri=old.cri_enabled, timeout=wanted.timeout)
             message += " and the daemon is well on them"
         except HostError as again:
             message += f", and the daemon isn't well on them either: {again}"

@@ -16,11 +16,10 @@ from ansible_collections.slipway.node.plugins.module_utils.host.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 
@@ -48,29 +47,28 @@ class Node:
             record=read_record(self.config_file),
         )
 
-    def listens_elsewhere(self, daemon: Daemon, dump: Tree) -> str | None:
+    def listens_elsewhere(self, daemon: Daemon, config: EffectiveConfig) -> str | None:
         """The socket of the running daemon if it isn't the one that was named."""
-        found = (daemon.listens() or effective.socket_of(dump)) if daemon.process is not None else None
+        found = (daemon.listens() or config.socket) if daemon.process is not None else None
         return found if found and os.path.realpath(found) != os.path.realpath(self.address) else None
 
     def is_well(self) -> bool:
         """Whether the daemon runs as it should on the files that are there."""
         try:
-            dump = self.binary.dump(self.config_file)
+            config = self.binary.config(self.config_file)
         except HostError:
             return False
-        default = effective.read(dump)["snapshotter"]
-        cri = not effective.cri_disabled(dump)
-        return self.daemon.look().restart_reason([default] if cri and default else [], cri=cri) is None
+        default = config.cri_snapshotter
+        return self.daemon.look().restart_reason([default] if default else [], cri=config.cri_enabled) is None
 
-    def dump(self, plan: ConfigPlan) -> Tree:
+    def planned_config(self, plan: ConfigPlan) -> EffectiveConfig:
         """What the daemon makes of the files as planned; of those on disk if none is to change."""
         if not plan.changes:
-            return self.binary.dump(self.config_file)
+            return self.binary.config(self.config_file)
         texts = {change.path: change.after for change in plan.files}
         with candidate(self.config_file, texts) as places:
             try:
-                return self.binary.dump(places.get(self.config_file))
+                return self.binary.config(places.get(self.config_file))
             except HostError as error:
                 complaint = (error.stderr.strip().splitlines() or [error.message])[-1]
                 for path, place in places.items():
@@ -78,9 +76,9 @@ class Node:
                 raise HostError(f"containerd refuses these settings: {complaint}") from error
 
 
-def dump_before(node: Node) -> Tree:
-    """What the daemon makes of the files as they are; empty if it can't read them."""
+def config_before(node: Node) -> EffectiveConfig | None:
+    """What the daemon makes of the files as they are; None if it can't read them."""
     try:
-        return node.binary.dump(node.config_file)
+        return node.binary.config(node.config_file)
     except HostError:
-        return {}
+        return None

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
 from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted, probed
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig, handler_without_snapshotter
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 
 def decide(
-    node: Node, wanted: Wanted, changes: Sequence[FileChange], dump: Tree, daemon: Daemon, *, pending: bool
+    node: Node, wanted: Wanted, changes: Sequence[FileChange], config: EffectiveConfig, daemon: Daemon, *, pending: bool
 ) -> tuple[str | None, bool]:
     """Why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
 
@@ -26,18 +25,18 @@ def decide(
     Raises ValueError if it can't be done without harm.
     """
     check_file_is_read(node, daemon)
-    elsewhere = node.listens_elsewhere(daemon, dump)
+    elsewhere = node.listens_elsewhere(daemon, config)
     if elsewhere:
         raise ValueError(f"the daemon listens at {elsewhere}, not at {node.address}: name that socket with address")
     if wanted.present and wanted.enabled and daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so it isn't started at boot: run 'systemctl unmask {wanted.unit}'")
     reason = f"{changes[0].path} changes" if changes else None
     if reason and wanted.present and daemon.plugins is not None:
-        check_snapshotters(node, wanted, daemon.plugins, dump)
+        check_snapshotters(node, wanted, daemon.plugins, config)
     if wanted.present or daemon.unit.running or pending:
-        reason = reason or daemon.restart_reason(probed(wanted, dump), cri=not effective.cri_disabled(dump))
+        reason = reason or daemon.restart_reason(probed(wanted, config), cri=config.cri_enabled)
     if reason:
-        check_restart(node, wanted, daemon, dump, reason)
+        check_restart(node, wanted, daemon, config, reason)
     enable = wanted.present and wanted.enabled and daemon.unit.enabled in ("disabled", "enabled-runtime")
     return reason, enable
 
@@ -51,17 +50,17 @@ def check_file_is_read(node: Node, daemon: Daemon) -> None:
         )
 
 
-def check_snapshotters(node: Node, wanted: Wanted, plugins: Sequence[Plugin], dump: Tree) -> None:
+def check_snapshotters(node: Node, wanted: Wanted, plugins: Sequence[Plugin], config: EffectiveConfig) -> None:
     """Raises ValueError for a handler whose snapshotter will not be ok after a restart either."""
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     if all(one.snapshotter is None or states.get(one.snapshotter) == "ok" for one in wanted.settings.runtimes):
         return
-    trouble = effective.unready(wanted.settings, states, node.binary.dump(node.config_file), dump)
+    trouble = handler_without_snapshotter(wanted.settings, states, node.binary.config(node.config_file), config)
     if trouble:
         raise ValueError(trouble)
 
 
-def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason: str) -> None:
+def check_restart(node: Node, wanted: Wanted, daemon: Daemon, config: EffectiveConfig, reason: str) -> None:
     """Raises ValueError if starting the daemon again would cost running containers."""
     if daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")
@@ -75,11 +74,11 @@ def check_restart(node: Node, wanted: Wanted, daemon: Daemon, dump: Tree, reason
     running = running_shims(node.address)
     if wanted.force_restart or not running:
         return
-    current = node.binary.dump(node.config_file)
-    for key in ("root", "state"):
-        if current.get(key) != dump.get(key):
+    current = node.binary.config(node.config_file)
+    for key, old, new in (("root", current.root, config.root), ("state", current.state, config.state)):
+        if old != new:
             raise ValueError(
-                f"a new {key} ({current.get(key)} to {dump.get(key)}) would make the daemon lose sight of containers, "
+                f"a new {key} ({old} to {new}) would make the daemon lose sight of containers, "
                 f"{named(running)}: drain the node, or set force_restart to true"
             )
 

@@ -13,8 +13,8 @@ from ansible_collections.slipway.node.plugins.module_utils.host.command import R
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Plugin, parse_plugins
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
@@ -49,7 +49,7 @@ class ContainerdBinary:
         except ValueError as error:
             raise HostError(f"{self.path} doesn't look like containerd: {error}") from error
 
-    def dump(self, config_file: str | None) -> Tree:
+    def config(self, config_file: str | None) -> EffectiveConfig:
         """The effective configuration of a root file and its imports; the default one where there is no file.
 
         Raises HostError with the daemon's own complaint if it can't be read.
@@ -57,15 +57,15 @@ class ContainerdBinary:
         if config_file is None or not os.path.exists(config_file):
             return self._default()
         arguments = ("--config", config_file, "config", "dump")
-        return parse(self._runner.run(self.path or "", *arguments, doing="load the configuration"))
+        return EffectiveConfig(parse(self._runner.run(self.path or "", *arguments, doing="load the configuration")))
 
-    def _default(self) -> Tree:
+    def _default(self) -> EffectiveConfig:
         doing = "ask for the default configuration"
-        return parse(self._runner.run(self.path or "", "config", "default", doing=doing))
+        return EffectiveConfig(parse(self._runner.run(self.path or "", "config", "default", doing=doing)))
 
     def known_plugins(self) -> frozenset[str]:
         """The ids of all plugins that this program has settings for."""
-        return frozenset(self._default().get("plugins", {}))
+        return frozenset(self._default().lookup(("plugins",), {}))
 
 
 class Ctr:

@@ -46,6 +46,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boo
 from ansible_collections.slipway.node.plugins.module_utils.host.registry import Registry
 from ansible_collections.slipway.node.plugins.module_utils.host.syncing import sync_file_systems, writing_back
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as plan
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Found, Offer, Request
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import (
     Verdict,
@@ -58,19 +59,18 @@ from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors imp
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, lost
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName, is_staged
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 
 class ImageNode:
     """Raises HostError where containerd or the node fails, and ValueError for what can't be had."""
 
-    def __init__(self, runner: Runner, ctr: Ctr, request: Request, way: Way, dump: Tree, *, watch: bool) -> None:
+    def __init__(self, runner: Runner, ctr: Ctr, request: Request, way: Way, config: EffectiveConfig, *, watch: bool) -> None:
         """``watch``: leave nothing on the node, not even for a moment."""
         self._runner = runner
         self._ctr = ctr
         self._request = request
         self._way = way
-        self._dump = dump
+        self._config = config
         self._watch = watch
         self.store = ImageStore(ctr, request.namespace)
         self._archive = ImageArchive(request.archive) if request.archive else None
@@ -262,7 +262,7 @@ class ImageNode:
         return f"overlayfs can't mount it on this node: {verdict.reason}" if verdict.mountable is False else ""
 
     def _headroom(self, offer: Offer) -> Verdict:
-        overlay = read_overlay(self._ctr, self._dump)
+        overlay = read_overlay(self._ctr, self._config)
         existing = snapshot_ids(overlay)
         unpacked = sum(chain in self._snapshots for chain in offer.chain or ())
         if offer.layers > layers_lasting(overlay) and not self._watch:

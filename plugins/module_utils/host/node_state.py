@@ -39,15 +39,14 @@ from ansible_collections.slipway.node.plugins.module_utils.host.systemd import U
 from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, DEAF, Expectation, ExpectedImage, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
-from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState, configured_pool
+from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Toolboxes
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 # Seconds that ctr is given for one answer. A proxy's service or a disk that hangs must not hold up a fleet's run.
 _PATIENCE = 120
@@ -91,7 +90,7 @@ def read_node(
     ctr = Ctr(runner, address, path, _PATIENCE)
     program = ContainerdBinary(runner, path)
     if reading.attempt("version", program.version):
-        reading.attempt("dump", lambda: program.dump(config_file))
+        reading.attempt("dump", lambda: program.config(config_file))
         reading.attempt("known_plugins", program.known_plugins)
     daemon = reading.attempt("daemon", RunningDaemon(service, ctr, config_file, path).look)
     if daemon is not None and daemon.process is not None:
@@ -100,7 +99,7 @@ def read_node(
         found = reading.parts
         started = daemon.process.started if daemon is not None and daemon.process is not None else None
         reading.attempt("thin_pool", lambda: _thin_pool(runner, found["dump"], started))
-        needed = (*effective.used_snapshotters(found["dump"]), *chosen)
+        needed = (*found["dump"].used_snapshotters, *chosen)
         reading.attempt("snapshotter_needs", lambda: unmet(runner, found["dump"], needed))
         reading.attempt("kata", lambda: read_kata(found["dump"], found["version"], found.get("environment")))
     if reading.attempt("sources", lambda: tuple(read_sources(config_file))):
@@ -122,46 +121,45 @@ def read_node(
         causes = ("version", "daemon", "dump") if daemon is None or daemon.plugins is not None else ("version",)
         why = next((reading.trouble[name] for name in causes if name in reading.trouble), DEAF)
         return replace(state, trouble={**dict.fromkeys(parts, why), **reading.trouble})
-    dump = state.dump
-    state = _with_snapshotters(state, ctr, dump, chosen)
-    state = _with_images(state, ctr, dump, expectation.images)
-    own = effective.own_snapshotters(dump)
+    config = state.dump
+    state = _with_snapshotters(state, ctr, config, chosen)
+    state = _with_images(state, ctr, config, expectation.images)
+    own = config.own_snapshotters
     if writable:
         loaded = loaded_snapshotters(daemon.plugins)
         state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes))
     return _with_integrity(state, runner, ctr, own, integrity)
 
 
-def _with_snapshotters(state: NodeState, ctr: Ctr, dump: Tree, expected: Sequence[str]) -> NodeState:
+def _with_snapshotters(state: NodeState, ctr: Ctr, config: EffectiveConfig, expected: Sequence[str]) -> NodeState:
     reading = _Reading()
     plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
-    names = dict.fromkeys((*effective.used_snapshotters(dump), *expected))
+    names = dict.fromkeys((*config.used_snapshotters, *expected))
     reading.attempt("plugin_reasons", lambda: plugin_reasons(ctr, states, names))
-    reading.attempt("stranded", lambda: stranded(ctr, dump, loaded_snapshotters(plugins)))
+    reading.attempt("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)))
     return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
 
 
-def _thin_pool(runner: Runner, dump: Tree, started: float | None) -> PoolState | None:
+def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -> PoolState | None:
     """``started``: when the daemon was, in seconds since the epoch."""
-    configured = configured_pool(dump)
-    if configured is None:
+    if config.thin_pool is None:
         return None
     since_boot = None if started is None else started - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
-    return read_pool(runner, *configured, since_boot)
+    return read_pool(runner, config.thin_pool, config.snapshotter_root("devmapper"), since_boot)
 
 
-def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[ExpectedImage]) -> NodeState:
+def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Sequence[ExpectedImage]) -> NodeState:
     """What there is to be known of the images of a daemon that answers."""
     reading = _Reading()
-    own = effective.own_snapshotters(dump)
+    own = config.own_snapshotters
     default = own[0]
     named = dict.fromkeys([*own, *(image.snapshotter for image in images if image.snapshotter)])
     # Where proxies keep what they have, containerd doesn't know.
     snapshotters = [name for name in named if name in BUILTIN_SNAPSHOTTERS]
     overlay, ids = None, ()
     if "overlayfs" in snapshotters:
-        overlay, ids = reading.attempt("overlay", lambda: _overlay(ctr, dump)) or (None, ())
+        overlay, ids = reading.attempt("overlay", lambda: _overlay(ctr, config)) or (None, ())
     root = reading.attempt("root", lambda: containerd_root(ctr))
     if root:
         reading.attempt("pulls", lambda: read_pulls(root))
@@ -207,8 +205,8 @@ def _with_toolboxes(state: NodeState, read: Callable[[], Toolboxes]) -> NodeStat
     return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
 
 
-def _overlay(ctr: Ctr, dump: Tree) -> tuple[Overlay, tuple[int, ...]]:
-    overlay = read_overlay(ctr, dump)
+def _overlay(ctr: Ctr, config: EffectiveConfig) -> tuple[Overlay, tuple[int, ...]]:
+    overlay = read_overlay(ctr, config)
     return overlay, snapshot_ids(overlay)
 
 

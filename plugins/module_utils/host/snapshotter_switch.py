@@ -25,12 +25,12 @@ from ansible_collections.slipway.node.plugins.module_utils.host.images import (
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan, switch
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Request, images_there
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import find_way
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot
 from ansible_collections.slipway.node.plugins.module_utils.model.switch import Candidate, Left
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import parse_usage
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 
@@ -69,7 +69,7 @@ class Switch:
         self,
         runner: Runner,
         ctr: Ctr,
-        dump: Tree,
+        config: EffectiveConfig,
         version: Version,
         *,
         names: tuple[str, str],
@@ -79,14 +79,14 @@ class Switch:
     ) -> None:
         self._runner = runner
         self._ctr = ctr
-        self._dump = dump
+        self._config = config
         self._source, self._target = names
         self._machine = machine
         self._timeout = timeout
         self._loaded = names[1] in loaded
         self._source_loaded = names[0] in loaded
         self._pulls = read_pulls(containerd_root(ctr))
-        self._way = find_way(dump, version, snapshotter=self._target, platform=machine, machine=machine)
+        self._way = find_way(config, version, snapshotter=self._target, platform=machine, machine=machine)
 
     def plan(self, namespaces: Sequence[str], *, watch: bool, copied: int) -> Plan:
         """``watch``: leave nothing on the node. ``copied``: bytes of blockfile's scratch file."""
@@ -119,7 +119,7 @@ class Switch:
         room = switch.room_needed(images, target, self._target, self._source, usage, copied)
         if not self._loaded:
             return Task(namespace, images), room
-        node = ImageNode(self._runner, self._ctr, self._request(namespace, images), self._way, self._dump, watch=watch)
+        node = ImageNode(self._runner, self._ctr, self._request(namespace, images), self._way, self._config, watch=watch)
         steps = node.steps(Outcome())
         return Task(namespace, images, steps, node), room
 

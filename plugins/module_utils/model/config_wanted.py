@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path, plain_name
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
 
 # Options that are paths of the daemon's parts.
@@ -52,10 +51,10 @@ class Wanted:
         )
 
 
-def probed(wanted: Wanted, dump: Tree) -> list[str]:
+def probed(wanted: Wanted, config: EffectiveConfig) -> list[str]:
     """The snapshotters that have to be ok: those asked for, and CRI's default where CRI is on."""
     names = list(dict.fromkeys((*wanted.settings.chosen_snapshotters(), *wanted.loaded))) if wanted.present else []
-    default = effective.read(dump)["snapshotter"]
-    if default and not effective.cri_disabled(dump) and default not in names:
+    default = config.cri_snapshotter
+    if default and default not in names:
         names.append(default)
     return names

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way, find_way
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -17,7 +18,7 @@ OVERLAYFS = {"platform": "linux/amd64", "snapshotter": "overlayfs"}
 
 def way(text: str, tree: dict[str, Any], **more: Any) -> Way:
     options: dict[str, Any] = {"snapshotter": None, "platform": "linux/amd64", "machine": "linux/amd64", **more}
-    return find_way(tree, Version.parse(text), **options)
+    return find_way(EffectiveConfig(tree), Version.parse(text), **options)
 
 
 @pytest.mark.parametrize(
