@@ -304,16 +304,16 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import apply
 from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs, check_roots
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node, config_before
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import decide
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, plan_config
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import PLACES, Wanted
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
@@ -328,8 +328,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 def configure(module: AnsibleModule) -> dict[str, Any]:
     wanted = Wanted.from_params(module.params)
-    runner = Runner(module)
-    node = Node(runner, unit=wanted.unit, **{key: module.params[key] for key in PLACES})
+    node = ContainerdHost(Containerd.from_module(module), wanted.drop_in)
     version = installed_or_assumed(module, node)
     if version is None:
         return unpredictable()
@@ -344,13 +343,13 @@ def configure(module: AnsibleModule) -> dict[str, Any]:
         return report(found, plan, files, None, "it is new" if changes else None, changed=bool(changes))
     config = node.planned_config(plan)
     check_effective(node, wanted, plan, found, config)
-    current = config_before(node) if changes else config
+    current = node.try_read_config() if changes else config
     check_roots(current, config)
     reason, enable = None, False
     if wanted.apply:
         reason, enable = decide(node, wanted, changes, config, node.daemon.look(), pending=bool(found.record.pending))
         if wanted.present:
-            check_needs(runner, wanted, config, module.params["assume_snapshotters"] if module.check_mode else ())
+            check_needs(node, wanted, config, module.params["assume_snapshotters"] if module.check_mode else ())
     todo = bool(changes or record or reason)
     if todo and not module.check_mode:
         prove = partial(check_effective, node, wanted, plan, found)
@@ -363,7 +362,7 @@ def configure(module: AnsibleModule) -> dict[str, Any]:
     return {**report(found, plan, files, config, reason, changed=todo or enable), "previous_snapshotter": before}
 
 
-def installed_or_assumed(module: AnsibleModule, node: Node) -> Version | None:
+def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version | None:
     """The installed version; in check mode the assumed one, or None, where nothing is installed yet."""
     assumed, named = module.params["assume_version"], module.params["binary"]
     if node.binary.path is None and named and not (module.check_mode and assumed):
@@ -459,14 +458,11 @@ def main() -> None:
             "enable_cri": {"type": "bool", "default": False},
             "service": {"type": "dict", "default": {}},
             "proxy": {"type": "dict", "options": PROXY_SPEC},
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
+            **Containerd.OPTIONS,
             "drop_in": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
-            "binary": {"type": "path"},
             "assume_version": {"type": "str"},
             "load_snapshotters": {"type": "list", "elements": "str", "default": []},
             "assume_snapshotters": {"type": "list", "elements": "str", "default": []},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
             "apply": {"type": "bool", "default": True},
             "enabled": {"type": "bool", "default": True},
             "force_restart": {"type": "bool", "default": False},

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import check_kill_mode
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction
@@ -24,7 +24,7 @@ class NotWell(HostError):
 
 
 def apply(
-    node: Node,
+    node: ContainerdHost,
     wanted: Wanted,
     transaction: Transaction,
     config: EffectiveConfig,
@@ -39,7 +39,7 @@ def apply(
     transaction.begin()
     try:
         transaction.write()
-        prove(node.binary.config(node.config_file))
+        prove(node.read_config())
         if reason is not None:
             node.daemon.unit.reload_manager()
             status = node.daemon.unit.status()
@@ -55,7 +55,7 @@ def apply(
 
 
 def go_back(
-    node: Node, wanted: Wanted, transaction: Transaction, message: str, since: float, restarted: bool
+    node: ContainerdHost, wanted: Wanted, transaction: Transaction, message: str, since: float, restarted: bool
 ) -> tuple[str, dict[str, Any]]:
     """Put the old files back, and the daemon on them if it was restarted; returns the message and its facts."""
     journal = node.daemon.unit.journal(since) if restarted else []
@@ -70,7 +70,7 @@ def go_back(
         node.daemon.unit.reload_manager()
     if rolled_back and restarted:
         try:
-            old = node.binary.config(node.config_file)
+            old = node.read_config()
             node.daemon.restart((), cri=old.cri_enabled, timeout=wanted.timeout)
             message += " and the daemon is well on them"
         except HostError as again:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots, unmet
 from ansible_collections.slipway.node.plugins.module_utils.model import mismatches
@@ -20,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toml_text impor
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import dotted
 
 
-def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, config: EffectiveConfig) -> None:
+def check_effective(node: ContainerdHost, wanted: Wanted, plan: ConfigPlan, found: Found, config: EffectiveConfig) -> None:
     """Raises ValueError for a setting that the daemon would not have, or that CRI would fail on."""
     ours = {change.path for change in plan.files}
     everything = read_sources(node.config_file)
@@ -57,9 +56,9 @@ def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> Non
         raise ValueError(lost)
 
 
-def check_needs(runner: Runner, wanted: Wanted, config: EffectiveConfig, assumed: Sequence[str]) -> None:
+def check_needs(node: ContainerdHost, wanted: Wanted, config: EffectiveConfig, assumed: Sequence[str]) -> None:
     """Raises ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it."""
     names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters, *wanted.loaded]
-    lacking = unmet(runner, config, [name for name in names if name not in assumed])
+    lacking = unmet(node.runner, config, [name for name in names if name not in assumed])
     if lacking:
         raise ValueError("; ".join(lacking.values()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted, probed
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin
@@ -17,7 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.files import Fi
 
 
 def decide(
-    node: Node, wanted: Wanted, changes: Sequence[FileChange], config: EffectiveConfig, daemon: Daemon, *, pending: bool
+    node: ContainerdHost, wanted: Wanted, changes: Sequence[FileChange], config: EffectiveConfig, daemon: Daemon, *, pending: bool
 ) -> tuple[str | None, bool]:
     """Why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
 
@@ -41,7 +41,7 @@ def decide(
     return reason, enable
 
 
-def check_file_is_read(node: Node, daemon: Daemon) -> None:
+def check_file_is_read(node: ContainerdHost, daemon: Daemon) -> None:
     """Raises ValueError if the running daemon was started with another configuration file."""
     if daemon.process is not None and daemon.reads() != node.config_file:
         raise ValueError(
@@ -50,17 +50,17 @@ def check_file_is_read(node: Node, daemon: Daemon) -> None:
         )
 
 
-def check_snapshotters(node: Node, wanted: Wanted, plugins: Sequence[Plugin], config: EffectiveConfig) -> None:
+def check_snapshotters(node: ContainerdHost, wanted: Wanted, plugins: Sequence[Plugin], config: EffectiveConfig) -> None:
     """Raises ValueError for a handler whose snapshotter will not be ok after a restart either."""
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     if all(one.snapshotter is None or states.get(one.snapshotter) == "ok" for one in wanted.settings.runtimes):
         return
-    trouble = handler_without_snapshotter(wanted.settings, states, node.binary.config(node.config_file), config)
+    trouble = handler_without_snapshotter(wanted.settings, states, node.read_config(), config)
     if trouble:
         raise ValueError(trouble)
 
 
-def check_restart(node: Node, wanted: Wanted, daemon: Daemon, config: EffectiveConfig, reason: str) -> None:
+def check_restart(node: ContainerdHost, wanted: Wanted, daemon: Daemon, config: EffectiveConfig, reason: str) -> None:
     """Raises ValueError if starting the daemon again would cost running containers."""
     if daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")
@@ -74,7 +74,7 @@ def check_restart(node: Node, wanted: Wanted, daemon: Daemon, config: EffectiveC
     running = running_shims(node.address)
     if wanted.force_restart or not running:
         return
-    current = node.binary.config(node.config_file)
+    current = node.read_config()
     for key, old, new in (("root", current.root, config.root), ("state", current.state, config.state)):
         if old != new:
             raise ValueError(
@@ -83,7 +83,7 @@ def check_restart(node: Node, wanted: Wanted, daemon: Daemon, config: EffectiveC
             )
 
 
-def check_kill_mode(node: Node, wanted: Wanted, mode: str, reason: str) -> None:
+def check_kill_mode(node: ContainerdHost, wanted: Wanted, mode: str, reason: str) -> None:
     """Raises ValueError if a restart under this KillMode would cost running containers, or fail."""
     if mode == "none":
         raise ValueError(

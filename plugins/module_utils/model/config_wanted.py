@@ -13,15 +13,13 @@ from ansible_collections.slipway.node.plugins.module_utils.model.effective impor
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
 
-# Options that are paths of the daemon's parts.
-PLACES = ("address", "config_file", "drop_in", "binary")
-
 
 @dataclass(frozen=True)
 class Wanted:
     """The parameters, checked."""
 
     present: bool
+    drop_in: str
     settings: Settings
     loaded: tuple[str, ...]
     service: Service
@@ -33,13 +31,11 @@ class Wanted:
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> Wanted:
-        for option in PLACES:
-            if params[option] is not None:
-                absolute_path(option, params[option])
         if not 0 < params["timeout"] < float("inf"):
             raise ValueError("timeout has to be a number of seconds that is more than 0")
         return cls(
             present=params["state"] == "present",
+            drop_in=absolute_path("drop_in", params["drop_in"]),
             settings=Settings.from_params({one.name: params[one.name] for one in fields(Settings)}),
             loaded=tuple(plain_name("load_snapshotters", name) for name in params["load_snapshotters"]),
             service=Service.from_params(params["service"], params["proxy"] or {}),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The way that an image takes into a daemon, by the daemon's version and settings."""
+"""The path by which an image gets into a daemon, by the daemon's version and settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FLUSHED_BY_SYNCFS = ("overlayfs", "native")
 
 
 @dataclass(frozen=True)
-class Way:
+class PullPath:
     """``local``: ctr unpacks instead of the daemon's transfer service; None where a version has only one of them.
 
     ``synced_by_daemon``: each layer is flushed as it is unpacked, so that nothing has to be flushed again.
@@ -31,11 +31,13 @@ class Way:
 
     @property
     def durability(self) -> str:
-        """Of an image that has come this way and was synced."""
+        """Of an image that was pulled on this path and synced."""
         return durability.DURABLE if self.snapshotter in _FLUSHED_BY_SYNCFS else durability.UNKNOWN
 
 
-def find_way(config: EffectiveConfig, version: Version, *, snapshotter: str | None, platform: str, machine: str) -> Way:
+def select_pull_path(
+    config: EffectiveConfig, version: Version, *, snapshotter: str | None, platform: str, machine: str
+) -> PullPath:
     """``machine`` is the node's own platform."""
     chosen = snapshotter or config.default_snapshotter
     local = None
@@ -48,7 +50,7 @@ def find_way(config: EffectiveConfig, version: Version, *, snapshotter: str | No
         snapshotter=chosen,
         diff_sync_fs=bool(config.diff_sync_fs),
     )
-    return Way(chosen, local, durability.judge(pull).durability == durability.DURABLE)
+    return PullPath(chosen, local, durability.judge(pull).durability == durability.DURABLE)
 
 
 def _transfer_unpacks(config: EffectiveConfig, snapshotter: str) -> bool:
