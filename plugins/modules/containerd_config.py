@@ -214,26 +214,19 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import apply
 from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs, check_roots
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node, dump_before
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import restart_decision
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig, plan_config
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import (
-    AUTO,
-    FORCE,
-    NEVER,
-    PATH_OPTIONS,
-    ConfigRequest,
-)
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import AUTO, FORCE, NEVER, ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
@@ -248,8 +241,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def configure(module: AnsibleModule) -> dict[str, Any]:
     """Read, plan, validate, and apply unless it is check mode."""
     wanted = ConfigRequest.from_params(module.params)
-    runner = Runner(module)
-    node = Node(runner, unit=wanted.unit, **{key: module.params[key] for key in PATH_OPTIONS})
+    node = ContainerdHost(Containerd.from_module(module), wanted.drop_in_file)
     version = installed_or_assumed(module, node)
     if version is None:
         return unpredictable()
@@ -261,29 +253,29 @@ def configure(module: AnsibleModule) -> dict[str, Any]:
     if node.binary.path is None:
         module.warn(f"containerd isn't installed yet: its files are predicted as if {version} brought none of its own")
         # What the package brings is started by the package; new files make another start.
-        return report(found, plan, files, {}, "it is new" if changes else None, changed=bool(changes))
-    dump = node.dump(plan)
-    check_effective(node, wanted, plan, found, dump)
-    current = dump_before(node) if changes else dump
-    check_roots(current, dump)
+        return report(found, plan, files, None, "it is new" if changes else None, changed=bool(changes))
+    config = node.planned_config(plan)
+    check_effective(node, wanted, plan, found, config)
+    current = node.try_read_config() if changes else config
+    check_roots(current, config)
     reason, enable = None, False
     if wanted.may_restart:
-        reason, enable = restart_decision(node, wanted, changes, dump, node.daemon.look(), pending=bool(found.record.pending))
+        reason, enable = restart_decision(node, wanted, changes, config, node.daemon.look(), pending=bool(found.record.pending))
         if wanted.present:
-            check_needs(runner, wanted, dump, module.params["assume_snapshotters"] if module.check_mode else ())
+            check_needs(node, wanted, config, module.params["assume_snapshotters"] if module.check_mode else ())
     todo = bool(changes or record or reason)
     if todo and not module.check_mode:
         prove = partial(check_effective, node, wanted, plan, found)
         proven = bool(found.record.pending) and wanted.may_restart and node.is_well()
         transaction = Transaction(node.config_file, found.record, plan.record, changes, proven=proven)
-        apply(node, wanted, transaction, dump, reason, prove)
+        apply(node, wanted, transaction, config, reason, prove)
     if enable and not module.check_mode:
         node.daemon.unit.enable()
-    before = default_snapshotter(current)
-    return {**report(found, plan, files, dump, reason, changed=todo or enable), "previous_snapshotter": before}
+    before = current.cri_snapshotter if current is not None else None
+    return {**report(found, plan, files, config, reason, changed=todo or enable), "previous_snapshotter": before}
 
 
-def installed_or_assumed(module: AnsibleModule, node: Node) -> Version | None:
+def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version | None:
     """Return the installed version; in check mode the assumed one, or None, where nothing is installed yet."""
     assumed, named = module.params["assume_version"], module.params["binary"]
     if node.binary.path is None and named and not (module.check_mode and assumed):
@@ -315,13 +307,14 @@ def service_change(wanted: ConfigRequest) -> FileChange:
     return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
 
 
-def default_snapshotter(dump: Tree) -> str | None:
-    """Return CRI's default snapshotter; None where there is no CRI."""
-    return effective.read(dump)["snapshotter"] or None if dump and not effective.cri_disabled(dump) else None
-
-
 def report(
-    found: CurrentConfig, plan: ConfigPlan, files: Sequence[FileChange], dump: Tree, reason: str | None, *, changed: bool
+    found: CurrentConfig,
+    plan: ConfigPlan,
+    files: Sequence[FileChange],
+    config: EffectiveConfig | None,
+    reason: str | None,
+    *,
+    changed: bool,
 ) -> dict[str, Any]:
     """Return the module's result."""
     result: dict[str, Any] = {
@@ -329,9 +322,9 @@ def report(
         "version": str(found.version),
         "schema": plan.schema,
         "files": [{"path": change.path, "changed": change.changed, "exists": change.after is not None} for change in files],
-        "effective": effective.read(dump) if dump else {},
+        "effective": config.to_dict() if config is not None else {},
         "previous_snapshotter": None,
-        "durability": effective.pull_durability(dump, found.version) if dump else {},
+        "durability": config.pull_durability(found.version) if config is not None else {},
         "restarted": reason is not None,
         "rolled_back": False,
         "diff": [change.diff() for change in files if change.changed],
@@ -349,14 +342,11 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "enable_cri": {"type": "bool", "default": False},
             "service_directives": {"type": "dict", "default": {}},
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
+            **Containerd.OPTIONS,
             "drop_in_file": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
-            "binary": {"type": "path"},
             "assume_version": {"type": "str"},
             "load_snapshotters": {"type": "list", "elements": "str", "default": []},
             "assume_snapshotters": {"type": "list", "elements": "str", "default": []},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
             "restart": {"type": "str", "choices": [AUTO, NEVER, FORCE], "default": AUTO},
             "unit_enabled": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},

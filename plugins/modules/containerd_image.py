@@ -274,16 +274,13 @@ snapshotter:
 """
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import mend_uuid, uuid_trouble
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
@@ -295,28 +292,21 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     Mended,
     details,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
-from ansible_collections.slipway.node.plugins.module_utils.host.registry import hosts_dir
-from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import durability, image_plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
-from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way, find_way
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import PullPath
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 class Report:
     """The module's result, of what was planned and, unless in check mode, done."""
 
-    def __init__(self, steps: tuple[Step, ...], outcome: Outcome, request: Request, way: Way) -> None:
+    def __init__(self, steps: tuple[Step, ...], outcome: Outcome, request: Request, pull_path: PullPath) -> None:
         self._steps = steps
         self._outcome = outcome
         self._request = request
-        self._way = way
+        self._pull_path = pull_path
 
     def to_dict(self, recovered: tuple[Mended, ...], seconds: float, changed: bool) -> dict[str, Any]:
         outcome = self._outcome
@@ -330,7 +320,7 @@ class Report:
             "bytes": sum(step.missing for step in self._steps),
             "seconds": round(seconds, 3),
             "summary": self._summary(),
-            "snapshotter": self._way.snapshotter,
+            "snapshotter": self._pull_path.snapshotter,
             "diff": {"before": "", "after": "".join(f"{name}: {action}\n" for name, action in actions.items())},
         }
 
@@ -346,7 +336,7 @@ class Report:
             "size": step.offer.size,
             "bytes": step.missing,
             "seconds": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
-            "durability": self._way.durability if self._request.durable else durability.NOT_DURABLE,
+            "durability": self._pull_path.durability if self._request.durable else durability.NOT_DURABLE,
             **self._integrity(step),
         }
 
@@ -371,11 +361,12 @@ class Report:
         return [*lines, *(f"{one.path}: brought to disk in {one.seconds:.1f} s" for one in self._outcome.synced)]
 
 
-def have(module: AnsibleModule, runner: Runner, ctr: Ctr, dump: Tree, request: Request, way: Way) -> dict[str, Any]:
+def have(module: AnsibleModule, containerd: Containerd, request: Request) -> dict[str, Any]:
     check = module.check_mode
+    containerd.read_ahead()
     with nullcontext(None) if check else exclusive(request.timeout) as lock:
         started = time.monotonic()
-        node = ImageNode(runner, ctr, request, way, dump, watch=check)
+        node = ImageNode(containerd, request, watch=check)
         recovered = node.recover() if node.lost and not check else ()
         outcome = Outcome()
         steps = node.compared(node.steps(outcome), outcome)
@@ -388,7 +379,7 @@ def have(module: AnsibleModule, runner: Runner, ctr: Ctr, dump: Tree, request: R
             recovered = (*recovered, Mended("the daemon's UUID", MADE_ANEW, uuid_trouble(node.root)))
             if not check:
                 mend_uuid(node.root)
-        result = Report(steps, outcome, request, way).to_dict(recovered, time.monotonic() - started, changed)
+        result = Report(steps, outcome, request, node.pull_path).to_dict(recovered, time.monotonic() - started, changed)
     broken = [f"{one.name}: {one.reason}" for one in recovered if one.outcome == BROKEN]
     if outcome.failures or broken:
         result["failed"] = True
@@ -419,26 +410,12 @@ def _lost(name: str, removal: Removal) -> dict[str, Any]:
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    params = module.params
-    for option in ("config_file", "address", "binary"):
-        if params[option] is not None:
-            absolute_path(option, params[option])
-    own = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
-    request = Request.from_params(params, own)
-    runner = Runner(module)
-    path = find_containerd(runner, Unit(runner, unit_name(params["unit"])), params["binary"])
-    if path is None:
-        raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
-    ctr = Ctr(runner, params["address"], path)
+    containerd = Containerd.from_module(module)
+    request = Request.from_params(module.params, containerd.platform)
+    containerd.check_installed()
     if not request.present:
-        return lose(module, ImageStore(ctr, request.namespace), request)
-    program = ContainerdBinary(runner, path)
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(program.dump, params["config_file"]), pool.submit(program.version)
-        pool.submit(ctr.plugin_details, "content")
-    dump, version = asked[0].result(), asked[1].result()
-    way = find_way(dump, version, snapshotter=request.snapshotter, platform=request.platform, machine=own)
-    return have(module, runner, ctr, dump, request.reached_through(hosts_dir(dump)), way)
+        return lose(module, containerd.store(request.namespace), request)
+    return have(module, containerd, request)
 
 
 def main() -> None:
@@ -461,10 +438,7 @@ def main() -> None:
             "integrity": {"type": "str", "choices": ["none", "metadata", "content"], "default": "none"},
             "repair": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 1800},
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
-            "binary": {"type": "path"},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+            **Containerd.OPTIONS,
         },
     )
 

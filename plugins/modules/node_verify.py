@@ -206,7 +206,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
 from ansible_collections.slipway.node.plugins.module_utils.model.checks import chosen, run_checks, summarize
@@ -214,19 +214,20 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_checks import CHECKS as TOOLBOX_CHECKS
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+
+# The limit of each command to the daemon. A proxy's service or a disk that hangs must not hold up a fleet's run.
+CTR_SECONDS = 120
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    for option in ("config_file", "address", "binary"):
-        if params[option] is not None:
-            absolute_path(option, params[option])
+    containerd = Containerd.from_module(module, timeout=CTR_SECONDS)
     expectation = Expectation(
         settings=Settings.from_params(params["settings"]),
         environment=Service.from_params({}, params["http_proxy"] or {}).environment(),
@@ -240,11 +241,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     )
     wanted = chosen(params["only"], params["skip"])
     state = read_node(
-        Runner(module),
-        config_file=params["config_file"],
-        unit=unit_name(params["unit"]),
-        address=params["address"],
-        binary=params["binary"],
+        containerd,
         expectation=expectation,
         integrity=expectation.integrity if "images_intact" in wanted else UNCOMPARED,
         writable=not TOOLBOX_CHECKS.keys().isdisjoint(wanted),
@@ -303,10 +300,7 @@ def main() -> None:
                 "choices": ["fail", "unknown", "warn"],
                 "default": ["fail"],
             },
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
-            "binary": {"type": "path"},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+            **Containerd.OPTIONS,
         },
         module_type=SecretParamsModule,
     )

@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import check_kill_mode
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import ConfigRequest, snapshotters_to_probe
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import telling
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 
 
 class ConfigRolledBack(HostError):
@@ -25,7 +24,12 @@ class ConfigRolledBack(HostError):
 
 
 def apply(
-    node: Node, wanted: ConfigRequest, transaction: Transaction, dump: Tree, reason: str | None, prove: Callable[[Tree], None]
+    node: ContainerdHost,
+    wanted: ConfigRequest,
+    transaction: Transaction,
+    config: EffectiveConfig,
+    reason: str | None,
+    prove: Callable[[EffectiveConfig], None],
 ) -> None:
     """The only place that changes anything. Raises ConfigRolledBack after going back to what was there.
 
@@ -35,7 +39,7 @@ def apply(
     transaction.begin()
     try:
         transaction.write()
-        prove(node.binary.dump(node.config_file))
+        prove(node.read_config())
         if reason is not None:
             node.daemon.unit.reload_manager()
             status = node.daemon.unit.status()
@@ -43,7 +47,7 @@ def apply(
                 # Another drop-in of the unit may have the last word.
                 check_kill_mode(node, wanted, status.kill_mode, reason)
             restarted = True
-            node.daemon.restart(snapshotters_to_probe(wanted, dump), cri=not effective.cri_disabled(dump), timeout=wanted.timeout)
+            node.daemon.restart(snapshotters_to_probe(wanted, config), cri=config.cri_enabled, timeout=wanted.timeout)
     except (HostError, ValueError) as error:
         message, values = go_back(node, wanted, transaction, str(error), since, restarted)
         raise ConfigRolledBack(message, values=values) from error
@@ -51,7 +55,7 @@ def apply(
 
 
 def go_back(
-    node: Node, wanted: ConfigRequest, transaction: Transaction, message: str, since: float, restarted: bool
+    node: ContainerdHost, wanted: ConfigRequest, transaction: Transaction, message: str, since: float, restarted: bool
 ) -> tuple[str, dict[str, Any]]:
     """Put the old files back, and the daemon on them if it was restarted; returns the message and its facts."""
     journal = node.daemon.unit.journal(since) if restarted else []
@@ -66,8 +70,8 @@ def go_back(
         node.daemon.unit.reload_manager()
     if rolled_back and restarted:
         try:
-            old = node.binary.dump(node.config_file)
-            node.daemon.restart((), cri=not effective.cri_disabled(old), timeout=wanted.timeout)
+            old = node.read_config()
+            node.daemon.restart((), cri=old.cri_enabled, timeout=wanted.timeout)
             message += " and the daemon is well on them"
         except HostError as again:
             message += f", and the daemon isn't well on them either: {again}"

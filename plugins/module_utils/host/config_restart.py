@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import ConfigRequest, snapshotters_to_probe
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig, handler_without_snapshotter
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 
 def restart_decision(
-    node: Node, wanted: ConfigRequest, changes: Sequence[FileChange], dump: Tree, daemon: Daemon, *, pending: bool
+    node: ContainerdHost,
+    wanted: ConfigRequest,
+    changes: Sequence[FileChange],
+    config: EffectiveConfig,
+    daemon: Daemon,
+    *,
+    pending: bool,
 ) -> tuple[str | None, bool]:
     """Why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
 
@@ -26,23 +31,23 @@ def restart_decision(
     Raises ValueError if it can't be done without harm.
     """
     check_file_is_read(node, daemon)
-    elsewhere = node.listens_elsewhere(daemon, dump)
+    elsewhere = node.listens_elsewhere(daemon, config)
     if elsewhere:
         raise ValueError(f"the daemon listens at {elsewhere}, not at {node.address}: name that socket with address")
     if wanted.present and wanted.unit_enabled and daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so it isn't started at boot: run 'systemctl unmask {wanted.unit}'")
     reason = f"{changes[0].path} changes" if changes else None
     if reason and wanted.present and daemon.plugins is not None:
-        check_snapshotters(node, wanted, daemon.plugins, dump)
+        check_snapshotters(node, wanted, daemon.plugins, config)
     if wanted.present or daemon.unit.running or pending:
-        reason = reason or daemon.restart_reason(snapshotters_to_probe(wanted, dump), cri=not effective.cri_disabled(dump))
+        reason = reason or daemon.restart_reason(snapshotters_to_probe(wanted, config), cri=config.cri_enabled)
     if reason:
-        check_restart(node, wanted, daemon, dump, reason)
+        check_restart(node, wanted, daemon, config, reason)
     enable = wanted.present and wanted.unit_enabled and daemon.unit.enabled in ("disabled", "enabled-runtime")
     return reason, enable
 
 
-def check_file_is_read(node: Node, daemon: Daemon) -> None:
+def check_file_is_read(node: ContainerdHost, daemon: Daemon) -> None:
     """Raises ValueError if the running daemon was started with another configuration file."""
     if daemon.process is not None and daemon.reads() != node.config_file:
         raise ValueError(
@@ -51,17 +56,17 @@ def check_file_is_read(node: Node, daemon: Daemon) -> None:
         )
 
 
-def check_snapshotters(node: Node, wanted: ConfigRequest, plugins: Sequence[Plugin], dump: Tree) -> None:
+def check_snapshotters(node: ContainerdHost, wanted: ConfigRequest, plugins: Sequence[Plugin], config: EffectiveConfig) -> None:
     """Raises ValueError for a handler whose snapshotter will not be ok after a restart either."""
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     if all(one.snapshotter is None or states.get(one.snapshotter) == "ok" for one in wanted.settings.runtimes):
         return
-    trouble = effective.unready(wanted.settings, states, node.binary.dump(node.config_file), dump)
+    trouble = handler_without_snapshotter(wanted.settings, states, node.read_config(), config)
     if trouble:
         raise ValueError(trouble)
 
 
-def check_restart(node: Node, wanted: ConfigRequest, daemon: Daemon, dump: Tree, reason: str) -> None:
+def check_restart(node: ContainerdHost, wanted: ConfigRequest, daemon: Daemon, config: EffectiveConfig, reason: str) -> None:
     """Raises ValueError if starting the daemon again would cost running containers."""
     if daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")
@@ -75,16 +80,16 @@ def check_restart(node: Node, wanted: ConfigRequest, daemon: Daemon, dump: Tree,
     running = running_shims(node.address)
     if wanted.force_restart or not running:
         return
-    current = node.binary.dump(node.config_file)
-    for key in ("root", "state"):
-        if current.get(key) != dump.get(key):
+    current = node.read_config()
+    for key, old, new in (("root", current.root, config.root), ("state", current.state, config.state)):
+        if old != new:
             raise ValueError(
-                f"a new {key} ({current.get(key)} to {dump.get(key)}) would make the daemon lose sight of containers, "
+                f"a new {key} ({old} to {new}) would make the daemon lose sight of containers, "
                 f"{named(running)}: drain the node, or set restart to force"
             )
 
 
-def check_kill_mode(node: Node, wanted: ConfigRequest, mode: str, reason: str) -> None:
+def check_kill_mode(node: ContainerdHost, wanted: ConfigRequest, mode: str, reason: str) -> None:
     """Raises ValueError if a restart under this KillMode would cost running containers, or fail."""
     if mode == "none":
         raise ValueError(

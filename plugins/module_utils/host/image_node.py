@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_archive import ImageArchive
 from ansible_collections.slipway.node.plugins.module_utils.host.image_repair import (
@@ -27,7 +26,6 @@ from ansible_collections.slipway.node.plugins.module_utils.host.image_repair imp
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.images import (
     DamagedDocumentError,
-    ImageStore,
     Reference,
     content_root,
     read_overlay,
@@ -43,7 +41,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
 )
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import run_program
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls, write_pulls
-from ansible_collections.slipway.node.plugins.module_utils.host.registry import Registry
+from ansible_collections.slipway.node.plugins.module_utils.host.registry import Registry, hosts_dir
 from ansible_collections.slipway.node.plugins.module_utils.host.syncing import sync_file_systems, writing_back
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Found, Offer, Request
@@ -55,24 +53,29 @@ from ansible_collections.slipway.node.plugins.module_utils.model.layers import (
     next_id,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
-from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way
+from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import select_pull_path
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, lost
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName, is_staged
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 
 class ImageNode:
     """Raises HostError where containerd or the node fails, and ValueError for what can't be had."""
 
-    def __init__(self, runner: Runner, ctr: Ctr, request: Request, way: Way, dump: Tree, *, watch: bool) -> None:
+    def __init__(self, containerd: Containerd, request: Request, *, watch: bool) -> None:
         """``watch``: leave nothing on the node, not even for a moment."""
-        self._runner = runner
-        self._ctr = ctr
-        self._request = request
-        self._way = way
-        self._dump = dump
+        self._containerd = containerd
+        self._ctr = ctr = containerd.ctr
+        config = containerd.config
+        self._request = request.reached_through(hosts_dir(config))
+        self.pull_path = select_pull_path(
+            config,
+            containerd.version,
+            snapshotter=request.snapshotter,
+            platform=request.platform,
+            machine=containerd.platform,
+        )
         self._watch = watch
-        self.store = ImageStore(ctr, request.namespace)
+        self.store = containerd.store(request.namespace)
         self._archive = ImageArchive(request.archive) if request.archive else None
         self._content_root = content_root(ctr)
         self.root = os.path.dirname(self._content_root)
@@ -91,14 +94,14 @@ class ImageNode:
         with ThreadPoolExecutor() as pool:
             references = pool.submit(self.store.references)
             blobs = pool.submit(self.store.blobs)
-            snapshots = pool.submit(self.store.snapshots, self._way.snapshotter)
+            snapshots = pool.submit(self.store.snapshots, self.pull_path.snapshotter)
         self._references = {one.name: one for one in references.result()}
         self._blobs = blobs.result()
         self._snapshots = snapshots.result()
 
     @property
     def _ours(self) -> tuple[Pull, ...]:
-        return tuple(pull for pull in self._pulls if pull.is_for(self._request.namespace, self._way.snapshotter))
+        return tuple(pull for pull in self._pulls if pull.is_for(self._request.namespace, self.pull_path.snapshotter))
 
     @property
     def unfinished(self) -> bool:
@@ -113,9 +116,9 @@ class ImageNode:
     def recover(self) -> tuple[Mended, ...]:
         """Judge and mend what was pulled before a power cut. The record of it stays until everything is synced."""
         mended = self._mender().recover(self.lost)
-        directory = os.path.join(snapshotter_root(self._ctr, self._way.snapshotter), "snapshots")
+        directory = os.path.join(snapshotter_root(self._ctr, self.pull_path.snapshotter), "snapshots")
         if os.path.isdir(directory):
-            self.store.take_back_directories(self._way.snapshotter, directory)
+            self.store.take_back_directories(self.pull_path.snapshotter, directory)
         self._look()
         if any(one.outcome == BROKEN for one in mended):
             self._unmended = self.lost
@@ -125,7 +128,7 @@ class ImageNode:
         return Mender(
             self._ctr,
             self._request.namespace,
-            self._way.snapshotter,
+            self.pull_path.snapshotter,
             content_root=self._content_root,
             platform=self._request.platform,
             level=METADATA if self._request.integrity == plan.UNCOMPARED else self._request.integrity,
@@ -137,7 +140,7 @@ class ImageNode:
         return self._understood(reference) if reference else None
 
     def _understood(self, reference: Reference) -> Found:
-        synced = self._way.snapshotter in reference.synced
+        synced = self.pull_path.snapshotter in reference.synced
         try:
             content = self.store.content(reference, self._request.platform, self._blobs)
         except DamagedDocumentError as error:
@@ -234,7 +237,9 @@ class ImageNode:
 
     def _registry(self) -> Registry:
         request = self._request
-        return Registry(self._ctr, request.access, namespace=request.namespace, timeout=request.timeout, local=self._way.local)
+        return Registry(
+            self._ctr, request.access, namespace=request.namespace, timeout=request.timeout, local=self.pull_path.local
+        )
 
     def _step(self, name: ImageName, found: Found | None, offered: tuple[Offer, int] | None) -> Step:
         if offered is not None and (plan.is_missing(found, self._request.platform) or plan.moved(found, offered[0])):
@@ -256,17 +261,17 @@ class ImageNode:
 
     def mount_refusal(self, offer: Offer) -> str:
         """Why an image can't be mounted on this node; empty if it can, or if that can't be told."""
-        if self._way.snapshotter != "overlayfs":
+        if self.pull_path.snapshotter != "overlayfs":
             return ""
         verdict = self._headroom(offer)
         return f"overlayfs can't mount it on this node: {verdict.reason}" if verdict.mountable is False else ""
 
     def _headroom(self, offer: Offer) -> Verdict:
-        overlay = read_overlay(self._ctr, self._dump)
+        overlay = read_overlay(self._ctr, self._containerd.config)
         existing = snapshot_ids(overlay)
         unpacked = sum(chain in self._snapshots for chain in offer.chain or ())
         if offer.layers > layers_lasting(overlay) and not self._watch:
-            existing = (*existing, self.store.latest_id(self._way.snapshotter))
+            existing = (*existing, self.store.latest_id(self.pull_path.snapshotter))
             if not unpacked:
                 return judge_pull(overlay, offer.layers, next_id(existing))
         return judge_present(overlay, offer.layers, unpacked, existing)
@@ -275,14 +280,14 @@ class ImageNode:
         """Do it. What failed is in the outcome; the rest is done, on disk, and has its name."""
         durable = self._request.durable
         local = any(step.action in (plan.SYNC, plan.REPAIR) for step in steps)
-        flush = durable and (self.unfinished or not self._way.synced_by_daemon or local)
-        roots = (self._content_root, snapshotter_root(self._ctr, self._way.snapshotter)) if flush else ()
+        flush = durable and (self.unfinished or not self.pull_path.synced_by_daemon or local)
+        roots = (self._content_root, snapshotter_root(self._ctr, self.pull_path.snapshotter)) if flush else ()
         if durable:
             self._remember(steps)
         with writing_back(roots):
             self._bring(steps, inherit, outcome)
         if flush:
-            outcome.synced = sync_file_systems(self._runner, roots)
+            outcome.synced = sync_file_systems(self._containerd.runner, roots)
         self._name([step for step in steps if str(step.name) not in outcome.failures], outcome)
         if durable:
             write_pulls(self.root, [pull for pull in self._pulls if pull not in self._ours or pull in self._unmended])
@@ -310,7 +315,7 @@ class ImageNode:
             names.update(name for name, offer in found.items() if offer is not None and again.intersection(offer.chain or ()))
         blobs = self._blobs.difference(*(step.damaged for step in steps))
         there = (tuple(sorted(names)), tuple(sorted(self._snapshots.difference(again))), tuple(sorted(blobs)))
-        pull = Pull(boot_id(), self._request.namespace, self._way.snapshotter, *there)
+        pull = Pull(boot_id(), self._request.namespace, self.pull_path.snapshotter, *there)
         # What another namespace's part of the same run has cleared meanwhile is not brought back.
         self._pulls = (*read_pulls(self.root), pull)
         write_pulls(self.root, self._pulls)
@@ -327,7 +332,7 @@ class ImageNode:
                 if step.action == plan.REPAIR:
                     registry.fetch(step.name, step.staged, **options)
                 else:
-                    registry.pull(step.name, step.staged, snapshotter=self._way.snapshotter, **options)
+                    registry.pull(step.name, step.staged, snapshotter=self.pull_path.snapshotter, **options)
             except HostError as error:
                 outcome.failures[str(step.name)] = str(error)
             outcome.seconds[str(step.name)] = time.monotonic() - started
@@ -351,8 +356,8 @@ class ImageNode:
             "--platform",
             self._request.platform,
             "--snapshotter",
-            self._way.snapshotter,
-            *["--local"] * bool(self._way.local),
+            self.pull_path.snapshotter,
+            *["--local"] * bool(self.pull_path.local),
         ]
         command = self._ctr.command("--namespace", self._request.namespace, "images", "import", *options, "-")
         output = run_program(
@@ -381,7 +386,7 @@ class ImageNode:
         for step in steps:
             started = time.monotonic()
             try:
-                self.store.unpack(self._way.snapshotter, step.digest)
+                self.store.unpack(self.pull_path.snapshotter, step.digest)
             except HostError as error:
                 outcome.failures[str(step.name)] = f"{step.name}: {error}"
             outcome.seconds[str(step.name)] = time.monotonic() - started
@@ -412,4 +417,4 @@ class ImageNode:
                 outcome.failures[name] = f"{name}: it was removed while it was being pulled: run this again ({error})"
 
     def _mark(self, step: Step, outcome: Outcome) -> None:
-        self.store.mark_synced(str(step.name), self._way.snapshotter, outcome.digests[str(step.name)])
+        self.store.mark_synced(str(step.name), self.pull_path.snapshotter, outcome.digests[str(step.name)])

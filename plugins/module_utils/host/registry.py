@@ -14,21 +14,20 @@ from ansible_collections.slipway.node.plugins.module_utils.host.containerd impor
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.images import LEFTOVER
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import Output, run_program
-from ansible_collections.slipway.node.plugins.module_utils.model import effective, oci
+from ansible_collections.slipway.node.plugins.module_utils.model import oci
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Offer
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 _ATTEMPTS = 5
 # ctr prints it before it reads the password.
 _PROMPT = b"Password: \n"
 
 
-def hosts_dir(dump: Tree) -> str | None:
-    """The first directory that the daemon's own pulls look for registries in; ``dump`` is the effective configuration."""
-    listed = str(effective.read(dump)["registry_config_path"] or "").split(":")
-    return next((path for path in listed if path and os.path.isdir(path)), None)
+def hosts_dir(config: EffectiveConfig) -> str | None:
+    """The first of the directories in which the daemon's own pulls look for registries that is there."""
+    return next(filter(os.path.isdir, config.hosts_dirs), None)
 
 
 class Registry:

@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
@@ -26,12 +25,9 @@ from ansible_collections.slipway.node.plugins.module_utils.host.pulls import rea
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan, switch
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Request, images_there
-from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import find_way
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot
 from ansible_collections.slipway.node.plugins.module_utils.model.switch import Candidate, Left
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import parse_usage
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
-from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 
 @dataclass(frozen=True)
@@ -58,35 +54,22 @@ class Plan:
 
 
 class Switch:
-    """``names``: from the first to the second; ``loaded`` are the snapshotters that the daemon has.
+    """``names``: from the first to the second.
 
     Of one that isn't loaded it is known which images were unpacked for it. The second is going to be there then.
 
     Raises HostError, and ValueError for what can't be had.
     """
 
-    def __init__(
-        self,
-        runner: Runner,
-        ctr: Ctr,
-        dump: Tree,
-        version: Version,
-        *,
-        names: tuple[str, str],
-        machine: str,
-        timeout: float,
-        loaded: Container[str],
-    ) -> None:
-        self._runner = runner
-        self._ctr = ctr
-        self._dump = dump
+    def __init__(self, containerd: Containerd, *, names: tuple[str, str], timeout: float) -> None:
+        self._containerd = containerd
+        self._ctr = ctr = containerd.ctr
         self._source, self._target = names
-        self._machine = machine
+        self._machine = containerd.platform
         self._timeout = timeout
-        self._loaded = names[1] in loaded
-        self._source_loaded = names[0] in loaded
+        self._loaded = names[1] in containerd.loaded_snapshotters
+        self._source_loaded = names[0] in containerd.loaded_snapshotters
         self._pulls = read_pulls(containerd_root(ctr))
-        self._way = find_way(dump, version, snapshotter=self._target, platform=machine, machine=machine)
 
     def plan(self, namespaces: Sequence[str], *, watch: bool, copied: int) -> Plan:
         """``watch``: leave nothing on the node. ``copied``: bytes of blockfile's scratch file."""
@@ -104,7 +87,7 @@ class Switch:
         return plan
 
     def _task(self, namespace: str, plan: Plan, *, watch: bool, copied: int) -> tuple[Task | None, int | None]:
-        store = ImageStore(self._ctr, namespace)
+        store = self._containerd.store(namespace)
         source = self.held(namespace)
         target = store.snapshots(self._target) if self._loaded else frozenset()
         references = {one.name: one for one in store.references()}
@@ -119,13 +102,13 @@ class Switch:
         room = switch.room_needed(images, target, self._target, self._source, usage, copied)
         if not self._loaded:
             return Task(namespace, images), room
-        node = ImageNode(self._runner, self._ctr, self._request(namespace, images), self._way, self._dump, watch=watch)
+        node = ImageNode(self._containerd, self._request(namespace, images), watch=watch)
         steps = node.steps(Outcome())
         return Task(namespace, images, steps, node), room
 
     def held(self, namespace: str) -> frozenset[str]:
         """The chain IDs of the layers that the source has; if it isn't loaded, those of images' topmost ones."""
-        store = ImageStore(self._ctr, namespace)
+        store = self._containerd.store(namespace)
         return store.snapshots(self._source) if self._source_loaded else store.unpacked_for(self._source)
 
     def _candidates(self, store: ImageStore, references: Mapping[str, Reference]) -> list[Candidate]:
@@ -188,7 +171,7 @@ class Switch:
         return [one for one in found if one is not None]
 
     def _left(self, namespace: str, snapshotter: str, used: Sequence[str], plan: Plan) -> Left | None:
-        store = ImageStore(self._ctr, namespace)
+        store = self._containerd.store(namespace)
         snapshots: dict[str, Snapshot] = store.all_snapshots(snapshotter)
         if not snapshots:
             return None
@@ -198,7 +181,7 @@ class Switch:
 
     def users(self, left: Left) -> list[str]:
         """For people: whose the snapshots are that keep others."""
-        store = ImageStore(self._ctr, left.namespace)
+        store = self._containerd.store(left.namespace)
         return [
             f"the layers up to {key}, which no snapshotter in use has" if key.startswith("sha256:") else store.described_user(key)
             for key in left.users
@@ -206,7 +189,7 @@ class Switch:
 
     def remove(self, left: Left) -> None:
         """What nobody uses. Raises HostError if something has come to be in use meanwhile."""
-        store = ImageStore(self._ctr, left.namespace)
+        store = self._containerd.store(left.namespace)
         blobs, going = store.blobs(), frozenset(left.keys)
         for one in store.references():
             # Whoever unpacks it for this snapshotter again may not bring it to disk.

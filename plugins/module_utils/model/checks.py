@@ -15,7 +15,6 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model import (
     durability,
-    effective,
     image_checks,
     kata_checks,
     mismatches,
@@ -152,7 +151,7 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
             state.trouble.get("dump", "not read"),
             f"mend {state.config_file}, or {CONFIGURE}",
         )
-    trouble = next(iter(state.missing_imports), None) or effective.nonsense(state.dump)
+    trouble = next(iter(state.missing_imports), None) or state.dump.cri_config_error()
     if trouble:
         return fail("config_loads", expected, trouble, f"mend {state.config_file}, or {CONFIGURE}")
     return ok("config_loads", expected, f"{len(state.sources)} files")
@@ -237,7 +236,7 @@ def cri(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or state.dump is None:
         return unread("cri", "ok", state, "dump", "daemon", "version")
     wanted = mismatches.needs_cri(expectation.settings)
-    if effective.cri_disabled(state.dump):
+    if not state.dump.cri_enabled:
         if wanted:
             remedy = "take cri out of disabled_plugins (containerd_enable_cri: true)"
             return fail("cri", "ok", "disabled by disabled_plugins", remedy)
@@ -286,7 +285,7 @@ def _durability(name: str, path: str, state: NodeState, required: bool, remedy: 
         return unread(name, durability.DURABLE, state, "dump", "version")
     if path not in durability.paths(state.version):
         return None
-    verdict = effective.pull_durability(state.dump, state.version)[path]
+    verdict = state.dump.pull_durability(state.version)[path]
     found = f"{verdict['durability']}: {verdict['reason']}"
     if verdict["durability"] == durability.DURABLE:
         return ok(name, durability.DURABLE, found)
@@ -297,14 +296,14 @@ def _durability(name: str, path: str, state: NodeState, required: bool, remedy: 
 
 @check("durability_cri")
 def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None:
-    if state.dump is not None and effective.cri_disabled(state.dump):
+    if state.dump is not None and not state.dump.cri_enabled:
         return None
     required = bool(expectation.settings.image_pull_sync_fs)
     remedy = "set image_pull_sync_fs to true (containerd 1.7.14 or newer)"
     finding = _durability("durability_cri", "cri", state, required, remedy)
     if finding is None or finding.status != "ok" or state.dump is None or state.version is None:
         return finding
-    others = effective.handlers_durability(state.dump, state.version)
+    others = state.dump.handlers_durability(state.version)
     for verdict, judged in ((durability.NOT_DURABLE, warn), (durability.UNKNOWN, unknown)):
         found = [f"for {name} {verdict}: {one['reason']}" for name, one in others.items() if one["durability"] == verdict]
         if found:

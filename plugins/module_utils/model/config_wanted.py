@@ -9,14 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, at_least, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
 
-# Options that are paths of the daemon's parts.
-PATH_OPTIONS = ("address", "config_file", "drop_in_file", "binary")
 AUTO, NEVER, FORCE = "auto", "never", "force"
 
 
@@ -25,6 +22,7 @@ class ConfigRequest:
     """The parameters of containerd_config, checked."""
 
     present: bool
+    drop_in_file: str
     settings: Settings
     loaded: tuple[str, ...]
     service: Service
@@ -46,11 +44,9 @@ class ConfigRequest:
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> ConfigRequest:
         """Check module parameters. Raises ValueError that names the option."""
-        for option in PATH_OPTIONS:
-            if params[option] is not None:
-                absolute_path(option, params[option])
         return cls(
             present=params["state"] == "present",
+            drop_in_file=absolute_path("drop_in_file", params["drop_in_file"]),
             settings=Settings.from_params(params["settings"]),
             loaded=tuple(plain_name("load_snapshotters", name) for name in params["load_snapshotters"]),
             service=Service.from_params(params["service_directives"], params["http_proxy"] or {}),
@@ -61,10 +57,10 @@ class ConfigRequest:
         )
 
 
-def snapshotters_to_probe(wanted: ConfigRequest, dump: Tree) -> list[str]:
+def snapshotters_to_probe(wanted: ConfigRequest, config: EffectiveConfig) -> list[str]:
     """Name the snapshotters that have to be ok: those asked for, and CRI's default where CRI is on."""
     names = list(dict.fromkeys((*wanted.settings.chosen_snapshotters(), *wanted.loaded))) if wanted.present else []
-    default = effective.read(dump)["snapshotter"]
-    if default and not effective.cri_disabled(dump) and default not in names:
+    default = config.cri_snapshotter
+    if default and default not in names:
         names.append(default)
     return names

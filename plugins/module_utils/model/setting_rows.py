@@ -115,6 +115,7 @@ PULL_SWITCHES = (
         since=("2.1.0",),
     ),
 )
+BY_NAME: Mapping[str, Setting] = {row.name: row for row in (*SETTINGS, *PULL_SWITCHES)}
 DISCARD_UNPACKED_LAYERS = Setting(
     "discard_unpacked_layers",
     "bool",
@@ -128,9 +129,7 @@ DISABLE_SNAPSHOT_ANNOTATIONS = Setting(
     v3=(*CRI_IMAGES, "disable_snapshot_annotations"),
 )
 _MOVED: Mapping[Path, Path] = {
-    row.v3: row.v2
-    for row in (*SETTINGS, *PULL_SWITCHES, DISCARD_UNPACKED_LAYERS, DISABLE_SNAPSHOT_ANNOTATIONS)
-    if row.v2 != row.v3
+    row.v3: row.v2 for row in (*BY_NAME.values(), DISCARD_UNPACKED_LAYERS, DISABLE_SNAPSHOT_ANNOTATIONS) if row.v2 != row.v3
 }
 
 

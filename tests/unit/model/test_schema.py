@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model import effective, schema
+from ansible_collections.slipway.node.plugins.module_utils.model import schema
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SETTINGS
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import flatten, lookup
@@ -150,7 +151,7 @@ def test_every_scalar_is_read_where_it_is_written(version: str, number: int) -> 
     settings = Settings.from_params({**WHOLE, "image_pull_sync_fs": True})
     assert set(settings.scalars) == {row.name for row in SETTINGS}
     tree = schema.tables(settings, Version.parse(version), number, "amd64")
-    read = effective.read({"version": number, **tree})
+    read = EffectiveConfig({"version": number, **tree}).to_dict()
     assert {row.name: read[row.name] for row in SETTINGS} == settings.scalars
 
 
