@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import (
     BY_NAME,
@@ -93,7 +93,7 @@ class EffectiveConfig:
     @cached_property
     def cri_enabled(self) -> bool:
         """Whether ``disabled_plugins`` leaves CRI on (schema 1's short name is printed as it is)."""
-        return not any(name in ("cri", schema.CRI_V2) for name in self.dump.get("disabled_plugins", []))
+        return not any(name in ("cri", names.CRI_V2) for name in self.dump.get("disabled_plugins", []))
 
     @property
     def _legacy(self) -> bool:
@@ -101,11 +101,11 @@ class EffectiveConfig:
 
     @property
     def _images(self) -> Path:
-        return ("plugins", schema.CRI_V2 if self._legacy else schema.CRI_IMAGES)
+        return ("plugins", names.CRI_V2 if self._legacy else names.CRI_IMAGES)
 
     @property
     def _runtime(self) -> Path:
-        return ("plugins", schema.CRI_V2 if self._legacy else schema.CRI_RUNTIME)
+        return ("plugins", names.CRI_V2 if self._legacy else names.CRI_RUNTIME)
 
     @property
     def _handler_tables(self) -> Mapping[str, Any]:
@@ -127,7 +127,7 @@ class EffectiveConfig:
         )
 
     def _platform_snapshotter(self, handler: str) -> str | None:
-        return self.lookup(("plugins", schema.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None
+        return self.lookup(("plugins", names.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None
 
     def handler_snapshotters(self, name: str, version: Version) -> dict[str, str | None]:
         """Return a handler's snapshotter by the place in which this version of the daemon reads it; None where it is unset.

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model.names import CRI_IMAGES as CRI_IMAGES  # noqa: PLC0414
-from ansible_collections.slipway.node.plugins.module_utils.model.names import CRI_RUNTIME as CRI_RUNTIME  # noqa: PLC0414
-from ansible_collections.slipway.node.plugins.module_utils.model.names import CRI_V2 as CRI_V2  # noqa: PLC0414
-from ansible_collections.slipway.node.plugins.module_utils.model.names import DIFF_SERVICE as DIFF_SERVICE  # noqa: PLC0414
-from ansible_collections.slipway.node.plugins.module_utils.model.names import TRANSFER
+from ansible_collections.slipway.node.plugins.module_utils.model.names import (
+    CRI_IMAGES,
+    CRI_RUNTIME,
+    CRI_V2,
+    DIFF_SERVICE,
+    TRANSFER,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import (
     DISABLE_SNAPSHOT_ANNOTATIONS,
     DISCARD_UNPACKED_LAYERS,
