@@ -281,8 +281,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import mend_uuid, uuid_trouble
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
+from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     BROKEN,
@@ -292,6 +293,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     Mended,
     details,
 )
+from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import durability, image_plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
@@ -310,7 +312,7 @@ class Report:
 
     def to_dict(self, recovered: tuple[Mended, ...], seconds: float, changed: bool) -> dict[str, Any]:
         outcome = self._outcome
-        judged = (*recovered, *outcome.mended)
+        judged = (*recovered, *outcome.repaired)
         actions = {str(step.name): step.action for step in self._steps if step.action != image_plan.NONE}
         return {
             "changed": changed,
@@ -325,15 +327,15 @@ class Report:
         }
 
     def _image(self, step: Step) -> dict[str, Any]:
-        chain = step.offer.chain
+        chain = step.image.chain
         return {
             "name": str(step.name),
             "action": step.action,
             "digest": self._outcome.digests.get(str(step.name), step.digest) or None,
-            "platform": step.offer.platform,
-            "layers": step.offer.layers,
+            "platform": step.image.platform,
+            "layers": step.image.layers,
             "chain_id": chain[-1] if chain else None,
-            "size": step.offer.size,
+            "size": step.image.size,
             "bytes": step.missing,
             "seconds": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
             "durability": self._pull_path.durability if self._request.durable else durability.NOT_DURABLE,
@@ -345,8 +347,8 @@ class Report:
         if comparison is None:
             return {"integrity": None}
         found = details(comparison)
-        mended = {one.name for one in self._outcome.mended}.difference(self._outcome.failures)
-        if found["integrity"] == DAMAGED and str(step.name) in mended:
+        repaired = {one.name for one in self._outcome.repaired}.difference(self._outcome.failures)
+        if found["integrity"] == DAMAGED and str(step.name) in repaired:
             found["integrity"] = REPAIRED
         return found
 
@@ -366,20 +368,19 @@ def have(module: AnsibleModule, containerd: Containerd, request: Request) -> dic
     containerd.read_ahead()
     with nullcontext(None) if check else exclusive(request.timeout) as lock:
         started = time.monotonic()
-        node = ImageNode(containerd, request, watch=check)
-        recovered = node.recover() if node.lost and not check else ()
-        outcome = Outcome()
-        steps = node.compared(node.steps(outcome), outcome)
-        changed = node.unfinished or any(step.action != image_plan.NONE for step in steps)
-        # An orphan of a killed run holds the lock too, so that nobody meets its pull half done.
-        if changed and lock is not None:
-            node.apply(steps, [lock], outcome)
-        if request.repair and uuid_trouble(node.root):
+        target = ImageTarget(containerd, request)
+        provisioner = ImageProvisioner(target, lock) if lock is not None else None
+        recovery = provisioner.recover() if provisioner is not None else None
+        recovered = recovery.repaired if recovery is not None else ()
+        plan = ImagePlanner(target, watch=check).plan()
+        changed = plan.changed
+        outcome = provisioner.apply(plan, recovery) if changed and provisioner is not None else plan.outcome
+        if request.repair and uuid_trouble(target.root):
             changed = True
-            recovered = (*recovered, Mended("the daemon's UUID", MADE_ANEW, uuid_trouble(node.root)))
+            recovered = (*recovered, Mended("the daemon's UUID", MADE_ANEW, uuid_trouble(target.root)))
             if not check:
-                mend_uuid(node.root)
-        result = Report(steps, outcome, request, node.pull_path).to_dict(recovered, time.monotonic() - started, changed)
+                mend_uuid(target.root)
+        result = Report(plan.steps, outcome, request, target.pull_path).to_dict(recovered, time.monotonic() - started, changed)
     broken = [f"{one.name}: {one.reason}" for one in recovered if one.outcome == BROKEN]
     if outcome.failures or broken:
         result["failed"] = True

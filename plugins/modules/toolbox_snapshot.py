@@ -216,7 +216,6 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_image import ToolboxImage
 from ansible_collections.slipway.node.plugins.module_utils.host.toolboxes import Toolbox
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
@@ -263,8 +262,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     with nullcontext(None) if module.check_mode else exclusive(request.timeout) as lock:
         image = None
         if wanted.image is not None and wanted.state != toolbox.ABSENT:
-            node = ImageNode(containerd, request, watch=module.check_mode)
-            image = ToolboxImage(node, wanted.image, lock)
+            image = ToolboxImage(containerd, request, wanted.image, lock)
         found = look(box, wanted, image)
         plan = toolbox_plan.plan(found, wanted)
         removed = found.snapshot if toolbox_plan.REMOVE in plan.steps else None

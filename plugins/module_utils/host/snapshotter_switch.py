@@ -13,18 +13,20 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
-from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
+from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Outcome
+from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.host.images import (
     ImageStore,
     Reference,
     containerd_root,
     snapshotter_root,
 )
+from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan, switch
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Request, images_there
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RegistryAuth, Request, images_there
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot
 from ansible_collections.slipway.node.plugins.module_utils.model.switch import Candidate, Left
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import parse_usage
@@ -32,15 +34,11 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state i
 
 @dataclass(frozen=True)
 class Task:
-    """What has to be unpacked in one namespace: ``images`` to be understood, ``steps`` to be taken by the ``node``.
-
-    None of these if the daemon has yet to load the snapshotter.
-    """
+    """What has to be unpacked in one namespace. ``plan`` None: the daemon has yet to load the snapshotter."""
 
     namespace: str
     images: tuple[Candidate, ...]
-    steps: tuple[Step, ...] = ()
-    node: ImageNode | None = None
+    plan: ImagePlan | None = None
 
 
 @dataclass
@@ -102,9 +100,8 @@ class Switch:
         room = switch.room_needed(images, target, self._target, self._source, usage, copied)
         if not self._loaded:
             return Task(namespace, images), room
-        node = ImageNode(self._containerd, self._request(namespace, images), watch=watch)
-        steps = node.steps(Outcome())
-        return Task(namespace, images, steps, node), room
+        planner = ImagePlanner(ImageTarget(self._containerd, self._request(namespace, images)), watch=watch)
+        return Task(namespace, images, planner.plan()), room
 
     def held(self, namespace: str) -> frozenset[str]:
         """The chain IDs of the layers that the source has; if it isn't loaded, those of images' topmost ones."""
@@ -136,7 +133,7 @@ class Switch:
             platform=self._machine,
             snapshotter=self._target,
             namespace=namespace,
-            access=Access(),
+            auth=RegistryAuth(),
             parallel=1,
             durable=True,
             integrity=image_plan.UNCOMPARED,
@@ -147,20 +144,16 @@ class Switch:
     def apply(self, task: Task, lock: int) -> tuple[Outcome, float]:
         """Unpack, bring to disk, and note that it is there; returns what came of it, and how many seconds it took."""
         started = time.monotonic()
-        outcome = Outcome()
-        if task.node is None:
-            return outcome, 0.0
-        steps = task.steps
-        if task.node.lost:
-            task.node.recover()
-            steps = task.node.steps(outcome)
-        task.node.apply(steps, [lock], outcome)
-        self._mark_names(task.node.store, steps, outcome)
+        if task.plan is None:
+            return Outcome(), 0.0
+        target = task.plan.current.target
+        outcome = ImageProvisioner(target, lock).bring(task.plan)
+        self._mark_names(target.store, outcome)
         return outcome, time.monotonic() - started
 
-    def _mark_names(self, store: ImageStore, steps: Sequence[Step], outcome: Outcome) -> None:
+    def _mark_names(self, store: ImageStore, outcome: Outcome) -> None:
         """The images' other names as well: what is on disk under one is on disk under all."""
-        done = {step.digest for step in steps if str(step.name) not in outcome.failures}
+        done = {digest for name, digest in outcome.digests.items() if name not in outcome.failures}
         for one in store.references():
             if one.digest in done and self._target not in one.synced:
                 store.mark_synced(one.name, self._target, one.digest)
