@@ -15,6 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.transaction impo
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.model.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 
@@ -25,6 +26,7 @@ class ContainerdHost:
     """
 
     def __init__(self, containerd: Containerd, drop_in_file: str) -> None:
+        self.containerd = containerd
         self.runner = containerd.runner
         self.address = containerd.address
         self.config_file = containerd.config_file
@@ -55,6 +57,16 @@ class ContainerdHost:
             return self.read_config()
         except HostError:
             return None
+
+    def proven_config(self, record: Record, current: EffectiveConfig | None) -> EffectiveConfig | None:
+        """Return what the daemon made of the files before the change that an interrupted run began; else ``current``."""
+        if not record.pending:
+            return current
+        with candidate(self.config_file, {self.config_file: read_text(self.config_file), **record.pending}) as places:
+            try:
+                return self.binary.config(places.get(self.config_file))
+            except HostError:
+                return current
 
     def listens_elsewhere(self, daemon: Daemon, config: EffectiveConfig) -> str | None:
         """The socket of the running daemon if it isn't the one that was named."""

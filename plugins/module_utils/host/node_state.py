@@ -33,7 +33,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.kata_state impor
 from ansible_collections.slipway.node.plugins.module_utils.host.process import read_environment
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import last_shutdown
-from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
+from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet_reasons
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_state import plugin_reasons, stranded
 from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
@@ -102,7 +102,7 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
     if "dump" in reading.parts:
         config, environment = containerd.config, reading.parts.get("environment")
         reading.attempt("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
-        reading.attempt("snapshotter_needs", lambda: unmet(runner, config, (*config.used_snapshotters, *chosen)))
+        reading.attempt("snapshotter_needs", lambda: unmet_reasons(runner, config, (*config.used_snapshotters, *chosen)))
         reading.attempt("kata", lambda: read_kata(config, containerd.version, environment))
     if reading.attempt("sources", lambda: tuple(read_sources(config_file))):
         reading.parts["missing_imports"] = tuple(missing_imports(reading.parts["sources"]))
