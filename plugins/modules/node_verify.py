@@ -230,14 +230,14 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import chosen, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_checks
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, chosen, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PRESENT
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_checks import CHECKS as TOOLBOX_CHECKS
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
 
@@ -267,7 +267,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         binary=params["binary"],
         expectation=expectation,
         integrity=expectation.integrity if "images_intact" in wanted else UNCOMPARED,
-        writable=not TOOLBOX_CHECKS.keys().isdisjoint(wanted),
+        writable=not checks_in(toolbox_checks).keys().isdisjoint(wanted),
     )
     findings = run_checks(state, expectation, params["only"], params["skip"])
     result: dict[str, Any] = {

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.model import kata_checks, pool_checks
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import CHECKS as ALL
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import STATUSES, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import CHECKS as ALL
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import STATUSES, checks_in, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
@@ -24,6 +24,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
     JudgedImage,
     NodeState,
     StrandedImage,
+    check,
+    ok,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
@@ -39,7 +41,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state i
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 # Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
-CHECKS = [name for name in ALL if name not in {**kata_checks.CHECKS, **pool_checks.CHECKS}]
+CHECKS = [name for name in ALL if name not in {**checks_in(kata_checks), **checks_in(pool_checks)}]
 V2 = "io.containerd.grpc.v1.cri"
 ROOT = "/etc/containerd/config.toml"
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
@@ -443,16 +445,24 @@ def test_only_and_skip_choose(well: NodeState) -> None:
 @pytest.mark.parametrize("option", ["only", "skip"])
 def test_refuses_an_id_that_no_check_has(well: NodeState, option: str) -> None:
     names: dict[str, list[str]] = {option: ["cri", "nosuch"]}
-    with pytest.raises(ValueError, match=f"{option} names no check 'nosuch': take of version, "):
+    with pytest.raises(ValueError, match=f"{option} names no check 'nosuch': choose from version, "):
         run_checks(well, EXPECTED, **names)
 
 
 def test_the_summary_counts_and_names_the_worst() -> None:
-    findings = [Finding("a", status, "", "") for status in ("ok", "warn", "ok", "unknown")]
+    findings = [Finding(status, "", "") for status in ("ok", "warn", "ok", "unknown")]
     assert summarize(findings) == {"ok": 2, "warn": 1, "unknown": 1, "fail": 0, "worst": "unknown"}
-    assert summarize([*findings, Finding("b", "fail", "", "")])["worst"] == "fail"
+    assert summarize([*findings, Finding("fail", "", "")])["worst"] == "fail"
     assert summarize([])["worst"] == "unknown"
     assert STATUSES[-1] == "ok"
+
+
+def test_a_check_is_named_once() -> None:
+    def some_check(state: NodeState, expectation: Expectation) -> Finding | None:
+        return ok("this", state.config_file)
+
+    found = check(some_check).run(NodeState(ROOT, "containerd.service", 0.0), EXPECTED)
+    assert found == Finding("ok", "this", ROOT, id="some_check")
 
 
 @pytest.mark.parametrize("enabled", ["masked", "masked-runtime", "enabled-runtime"])

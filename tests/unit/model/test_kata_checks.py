@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import run_checks
+from ansible_collections.slipway.node.plugins.module_utils.model import kata_checks
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation, Finding, NodeState
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_checks import CHECKS
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_plan import DIRECTORY, FILE, LINK, MODE, FoundEntry
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_state import DEVICES, DeclaredHandler, KataState, declared
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 from nodes.kata import vendor_file
 
+CHECKS = checks_in(kata_checks)
 PATH = "/etc/kata-containers/kata-qemu/configuration.toml"
 DROP_IN = "/etc/kata-containers/kata-qemu/config.d/60-slipway.toml"
 SNAPSHOTTER = "io.containerd.snapshotter.v1"

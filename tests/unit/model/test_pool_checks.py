@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import run_checks
+from ansible_collections.slipway.node.plugins.module_utils.model import pool_checks
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation, Finding, NodeState
-from ansible_collections.slipway.node.plugins.module_utils.model.pool_checks import CHECKS
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import (
     BELONGS,
     FOREIGN,
@@ -22,6 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     parse_status,
 )
 
+CHECKS = checks_in(pool_checks)
 LINE = "0 614400 thin-pool 0 213/2048 {used}/2400 - {mode} discard_passdown queue_if_no_space {check} 512"
 VOLUME = Volume("UvD0xs-k3qQ-OKgz-dqF1-yeh4-ywht-d0NjeR", 314572800, True, "slipway", True)
 WELL = PoolState(
