@@ -159,7 +159,7 @@ EXAMPLES = r"""
 - name: Is any file of an image damaged?
   slipway.node.node_verify:
     integrity: content
-    only: [images_intact]
+    only: [image_integrity]
 
 - name: Are the kubelet's images there?
   slipway.node.node_verify:
@@ -168,13 +168,13 @@ EXAMPLES = r"""
           - registry.k8s.io/pause:3.10
           - docker.io/library/alpine:3.22
         namespace: k8s.io
-    only: [images_present, unfinished_pulls]
+    only: [images_present, interrupted_pulls]
 
 - name: Is any toolbox going to be deleted under its users, or are there some that nobody knows of?
   slipway.node.node_verify:
     toolboxes:
       - path: /var/lib/toolbox/debug
-    only: [toolboxes, toolboxes_unlisted, snapshots_at_risk]
+    only: [toolboxes, unlisted_snapshots, snapshots_at_risk]
     fail_on: [fail, warn]
 
 - name: Report everything, fail on nothing
@@ -198,7 +198,7 @@ checks:
     id:
       description: Name of the check.
       type: str
-      sample: daemon_fresh
+      sample: restart_pending
     status:
       description: One of V(ok), V(warn), V(unknown) and V(fail).
       type: str
@@ -266,7 +266,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         address=params["address"],
         binary=params["binary"],
         expectation=expectation,
-        integrity=expectation.integrity if "images_intact" in wanted else UNCOMPARED,
+        integrity=expectation.integrity if "image_integrity" in wanted else UNCOMPARED,
         writable=not checks_in(toolbox_checks).keys().isdisjoint(wanted),
     )
     findings = run_checks(state, expectation, params["only"], params["skip"])

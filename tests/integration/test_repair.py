@@ -148,7 +148,7 @@ def test_discarded_layers_are_no_damage(clean: Node, source: Registry) -> None:
     looked = image(clean, reference, **METADATA)
     assert not looked.get("failed") and not looked["changed"], looked
     assert looked["images"][0]["integrity"] == "unknown" and "discarded" in looked["images"][0]["integrity_reason"]
-    options = {"only": ["images_intact"], "integrity": "metadata", "fail_on": []}
+    options = {"only": ["image_integrity"], "integrity": "metadata", "fail_on": []}
     assert run_module(clean, "node_verify", options)["checks"][0]["status"] == "unknown"
     fetched = image(clean, reference, **REPAIR)
     assert actions(fetched) == ["repair"] and fetched["images"][0]["integrity"] == "intact"
@@ -301,7 +301,7 @@ def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path
         wanted = {"name": reference, "plain_http": True, "username": LOGIN[0], "password": LOGIN[1], "namespace": "images"}
         settings: dict[str, Any] = {
             "containerd_images": [wanted],
-            "verify_only": ["images_intact"],
+            "verify_only": ["image_integrity"],
             "verify_integrity": "metadata",
             "repair_namespaces": ["images"],
             "containerd_image_pull_sync_fs": node.suite != "bookworm",

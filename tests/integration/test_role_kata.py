@@ -148,10 +148,17 @@ def test_a_fresh_node_gets_the_handlers_that_were_predicted(suite: str, releases
         assert succeeded(fresh.play(PROVISION, settings), fresh)["changed"] == 0
         verified = fresh.play(VERIFY, settings)
         succeeded(verified, fresh)
-        names = ("kata_handlers", "kata_shims", "kata_files", "kata_settings", "kata_transport", "kata_snapshotters")
+        names = (
+            "kata_handlers",
+            "kata_shims",
+            "kata_config_files",
+            "kata_settings",
+            "kata_rootfs_transport",
+            "kata_snapshotters",
+        )
         assert {finding(verified, fresh, name)["status"] for name in names} == {"ok"}
         transports = {"kata-qemu": "virtio-fs", "kata-clh": "block-hotplug", "kata-fc": "block-hotplug"}
-        assert finding(verified, fresh, "kata_transport")["found"] == transports
+        assert finding(verified, fresh, "kata_rootfs_transport")["found"] == transports
         assert kept(fresh) == before
 
         # Another release, while something of the old one runs: the daemon and what runs go on.

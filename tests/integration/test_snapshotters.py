@@ -150,7 +150,7 @@ def test_images_containers_and_toolboxes_on_every_snapshotter(clean: Node, kind:
     assert before.startswith("kept\n") and clean.ssh(shown).stdout == before
     done(run_module(clean, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
 
-    checks = verified(clean, "snapshotters", "snapshotter_needs", "images_unpacked", "discarded_layers", "durability_cri")
+    checks = verified(clean, "snapshotters", "snapshotter_requirements", "images_unpacked", "discarded_layers", "durability_cri")
     durable = checks.pop("durability_cri")
     assert {one["status"] for one in checks.values()} == {"ok"}, checks
     assert durable["status"] == ("unknown" if kind != "native" else "warn" if clean.suite == "bookworm" else "ok"), durable
@@ -401,11 +401,11 @@ def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(clean: Node) ->
     assert images["disable_snapshot_annotations"] is False
     exports = dump["proxy_plugins"]["lazy"]["exports"] or {}
     assert exports.get("enable_remote_snapshot_annotations") == ("true" if clean.suite == "sid" else None)
-    assert verified(clean, "snapshotter_needs")["snapshotter_needs"]["status"] == "ok"
+    assert verified(clean, "snapshotter_requirements")["snapshotter_requirements"]["status"] == "ok"
     clean.ssh("systemctl stop stargz")
-    found = verified(clean, "snapshotters", "snapshotter_needs")
+    found = verified(clean, "snapshotters", "snapshotter_requirements")
     assert {one["status"] for one in found.values()} == {"fail"}, found
-    assert "nobody answers at /run/lazy.sock" in str(found["snapshotter_needs"]["found"])
+    assert "nobody answers at /run/lazy.sock" in str(found["snapshotter_requirements"]["found"])
 
 
 @pytest.mark.parametrize("clean", ["trixie"], indirect=True)
@@ -425,7 +425,7 @@ def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images
     found = verified(clean, "discarded_layers")["discarded_layers"]
     assert found["status"] == "fail" and "discard_unpacked_layers" in found["found"], found
     # The handler's images are compared as well.
-    look = {"only": ["images_intact"], "integrity": "metadata", "fail_on": []}
+    look = {"only": ["image_integrity"], "integrity": "metadata", "fail_on": []}
     assert done(run_module(clean, "node_verify", look))["summary"]["worst"] == "ok"
     clean.ssh(f": > {top_layer(clean, KUBELET)}/layer1/file0")
     found = done(run_module(clean, "node_verify", look))["checks"][0]

@@ -19,7 +19,7 @@ from nodes.toolboxes import PREFIX, mounted, removed
 
 LAYERS = random_layers(2, seed=11)
 MEGABYTE = 1024 * 1024
-CHECKS = ["toolboxes", "toolboxes_unlisted", "snapshots_at_risk"]
+CHECKS = ["toolboxes", "unlisted_snapshots", "snapshots_at_risk"]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_containers_and_pinned_snapshots_are_not_at_risk(well: Node, registry: R
         collected(well)
         found = info(well, path_prefix="/")
         assert found["at_risk"] == [] and found["toolboxes"] == []
-        assert verified(well, toolboxes=[])["toolboxes_unlisted"]["status"] == "ok"
+        assert verified(well, toolboxes=[])["unlisted_snapshots"]["status"] == "ok"
     finally:
         well.ssh("ctr tasks kill --signal SIGKILL boxed; sleep 1; ctr tasks rm -f boxed; ctr containers rm boxed", check=False)
 
@@ -143,20 +143,20 @@ def test_verify_judges_what_is_expected_and_finds_what_is_not(well: Node, image:
     assert found["toolboxes"]["status"] == "fail"
     for reason in ("it isn't pinned", f"it has the lease {path}", "no enabled unit"):
         assert reason in found["toolboxes"]["found"][path]
-    assert (found["toolboxes_unlisted"]["status"], found["snapshots_at_risk"]["status"]) == ("ok", "fail")
+    assert (found["unlisted_snapshots"]["status"], found["snapshots_at_risk"]["status"]) == ("ok", "fail")
     well.ssh(f"ctr snapshots label {path} containerd.io/gc.root=yes; ctr leases rm {path}; umount {path}")
     assert verified(well, toolboxes=[{"path": path, "state": "present"}])["toolboxes"]["status"] == "ok"
     assert "it isn't mounted" in verified(well, toolboxes=[{"path": path}])["toolboxes"]["found"][path]
     assert verified(well, toolboxes=[{"path": path, "state": "absent"}])["toolboxes"]["found"] == {path: "it is still there"}
 
     well.exec("ctr", "--namespace", "other", "snapshots", "prepare", "forgotten")
-    unlisted = verified(well, toolboxes=[{"path": path}])["toolboxes_unlisted"]
+    unlisted = verified(well, toolboxes=[{"path": path}])["unlisted_snapshots"]
     assert unlisted["status"] == "warn" and "forgotten in other (overlayfs)" in unlisted["found"]
-    assert {one["id"]: one["found"] for one in verified(well).values()}["toolboxes_unlisted"] == "2 pinned"
+    assert {one["id"]: one["found"] for one in verified(well).values()}["unlisted_snapshots"] == "2 pinned"
     assert {one["status"] for one in verified(well).values()} == {"ok"}
     well.exec("ctr", "--namespace", "other", "snapshots", "rm", "forgotten")
     assert top  # the image's own layers are nobody's pins
-    assert list(verified(well, toolboxes=[])["toolboxes_unlisted"]["found"]) == [f"{path} in default (overlayfs)"]
+    assert list(verified(well, toolboxes=[])["unlisted_snapshots"]["found"]) == [f"{path} in default (overlayfs)"]
 
 
 def test_what_cannot_be_asked_is_said_in_one_sentence(trixie: Node) -> None:

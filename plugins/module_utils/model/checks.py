@@ -33,7 +33,7 @@ STABLE_SECONDS = 600
 
 
 @check
-def version(state: NodeState, expectation: Expectation) -> Finding:
+def containerd_version(state: NodeState, expectation: Expectation) -> Finding:
     """The installed containerd is a supported release."""
     expected = f"{OLDEST} to {NEWEST_LINE[0]}.{NEWEST_LINE[1]}"
     found = state.version
@@ -132,7 +132,7 @@ def config_file(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check
-def daemon_fresh(state: NodeState, expectation: Expectation) -> Finding:
+def restart_pending(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon was started after the last change of its files."""
     expected = "started after its newest file was changed"
     if state.daemon is None or state.daemon.process is None:
@@ -158,7 +158,7 @@ def daemon_binary(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check
-def interrupted_change(state: NodeState, expectation: Expectation) -> Finding:
+def interrupted_config_change(state: NodeState, expectation: Expectation) -> Finding:
     """No change of the configuration was interrupted."""
     expected = "no change cut short"
     if "record" in state.trouble:
@@ -201,7 +201,7 @@ def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check
-def cri(state: NodeState, expectation: Expectation) -> Finding:
+def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
     """CRI's plugin is loaded, unless it is disabled on purpose."""
     if state.daemon is None or state.dump is None:
         return unread("ok", state, "dump", "daemon", "version")
@@ -220,7 +220,7 @@ def cri(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check
-def settings(state: NodeState, expectation: Expectation) -> Finding | None:
+def config_settings(state: NodeState, expectation: Expectation) -> Finding | None:
     """The configuration has the expected settings."""
     if expectation.settings == Settings():
         return None
@@ -239,7 +239,7 @@ def settings(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check
-def proxy(state: NodeState, expectation: Expectation) -> Finding | None:
+def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
     """The daemon's environment has the expected HTTP proxy."""
     if not expectation.environment:
         return None

@@ -78,7 +78,7 @@ def layer_headroom(state: NodeState, expectation: Expectation) -> Finding | None
 
 
 @check
-def unfinished_pulls(state: NodeState, expectation: Expectation) -> Finding:
+def interrupted_pulls(state: NodeState, expectation: Expectation) -> Finding:
     """No record of a pull is left whose layers may not be on disk."""
     expected = "no pull cut short"
     if state.pulls is None or state.boot is None:
@@ -95,7 +95,7 @@ def unfinished_pulls(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check
-def images_intact(state: NodeState, expectation: Expectation) -> Finding | None:
+def image_integrity(state: NodeState, expectation: Expectation) -> Finding | None:
     """No file of an unpacked image differs from its layers; by default that is looked at only after an unclean shutdown."""
     if expectation.integrity == UNCOMPARED:
         return None
@@ -126,7 +126,7 @@ def daemon_uuid(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check
-def root_filesystem(state: NodeState, expectation: Expectation) -> Finding:
+def storage_filesystem(state: NodeState, expectation: Expectation) -> Finding:
     """The file systems of containerd and its snapshotters keep what is synced."""
     expected = "what is synced stays"
     if not state.mounts:

@@ -151,7 +151,7 @@ def kata_shims(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check
-def kata_files(state: NodeState, expectation: Expectation) -> Finding | None:
+def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | None:
     """Kata can start with each handler's files, and nothing lies among them by mistake."""
     expected = "each handler names its file, and config.d holds drop-ins alone"
     remedy = "mend or move away the file named"
@@ -196,7 +196,7 @@ def kata_settings(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check
-def kata_transport(state: NodeState, expectation: Expectation) -> Finding | None:
+def kata_rootfs_transport(state: NodeState, expectation: Expectation) -> Finding | None:
     """No handler has a combination that can't work or that endangers the host."""
     expected = "root file systems reach the guest of each handler, and the host's disk doesn't"
     if state.kata is None or not state.kata.handlers:

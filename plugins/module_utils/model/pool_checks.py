@@ -79,7 +79,7 @@ def thin_pool_space(state: NodeState, expectation: Expectation) -> Finding | Non
 
 
 @check
-def thin_pool_watched(state: NodeState, expectation: Expectation) -> Finding | None:
+def thin_pool_monitored(state: NodeState, expectation: Expectation) -> Finding | None:
     """LVM's monitor watches it, and extends it if LVM's configuration or the pool's profile says so."""
     expected = "watched by dmeventd"
     loaded = _loaded(state)
@@ -94,7 +94,7 @@ def thin_pool_watched(state: NodeState, expectation: Expectation) -> Finding | N
 
 
 @check
-def thin_pool_order(state: NodeState, expectation: Expectation) -> Finding | None:
+def thin_pool_boot_order(state: NodeState, expectation: Expectation) -> Finding | None:
     """It was there before containerd was started, which looks for it only then."""
     expected = "loaded before containerd started"
     loaded = _loaded(state)

@@ -41,7 +41,7 @@ def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check
-def snapshotter_needs(state: NodeState, expectation: Expectation) -> Finding | None:
+def snapshotter_requirements(state: NodeState, expectation: Expectation) -> Finding | None:
     """What they need of the node is there: pools, scratch files, programs, services."""
     if state.dump is None:
         return unread("all there", state, "dump", "version")

@@ -46,7 +46,7 @@ def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check
-def toolboxes_unlisted(state: NodeState, expectation: Expectation) -> Finding | None:
+def unlisted_snapshots(state: NodeState, expectation: Expectation) -> Finding | None:
     """No writable snapshot is pinned that neither a container nor the inventory has, if it says which there should be."""
     if expectation.toolboxes is None:
         counted = f"{state.toolboxes.pinned} pinned" if state.toolboxes else None

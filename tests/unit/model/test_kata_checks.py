@@ -98,30 +98,35 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("kata_handlers", "fail", {"name": "kata-other"}, "not declared: kata-qemu"),
     ("kata_shims", "fail", {"shim_found": False}, "there is no executable /opt/kata/bin/containerd-shim-kata-v2"),
     ("kata_shims", "fail", {"shim_found": False, "shim": None}, "containerd-shim-kata-v2 is in no directory of programs"),
-    ("kata_files", "fail", {"config_path": None}, "no ConfigPath"),
-    ("kata_files", "fail", {"main": None}, f"there is no file {PATH}"),
-    ("kata_files", "fail", {"main": b"["}, "is not TOML"),
-    ("kata_files", "fail", {"drop_ins": {"/x/config.d/old": FoundEntry(DIRECTORY)}}, "/x/config.d/old is a directory"),
-    ("kata_files", "fail", {"drop_ins": {"/x/config.d/1.toml": file("[hypervisor.clh]\n")}}, "have 2 hypervisors to start"),
-    ("kata_files", "warn", {"drop_ins": {"/x/config.d/1.toml~": file("")}}, "read as drop-ins: /x/config.d/1.toml~"),
+    ("kata_config_files", "fail", {"config_path": None}, "no ConfigPath"),
+    ("kata_config_files", "fail", {"main": None}, f"there is no file {PATH}"),
+    ("kata_config_files", "fail", {"main": b"["}, "is not TOML"),
+    ("kata_config_files", "fail", {"drop_ins": {"/x/config.d/old": FoundEntry(DIRECTORY)}}, "/x/config.d/old is a directory"),
+    (
+        "kata_config_files",
+        "fail",
+        {"drop_ins": {"/x/config.d/1.toml": file("[hypervisor.clh]\n")}},
+        "have 2 hypervisors to start",
+    ),
+    ("kata_config_files", "warn", {"drop_ins": {"/x/config.d/1.toml~": file("")}}, "read as drop-ins: /x/config.d/1.toml~"),
     ("kata_settings", "fail", {"drop_ins": {}, "main": vendor_file("go", "qemu", disable=False).encode()}, "False"),
     ("kata_settings", "fail", {"main": None}, "there is no file"),
     ("kata_settings", "fail", {"name": "kata-other"}, "not declared"),
     (
-        "kata_transport",
+        "kata_rootfs_transport",
         "fail",
         {"drop_ins": {"/x/config.d/99.toml": file("[hypervisor.qemu]\ndisable_block_device_use = false\n")}},
         "the host's own disk",
     ),
     (
-        "kata_transport",
+        "kata_rootfs_transport",
         "fail",
         {"main": vendor_file("go", "fc").encode(), "drop_ins": {}},
         "Firecracker shares no file system",
     ),
-    ("kata_transport", "unknown", {"snapshotters": {"runtimes": "stargz"}}, "it depends on what this snapshotter mounts"),
-    ("kata_transport", "unknown", {"main": b"[hypervisor.acrn]\n", "drop_ins": {}}, "a hypervisor that isn't known here"),
-    ("kata_transport", "unknown", {"main": None}, "there is no file"),
+    ("kata_rootfs_transport", "unknown", {"snapshotters": {"runtimes": "stargz"}}, "it depends on what this snapshotter mounts"),
+    ("kata_rootfs_transport", "unknown", {"main": b"[hypervisor.acrn]\n", "drop_ins": {}}, "a hypervisor that isn't known here"),
+    ("kata_rootfs_transport", "unknown", {"main": None}, "there is no file"),
     (
         "kata_snapshotters",
         "fail",
@@ -164,8 +169,8 @@ def test_missing_devices_are_named() -> None:
 def test_a_risk_that_was_accepted_by_name_is_accepted_for_that_handler_alone() -> None:
     risky = replace(WELL, drop_ins={"/x/config.d/99.toml": file("[hypervisor.qemu]\ndisable_block_device_use = false\n")})
     expected = Expectation(kata=(replace(EXPECTED.kata[0], settings={}, allow_host_disk_hotplug=True),))
-    assert findings(state(risky), expected)["kata_transport"].status == "ok"
-    other = findings(state(risky, replace(risky, name="other")), expected)["kata_transport"]
+    assert findings(state(risky), expected)["kata_rootfs_transport"].status == "ok"
+    other = findings(state(risky, replace(risky, name="other")), expected)["kata_rootfs_transport"]
     assert other.status == "fail"
     assert list(other.found) == ["other"]
 
@@ -174,9 +179,9 @@ def test_the_rust_runtime_starts_the_hypervisor_that_it_names() -> None:
     main = vendor_file("rust", "qemu").encode()
     two = replace(WELL, main=main, drop_ins={"/x/config.d/1.toml": file("[hypervisor.clh]\n")}, version=Version(4, 1, 0))
     found = findings(state(two), Expectation())
-    assert (found["kata_files"].status, found["kata_transport"].found) == ("ok", {"kata-qemu": "virtio-fs"})
+    assert (found["kata_config_files"].status, found["kata_rootfs_transport"].found) == ("ok", {"kata-qemu": "virtio-fs"})
     link = replace(two, drop_ins={"/x/config.d/1.toml": FoundEntry(LINK, b"")})
-    assert findings(state(link), Expectation())["kata_files"].status == "fail"
+    assert findings(state(link), Expectation())["kata_config_files"].status == "fail"
 
 
 def test_handlers_are_found_in_what_the_daemon_prints(recorded: Callable[[str, str], str]) -> None:
