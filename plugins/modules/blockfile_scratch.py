@@ -92,7 +92,6 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes, make_scratch, read_scratch
 from ansible_collections.slipway.node.plugins.module_utils.model.scratch import (
     PROGRAMS,
@@ -103,6 +102,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.scratch import 
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.sizes import parse_size, shown
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -138,20 +138,15 @@ def described(scratch: Scratch | None) -> str:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
+    run_module(
+        run,
+        {
             "path": {"type": "path", "required": True},
             "size": {"type": "str", "required": True},
             "fs_type": {"type": "str", "choices": list(PROGRAMS), "default": "ext4"},
             "replace": {"type": "bool", "default": False},
         },
-        supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except (ValueError, HostError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -302,28 +302,32 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import NotWell, apply
+from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import apply
 from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs, check_roots
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node, dump_before
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import decide
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import PLACES, Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
-from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
+    with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext():
+        return configure(module)
+
+
+def configure(module: AnsibleModule) -> dict[str, Any]:
     wanted = Wanted.from_params(module.params)
     runner = Runner(module)
     node = Node(runner, unit=wanted.unit, **{key: module.params[key] for key in PLACES})
@@ -447,8 +451,9 @@ PROXY_SPEC: dict[str, Any] = {
 
 
 def main() -> None:
-    module = DiscreetModule(
-        argument_spec={
+    run_module(
+        run,
+        {
             **SETTINGS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "enable_cri": {"type": "bool", "default": False},
@@ -467,19 +472,9 @@ def main() -> None:
             "force_restart": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 60},
         },
-        supports_check_mode=True,
+        module_type=DiscreetModule,
+        on_failure={"restarted": False, "rolled_back": False},
     )
-    unchanged = {"restarted": False, "rolled_back": False}
-    try:
-        with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext():
-            result = run(module)
-    except NotWell as error:
-        module.fail_json(msg=str(error), **error.facts)
-    except MissingLibrary as error:
-        module.fail_json(msg=missing_required_lib(str(error)), **unchanged)
-    except (HostError, ValueError) as error:
-        module.fail_json(msg=str(error), **unchanged)
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ namespaces:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
@@ -255,9 +255,9 @@ from ansible_collections.slipway.node.plugins.module_utils.model.settings import
     one_line,
     plain_name,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 class Images:
@@ -368,8 +368,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
+    run_module(
+        run,
+        {
             "name": {"type": "list", "elements": "str"},
             "namespace": {"type": "str", "default": "default"},
             "snapshotter": {"type": "str"},
@@ -379,15 +380,7 @@ def main() -> None:
             "unit": {"type": "str", "default": "containerd.service"},
             "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
         },
-        supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except MissingLibrary as error:
-        module.fail_json(msg=missing_required_lib(str(error)))
-    except (ValueError, HostError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

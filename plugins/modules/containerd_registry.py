@@ -189,7 +189,6 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.registry_hosts import apply_plan, read_hosts
 from ansible_collections.slipway.node.plugins.module_utils.model.registry import (
     CAPABILITIES,
@@ -198,6 +197,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.registry import
     parse_registries,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.registry_plan import plan_absent, plan_present
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def endpoint_spec() -> dict[str, Any]:
@@ -249,12 +249,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    try:
-        result = run(module)
-    except (HostError, ValueError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    run_module(run, argument_spec())
 
 
 if __name__ == "__main__":

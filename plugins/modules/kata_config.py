@@ -255,10 +255,9 @@ kata_deploy:
 from contextlib import nullcontext
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_files import (
     LOCK,
     apply_plan,
@@ -279,7 +278,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler im
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_matrix import UNKNOWN
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_options import AIO, FLAVORS, HYPERVISOR_NAMES, HYPERVISORS
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_plan import Plan, plan_absent, plan_present
-from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def argument_spec() -> dict[str, Any]:
@@ -349,9 +348,10 @@ def make_plan(module: AnsibleModule) -> tuple[Plan, list[Handler]]:
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    plan, handlers = make_plan(module)
-    if plan.changed and not module.check_mode:
-        apply_plan(plan)
+    with exclusive(module.params["timeout"], LOCK) if not module.check_mode else nullcontext():
+        plan, handlers = make_plan(module)
+        if plan.changed and not module.check_mode:
+            apply_plan(plan)
     for report in plan.reports:
         for sentence in report["warnings"]:
             module.warn(f"{report['name']}: {sentence}")
@@ -362,15 +362,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = DiscreetModule(argument_spec=argument_spec(), supports_check_mode=True)
-    try:
-        with exclusive(module.params["timeout"], LOCK) if not module.check_mode else nullcontext():
-            result = run(module)
-    except MissingLibrary as error:
-        module.fail_json(msg=missing_required_lib(str(error)))
-    except (HostError, ValueError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    run_module(run, argument_spec(), module_type=DiscreetModule)
 
 
 if __name__ == "__main__":

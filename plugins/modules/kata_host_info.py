@@ -61,34 +61,28 @@ guest:
   type: bool
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_machine import read_machine
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_host import (
-    MODULES,
-    parse_modules,
-    problems,
-    to_load,
-)
+from ansible_collections.slipway.node.plugins.module_utils.model.kata_host import MODULES, parse_modules, problems, to_load
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    wanted = parse_modules(module.params["modules"])
+    machine = read_machine()
+    return {
+        "changed": False,
+        "problems": list(problems(machine, wanted)),
+        "to_load": to_load(machine, wanted),
+        "guest": machine.is_guest,
+    }
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={"modules": {"type": "list", "elements": "str", "default": list(MODULES)}},
-        supports_check_mode=True,
-    )
-    try:
-        wanted = parse_modules(module.params["modules"])
-        machine = read_machine()
-    except (HostError, ValueError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(
-        changed=False,
-        problems=list(problems(machine, wanted)),
-        to_load=to_load(machine, wanted),
-        guest=machine.is_guest,
-    )
+    run_module(run, {"modules": {"type": "list", "elements": "str", "default": list(MODULES)}})
 
 
 if __name__ == "__main__":

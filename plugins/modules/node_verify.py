@@ -225,7 +225,7 @@ version:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
@@ -236,10 +236,10 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
-from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -285,8 +285,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = DiscreetModule(
-        argument_spec={
+    run_module(
+        run,
+        {
             "expect": {"type": "dict", "default": {}},
             "proxy": {
                 "type": "dict",
@@ -335,17 +336,8 @@ def main() -> None:
             "unit": {"type": "str", "default": "containerd.service"},
             "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
         },
-        supports_check_mode=True,
+        module_type=DiscreetModule,
     )
-    try:
-        result = run(module)
-    except MissingLibrary as error:
-        module.fail_json(msg=missing_required_lib(str(error)))
-    except ValueError as error:
-        module.fail_json(msg=str(error))
-    if result.pop("failed", False):
-        module.fail_json(**result)
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

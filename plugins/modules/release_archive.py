@@ -163,7 +163,6 @@ from typing import IO, Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.archive import Contents, inspect
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.releases import (
     apply_plan,
     check_room,
@@ -181,6 +180,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.archive import 
     plan_absent,
     plan_present,
 )
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def result_of(plan: Plan, found: Found, release: Release | None, home: str) -> dict[str, Any]:
@@ -249,8 +249,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
+    run_module(
+        run,
+        {
             "name": {"type": "str", "required": True},
             "version": {"type": "str"},
             "src": {"type": "str"},
@@ -268,13 +269,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         required_if=[("state", "present", ("version", "src", "sha256"))],
-        supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except (HostError, ValueError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,6 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import (
     loop_device,
     read_backing_file,
@@ -188,6 +187,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     group_problem,
     mapper_name,
 )
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 PROGRAMS = ("lvs", "dmeventd", "thin_check", "thin_ls")
 
@@ -276,8 +276,9 @@ def _device(device: Device) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
+    run_module(
+        run,
+        {
             "volume_group": {"type": "str", "required": True},
             "pool": {"type": "str", "required": True},
             "devices": {"type": "list", "elements": "path", "default": []},
@@ -285,13 +286,7 @@ def main() -> None:
             "loop_file": {"type": "path"},
             "root_path": {"type": "path"},
         },
-        supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except (ValueError, HostError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

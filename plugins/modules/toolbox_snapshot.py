@@ -213,7 +213,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
@@ -230,10 +230,10 @@ from ansible_collections.slipway.node.plugins.module_utils.model.image_plan impo
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import find_way
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
-from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_plan import Found
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 _IMAGE_OPTIONS = ("platform", "snapshotter", "namespace", "timeout", "hosts_dir", "plain_http", "username", "password")
 
@@ -322,8 +322,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
+    run_module(
+        run,
+        {
             "name": {"type": "str", "required": True},
             "image": {"type": "str"},
             "path": {"type": "str"},
@@ -343,15 +344,7 @@ def main() -> None:
             "unit": {"type": "str", "default": "containerd.service"},
             "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
         },
-        supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except MissingLibrary as error:
-        module.fail_json(msg=missing_required_lib(str(error)))
-    except (ValueError, HostError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ snapshotter:
 import time
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
@@ -194,7 +194,6 @@ from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state im
 from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
-from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import (
     Held,
     is_below,
@@ -204,6 +203,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state i
     risk_of,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 class Chains:
@@ -301,8 +301,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
+    run_module(
+        run,
+        {
             "namespace": {"type": "str", "default": "default"},
             "snapshotter": {"type": "str"},
             "path_prefix": {"type": "path", "default": "/var/lib/toolbox"},
@@ -314,15 +315,7 @@ def main() -> None:
             "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
         },
         required_by={"prune_after": ("expected",)},
-        supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except MissingLibrary as error:
-        module.fail_json(msg=missing_required_lib(str(error)))
-    except (ValueError, HostError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.daemon import t
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 
-class NotWell(Exception):
-    """The daemon isn't well on what it was given; ``facts`` go beside the message."""
-
-    def __init__(self, message: str, facts: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.facts = facts
+class NotWell(HostError):
+    """The daemon isn't well on what it was given; ``values`` say whether the old files are back."""
 
 
 def apply(
@@ -49,7 +45,8 @@ def apply(
             restarted = True
             node.daemon.restart(probed(wanted, dump), cri=not effective.cri_disabled(dump), timeout=wanted.timeout)
     except (HostError, ValueError) as error:
-        raise NotWell(*go_back(node, wanted, transaction, str(error), since, restarted)) from error
+        message, values = go_back(node, wanted, transaction, str(error), since, restarted)
+        raise NotWell(message, values=values) from error
     transaction.commit()
 
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 
 class HostError(Exception):
@@ -14,6 +16,7 @@ class HostError(Exception):
     ``message`` is a sentence without a final full stop: what failed, on what.
     ``command`` is the argument list of the program that failed, ``exit_code`` its exit code
     and ``stderr`` what it said; all three are None or empty where no program was run.
+    ``values`` are return values of the module that go beside the message.
     """
 
     def __init__(
@@ -23,12 +26,14 @@ class HostError(Exception):
         command: list[str] | None = None,
         exit_code: int | None = None,
         stderr: str = "",
+        values: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.command = command
         self.exit_code = exit_code
         self.stderr = stderr
+        self.values = dict(values or {})
 
     def __str__(self) -> str:
         """One sentence: the message, the command with its exit code, the last line of stderr."""

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, Tree, dotted, lookup, quote
 
 _loads: Callable[[str], Tree] | None
@@ -23,10 +24,6 @@ try:
     import tomlkit.items
 except ImportError:
     tomlkit = None  # type: ignore[assignment]
-
-
-class MissingLibrary(RuntimeError):
-    """A TOML library that the node has to have is not there; the text is its name."""
 
 
 def parse(text: str) -> Tree:
