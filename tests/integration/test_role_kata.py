@@ -35,11 +35,11 @@ MODULES, DEVICES, PURGE = (
 )
 # In check mode apt's own prediction, which needs package lists, is replaced.
 SAME_TASK = {"Look for zstd": "Install zstd"}
-QEMU: dict[str, Any] = {"name": "kata-qemu", "flavor": "go", "hypervisor": "qemu", "disable_block_device_use": True}
+QEMU: dict[str, Any] = {"name": "kata-qemu", "runtime": "go", "hypervisor": "qemu", "disable_block_device_use": True}
 BLOCK_QEMU = {**QEMU, "snapshotter": "blockfile", "disable_block_device_use": False}
-CLH = {"name": "kata-clh", "flavor": "go", "hypervisor": "clh", "snapshotter": "blockfile", "disable_block_device_use": False}
-FC = {"name": "kata-fc", "flavor": "go", "hypervisor": "fc", "snapshotter": "blockfile"}
-RUST = {"name": "kata-rust", "flavor": "rust", "hypervisor": "qemu"}
+CLH = {"name": "kata-clh", "runtime": "go", "hypervisor": "clh", "snapshotter": "blockfile", "disable_block_device_use": False}
+FC = {"name": "kata-fc", "runtime": "go", "hypervisor": "fc", "snapshotter": "blockfile"}
+RUST = {"name": "kata-rust", "runtime": "rust", "hypervisor": "qemu"}
 SNAPSHOTTERS = {"kata-qemu": "overlayfs", "kata-clh": "blockfile", "kata-fc": "blockfile"}
 
 

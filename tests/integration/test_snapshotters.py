@@ -192,33 +192,36 @@ def test_to_another_snapshotter_and_back_without_a_network(clean: Node, kind: st
     clean.ssh(f"echo {shlex.quote(to_text([Pull(boot, 'default', kind, (images.one,), (), ())]))} > {RECORD}")
     with images.server.away():
         for check in (True, False):
-            moved = done(run_module(clean, "containerd_snapshotter", {"name": kind}, check=check), changed=True, default=OLD)
+            moved = done(run_module(clean, "containerd_image_migrate", {"name": kind}, check=check), changed=True, default=OLD)
             assert sorted((one["namespace"], one["name"]) for one in moved["images"]) == sorted(
                 [("default", images.one), ("default", images.two), (KUBELET, images.one)]
             )
             assert bool(snapshots(clean, kind)) is not check
-        assert moved["synced"] and 0 < moved["needed"] < moved["free"], moved
-        done(run_module(clean, "containerd_snapshotter", {"name": kind}), changed=False)
+        assert moved["synced"] and 0 < moved["needed_bytes"] < moved["free_bytes"], moved
+        done(run_module(clean, "containerd_image_migrate", {"name": kind}), changed=False)
         done(configure(clean, kind), restarted=True)
         names = [images.one, images.two, "example.com/again:1"]
         there = done(have(clean, names, integrity="content"), changed=False, snapshotter=kind)
         assert {one["integrity"] for one in there["images"]} == {"intact"}
         assert alive(clean, "stays")
 
-        held = {one["namespace"]: one for one in done(run_module(clean, "containerd_snapshotter", {"name": kind}))["left"]}
+        held = {
+            one["namespace"]: one
+            for one in done(run_module(clean, "containerd_image_migrate", {"name": kind}))["unused_snapshots"]
+        }
         assert held["default"]["layers"] == 5 and held["default"]["used_by"] == ["container stays"], held
-        assert held["default"]["removable_layers"] == 2 and 0 < held["default"]["removable"] < held["default"]["size"]
+        assert held["default"]["removable_layers"] == 2 and 0 < held["default"]["removable_bytes"] < held["default"]["size_bytes"]
         assert held[KUBELET]["removable_layers"] == held[KUBELET]["layers"] == 3
-        gone = done(run_module(clean, "containerd_snapshotter", {"name": kind, "remove": True}), changed=True)
-        assert gone["removed"] == held["default"]["removable"] + held[KUBELET]["removable"]
+        gone = done(run_module(clean, "containerd_image_migrate", {"name": kind, "remove_unused": True}), changed=True)
+        assert gone["freed_bytes"] == held["default"]["removable_bytes"] + held[KUBELET]["removable_bytes"]
         assert len(snapshots(clean, OLD)) == 4 and not snapshots(clean, OLD, KUBELET)
         assert f"slipway.node/synced.{OLD}" not in clean.exec("ctr", "-n", KUBELET, "images", "ls").stdout
-        done(run_module(clean, "containerd_snapshotter", {"name": kind, "remove": True}), changed=False, removed=0)
+        done(run_module(clean, "containerd_image_migrate", {"name": kind, "remove_unused": True}), changed=False, freed_bytes=0)
 
-        back = done(run_module(clean, "containerd_snapshotter", {"name": OLD}), changed=True)
+        back = done(run_module(clean, "containerd_image_migrate", {"name": OLD}), changed=True)
         assert {(one["namespace"], one["name"]) for one in back["images"]} == {("default", images.two), (KUBELET, images.one)}
         done(configure(clean, None), restarted=True)
-        done(run_module(clean, "containerd_snapshotter", {"name": OLD, "remove": True}), changed=True)
+        done(run_module(clean, "containerd_image_migrate", {"name": OLD, "remove_unused": True}), changed=True)
         assert not snapshots(clean, kind) and not snapshots(clean, kind, KUBELET)
         there = done(have(clean, names, integrity="content"), changed=False, snapshotter=OLD)
         assert {one["integrity"] for one in there["images"]} == {"intact"}
@@ -339,10 +342,10 @@ def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(clean: No
         result = run_module(clean, "blockfile_scratch", {"path": SCRATCH, "size": size})
         assert words in result["msg"], result
     for name, words in (("devmapper", "not configured"), ("lazy", "isn't configured")):
-        result = run_module(clean, "containerd_snapshotter", {"name": name})
+        result = run_module(clean, "containerd_image_migrate", {"name": name})
         assert words in result["msg"], result
     clean.ssh(f"mount -t tmpfs -o size=1m tmpfs {ROOT}native")
-    result = run_module(clean, "containerd_snapshotter", {"name": "native"})
+    result = run_module(clean, "containerd_image_migrate", {"name": "native"})
     clean.ssh(f"umount {ROOT}native")
     assert "too little space for native" in result["msg"] and "MiB" in result["msg"], result
     assert not snapshots(clean, "native")
@@ -416,9 +419,11 @@ def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images
     done(configure(clean, "native"))
     found = verified(clean, "images_unpacked")["images_unpacked"]
     assert found["status"] == "warn" and "overlayfs" in str(found["found"]) and "source: overlayfs" in found["remedy"], found
-    stays = done(run_module(clean, "containerd_snapshotter", {"name": "native", "remove": True}), changed=False, removed=0)
-    assert "no snapshotter in use has" in str(stays["left"]) and snapshots(clean, OLD, KUBELET), stays
-    done(run_module(clean, "containerd_snapshotter", {"name": "native", "source": OLD}), changed=True)
+    stays = done(
+        run_module(clean, "containerd_image_migrate", {"name": "native", "remove_unused": True}), changed=False, freed_bytes=0
+    )
+    assert "no snapshotter in use has" in str(stays["unused_snapshots"]) and snapshots(clean, OLD, KUBELET), stays
+    done(run_module(clean, "containerd_image_migrate", {"name": "native", "from_snapshotter": OLD}), changed=True)
     assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
     discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
     done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra=discard))

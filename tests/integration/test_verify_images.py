@@ -128,14 +128,14 @@ def test_pulls_that_were_cut_short_are_seen(well: Node) -> None:
 
 def test_room_for_layers_is_held_against_what_is_asked_for(well: Node) -> None:
     room = run_module(well, "containerd_image_info", {"name": []})["headroom"]
-    least, most = room["layers_lasting"], room["layers_max"]
+    least, most = room["layers_guaranteed"], room["layers_max"]
     expected = {least: "ok", least + 1: "warn" if most > least else "fail"}
     if most < 500:
         expected[most + 1] = "fail"
-    found = {layers: verified(well, layers_min=layers)["layer_headroom"]["status"] for layers in expected}
+    found = {layers: verified(well, min_layers=layers)["layer_headroom"]["status"] for layers in expected}
     assert found == expected
-    refused = run_module(well, "node_verify", {"layers_min": 501})
-    assert refused["failed"] and refused["msg"].startswith("layers_min has to be between 0 and 500")
+    refused = run_module(well, "node_verify", {"min_layers": 501})
+    assert refused["failed"] and refused["msg"].startswith("min_layers has to be between 0 and 500")
 
 
 @contextmanager

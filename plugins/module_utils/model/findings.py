@@ -170,28 +170,30 @@ class Finding:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the node should be: the settings, the proxy variables of the daemon's environment, the images, and the toolboxes.
+    """The expected state of the node.
 
-    ``toolboxes`` None: which there should be isn't said. ``layers_min`` is how many layers an image must be able to have,
-    ``integrity`` how closely images are compared with theirs, ``kata`` the handlers of Kata. ``pool_warn`` and ``pool_fail`` are
-    from how much use on, in percent, a thin pool is warned of and fails.
+    ``environment`` are the proxy variables of the daemon's environment; ``toolboxes`` None: the toolboxes aren't listed.
+    ``min_layers`` is the number of layers that an image must be able to have, ``integrity`` how closely images are compared
+    with theirs, ``kata`` the Kata handlers. A thin pool that is used to ``thin_pool_warn_percent`` is warned of; at
+    ``thin_pool_fail_percent`` it fails.
     """
 
     settings: Settings = field(default_factory=Settings)
     environment: Mapping[str, str] = field(default_factory=dict)
     images: tuple[ExpectedImage, ...] = ()
-    layers_min: int = 128
+    min_layers: int = 128
     integrity: str = AUTO
     toolboxes: tuple[ExpectedToolbox, ...] | None = None
     kata: tuple[Handler, ...] = ()
-    pool_warn: int = 80
-    pool_fail: int = 95
+    thin_pool_warn_percent: int = 80
+    thin_pool_fail_percent: int = 95
 
     def __post_init__(self) -> None:
-        if not 0 <= self.layers_min <= KERNEL_LAYERS:
-            raise ValueError(f"layers_min has to be between 0 and {KERNEL_LAYERS}, the kernel's limit, not {self.layers_min}")
-        if not 1 <= self.pool_warn <= self.pool_fail <= 100:
-            raise ValueError(f"pool_warn and pool_fail have to be 1 to 100 in this order, not {self.pool_warn}, {self.pool_fail}")
+        if not 0 <= self.min_layers <= KERNEL_LAYERS:
+            raise ValueError(f"min_layers has to be between 0 and {KERNEL_LAYERS}, the kernel's limit, not {self.min_layers}")
+        if not 1 <= self.thin_pool_warn_percent <= self.thin_pool_fail_percent <= 100:
+            given = f"{self.thin_pool_warn_percent}, {self.thin_pool_fail_percent}"
+            raise ValueError(f"thin_pool_warn_percent and thin_pool_fail_percent have to be 1 to 100 in this order, not {given}")
 
 
 @dataclass(frozen=True)

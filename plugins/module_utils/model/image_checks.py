@@ -60,7 +60,7 @@ def _said(reasons: Sequence[tuple[FoundImage, str]]) -> dict[str, str]:
 @check
 def layer_headroom(state: NodeState, expectation: Expectation) -> Finding | None:
     """overlayfs can mount images of as many layers as are asked for."""
-    expected = f"room for images of {expectation.layers_min} layers"
+    expected = f"room for images of {expectation.min_layers} layers"
     if state.dump is None:
         return unread(expected, state, "dump", "version")
     if "overlayfs" not in effective.own_snapshotters(state.dump):
@@ -68,13 +68,13 @@ def layer_headroom(state: NodeState, expectation: Expectation) -> Finding | None
     room = state.headroom
     if room is None:
         return unread(expected, state, "overlay", "daemon")
-    if room.layers_max < expectation.layers_min:
+    if room.layers_max < expectation.min_layers:
         remedy = "drain the node and provision it again with an empty root, whose ids start from 1, or with a shorter one"
         return fail(expected, f"for {room.layers_max}: {room.reason}", remedy)
-    if room.layers_lasting < expectation.layers_min:
-        found = f"for {room.layers_max} now, for {room.layers_lasting} once snapshot ids have 7 digits"
+    if room.layers_guaranteed < expectation.min_layers:
+        found = f"for {room.layers_max} now, for {room.layers_guaranteed} once snapshot ids have 7 digits"
         return warn(expected, found, "move the root to a shorter path when the node is made again")
-    return ok(expected, f"for {room.layers_max} now, for {room.layers_lasting} for the node's life")
+    return ok(expected, f"for {room.layers_max} now, for {room.layers_guaranteed} for the node's life")
 
 
 @check

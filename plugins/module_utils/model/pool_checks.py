@@ -63,7 +63,7 @@ def thin_pool(state: NodeState, expectation: Expectation) -> Finding | None:
 @check
 def thin_pool_space(state: NodeState, expectation: Expectation) -> Finding | None:
     """Less of its data and metadata space is used than the thresholds allow."""
-    expected = f"less than {expectation.pool_warn} % of data and metadata used"
+    expected = f"less than {expectation.thin_pool_warn_percent} % of data and metadata used"
     loaded = _loaded(state)
     if loaded is None:
         return _absent(expected, state)
@@ -71,9 +71,9 @@ def thin_pool_space(state: NodeState, expectation: Expectation) -> Finding | Non
     used = max(status.data_percent or 0, status.metadata_percent or 0)
     remedy = f"extend it ('lvextend', 'vgextend'), or {_FREE}"
     found = f"{pool.name}: {_numbers(status)}"
-    if used >= expectation.pool_fail:
+    if used >= expectation.thin_pool_fail_percent:
         return fail(expected, found, remedy)
-    if used >= expectation.pool_warn:
+    if used >= expectation.thin_pool_warn_percent:
         return warn(expected, found, remedy)
     return ok(expected, found)
 

@@ -486,7 +486,7 @@ def test_an_import_that_is_not_there_fails(well: NodeState) -> None:
 
 
 def test_headroom_that_does_not_last_warns(well: NodeState) -> None:
-    found = {layers: finding("layer_headroom", well, replace(EXPECTED, layers_min=layers)) for layers in (354, 355, 500)}
+    found = {layers: finding("layer_headroom", well, replace(EXPECTED, min_layers=layers)) for layers in (354, 355, 500)}
     assert [one.status for one in found.values() if one is not None] == ["ok", "warn", "warn"]
     assert "for 500 now, for 354 once snapshot ids have 7 digits" in str(found[355])
 
@@ -501,8 +501,8 @@ def test_headroom_of_other_snapshotters_is_not_judged(well: NodeState) -> None:
 
 @pytest.mark.parametrize("layers", [-1, 501])
 def test_refuses_a_number_of_layers_that_no_node_can_have(layers: int) -> None:
-    with pytest.raises(ValueError, match="layers_min has to be between 0 and 500"):
-        Expectation(layers_min=layers)
+    with pytest.raises(ValueError, match="min_layers has to be between 0 and 500"):
+        Expectation(min_layers=layers)
 
 
 def test_everything_that_is_wrong_with_an_image_is_said_once(well: NodeState) -> None:

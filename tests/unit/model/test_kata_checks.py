@@ -48,7 +48,7 @@ EXPECTED = Expectation(
             [
                 {
                     "name": "kata-qemu",
-                    "flavor": "go",
+                    "runtime": "go",
                     "hypervisor": "qemu",
                     "base_config": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml",
                     "disable_block_device_use": True,

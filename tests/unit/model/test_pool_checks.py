@@ -96,10 +96,10 @@ def test_a_failed_pool_is_one_finding_only() -> None:
 
 
 def test_the_thresholds_are_the_users() -> None:
-    strict = Expectation(pool_warn=1, pool_fail=10)
+    strict = Expectation(thin_pool_warn_percent=1, thin_pool_fail_percent=10)
     assert findings(WELL, strict)["thin_pool_space"].status == "fail"
-    with pytest.raises(ValueError, match="pool_warn and pool_fail"):
-        Expectation(pool_warn=90, pool_fail=80)
+    with pytest.raises(ValueError, match="thin_pool_warn_percent and thin_pool_fail_percent"):
+        Expectation(thin_pool_warn_percent=90, thin_pool_fail_percent=80)
 
 
 def test_a_pool_that_went_away_is_loaded_by_a_unit_that_was_active_already() -> None:
