@@ -48,7 +48,8 @@ def file_systems(text: str) -> frozenset[str]:
 def proxy_problem(name: str, address: str, *, there: bool, answers: bool) -> Unmet | None:
     """Return None if the service is there."""
     if not there:
-        return Unmet(f"snapshotters.{name}.address: there is no socket {address}: start the service of {name}, or correct the path")
+        reason = f"there is no socket {address}: start the service of {name}, or correct the path"
+        return Unmet(f"snapshotters.{name}.address: {reason}")
     return None if answers else Unmet(f"snapshotters.{name}.address: nobody answers at {address}: start the service of {name}")
 
 
@@ -67,7 +68,8 @@ def blockfile_problem(table: Mapping[str, Any], found: Scratch | None, copy: Scr
     """``found`` is the scratch file, ``copy`` the snapshotter's own; ``loop``: the kernel has loop devices."""
     kind = table.get("fs_type") or scratch.EXT4
     if not loop:
-        return Unmet("the snapshotter blockfile needs loop devices, and there is no /dev/loop-control: load the kernel module loop")
+        reason = "the snapshotter blockfile needs loop devices, and there is no /dev/loop-control: load the kernel module loop"
+        return Unmet(reason)
     unmountable = scratch.mount_problem(kind, tuple(table.get("mount_options") or ()))
     return Unmet(unmountable) if unmountable else _scratch_problem(table, kind, found, copy)
 
