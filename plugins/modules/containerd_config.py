@@ -209,36 +209,41 @@ journal:
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import apply
-from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs, check_roots
+from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import ConfigApplication
+from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_needs, check_roots
+from ansible_collections.slipway.node.plugins.module_utils.host.config_migration import (
+    DefaultChange,
+    Unpacked,
+    plan_default_change,
+    report_unpacked,
+)
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import restart_decision
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
+from ansible_collections.slipway.node.plugins.module_utils.host.config_stage import ConfigStage, plan_files, plan_stage
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig, plan_config
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import CurrentConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import AUTO, FORCE, NEVER, ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Configure containerd, one run at a time on a node."""
-    with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext():
-        return configure(module)
+    with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext(-1) as lock:
+        return configure(module, lock)
 
 
-def configure(module: AnsibleModule) -> dict[str, Any]:
+def configure(module: AnsibleModule, lock: int) -> dict[str, Any]:
     """Read, plan, validate, and apply unless it is check mode."""
     wanted = ConfigRequest.from_params(module.params)
     node = ContainerdHost(Containerd.from_module(module), wanted.drop_in_file)
@@ -246,33 +251,31 @@ def configure(module: AnsibleModule) -> dict[str, Any]:
     if version is None:
         return unpredictable()
     found = node.found(version)
-    plan = plan_config(found, wanted.settings, present=wanted.present, enable_cri=module.params["enable_cri"])
-    files = [*plan.files, service_change(wanted)]
-    changes = [change for change in files if change.changed]
-    record = plan.record != found.record
     if node.binary.path is None:
         module.warn(f"containerd isn't installed yet: its files are predicted as if {version} brought none of its own")
-        # What the package brings is started by the package; new files make another start.
-        return report(found, plan, files, None, "it is new" if changes else None, changed=bool(changes))
-    config = node.planned_config(plan)
-    check_effective(node, wanted, plan, found, config)
-    current = node.try_read_config() if changes else config
-    check_roots(current, config)
-    reason, enable = None, False
+        return report_uninstalled(wanted, found)
+    final = plan_stage(node, wanted, found)
+    current = node.try_read_config() if final.changes else final.config
+    check_roots(current, final.config)
+    enable = False
     if wanted.may_restart:
-        reason, enable = restart_decision(node, wanted, changes, config, node.daemon.look(), pending=bool(found.record.pending))
-        if wanted.present:
-            check_needs(node, wanted, config, module.params["assume_snapshotters"] if module.check_mode else ())
-    todo = bool(changes or record or reason)
+        final, enable = decide_restart(module, node, final)
+    before = node.proven_config(found.record, current)
+    change = plan_change(module, node, final, before)
+    todo = bool(final.changes or final.record != found.record or final.reason)
+    unpacked = [Unpacked(change.plan)] if change is not None and change.plan is not None else []
+    diff = [file.diff() for file in final.changes] + diff_of_images(change)
     if todo and not module.check_mode:
-        prove = partial(check_effective, node, wanted, plan, found)
         proven = bool(found.record.pending) and wanted.may_restart and node.is_well()
-        transaction = Transaction(node.config_file, found.record, plan.record, changes, proven=proven)
-        apply(node, wanted, transaction, config, reason, prove)
+        unpacked = ConfigApplication(node, final, change, proven=proven, lock=lock).apply()
     if enable and not module.check_mode:
         node.daemon.unit.enable()
-    before = current.cri_snapshotter if current is not None else None
-    return {**report(found, plan, files, config, reason, changed=todo or enable), "previous_snapshotter": before}
+    return {
+        **report(found, final.plan.schema, final.files, final.config, final.reason, changed=todo or enable),
+        "previous_snapshotter": before.default_snapshotter if before is not None else None,
+        **report_unpacked(unpacked),
+        "diff": diff,
+    }
 
 
 def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version | None:
@@ -283,6 +286,44 @@ def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version
     if node.binary.path is not None or not module.check_mode:
         return node.binary.version()
     return Version.parse(assumed) if assumed else None
+
+
+def decide_restart(module: AnsibleModule, node: ContainerdHost, final: ConfigStage) -> tuple[ConfigStage, bool]:
+    """Return the stage with the reason for a restart, and whether the unit has to be enabled."""
+    pending = bool(final.found.record.pending)
+    reason, enable = restart_decision(node, final.wanted, final.changes, final.config, node.daemon.look(), pending=pending)
+    if final.wanted.present:
+        for lacking in check_needs(node, final.wanted, final.config, predicted=module.check_mode):
+            module.warn(f"{lacking}. Outside of check mode this fails, unless an earlier task creates what is missing")
+    return replace(final, reason=reason), enable
+
+
+def plan_change(
+    module: AnsibleModule, node: ContainerdHost, final: ConfigStage, before: EffectiveConfig | None
+) -> DefaultChange | None:
+    """Plan the change of the default snapshotter; None if it stays, or if the daemon is to be left alone."""
+    new = final.config.default_snapshotter
+    if final.wanted.may_restart:
+        change = plan_default_change(node, final, before, watch=module.check_mode)
+        if change is not None and change.plan is None and module.check_mode:
+            module.warn(f"the daemon doesn't answer: which images have to be unpacked for {new} is known once it is started")
+        return change
+    if before is not None and before.default_snapshotter != new:
+        module.warn(
+            f"the default snapshotter changes from {before.default_snapshotter} to {new}, and with restart=never no image is "
+            f"unpacked for it: unpack them with slipway.node.containerd_image (snapshotter: {new}) before the daemon is restarted"
+        )
+    return None
+
+
+def diff_of_images(change: DefaultChange | None) -> list[dict[str, str]]:
+    """Return what diff mode shows of images that have to be unpacked."""
+    images = change.plan.images() if change is not None and change.plan is not None else []
+    if change is None or not images:
+        return []
+    lines = "".join(f"{one['namespace']}/{one['name']}\n" for one in images)
+    header = f"images unpacked for {change.new}"
+    return [{"before_header": header, "after_header": header, "before": "", "after": lines}]
 
 
 def unpredictable() -> dict[str, Any]:
@@ -297,37 +338,42 @@ def unpredictable() -> dict[str, Any]:
         "previous_snapshotter": None,
         "durability": {},
         "diff": [],
+        **report_unpacked([]),
     }
 
 
-def service_change(wanted: ConfigRequest) -> FileChange:
-    """Plan the drop-in of the unit."""
-    path = drop_in_path(wanted.unit)
-    after = wanted.service.text() if wanted.present else None
-    return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
+def report_uninstalled(wanted: ConfigRequest, found: CurrentConfig) -> dict[str, Any]:
+    """Return the result of check mode on a node without containerd."""
+    plan, files = plan_files(wanted, found)
+    changed = any(file.changed for file in files)
+    # What the package brings is started by the package; new files make another start.
+    return {
+        **report(found, plan.schema, files, None, "it is new" if changed else None, changed=changed),
+        "previous_snapshotter": None,
+        **report_unpacked([]),
+    }
 
 
 def report(
     found: CurrentConfig,
-    plan: ConfigPlan,
+    schema: int,
     files: Sequence[FileChange],
     config: EffectiveConfig | None,
     reason: str | None,
     *,
     changed: bool,
 ) -> dict[str, Any]:
-    """Return the module's result."""
+    """Return what the module says of files and daemon."""
     result: dict[str, Any] = {
         "changed": changed,
         "version": str(found.version),
-        "schema": plan.schema,
-        "files": [{"path": change.path, "changed": change.changed, "exists": change.after is not None} for change in files],
+        "schema": schema,
+        "files": [{"path": file.path, "changed": file.changed, "exists": file.after is not None} for file in files],
         "effective": config.to_dict() if config is not None else {},
-        "previous_snapshotter": None,
         "durability": config.pull_durability(found.version) if config is not None else {},
         "restarted": reason is not None,
         "rolled_back": False,
-        "diff": [change.diff() for change in files if change.changed],
+        "diff": [file.diff() for file in files if file.changed],
     }
     if reason is not None:
         result["restart_reason"] = reason
@@ -345,8 +391,6 @@ def main() -> None:
             **Containerd.OPTIONS,
             "drop_in_file": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
             "assume_version": {"type": "str"},
-            "load_snapshotters": {"type": "list", "elements": "str", "default": []},
-            "assume_snapshotters": {"type": "list", "elements": "str", "default": []},
             "restart": {"type": "str", "choices": [AUTO, NEVER, FORCE], "default": AUTO},
             "unit_enabled": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},
