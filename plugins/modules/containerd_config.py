@@ -22,6 +22,9 @@ description:
   - On containerd 2.x, the module writes the settings to O(drop_in_file), in the schema of O(config_file), and adds the import to
     O(config_file), which it creates if necessary.
   - A daemon that started before its newest configuration file was written is restarted even if no file changes.
+  - If the default snapshotter changes, the module unpacks for the new one every image that is unpacked for the old one, in all
+    namespaces, from the content store without a network, and flushes it to disk. Only then does it change the default. A
+    snapshotter that the daemon hasn't loaded is loaded beside the old default first, with a restart of its own.
 attributes:
   check_mode:
     support: full
@@ -55,24 +58,12 @@ options:
     description:
       - Version of containerd that will be installed. Used only in check mode, on a node without containerd, to predict the files.
     type: str
-  load_snapshotters:
-    description:
-      - Snapshotters to load although nothing uses them yet, for example the future default.
-      - The daemon is restarted if one of them isn't C(ok).
-    type: list
-    elements: str
-    default: []
-  assume_snapshotters:
-    description: Snapshotters whose requirements an earlier task would have created. Used only in check mode.
-    type: list
-    elements: str
-    default: []
   restart:
     description:
       - With V(auto), the daemon is restarted if that is necessary. A restart that would kill running containers (a unit whose
         C(KillMode) isn't V(process)), or a new O(settings.root) that would hide them from the daemon, is refused.
       - With V(never), the files are validated and written, but the daemon is neither restarted nor probed. The next run with another
-        value finds that the daemon is older than its files, and restarts it.
+        value finds that the daemon is older than its files, and restarts it. Images aren't unpacked for a new default snapshotter.
       - With V(force), the daemon is restarted if that is necessary, even if this kills running containers or hides them from the daemon.
     type: str
     choices: [auto, never, force]
@@ -94,12 +85,18 @@ requirements:
   - systemd, unless O(restart=never)
 notes:
   - Before anything changes, the module checks that the node has what each snapshotter requires (a thin pool, a scratch file, the
-    program C(mkfs.erofs), the socket of a proxy plugin).
-  - The module doesn't unpack existing images for a new default snapshotter; M(slipway.node.containerd_snapshotter) does.
+    program C(mkfs.erofs), the socket of a proxy plugin). In check mode, a missing thin pool, scratch file, erofs module or program is
+    a warning, because an earlier task may create it.
+  - Before anything changes, the module also checks that the blobs of all images are in the content store and that there is room for
+    their layers. If the daemon doesn't run, images are unpacked after the change of the default snapshotter.
+  - If unpacking fails after a file was changed, the previous files are restored too. Layers that were unpacked by then stay, and so
+    does the work of an interrupted run, which the next run continues.
+  - The old snapshotter keeps its layers, and containers keep their snapshots. M(slipway.node.containerd_unused_snapshots) lists and
+    removes these layers.
   - The proxy is written to a drop-in of the unit that only root can read.
 seealso:
   - module: slipway.node.blockfile_scratch
-  - module: slipway.node.containerd_snapshotter
+  - module: slipway.node.containerd_unused_snapshots
   - module: slipway.node.node_verify
 """
 
@@ -172,12 +169,53 @@ effective:
   sample: {"image_pull_sync_fs": true, "snapshotter": "overlayfs"}
 previous_snapshotter:
   description:
-    - The default snapshotter of the files before the run; null if unknown.
-    - It can differ from RV(effective) although O(settings.snapshotter) isn't set, namely after the setting was dropped. The images then
-      have to be unpacked with M(slipway.node.containerd_snapshotter).
+    - The default snapshotter before the run, or before an interrupted run that this one completes; null if unknown.
+    - It can differ from RV(effective) although O(settings.snapshotter) isn't set, namely after the setting was dropped.
   returned: success
   type: str
   sample: overlayfs
+images:
+  description: The images that were unpacked for a new default snapshotter, or would be in check mode.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name:
+      description: Name of the image.
+      type: str
+      sample: docker.io/library/alpine:3.22
+    namespace:
+      description: containerd namespace of the image.
+      type: str
+      sample: k8s.io
+    layers:
+      description: Number of layers.
+      type: int
+skipped_images:
+  description: Images that can't be unpacked on this node, such as those for another platform, with the reason.
+  type: dict
+  returned: success
+needed_bytes:
+  description: Estimated space that unpacking takes, in bytes.
+  type: int
+  returned: success
+free_bytes:
+  description: Free space in the directory of the snapshotter before unpacking, in bytes; 0 if the default snapshotter stays.
+  type: int
+  returned: success
+synced:
+  description: The file systems that were flushed to disk.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    path:
+      description: A directory on the file system.
+      type: str
+      sample: /var/lib/containerd/io.containerd.snapshotter.v1.erofs
+    duration:
+      description: Number of seconds that this took.
+      type: float
 durability:
   description:
     - Whether a pulled image survives a power cut, by pull path (C(cri), C(ctr) pulling with C(--local), the C(transfer) service).
