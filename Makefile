@@ -113,7 +113,7 @@ test: build
 	@tests/steps style types lint unit docs-lint docsite sanity importer molecule integration crash
 
 changelog: setup
-	@antsibull-changelog release --update-existing --reload-plugins
+	@antsibull-changelog release --update-existing --refresh --reload-plugins
 
 clean:
 	@if command -v podman >/dev/null; then
