@@ -4,41 +4,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-# antsibull-changelog writes links to anchors of its own.
-PAGES = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")) if path.name != "CHANGELOG.md"]
-LINK = re.compile(r"\]\((?P<path>[^)\s#]*)(?:#(?P<anchor>[^)\s]+))?[^)]*\)")
-HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
-FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
-
-
-def anchors(page: Path) -> set[str]:
-    """Return the anchors that GitHub gives the headings of a page."""
-    headings = HEADING.findall(FENCE.sub("", page.read_text()))
-    texts = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
-    return {re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in texts}
-
-
-def broken(page: Path) -> Iterator[str]:
-    for match in LINK.finditer(FENCE.sub("", page.read_text())):
-        path, anchor = match["path"], match["anchor"]
-        if re.match(r"[a-z]+:", path):
-            continue
-        target = (page.parent / path).resolve() if path else page
-        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
-            yield match[0]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
-    assert list(broken(page)) == []
 
 
 def test_the_site_lists_every_page() -> None:
