@@ -332,7 +332,7 @@ def decide_restart(module: AnsibleModule, node: ContainerdHost, final: ConfigSta
     reason, enable = restart_decision(node, final.wanted, final.changes, final.config, node.daemon.look(), pending=pending)
     if final.wanted.present:
         for lacking in check_needs(node, final.wanted, final.config, predicted=module.check_mode):
-            module.warn(f"{lacking}. Outside of check mode this fails, unless an earlier task creates what is missing")
+            module.warn(f"{lacking}. This fails outside of check mode, unless another task creates what is missing first")
     return replace(final, reason=reason), enable
 
 
