@@ -231,7 +231,7 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
     blockfile = {
         "containerd_snapshotter": "blockfile",
         "containerd_snapshotters": TABLES["blockfile"],
-        "containerd_blockfile_size": "64M",
+        "containerd_blockfile_scratch_size": "64M",
     }
     done(configure(clean, None))
     done(have(clean, [images.one], namespace=KUBELET))
@@ -249,7 +249,7 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
         ]
         assert changes(clean, {**wanted, **blockfile}) == []
         assert len(snapshots(clean, "blockfile", KUBELET)) == 3 and alive(clean, "stays", KUBELET)
-        back = {**wanted, "containerd_snapshotter": OLD, "containerd_snapshotter_remove_old": True}
+        back = {**wanted, "containerd_snapshotter": OLD, "containerd_remove_unused_snapshots": True}
         assert changes(clean, back) == [
             "Give the daemon its settings",
             "Unpack what has come meanwhile, and see what old snapshotters hold",
