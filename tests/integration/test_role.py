@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     ],
 }
 # In check mode apt's own prediction, which needs package lists, is replaced.
-SAME_TASK = {"Predict what apt would install": "Install containerd"}
+SAME_TASK = {"Predict the packages that apt would install": "Install containerd"}
 PROGRAMS = ("/usr/bin/containerd", "/usr/bin/ctr", "/usr/bin/containerd-shim-runc-v2")
 
 
@@ -66,7 +66,7 @@ def changed(played: dict[str, Any], node: Node) -> dict[str, dict[str, Any]]:
 
 def paths(results: dict[str, dict[str, Any]]) -> set[str]:
     """The files that the settings and the registries change."""
-    files = {one["path"] for one in results["Give the daemon its settings"]["files"] if one["changed"]}
+    files = {one["path"] for one in results["Apply the settings"]["files"] if one["changed"]}
     return files | set(results["Configure registry hosts"]["files"])
 
 
@@ -97,11 +97,11 @@ def test_a_fresh_node_becomes_what_was_predicted_and_stays(fresh: Node) -> None:
     first = fresh.play(PROVISION, SETTINGS)
     succeeded(first, fresh)
     done = changed(first, fresh)
-    assert set(done) >= {"Install containerd", "Give the daemon its settings", "Configure registry hosts"}
+    assert set(done) >= {"Install containerd", "Apply the settings", "Configure registry hosts"}
     for prediction in predictions:
         assert set(prediction) == set(done)
     assert paths(known) == paths(done)
-    assert known["Give the daemon its settings"]["restarted"] == done["Give the daemon its settings"]["restarted"]
+    assert known["Apply the settings"]["restarted"] == done["Apply the settings"]["restarted"]
 
     before = daemon.etc_hashes(fresh)
     assert succeeded(fresh.play(PROVISION, SETTINGS), fresh)["changed"] == 0

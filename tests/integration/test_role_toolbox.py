@@ -25,9 +25,9 @@ from nodes.toolboxes import PREFIX, enterable, keys, mounted, process_in, remove
 ROLE = "tests/nodes/toolbox.yml"
 MEGABYTE = 1024 * 1024
 LOGIN = ("node", "correct-horse-battery")
-MAKE = "Make, mount or remove the toolboxes"
-PREDICT = "Predict what becomes of the toolboxes"
-PRUNE = "Remove toolboxes that nobody lists"
+MAKE = "Change the toolboxes"
+PREDICT = "Predict the changes of the toolboxes"
+PRUNE = "Remove the unlisted toolboxes"
 COMMAND = "/usr/local/bin/toolbox"
 DEFAULTS = "/etc/default/toolbox"
 # What Flatcar's command does before it enters; made again here from its description, see github.com/flatcar/toolbox.
@@ -107,10 +107,10 @@ def test_a_fresh_node_gets_the_toolboxes_that_were_predicted(suite: str, registr
         predicted = fresh.play(PROVISION, settings, check=True)
         succeeded(predicted, fresh)
         assert kept(fresh) == before
-        assert {PREDICT, "Install the command"} <= set(changed(predicted, fresh))
+        assert {PREDICT, "Write the command"} <= set(changed(predicted, fresh))
         first = fresh.play(PROVISION, settings)
         succeeded(first, fresh)
-        assert {MAKE, "Install the command"} <= set(changed(first, fresh))
+        assert {MAKE, "Write the command"} <= set(changed(first, fresh))
         assert mounted(fresh, f"{PREFIX}/debug")
         assert keys(fresh) == {f"{PREFIX}/debug", f"{PREFIX}/spare"}
 
@@ -146,7 +146,7 @@ def test_what_nobody_lists_goes_by_age_and_nothing_else(box_bookworm: Node, regi
     dry = node.play(ROLE, exclusive, check=True)
     succeeded(dry, node)
     assert keys(node) == there
-    (said,) = results(dry, node, "Say how much that frees")
+    (said,) = results(dry, node, "Report the freed space")
     assert 3 * MEGABYTE <= int(said["msg"].split()[0]) < 4 * MEGABYTE
 
     before = used(node)
