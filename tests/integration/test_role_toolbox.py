@@ -165,7 +165,10 @@ def test_what_nobody_lists_goes_by_age_and_nothing_else(box_bookworm: Node, regi
 
 
 def test_the_command_enters_and_runs_a_command(box_sid: Node, registry: Registry) -> None:
-    settings: dict[str, Any] = {"toolbox_snapshots": [entry(registry.push(enterable()), name="debug")], "toolbox_install_command": True}
+    settings: dict[str, Any] = {
+        "toolbox_snapshots": [entry(registry.push(enterable()), name="debug")],
+        "toolbox_install_command": True,
+    }
     succeeded(box_sid.play(ROLE, settings), box_sid)
     entered = box_sid.exec("toolbox", "/bin/cat", "/etc/os-release", "/media/root/etc/hostname")
     assert entered.stdout.split() == ["ID=boxed", box_sid.ssh("cat /etc/hostname").stdout.strip()]
@@ -202,7 +205,10 @@ def test_flatcars_command_finds_its_toolbox(box_sid: Node, registry: Registry) -
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"toolbox_snapshots": [{"image": "debian:13", "name": "../etc"}]}, "name takes at most"),
-    ({"toolbox_snapshots": [{"image": "debian:13", "name": "a"}], "toolbox_default_name": "b"}, "toolbox_default_name names b, but"),
+    (
+        {"toolbox_snapshots": [{"image": "debian:13", "name": "a"}], "toolbox_default_name": "b"},
+        "toolbox_default_name names b, but",
+    ),
     (
         {"toolbox_snapshots": [{"image": "debian:13", "name": "a"}], "toolbox_flatcar_defaults": True},
         f"Flatcar's command doesn't find {PREFIX}/a",
