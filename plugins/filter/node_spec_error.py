@@ -15,7 +15,7 @@ description:
 positional: _input
 options:
   _input:
-    description: The variables by name, null for those that aren't set, as the role C(node_spec) passes them.
+    description: The variables by name, as the role C(node_spec) passes them. Variables that aren't set are empty.
     type: dict
     required: true
 """

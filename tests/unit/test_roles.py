@@ -13,6 +13,8 @@ import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.model.node_spec import OPTIONAL
+
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
@@ -158,12 +160,10 @@ def test_no_variable_is_documented_by_two_roles() -> None:
 
 def test_the_filter_gets_every_shared_variable_but_the_daemons_places() -> None:
     role = ROOT / "roles" / SPEC
-    passed = re.findall(r"'(\w+)': (\w+)( \| default\(none\))?", load(role / "vars" / "main.yml")["__node_spec_variables"])
-    assert {name for name, _variable, _unset in passed} == set(documented(role)) - PLACES
-    defaults = load(role / "defaults" / "main.yml")
-    for name, variable, unset in passed:
-        assert name == variable
-        assert bool(unset) == (name not in defaults), name
+    names = load(role / "vars" / "main.yml")["__node_spec_names"]
+    assert len(names) == len(set(names))
+    assert set(names) == set(documented(role)) - PLACES
+    assert set(names) - set(load(role / "defaults" / "main.yml")) == OPTIONAL
 
 
 def referenced(role: Path) -> set[str]:

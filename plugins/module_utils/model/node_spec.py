@@ -25,6 +25,24 @@ from ansible_collections.slipway.node.plugins.module_utils.model.spec_toolboxes 
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import merge
 
+# Variables without a default.
+OPTIONAL = frozenset(
+    {
+        "containerd_default_runtime",
+        "containerd_http_proxy",
+        "containerd_image_pull_progress_timeout",
+        "containerd_max_concurrent_downloads",
+        "containerd_registries",
+        "containerd_registry_config_path",
+        "containerd_root",
+        "containerd_sandbox_image",
+        "containerd_snapshotter",
+        "containerd_systemd_cgroup",
+        "kata_handlers",
+        "toolbox_default_name",
+        "toolbox_prune_after",
+    }
+)
 _HOSTS_DIR = "/etc/containerd/certs.d"
 _ROOT = "/var/lib/containerd"
 # The words that Ansible takes for booleans.
@@ -36,12 +54,13 @@ _WORDS = {
 _NETWORK = re.compile(r"[0-9.]+$|.*/|[0-9a-fA-F:]*::")
 
 
-def resolve(variables: Mapping[str, Any]) -> dict[str, Any]:
+def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the specification.
 
-    ``variables`` has every variable that the role node_spec passes, None for those that aren't set.
+    ``given`` has every variable that the role node_spec passes. Those of OPTIONAL may be None or empty.
     Raises ValueError that names the variable at fault, but no credentials.
     """
+    variables = {name: None if name in OPTIONAL and value == "" else value for name, value in given.items()}
     http_proxy = variables["containerd_http_proxy"]
     if http_proxy is not None:
         _check_no_proxy(_mapping("containerd_http_proxy", variables))

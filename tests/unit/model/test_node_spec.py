@@ -32,6 +32,10 @@ def test_an_empty_inventory_has_the_defaults_and_manages_nothing() -> None:
     assert (spec["thin_pool"]["enabled"], spec["toolboxes"]["managed"]) == (False, False)
 
 
+def test_an_empty_variable_is_none() -> None:
+    assert resolve({**dict.fromkeys(UNSET, ""), **DEFAULTS}) == resolved()
+
+
 def test_settings_are_those_that_are_set() -> None:
     spec = resolved(
         containerd_image_pull_sync_fs="no",
