@@ -107,7 +107,7 @@ def test_a_fresh_node_gets_the_images_that_were_predicted(fresh: Node, registry:
 
     again = fresh.play(PROVISION, settings)
     assert succeeded(again, fresh)["changed"] == 0
-    assert results(again, fresh, "Send the archive to the node") == []
+    assert results(again, fresh, "Copy the archive to the node") == []
     assert succeeded(fresh.play(PROVISION, settings, check=True), fresh)["changed"] == 0
     succeeded(fresh.play(VERIFY, settings), fresh)
 

@@ -60,7 +60,7 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     ``given`` has every variable that the role node_spec passes. Those of OPTIONAL may be None or empty.
     Raises ValueError that names the variable at fault, but no credentials.
     """
-    variables = {name: None if name in OPTIONAL and value == "" else value for name, value in given.items()}
+    variables: dict[str, Any] = {name: None if name in OPTIONAL and value == "" else value for name, value in given.items()}
     http_proxy = variables["containerd_http_proxy"]
     if http_proxy is not None:
         _check_no_proxy(_mapping("containerd_http_proxy", variables))
