@@ -313,18 +313,16 @@ snapshotter:
 """
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import mend_uuid, uuid_trouble
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
+from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     BROKEN,
@@ -334,32 +332,26 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     Mended,
     details,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
-from ansible_collections.slipway.node.plugins.module_utils.host.registry import hosts_dir
-from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import durability, image_plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
-from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way, find_way
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import PullPath
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 class Report:
     """The module's result, of what was planned and, unless in check mode, done."""
 
-    def __init__(self, steps: tuple[Step, ...], outcome: Outcome, request: Request, way: Way) -> None:
+    def __init__(self, steps: tuple[Step, ...], outcome: Outcome, request: Request, pull_path: PullPath) -> None:
         self._steps = steps
         self._outcome = outcome
         self._request = request
-        self._way = way
+        self._pull_path = pull_path
 
     def to_dict(self, recovered: tuple[Mended, ...], seconds: float, changed: bool) -> dict[str, Any]:
         outcome = self._outcome
-        judged = (*recovered, *outcome.mended)
+        judged = (*recovered, *outcome.repaired)
         actions = {str(step.name): step.action for step in self._steps if step.action != image_plan.NONE}
         return {
             "changed": changed,
@@ -369,23 +361,23 @@ class Report:
             "downloaded_bytes": sum(step.missing for step in self._steps),
             "duration": round(seconds, 3),
             "summary": self._summary(),
-            "snapshotter": self._way.snapshotter,
+            "snapshotter": self._pull_path.snapshotter,
             "diff": {"before": "", "after": "".join(f"{name}: {action}\n" for name, action in actions.items())},
         }
 
     def _image(self, step: Step) -> dict[str, Any]:
-        chain = step.offer.chain
+        chain = step.image.chain
         return {
             "name": str(step.name),
             "action": step.action,
             "digest": self._outcome.digests.get(str(step.name), step.digest) or None,
-            "platform": step.offer.platform,
-            "layers": step.offer.layers,
+            "platform": step.image.platform,
+            "layers": step.image.layers,
             "chain_id": chain[-1] if chain else None,
-            "size_bytes": step.offer.size,
+            "size_bytes": step.image.size,
             "downloaded_bytes": step.missing,
             "duration": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
-            "durability": self._way.durability if self._request.durable else durability.NOT_DURABLE,
+            "durability": self._pull_path.durability if self._request.durable else durability.NOT_DURABLE,
             **self._integrity(step),
         }
 
@@ -394,8 +386,8 @@ class Report:
         if comparison is None:
             return {"integrity": None}
         found = details(comparison)
-        mended = {one.name for one in self._outcome.mended}.difference(self._outcome.failures)
-        if found["integrity"] == DAMAGED and str(step.name) in mended:
+        repaired = {one.name for one in self._outcome.repaired}.difference(self._outcome.failures)
+        if found["integrity"] == DAMAGED and str(step.name) in repaired:
             found["integrity"] = REPAIRED
         return found
 
@@ -410,24 +402,24 @@ class Report:
         return [*lines, *(f"{one.path}: brought to disk in {one.seconds:.1f} s" for one in self._outcome.synced)]
 
 
-def have(module: AnsibleModule, runner: Runner, ctr: Ctr, dump: Tree, request: Request, way: Way) -> dict[str, Any]:
+def have(module: AnsibleModule, containerd: Containerd, request: Request) -> dict[str, Any]:
     check = module.check_mode
+    containerd.read_ahead()
     with nullcontext(None) if check else exclusive(request.timeout) as lock:
         started = time.monotonic()
-        node = ImageNode(runner, ctr, request, way, dump, watch=check)
-        recovered = node.recover() if node.lost and not check else ()
-        outcome = Outcome()
-        steps = node.compared(node.steps(outcome), outcome)
-        changed = node.unfinished or any(step.action != image_plan.NONE for step in steps)
-        # An orphan of a killed run holds the lock too, so that nobody meets its pull half done.
-        if changed and lock is not None:
-            node.apply(steps, [lock], outcome)
-        if request.repair and uuid_trouble(node.root):
+        target = ImageTarget(containerd, request)
+        provisioner = ImageProvisioner(target, lock) if lock is not None else None
+        recovery = provisioner.recover() if provisioner is not None else None
+        recovered = recovery.repaired if recovery is not None else ()
+        plan = ImagePlanner(target, watch=check).plan()
+        changed = plan.changed
+        outcome = provisioner.apply(plan, recovery) if changed and provisioner is not None else plan.outcome
+        if request.repair and uuid_trouble(target.root):
             changed = True
-            recovered = (*recovered, Mended("the daemon's UUID", MADE_ANEW, uuid_trouble(node.root)))
+            recovered = (*recovered, Mended("the daemon's UUID", MADE_ANEW, uuid_trouble(target.root)))
             if not check:
-                mend_uuid(node.root)
-        result = Report(steps, outcome, request, way).to_dict(recovered, time.monotonic() - started, changed)
+                mend_uuid(target.root)
+        result = Report(plan.steps, outcome, request, target.pull_path).to_dict(recovered, time.monotonic() - started, changed)
     broken = [f"{one.name}: {one.reason}" for one in recovered if one.outcome == BROKEN]
     if outcome.failures or broken:
         result["failed"] = True
@@ -458,26 +450,12 @@ def _lost(name: str, removal: Removal) -> dict[str, Any]:
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    params = module.params
-    for option in ("config_file", "address", "binary"):
-        if params[option] is not None:
-            absolute_path(option, params[option])
-    own = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
-    request = Request.from_params(params, own)
-    runner = Runner(module)
-    path = find_containerd(runner, Unit(runner, unit_name(params["unit"])), params["binary"])
-    if path is None:
-        raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
-    ctr = Ctr(runner, params["address"], path)
+    containerd = Containerd.from_module(module)
+    request = Request.from_params(module.params, containerd.platform)
+    containerd.check_installed()
     if not request.present:
-        return lose(module, ImageStore(ctr, request.namespace), request)
-    program = ContainerdBinary(runner, path)
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(program.dump, params["config_file"]), pool.submit(program.version)
-        pool.submit(ctr.plugin_details, "content")
-    dump, version = asked[0].result(), asked[1].result()
-    way = find_way(dump, version, snapshotter=request.snapshotter, platform=request.platform, machine=own)
-    return have(module, runner, ctr, dump, request.reached_through(hosts_dir(dump)), way)
+        return lose(module, containerd.store(request.namespace), request)
+    return have(module, containerd, request)
 
 
 def main() -> None:
@@ -501,10 +479,7 @@ def main() -> None:
             "integrity": {"type": "str", "choices": ["none", "metadata", "content"], "default": "none"},
             "repair": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 1800},
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
-            "binary": {"type": "path"},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+            **Containerd.OPTIONS,
         },
     )
 

@@ -231,47 +231,38 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.images import (
-    ImageStore,
     Reference,
     content_root,
-    namespaces,
     read_overlay,
     snapshot_ids,
 )
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, details, trees_directory
-from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
-from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective
+from ansible_collections.slipway.node.plugins.module_utils.model import durability
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, Verdict, headroom, judge_present, next_id
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import (
     BUILTIN_SNAPSHOTTERS,
-    absolute_path,
     one_line,
     plain_name,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
-class Images:
+class ImageReport:
     """The images of one namespace, unpacked for one snapshotter; ``level`` is how closely they are compared with their layers."""
 
-    def __init__(self, ctr: Ctr, dump: Tree, namespace: str, snapshotter: str, level: str) -> None:
-        self._ctr = ctr
+    def __init__(self, containerd: Containerd, namespace: str, snapshotter: str, level: str) -> None:
+        self._ctr = containerd.ctr
         self._namespace = namespace
         self._level = level
-        self._store = ImageStore(ctr, namespace)
+        self._store = containerd.store(namespace)
         self._blobs = self._store.blobs()
         self._snapshots = self._store.snapshots(snapshotter)
         self._snapshotter = snapshotter
-        self._platform = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
+        self._platform = containerd.platform
         self.trouble = ""
         self._overlay: Overlay | None = None
         self._ids: tuple[int, ...] = ()
@@ -279,7 +270,7 @@ class Images:
             self.trouble = f"the number of layers that the snapshotter {snapshotter} can mount is not known"
             return
         try:
-            overlay = read_overlay(ctr, dump)
+            overlay = read_overlay(self._ctr, containerd.config)
             self._ids = snapshot_ids(overlay)
             self._overlay = overlay
         except HostError as error:
@@ -340,22 +331,14 @@ class Images:
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    for option in ("config_file", "address", "binary"):
-        if params[option] is not None:
-            absolute_path(option, params[option])
+    containerd = Containerd.from_module(module)
     namespace = plain_name("namespace", params["namespace"])
     names = params["name"]
     for name in names or ():
         one_line("name", name)
-    runner = Runner(module)
-    path = find_containerd(runner, Unit(runner, unit_name(params["unit"])), params["binary"])
-    if path is None:
-        raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
-    ctr = Ctr(runner, params["address"], path)
-    dump = ContainerdBinary(runner, path).dump(params["config_file"])
-    default, *handlers = effective.own_snapshotters(dump)
-    snapshotter = params["snapshotter"] or default
-    images = Images(ctr, dump, namespace, plain_name("snapshotter", snapshotter), params["integrity"])
+    default, *handlers = containerd.config.own_snapshotters
+    snapshotter = plain_name("snapshotter", params["snapshotter"] or default)
+    images = ImageReport(containerd, namespace, snapshotter, params["integrity"])
     return {
         "changed": False,
         "images": images.listed(names),
@@ -363,7 +346,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "headroom_reason": images.trouble,
         "snapshotter": snapshotter,
         "snapshotters": [default, *(name for name in handlers if name in BUILTIN_SNAPSHOTTERS)],
-        "namespaces": namespaces(ctr),
+        "namespaces": containerd.namespaces,
     }
 
 
@@ -375,10 +358,7 @@ def main() -> None:
             "namespace": {"type": "str", "default": "default"},
             "snapshotter": {"type": "str"},
             "integrity": {"type": "str", "choices": list(LEVELS), "default": UNCOMPARED},
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
-            "binary": {"type": "path"},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+            **Containerd.OPTIONS,
         },
     )
 

@@ -204,111 +204,87 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import NOT_INSTALLED
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome
-from ansible_collections.slipway.node.plugins.module_utils.host.images import namespaces
-from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import read_scratch
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import blockfile_copy, unmet
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_switch import Plan, Switch
-from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.switch import Left
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
-class Daemon:
-    """The one that is there. ``unready`` says why the snapshotter can't be worked with.
+def why_silent(containerd: Containerd) -> str:
+    """Why the daemon can't be asked; empty if it answers."""
+    if not containerd.installed:
+        return NOT_INSTALLED
+    try:
+        plugins = containerd.plugins
+    except HostError as error:
+        return str(error)
+    return "" if plugins else f"the daemon at {containerd.address} lists no plugins"
 
-    ``default`` is None, and nothing else known, if it doesn't answer; ``missing`` is what the node lacks for the snapshotter.
-    """
 
-    def __init__(self, runner: Runner, params: dict[str, Any]) -> None:
-        path = find_containerd(runner, Unit(runner, unit_name(params["unit"])), params["binary"])
-        self.unready = "" if path else "containerd isn't installed on the node"
-        self.missing = ""
-        self.default: str | None = None
-        self.loaded: tuple[str, ...] = ()
-        self.known: frozenset[str] = frozenset()
-        if path is None:
-            return
-        self.ctr = Ctr(runner, params["address"], path)
-        program = ContainerdBinary(runner, path)
-        self.version = program.version()
-        try:
-            plugins = self.ctr.plugins()
-        except HostError as error:
-            self.unready = str(error)
-            return
-        self.dump: Tree = program.dump(params["config_file"])
-        self.default = effective.read(self.dump)["snapshotter"] or "overlayfs"
-        states = {one.id: one.status for one in plugins if one.is_snapshotter}
-        self.loaded = tuple(name for name, status in states.items() if status == "ok")
-        self.known = frozenset(states)
-        name = params["name"]
-        if name not in self.loaded:
-            said = self.ctr.plugin_reason(name) if name in states else "it isn't configured"
-            self.unready = f"the daemon hasn't loaded the snapshotter {name}: {said or states[name]}"
-        self.missing = unmet(runner, self.dump, [name]).get(name, "") if not self.unready else ""
+def why_not_loaded(containerd: Containerd, name: str) -> str:
+    """Why the daemon can't work with a snapshotter; empty if it can."""
+    if name in containerd.loaded_snapshotters:
+        return ""
+    known = containerd.snapshotters.get(name)
+    said = containerd.ctr.plugin_reason(name) if known is not None else "it isn't configured"
+    return f"the daemon hasn't loaded the snapshotter {name}: {said or known}"
 
-    def shared_out(self, name: str, keep: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Snapshotters that are the default, a handler's, or to be kept once ``name`` is the default; and those that are none."""
-        handlers = effective.read(self.dump)["runtimes"].values()
-        used = {name, *keep, *(handler["snapshotter"] for handler in handlers)}
-        unused = [one for one in self.loaded if one not in used and one in BUILTIN_SNAPSHOTTERS]
-        return [one for one in self.loaded if one in used], unused
+
+def shared_out(containerd: Containerd, name: str, keep: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Snapshotters that are the default, a handler's, or to be kept once ``name`` is the default; and those that are none."""
+    used = {name, *keep, *(handler.snapshotter for handler in containerd.config.handlers.values())}
+    loaded = containerd.loaded_snapshotters
+    return [one for one in loaded if one in used], [one for one in loaded if one not in used and one in BUILTIN_SNAPSHOTTERS]
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    for option in ("config_file", "address", "binary"):
-        if params[option] is not None:
-            absolute_path(option, params[option])
-    for option in ("name", "from_snapshotter"):
-        if params[option] is not None:
-            plain_name(option, params[option])
+    containerd = Containerd.from_module(module)
+    name = plain_name("name", params["name"])
+    if params["from_snapshotter"] is not None:
+        plain_name("from_snapshotter", params["from_snapshotter"])
     if params["timeout"] < 1:
         raise ValueError(f"timeout has to be at least 1, not {params['timeout']}")
-    runner = Runner(module)
-    daemon = Daemon(runner, params)
-    assumed = module.check_mode and params["on_not_loaded"] == "assume"
-    if daemon.missing and not assumed and params["on_not_loaded"] != "ignore":
-        raise ValueError(daemon.missing)
-    daemon.unready = daemon.unready or ("" if assumed else daemon.missing)
-    if daemon.unready and not (assumed and daemon.default):
-        if params["on_not_loaded"] != "ignore" and not assumed:
-            raise ValueError(f"{daemon.unready}: give the daemon its settings with slipway.node.containerd_config first")
-        return {**report(params["name"], daemon, None, Plan(), []), "reason": daemon.unready}
-    if params["remove_unused"] and daemon.default != params["name"] and not assumed:
-        raise ValueError(f"remove_unused: {daemon.default} is the default still: make {params['name']} the default first")
-    return have(module, runner, daemon)
+    assumed, ignored = module.check_mode and params["on_not_loaded"] == "assume", params["on_not_loaded"] == "ignore"
+    silent = why_silent(containerd)
+    reason = silent or why_not_loaded(containerd, name)
+    missing = unmet(containerd.runner, containerd.config, [name]).get(name, "") if not reason else ""
+    if missing and not assumed and not ignored:
+        raise ValueError(missing)
+    reason = reason or ("" if assumed else missing)
+    default = None if silent else containerd.config.default_snapshotter
+    if reason and (silent or not assumed):
+        if not ignored and not assumed:
+            raise ValueError(f"{reason}: give the daemon its settings with slipway.node.containerd_config first")
+        return {**report(name, None, Plan(), []), "default": default, "ready": False, "reason": reason}
+    if params["remove_unused"] and default != name and not assumed:
+        raise ValueError(f"remove_unused: {default} is the default still: make {name} the default first")
+    return {**have(module, containerd), "default": default, "ready": not reason}
 
 
-def have(module: AnsibleModule, runner: Runner, daemon: Daemon) -> dict[str, Any]:
+def have(module: AnsibleModule, containerd: Containerd) -> dict[str, Any]:
     params, check = module.params, module.check_mode
-    name, source = params["name"], params["from_snapshotter"] or daemon.default or ""
-    own = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
-    arguments: dict[str, Any] = {"machine": own, "timeout": float(params["timeout"])}
+    name, source = params["name"], params["from_snapshotter"] or containerd.config.default_snapshotter
     with nullcontext(-1) if check else exclusive(params["timeout"]) as lock:
-        switch = Switch(runner, daemon.ctr, daemon.dump, daemon.version, names=(source, name), loaded=daemon.loaded, **arguments)
-        spaces = params["namespaces"] or namespaces(daemon.ctr)
-        if source not in daemon.known and not any(map(switch.held, spaces)):
+        switch = Switch(containerd, names=(source, name), timeout=float(params["timeout"]))
+        spaces = params["namespaces"] or containerd.namespaces
+        if source not in containerd.snapshotters and not any(map(switch.held, spaces)):
             raise ValueError(
                 f"from_snapshotter: the daemon has no snapshotter {source}, and no image was unpacked for it: correct the name"
             )
-        copied = read_scratch(blockfile_copy(daemon.dump)) if name == "blockfile" else None
+        copied = read_scratch(blockfile_copy(containerd.config)) if name == "blockfile" else None
         plan = switch.plan(spaces, watch=check, copied=copied.size if copied else 0) if source != name else Plan()
         outcomes = [] if check else [switch.apply(task, lock)[0] for task in plan.tasks]
-        used, unused = daemon.shared_out(name, params["keep_snapshotters"])
+        used, unused = shared_out(containerd, name, params["keep_snapshotters"])
         left = switch.left(spaces, unused, used, plan)
-        result = report(name, daemon, source if source != name else None, plan, outcomes)
+        result = report(name, source if source != name else None, plan, outcomes)
         result["unused_snapshots"] = [one.to_dict(switch.users(one)) for one in left]
         failures = [failure for outcome in outcomes for failure in outcome.failures.values()]
         if failures:
@@ -327,7 +303,7 @@ def remove(switch: Switch, left: list[Left], *, check: bool) -> int:
     return sum(one.removable for one in left)
 
 
-def report(name: str, daemon: Daemon, source: str | None, plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]:
+def report(name: str, source: str | None, plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]:
     images = [
         {"name": one.name, "namespace": task.namespace, "layers": len(one.chain)} for task in plan.tasks for one in task.images
     ]
@@ -336,8 +312,6 @@ def report(name: str, daemon: Daemon, source: str | None, plan: Plan, outcomes: 
         "changed": bool(plan.tasks),
         "name": name,
         "from_snapshotter": source,
-        "default": daemon.default,
-        "ready": not daemon.unready,
         "images": images,
         "skipped_images": plan.skipped,
         "needed_bytes": plan.needed,
@@ -360,10 +334,7 @@ def main() -> None:
             "keep_snapshotters": {"type": "list", "elements": "str", "default": []},
             "on_not_loaded": {"type": "str", "choices": ["fail", "ignore", "assume"], "default": "fail"},
             "timeout": {"type": "int", "default": 1800},
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
-            "binary": {"type": "path"},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+            **Containerd.OPTIONS,
         },
     )
 

@@ -24,28 +24,6 @@ attributes:
   idempotent:
     support: full
 options:
-  expect:
-    description:
-      - What the node should be, under the option names of M(slipway.node.containerd_config) from O(slipway.node.containerd_config#module:image_pull_sync_fs)
-        to O(slipway.node.containerd_config#module:extra).
-      - What isn't named isn't compared; the checks that need no expectation run all the same.
-    type: dict
-    default: {}
-  proxy:
-    description: The proxy that the daemon should have in its environment, as in M(slipway.node.containerd_config).
-    type: dict
-    suboptions:
-      http:
-        description: Proxy for plain HTTP registries.
-        type: str
-      https:
-        description: Proxy for HTTPS registries.
-        type: str
-      no_proxy:
-        description: Names, addresses and networks that are reached directly.
-        type: list
-        elements: str
-        default: []
   images:
     description: Images that must exist, be unpacked and be mountable. If the list is empty, images aren't checked for existence.
     type: list
@@ -139,6 +117,7 @@ options:
 extends_documentation_fragment:
   - slipway.node.attributes
   - slipway.node.daemon
+  - slipway.node.settings
 requirements:
   - tomlkit, on Python older than 3.11
 seealso:
@@ -152,7 +131,7 @@ seealso:
 EXAMPLES = r"""
 - name: Verify the settings
   slipway.node.node_verify:
-    expect:
+    settings:
       image_pull_sync_fs: true
       snapshotter: overlayfs
 
@@ -243,29 +222,31 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
 from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, chosen, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+
+# The limit of each command to the daemon. A proxy's service or a disk that hangs must not hold up a fleet's run.
+CTR_SECONDS = 120
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    for option in ("config_file", "address", "binary"):
-        if params[option] is not None:
-            absolute_path(option, params[option])
+    containerd = Containerd.from_module(module, timeout=CTR_SECONDS)
     expectation = Expectation(
-        settings=Settings.from_params(params["expect"]),
-        environment=Service.from_params({}, params["proxy"] or {}).environment(),
+        settings=Settings.from_params(params["settings"]),
+        environment=Service.from_params({}, params["http_proxy"] or {}).environment(),
         images=ExpectedImage.several(params["images"]),
         min_layers=params["min_layers"],
         integrity=params["integrity"],
@@ -276,11 +257,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     )
     wanted = chosen(params["only"], params["skip"])
     state = read_node(
-        Runner(module),
-        config_file=params["config_file"],
-        unit=unit_name(params["unit"]),
-        address=params["address"],
-        binary=params["binary"],
+        containerd,
         expectation=expectation,
         integrity=expectation.integrity if "image_integrity" in wanted else UNCOMPARED,
         writable=not checks_in(toolbox_checks).keys().isdisjoint(wanted),
@@ -304,15 +281,7 @@ def main() -> None:
     run_module(
         run,
         {
-            "expect": {"type": "dict", "default": {}},
-            "proxy": {
-                "type": "dict",
-                "options": {
-                    "http": {"type": "str", "no_log": True},
-                    "https": {"type": "str", "no_log": True},
-                    "no_proxy": {"type": "list", "elements": "str", "default": []},
-                },
-            },
+            **SHARED_OPTIONS,
             "images": {
                 "type": "list",
                 "elements": "dict",
@@ -347,12 +316,9 @@ def main() -> None:
                 "choices": ["fail", "unknown", "warn"],
                 "default": ["fail"],
             },
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
-            "binary": {"type": "path"},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+            **Containerd.OPTIONS,
         },
-        module_type=DiscreetModule,
+        module_type=SecretParamsModule,
     )
 
 

@@ -215,69 +215,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
-from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
-from ansible_collections.slipway.node.plugins.module_utils.host.registry import hosts_dir
-from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_image import ToolboxImage
 from ansible_collections.slipway.node.plugins.module_utils.host.toolboxes import Toolbox
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import toolbox, toolbox_plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED, Request
-from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import find_way
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_plan import Found
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 _IMAGE_OPTIONS = ("platform", "snapshotter", "namespace", "timeout", "hosts_dir", "plain_http", "username", "password")
-
-
-class Node:
-    """What the module works on. Raises ValueError that names an option, and HostError where the node fails."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        params = module.params
-        for option in ("config_file", "address", "binary"):
-            if params[option] is not None:
-                absolute_path(option, params[option])
-        self._check = module.check_mode
-        self.wanted = Wanted.from_params(params)
-        own = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
-        request = image_request(params, self.wanted, own)
-        self.timeout = request.timeout
-        self._runner = Runner(module)
-        service = unit_name(params["unit"])
-        path = find_containerd(self._runner, Unit(self._runner, service), params["binary"])
-        if path is None:
-            raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
-        self._ctr = Ctr(self._runner, params["address"], path)
-        program = ContainerdBinary(self._runner, path)
-        self._dump = program.dump(params["config_file"])
-        self._request = request.reached_through(hosts_dir(self._dump))
-        self._way = find_way(
-            self._dump, program.version(), snapshotter=request.snapshotter, platform=request.platform, machine=own
-        )
-        self.box = Toolbox(
-            self._runner,
-            self._ctr,
-            self.wanted,
-            namespace=request.namespace,
-            snapshotter=self._way.snapshotter,
-            service=service,
-        )
-
-    def image(self, lock: int | None) -> ToolboxImage | None:
-        """None if none is wanted."""
-        if self.wanted.image is None or self.wanted.state == toolbox.ABSENT:
-            return None
-        node = ImageNode(self._runner, self._ctr, self._request, self._way, self._dump, watch=self._check)
-        return ToolboxImage(node, self.wanted.image, lock)
 
 
 def image_request(params: dict[str, Any], wanted: Wanted, own: str) -> Request:
@@ -296,28 +244,34 @@ def image_request(params: dict[str, Any], wanted: Wanted, own: str) -> Request:
     return Request.from_params({**{key: params[key] for key in _IMAGE_OPTIONS}, **fixed, "name": name}, own)
 
 
-def look(node: Node, image: ToolboxImage | None) -> Found:
-    found, wanted = node.box.look(), node.wanted
+def look(box: Toolbox, wanted: Wanted, image: ToolboxImage | None) -> Found:
+    found = box.look()
     if image is not None:
         found = replace(found, chain=image.chain_there())
         if toolbox_plan.needs_image(found, wanted):
             found = replace(found, chain=image.judged(), comes=image.comes)
-    return node.box.with_users(found) if toolbox_plan.looks_inside(found, wanted) else found
+    return box.with_users(found) if toolbox_plan.looks_inside(found, wanted) else found
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    node = Node(module)
-    box = node.box
-    with nullcontext(None) if module.check_mode else exclusive(node.timeout) as lock:
-        image = node.image(lock)
-        found = look(node, image)
-        plan = toolbox_plan.plan(found, node.wanted)
+    containerd = Containerd.from_module(module)
+    wanted = Wanted.from_params(module.params)
+    request = image_request(module.params, wanted, containerd.platform)
+    containerd.check_installed()
+    snapshotter = request.snapshotter or containerd.config.default_snapshotter
+    box = Toolbox(containerd, wanted, namespace=request.namespace, snapshotter=snapshotter)
+    with nullcontext(None) if module.check_mode else exclusive(request.timeout) as lock:
+        image = None
+        if wanted.image is not None and wanted.state != toolbox.ABSENT:
+            image = ToolboxImage(containerd, request, wanted.image, lock)
+        found = look(box, wanted, image)
+        plan = toolbox_plan.plan(found, wanted)
         removed = found.snapshot if toolbox_plan.REMOVE in plan.steps else None
         freed = box.size(removed.key) if removed is not None else 0
         if plan.steps and not module.check_mode:
             box.apply(plan, image.bring if image is not None else None)
     unknown = module.check_mode and toolbox_plan.PREPARE in plan.steps
-    shown = None if unknown or node.wanted.state != toolbox.MOUNTED else box.source
+    shown = None if unknown or wanted.state != toolbox.MOUNTED else box.source
     mount = {"what": shown.what, "type": shown.kind, "options": list(shown.options)} if shown is not None else None
     return {**plan.result(), "mount": mount, "freed_bytes": freed}
 
@@ -340,10 +294,7 @@ def main() -> None:
             "username": {"type": "str"},
             "password": {"type": "str", "no_log": True},
             "timeout": {"type": "int", "default": 1800},
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
-            "binary": {"type": "path"},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+            **Containerd.OPTIONS,
         },
     )
 

@@ -180,20 +180,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
-from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
-from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import (
     NodeMounts,
     WritableSnapshots,
     enabled_units,
-    loaded_snapshotters,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import (
     Held,
@@ -203,16 +197,15 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state i
     plain_path,
     risk_of,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 class Chains:
     """The topmost layers of a namespace's images, read one after the other as far as they are needed."""
 
-    def __init__(self, store: ImageStore) -> None:
+    def __init__(self, store: ImageStore, platform: str) -> None:
         self._store = store
-        self._platform = f"linux/{GO_ARCHITECTURES.get(machine(), machine())}"
+        self._platform = platform
         self._references = {one.name: one for one in store.references()}
         self._blobs = store.blobs() if self._references else frozenset()
         self._known: dict[str, str | None] = {}
@@ -255,9 +248,8 @@ def described(held: Held, chains: Chains) -> dict[str, Any]:
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    for option in ("config_file", "address", "binary", "path_prefix"):
-        if params[option] is not None:
-            absolute_path(option, params[option])
+    containerd = Containerd.from_module(module)
+    absolute_path("path_prefix", params["path_prefix"])
     namespace = plain_name("namespace", params["namespace"])
     listed_paths = (
         None
@@ -265,24 +257,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         else {plain_path(absolute_path("listed_paths", one)) for one in params["listed_paths"]}
     )
     age = None if params["prune_after"] is None else parse_duration("prune_after", params["prune_after"])
-    runner = Runner(module)
-    path = find_containerd(runner, Unit(runner, unit_name(params["unit"])), params["binary"])
-    if path is None:
-        raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
-    ctr = Ctr(runner, params["address"], path)
+    containerd.check_installed()
     snapshotter = params["snapshotter"]
     if snapshotter is None:
-        snapshotter = effective.read(ContainerdBinary(runner, path).dump(params["config_file"]))["snapshotter"] or "overlayfs"
-    loaded = loaded_snapshotters(ctr.plugins())
+        snapshotter = containerd.config.default_snapshotter
+    loaded = containerd.loaded_snapshotters
     if plain_name("snapshotter", snapshotter) not in loaded:
         raise HostError(f"the daemon has no snapshotter {snapshotter}: take one of {', '.join(loaded)}")
     mounts = NodeMounts()
-    snapshots = WritableSnapshots(ctr, mounts)
+    snapshots = WritableSnapshots(containerd.ctr, mounts)
     everything = snapshots.all(loaded)
     own = [one for one in everything if (one.namespace, one.snapshotter) == (namespace, snapshotter)]
     found = sorted((one for one in own if is_below(one.path, params["path_prefix"])), key=lambda one: (one.path, one.key))
-    enabled = enabled_units(runner, [one.path for one in found])
-    chains = Chains(ImageStore(ctr, namespace)) if found else None
+    enabled = enabled_units(containerd.runner, [one.path for one in found])
+    chains = Chains(containerd.store(namespace), containerd.platform) if found else None
     toolboxes = []
     for one in found:
         listed = None if listed_paths is None else one.path in listed_paths
@@ -314,10 +302,7 @@ def main() -> None:
             "path_prefix": {"type": "path", "default": "/var/lib/toolbox"},
             "listed_paths": {"type": "list", "elements": "path"},
             "prune_after": {"type": "str"},
-            "config_file": {"type": "path", "default": "/etc/containerd/config.toml"},
-            "binary": {"type": "path"},
-            "unit": {"type": "str", "default": "containerd.service"},
-            "address": {"type": "path", "default": "/run/containerd/containerd.sock"},
+            **Containerd.OPTIONS,
         },
         required_by={"prune_after": ("listed_paths",)},
     )

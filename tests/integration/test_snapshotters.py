@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, to_text
 from nodes import daemon, registry
+from nodes.config import arguments
 from nodes.fixtures import packaged
 from nodes.images import busybox, random_layers
 from nodes.node import Node
@@ -107,10 +108,8 @@ def prepare(node: Node, kind: str) -> None:
 def configure(node: Node, kind: str | None, **more: Any) -> dict[str, Any]:
     """``kind``: the default snapshotter, None for none."""
     sync = {} if node.suite == "bookworm" else {"image_pull_sync_fs": True}
-    tables = TABLES.get(kind or "", {})
-    # ansible-core takes arguments for a file's name first, and no part of that may be longer than 255 bytes.
-    wanted = {"snapshotters": tables, "config_file": daemon.ROOT, **more}
-    return run_module(node, "containerd_config", {**sync, "snapshotter": kind, **wanted})
+    wanted = {"snapshotter": kind, "snapshotters": TABLES.get(kind or "", {}), **more}
+    return run_module(node, "containerd_config", arguments(**sync, **wanted))
 
 
 def verified(node: Node, *only: str) -> dict[str, dict[str, Any]]:
@@ -234,7 +233,7 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
     blockfile = {
         "containerd_snapshotter": "blockfile",
         "containerd_snapshotters": TABLES["blockfile"],
-        "containerd_blockfile_size": "64M",
+        "containerd_blockfile_scratch_size": "64M",
     }
     done(configure(clean, None))
     done(have(clean, [images.one], namespace=KUBELET))
@@ -245,17 +244,17 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
         # It has to be loaded first, so there are two changes of the settings.
         assert changes(clean, {**wanted, **blockfile}) == predicted
         assert predicted == [
-            "Make the scratch file",
-            "Give the daemon its settings",
-            "Unpack the images for it",
-            "Give the daemon its settings",
+            "Create the scratch file",
+            "Apply the settings",
+            "Unpack the images for the loaded snapshotter",
+            "Apply the settings",
         ]
         assert changes(clean, {**wanted, **blockfile}) == []
         assert len(snapshots(clean, "blockfile", KUBELET)) == 3 and alive(clean, "stays", KUBELET)
-        back = {**wanted, "containerd_snapshotter": OLD, "containerd_snapshotter_remove_old": True}
+        back = {**wanted, "containerd_snapshotter": OLD, "containerd_remove_unused_snapshots": True}
         assert changes(clean, back) == [
-            "Give the daemon its settings",
-            "Unpack what has come meanwhile, and see what old snapshotters hold",
+            "Apply the settings",
+            "Unpack remaining images, and find unused snapshots",
         ]
         assert not snapshots(clean, "blockfile", KUBELET) and alive(clean, "stays", KUBELET)
 
@@ -264,9 +263,9 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
 def test_the_role_unpacks_also_where_the_old_default_is_known_only_afterwards(clean: Node, images: Images) -> None:
     done(configure(clean, "native"))
     done(have(clean, [images.one], namespace=KUBELET))
-    switched = "Unpack what has come meanwhile, and see what old snapshotters hold"
+    switched = "Unpack remaining images, and find unused snapshots"
     # The inventory names none any more.
-    assert changes(clean, {}, check=True) == changes(clean, {}) == ["Give the daemon its settings", switched]
+    assert changes(clean, {}, check=True) == changes(clean, {}) == ["Apply the settings", switched]
     assert len(snapshots(clean, OLD, KUBELET)) == 3
 
 
@@ -317,7 +316,7 @@ def changes(node: Node, variables: dict[str, Any], *, check: bool = False) -> li
 def refused(node: Node, kind: str, table: dict[str, Any] | None, *words: str) -> None:
     tables = {} if table is None else {kind: table}
     for check in (True, False):
-        result = run_module(node, "containerd_config", {"snapshotter": kind, "snapshotters": tables}, check=check)
+        result = run_module(node, "containerd_config", arguments(snapshotter=kind, snapshotters=tables), check=check)
         assert result.get("failed") and not result["rolled_back"], result
         assert all(word in result["msg"] for word in words) and result["msg"].count(": ") <= 3, result["msg"]
 
@@ -426,7 +425,7 @@ def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images
     done(run_module(clean, "containerd_image_migrate", {"name": "native", "from_snapshotter": OLD}), changed=True)
     assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
     discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
-    done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra=discard))
+    done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))
     found = verified(clean, "discarded_layers")["discarded_layers"]
     assert found["status"] == "fail" and "discard_unpacked_layers" in found["found"], found
     # The handler's images are compared as well.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 UTILS = Path(__file__).parents[2] / "plugins" / "module_utils"
+PLUGINS = sorted(UTILS.parent.rglob("*.py"))
 MODEL = sorted((UTILS / "model").glob("*.py"))
 OWN = "ansible_collections.slipway.node.plugins.module_utils.model"
 # Standard modules that compute and do nothing else, and the TOML library.
@@ -95,3 +96,36 @@ def test_the_test_itself_sees_impure_code() -> None:
 def test_only_run_module_ends_a_module(path: Path) -> None:
     ends = {"fail_json", "exit_json", "exit"} & set(called(ast.parse(path.read_text())))
     assert ends == ({"fail_json", "exit_json"} if path == UTILS / "run.py" else set())
+
+
+# The files that read what ``containerd config dump`` prints; all others are given an EffectiveConfig.
+READERS = frozenset({"model/effective.py", "host/containerd.py"})
+
+
+def raw_dumps(tree: ast.AST) -> Iterator[str]:
+    """The functions and classes that take a dump, by name."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            if any(argument.arg == "dump" for argument in arguments):
+                yield getattr(node, "name", "lambda")
+        elif isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "dump":
+            raw = {"Tree", "Mapping", "dict"}.intersection(ast.unparse(node.annotation).replace("[", " ").split())
+            yield from ["dump"] * bool(raw)
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_only_its_readers_take_a_raw_dump(path: Path) -> None:
+    if f"{path.parent.name}/{path.name}" not in READERS:
+        assert list(raw_dumps(ast.parse(path.read_text()))) == []
+
+
+def test_a_raw_dump_is_seen() -> None:
+    for text in (
+        "def read(dump: Tree) -> None: ...",
+        "def read(*, dump) -> None: ...",
+        "class State:\n    dump: Tree | None = None",
+    ):
+        assert list(raw_dumps(ast.parse(text))), text
+    assert list(raw_dumps(ast.parse("def read(config: EffectiveConfig) -> None: ..."))) == []
+    assert len(PLUGINS) > 100 and all(any(str(path).endswith(name) for path in PLUGINS) for name in READERS)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import Node
+from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots, unmet
-from ansible_collections.slipway.node.plugins.module_utils.model import effective, mismatches
-from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, disabled_in
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted
+from ansible_collections.slipway.node.plugins.module_utils.model import mismatches
+from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig, disabled_in
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree, dotted
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import dotted
 
 
-def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, dump: Tree) -> None:
+def check_effective(
+    node: ContainerdHost, wanted: ConfigRequest, plan: ConfigPlan, found: CurrentConfig, config: EffectiveConfig
+) -> None:
     """Raises ValueError for a setting that the daemon would not have, or that CRI would fail on."""
     ours = {change.path for change in plan.files}
     everything = read_sources(node.config_file)
@@ -27,15 +29,15 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
     if missing:
         raise ValueError(f"{missing[0]}, so containerd would not start: take it out of imports, or make the file")
     sources = [one for one in everything if one.path not in ours or one.path == node.config_file]
-    if wanted.present and effective.cri_disabled(dump) and mismatches.needs_cri(wanted.settings):
+    if wanted.present and not config.cri_enabled and mismatches.needs_cri(wanted.settings):
         trees = {one.path: parse(one.text) for one in sources}
         where = disabled_in(trees) or node.config_file
         remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
         raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
     if wanted.present:
-        known = node.binary.known_plugins() if "plugins" in wanted.settings.extra else None
+        known = node.binary.known_plugins() if "plugins" in wanted.settings.extra_config else None
         others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
-        wrong = mismatches.mismatches(wanted.settings, found.version, found.architecture, dump, known, others)
+        wrong = mismatches.mismatches(wanted.settings, found.version, found.architecture, config, known, others)
         odd = mismatches.other_schema(sources, plan.schema)
         if odd and any(one.culprit is None and one.known for one in wrong):
             raise ValueError(
@@ -44,21 +46,21 @@ def check_effective(node: Node, wanted: Wanted, plan: ConfigPlan, found: Found, 
             )
         if wrong:
             raise ValueError("; ".join(one.sentence(found.version) for one in wrong))
-    trouble = effective.nonsense(dump)
+    trouble = config.cri_config_error()
     if trouble:
         raise ValueError(f"CRI would fail on this configuration: {trouble}")
 
 
-def check_roots(current: Tree, dump: Tree) -> None:
+def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> None:
     """Raises ValueError if the daemon would not find the snapshots any more that it knows."""
-    lost = lost_snapshots(current, dump)
+    lost = lost_snapshots(current, config) if current is not None else ""
     if lost:
         raise ValueError(lost)
 
 
-def check_needs(runner: Runner, wanted: Wanted, dump: Tree, assumed: Sequence[str]) -> None:
+def check_needs(node: ContainerdHost, wanted: ConfigRequest, config: EffectiveConfig, assumed: Sequence[str]) -> None:
     """Raises ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it."""
     names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters, *wanted.loaded]
-    lacking = unmet(runner, dump, [name for name in names if name not in assumed])
+    lacking = unmet(node.runner, config, [name for name in names if name not in assumed])
     if lacking:
         raise ValueError("; ".join(lacking.values()))

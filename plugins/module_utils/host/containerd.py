@@ -13,10 +13,11 @@ from ansible_collections.slipway.node.plugins.module_utils.host.command import R
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Plugin, parse_plugins
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
+NOT_INSTALLED = "containerd isn't installed on the node"
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 
 
@@ -40,16 +41,21 @@ class ContainerdBinary:
         self._runner = runner
         self.path = path
 
+    def require(self) -> str:
+        """Return the path. Raises HostError if there is none."""
+        if self.path is None:
+            raise HostError(f"{NOT_INSTALLED}: install it first, or name the program with binary")
+        return self.path
+
     def version(self) -> Version:
         """Raises HostError if it isn't there or doesn't say its version."""
-        if self.path is None:
-            raise HostError("containerd isn't installed on the node: install it first, or name the program with binary")
+        path = self.require()
         try:
-            return Version.parse(self._runner.run(self.path, "--version", doing=f"ask {self.path} for its version"))
+            return Version.parse(self._runner.run(path, "--version", doing=f"ask {path} for its version"))
         except ValueError as error:
-            raise HostError(f"{self.path} doesn't look like containerd: {error}") from error
+            raise HostError(f"{path} doesn't look like containerd: {error}") from error
 
-    def dump(self, config_file: str | None) -> Tree:
+    def config(self, config_file: str | None) -> EffectiveConfig:
         """The effective configuration of a root file and its imports; the default one where there is no file.
 
         Raises HostError with the daemon's own complaint if it can't be read.
@@ -57,15 +63,15 @@ class ContainerdBinary:
         if config_file is None or not os.path.exists(config_file):
             return self._default()
         arguments = ("--config", config_file, "config", "dump")
-        return parse(self._runner.run(self.path or "", *arguments, doing="load the configuration"))
+        return EffectiveConfig(parse(self._runner.run(self.require(), *arguments, doing="load the configuration")))
 
-    def _default(self) -> Tree:
+    def _default(self) -> EffectiveConfig:
         doing = "ask for the default configuration"
-        return parse(self._runner.run(self.path or "", "config", "default", doing=doing))
+        return EffectiveConfig(parse(self._runner.run(self.require(), "config", "default", doing=doing)))
 
     def known_plugins(self) -> frozenset[str]:
         """The ids of all plugins that this program has settings for."""
-        return frozenset(self._default().get("plugins", {}))
+        return frozenset(self._default().lookup(("plugins",), {}))
 
 
 class Ctr:

@@ -19,7 +19,7 @@ from typing import IO, Any
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.model import oci
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Offer
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName, parse
 
 _OCI_LAYOUT = "oci-layout"
@@ -72,10 +72,10 @@ class ImageArchive:
         there = ", ".join(one for entry in self.entries for one in entry.names) or "images without names"
         raise ValueError(f"archive {self.path} has no image {name}: it has {there}")
 
-    def offer(self, entry: Entry, platform: str) -> Offer:
+    def image(self, entry: Entry, platform: str) -> RemoteImage:
         with self._opened() as archive:
             listed = self._listed[entry.position]
-            return self._oci_offer(archive, listed, platform) if self._is_oci else self._docker_offer(archive, listed)
+            return self._oci_image(archive, listed, platform) if self._is_oci else self._docker_image(archive, listed)
 
     def write_staged(self, stream: IO[bytes], staged: Mapping[int, str]) -> None:
         """The archive with only the images at these positions of its index, each under another name."""
@@ -120,7 +120,7 @@ class ImageArchive:
                     continue
         return tuple(names)
 
-    def _oci_offer(self, archive: tarfile.TarFile, listed: Mapping[str, Any], platform: str) -> Offer:
+    def _oci_image(self, archive: tarfile.TarFile, listed: Mapping[str, Any], platform: str) -> RemoteImage:
         digest = oci.digest(listed.get("digest"))
         text = self._blob(archive, digest)
         blobs = [oci.Descriptor("", digest, len(text))]
@@ -134,9 +134,9 @@ class ImageArchive:
         for blob in manifest.layers:
             if self._member(_blob_path(blob.digest)).size != blob.size:
                 raise HostError(f"archive {self.path} is damaged: {blob.digest} hasn't its size")
-        return Offer(digest, config.platform, config.chain_ids, len(manifest.layers), tuple(blobs), manifest.config.digest)
+        return RemoteImage(digest, config.platform, config.chain_ids, len(manifest.layers), tuple(blobs), manifest.config.digest)
 
-    def _docker_offer(self, archive: tarfile.TarFile, listed: Mapping[str, Any]) -> Offer:
+    def _docker_image(self, archive: tarfile.TarFile, listed: Mapping[str, Any]) -> RemoteImage:
         path, layers = listed.get("Config"), listed.get("Layers")
         if not isinstance(path, str) or not isinstance(layers, list) or not all(isinstance(layer, str) for layer in layers):
             raise HostError(f"archive {self.path} has an image without Config and Layers")
@@ -148,7 +148,9 @@ class ImageArchive:
         digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
         blobs = [oci.Descriptor("", diff_id, size) for diff_id, size in zip(config.diff_ids, sizes)]
         # Its manifest is made while it is imported, so nobody knows its digest before.
-        return Offer("", config.platform, config.chain_ids, len(layers), (oci.Descriptor("", digest, len(text)), *blobs), digest)
+        return RemoteImage(
+            "", config.platform, config.chain_ids, len(layers), (oci.Descriptor("", digest, len(text)), *blobs), digest
+        )
 
     def _resolved(self, path: str) -> tarfile.TarInfo:
         """Docker writes a layer once, and links to it."""

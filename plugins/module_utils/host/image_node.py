@@ -2,414 +2,220 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The images of one namespace and snapshotter: looked at, brought, made durable, and only then named."""
+"""Images brought onto the node, made durable, and only then named."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.image_archive import ImageArchive
-from ansible_collections.slipway.node.plugins.module_utils.host.image_repair import (
-    NOT_ASKED,
-    RepairPlan,
-    cant_be_had,
-    may_be_wrong,
-    mend,
-)
-from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
-from ansible_collections.slipway.node.plugins.module_utils.host.images import (
-    DamagedDocumentError,
-    ImageStore,
-    Reference,
-    content_root,
-    read_overlay,
-    snapshot_ids,
-    snapshotter_root,
-)
-from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
-from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
-    BROKEN,
-    Mended,
-    Mender,
-    trees_directory,
-)
+from ansible_collections.slipway.node.plugins.module_utils.host.image_repair import may_be_wrong, repair_images
+from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
+from ansible_collections.slipway.node.plugins.module_utils.host.mending import BROKEN, Mended
+from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import run_program
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls, write_pulls
-from ansible_collections.slipway.node.plugins.module_utils.host.registry import Registry
 from ansible_collections.slipway.node.plugins.module_utils.host.syncing import sync_file_systems, writing_back
-from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as plan
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Found, Offer, Request
-from ansible_collections.slipway.node.plugins.module_utils.model.layers import (
-    Verdict,
-    judge_present,
-    judge_pull,
-    layers_lasting,
-    next_id,
-)
+from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as model
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
-from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import Way
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, lost
-from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName, is_staged
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.model.reference import is_staged
 
 
-class ImageNode:
-    """Raises HostError where containerd or the node fails, and ValueError for what can't be had."""
+@dataclass(frozen=True)
+class Recovery:
+    """What became of images after a power cut. ``unresolved`` are pulls whose record stays, as something is still broken."""
 
-    def __init__(self, runner: Runner, ctr: Ctr, request: Request, way: Way, dump: Tree, *, watch: bool) -> None:
-        """``watch``: leave nothing on the node, not even for a moment."""
-        self._runner = runner
-        self._ctr = ctr
-        self._request = request
-        self._way = way
-        self._dump = dump
-        self._watch = watch
-        self.store = ImageStore(ctr, request.namespace)
-        self._archive = ImageArchive(request.archive) if request.archive else None
-        self._content_root = content_root(ctr)
-        self.root = os.path.dirname(self._content_root)
-        self._pulls = read_pulls(self.root)
-        self._unmended: tuple[Pull, ...] = ()
-        self._look()
+    repaired: tuple[Mended, ...]
+    unresolved: tuple[Pull, ...] = ()
 
-    @property
-    def names(self) -> tuple[ImageName, ...]:
-        """Of the images that are asked for."""
-        if self._request.every:
-            return plan.images_there({one.name: one.digest for one in self._references.values()})
-        return self._request.names or (self._archive.names() if self._archive else ())
 
-    def _look(self) -> None:
-        with ThreadPoolExecutor() as pool:
-            references = pool.submit(self.store.references)
-            blobs = pool.submit(self.store.blobs)
-            snapshots = pool.submit(self.store.snapshots, self._way.snapshotter)
-        self._references = {one.name: one for one in references.result()}
-        self._blobs = blobs.result()
-        self._snapshots = snapshots.result()
+class ImageProvisioner:
+    """The only place that changes images. Raises HostError where containerd or the node fails.
 
-    @property
-    def _ours(self) -> tuple[Pull, ...]:
-        return tuple(pull for pull in self._pulls if pull.is_for(self._request.namespace, self._way.snapshotter))
+    ``lock`` is a descriptor that programs inherit: an orphan of a killed run holds the lock too, so that no other run meets
+    its pull half done.
+    """
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether an earlier run was cut short, so that there is something to be done though nothing is missing."""
-        return bool(self._ours)
+    def __init__(self, target: ImageTarget, lock: int) -> None:
+        self._target = target
+        self._request = target.request
+        self._store = target.store
+        self._inherit = [lock]
 
-    @property
-    def lost(self) -> tuple[Pull, ...]:
-        """Pulls that a power cut may have undone."""
-        return lost(self._ours, boot_id())
+    def bring(self, plan: ImagePlan) -> Outcome:
+        """Apply a plan; what a power cut may have undone is recovered first, and planned again."""
+        recovery = self.recover()
+        if recovery is not None:
+            plan = ImagePlanner(self._target, watch=False).plan()
+        return self.apply(plan, recovery)
 
-    def recover(self) -> tuple[Mended, ...]:
-        """Judge and mend what was pulled before a power cut. The record of it stays until everything is synced."""
-        mended = self._mender().recover(self.lost)
-        directory = os.path.join(snapshotter_root(self._ctr, self._way.snapshotter), "snapshots")
+    def recover(self) -> Recovery | None:
+        """Judge and repair what was pulled before a power cut; None if there was none. The record stays until all is synced."""
+        target = self._target
+        pulls = lost((pull for pull in read_pulls(target.root) if target.owns(pull)), boot_id())
+        if not pulls:
+            return None
+        repaired = target.mender().recover(pulls)
+        directory = os.path.join(target.snapshotter_root, "snapshots")
         if os.path.isdir(directory):
-            self.store.take_back_directories(self._way.snapshotter, directory)
-        self._look()
-        if any(one.outcome == BROKEN for one in mended):
-            self._unmended = self.lost
-        return mended
+            self._store.take_back_directories(target.snapshotter, directory)
+        broken = any(one.outcome == BROKEN for one in repaired)
+        return Recovery(repaired, pulls if broken else ())
 
-    def _mender(self) -> Mender:
-        return Mender(
-            self._ctr,
-            self._request.namespace,
-            self._way.snapshotter,
-            content_root=self._content_root,
-            platform=self._request.platform,
-            level=METADATA if self._request.integrity == plan.UNCOMPARED else self._request.integrity,
-            trees=trees_directory(self._content_root),
-        )
-
-    def found(self, name: ImageName) -> Found | None:
-        reference = self._references.get(str(name))
-        return self._understood(reference) if reference else None
-
-    def _understood(self, reference: Reference) -> Found:
-        synced = self._way.snapshotter in reference.synced
-        try:
-            content = self.store.content(reference, self._request.platform, self._blobs)
-        except DamagedDocumentError as error:
-            return Found(reference.digest, None, False, False, synced, str(error), (error.digest,))
-        except (ValueError, HostError) as error:
-            return Found(reference.digest, None, False, False, synced, str(error))
-        chain = content.config.chain_ids
-        blobs = (content.manifest.config, *content.manifest.layers)
-        offer = Offer(
-            reference.digest, content.config.platform, chain, len(chain), blobs, content.manifest.config.digest, content.size
-        )
-        unpacked = not chain or chain[-1] in self._snapshots
-        whole = all(blob.digest in self._blobs for blob in blobs)
-        return Found(reference.digest, offer, unpacked, whole, synced)
-
-    def steps(self, outcome: Outcome) -> tuple[Step, ...]:
-        """What every image needs; registries are asked only about those that have to come, or may have been moved.
-
-        Of images that nobody has named, those that can't be had are failures in ``outcome``, and have no step.
-        """
-        found = {name: self.found(name) for name in self.names}
-        if self._request.every:
-            # Others are kept by their tools without being unpacked, or are for another platform.
-            found = {name: one for name, one in found.items() if one is not None and (one.unpacked or one.damaged)}
-        found.update(self._left_behind())
-        needed = [name for name, one in found.items() if self._request.always or plan.is_missing(one, self._request.platform)]
-        if self._request.every:
-            offers = self._offers_at_hand(needed, outcome)
-            found = {name: one for name, one in found.items() if str(name) not in outcome.failures}
-        else:
-            offers = dict(zip(needed, self._together(self._offer, needed)))
-        steps = [self._step(name, one, offers.get(name)) for name, one in found.items()]
-        refusals = [f"{step.name}: {reason}" for step in steps if (reason := self._refusal(step))]
-        if refusals:
-            raise ValueError("; ".join(refusals))
-        return tuple(steps)
-
-    def _offers_at_hand(self, names: Sequence[ImageName], outcome: Outcome) -> dict[ImageName, tuple[Offer, int]]:
-        """Of images whose documents are damaged, as far as they are to be mended and can be."""
-        offers = {}
-        for name in names:
-            try:
-                if self._request.repair:
-                    offers[name] = self._offer(name)
-                    continue
-                reason = NOT_ASKED
-            except (HostError, ValueError) as error:
-                reason = cant_be_had(error)
-            found = self.found(name)
-            outcome.failures[str(name)] = f"{name}: {found.trouble if found is not None else ''}; {reason}"
-        return offers
-
-    def _left_behind(self) -> dict[ImageName, Found]:
-        """Images that an earlier run has taken layers from, and not unpacked again."""
-        recorded = {name for pull in self._ours for name in pull.names}
-        digests = {one.name: one.digest for one in self._references.values() if one.name in recorded}
-        found = {name: self._understood(self._references[str(name)]) for name in plan.images_there(digests)}
-        return {name: one for name, one in found.items() if one.whole and not one.unpacked}
-
-    def compared(self, steps: Sequence[Step], outcome: Outcome) -> tuple[Step, ...]:
-        """With what integrity checking finds of images that are there, if that is asked for."""
-        if self._request.integrity == plan.UNCOMPARED:
-            return tuple(steps)
-        repairs = RepairPlan(self._mender(), self._offer, repair=self._request.repair, keep=not self._watch)
-        return repairs.compared(steps, outcome)
-
-    def _together(self, work: Callable[[ImageName], Any], names: Sequence[ImageName]) -> list[Any]:
-        """The results of the work on each name, several at a time. All that failed is said at once."""
-        troubles: list[str] = []
-
-        def attempt(name: ImageName) -> Any:
-            try:
-                return work(name)
-            except (HostError, ValueError) as error:
-                text = str(error)
-                troubles.append(text if text.startswith(str(name)) else f"{name}: {text}")
-                return None
-
-        with ThreadPoolExecutor(self._request.parallel) as pool:
-            results = list(pool.map(attempt, names))
-        if troubles:
-            raise HostError("; ".join(sorted(troubles)))
-        return results
-
-    def _offer(self, name: ImageName) -> tuple[Offer, int]:
-        """What there is, and its position in the archive."""
-        if self._archive is None:
-            return self._registry().offer(name, self._request.platform), -1
-        entry = self._archive.entry(name, only=len(self.names) == 1)
-        offer = self._archive.offer(entry, self._request.platform)
-        if name.digest and offer.digest != name.digest:
-            raise ValueError(f"archive {self._archive.path} has it with another digest: {offer.digest or 'none'}")
-        return offer, entry.position
-
-    def _registry(self) -> Registry:
-        request = self._request
-        return Registry(self._ctr, request.access, namespace=request.namespace, timeout=request.timeout, local=self._way.local)
-
-    def _step(self, name: ImageName, found: Found | None, offered: tuple[Offer, int] | None) -> Step:
-        if offered is not None and (plan.is_missing(found, self._request.platform) or plan.moved(found, offered[0])):
-            offer, position = offered
-            action = plan.PULL if self._archive is None else plan.IMPORT
-            damaged = found.damaged if found is not None else ()
-            return Step(name, action, offer.digest, offer, offer.missing(self._blobs.difference(damaged)), position, damaged)
-        if found is None or found.offer is None:
-            raise HostError(f"{name}: nothing is known of it")  # it would be missing then
-        # Looking at everything that is there isn't taking it over.
-        adopting = self._request.durable and (self._request.repair or not self._request.every)
-        return Step(name, plan.local_action(found, adopting), found.digest, found.offer)
-
-    def _refusal(self, step: Step) -> str:
-        """Why the image must not be unpacked; empty if it may."""
-        if not plan.runs_here(step.offer, self._request.platform):
-            return f"the image is not for {self._request.platform}: it is for {step.offer.platform}"
-        return self.mount_refusal(step.offer) if step.action in (plan.PULL, plan.IMPORT, plan.UNPACK) else ""
-
-    def mount_refusal(self, offer: Offer) -> str:
-        """Why an image can't be mounted on this node; empty if it can, or if that can't be told."""
-        if self._way.snapshotter != "overlayfs":
-            return ""
-        verdict = self._headroom(offer)
-        return f"overlayfs can't mount it on this node: {verdict.reason}" if verdict.mountable is False else ""
-
-    def _headroom(self, offer: Offer) -> Verdict:
-        overlay = read_overlay(self._ctr, self._dump)
-        existing = snapshot_ids(overlay)
-        unpacked = sum(chain in self._snapshots for chain in offer.chain or ())
-        if offer.layers > layers_lasting(overlay) and not self._watch:
-            existing = (*existing, self.store.latest_id(self._way.snapshotter))
-            if not unpacked:
-                return judge_pull(overlay, offer.layers, next_id(existing))
-        return judge_present(overlay, offer.layers, unpacked, existing)
-
-    def apply(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
-        """Do it. What failed is in the outcome; the rest is done, on disk, and has its name."""
-        durable = self._request.durable
-        local = any(step.action in (plan.SYNC, plan.REPAIR) for step in steps)
-        flush = durable and (self.unfinished or not self._way.synced_by_daemon or local)
-        roots = (self._content_root, snapshotter_root(self._ctr, self._way.snapshotter)) if flush else ()
-        if durable:
-            self._remember(steps)
+    def apply(self, plan: ImagePlan, recovery: Recovery | None = None) -> Outcome:
+        """Return what came of it; what hasn't failed is on disk, and has its name."""
+        target, durable = self._target, self._request.durable
+        local = any(step.action in (model.SYNC, model.REPAIR) for step in plan.steps)
+        flush = durable and (plan.unfinished or not target.pull_path.synced_by_daemon or local)
+        roots = (target.content_root, target.snapshotter_root) if flush else ()
+        pulls = self._record(plan) if durable else ()
         with writing_back(roots):
-            self._bring(steps, inherit, outcome)
+            outcome = self._bring(plan)
         if flush:
-            outcome.synced = sync_file_systems(self._runner, roots)
-        self._name([step for step in steps if str(step.name) not in outcome.failures], outcome)
+            outcome = outcome.plus(Outcome(synced=sync_file_systems(target.containerd.runner, roots)))
+        outcome = outcome.plus(self._name(outcome.successful(plan.steps), plan))
         if durable:
-            write_pulls(self.root, [pull for pull in self._pulls if pull not in self._ours or pull in self._unmended])
+            unresolved = recovery.unresolved if recovery is not None else ()
+            write_pulls(target.root, [pull for pull in pulls if not target.owns(pull) or pull in unresolved])
+        return outcome
 
-    def _bring(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
-        self.store.remove_blobs({digest for step in steps for digest in step.damaged})
-        self._pull([step for step in steps if step.comes and step.position < 0], inherit, outcome)
-        self._import([step for step in steps if step.comes and step.position >= 0], inherit, outcome)
-        self._unpack([step for step in steps if step.action == plan.UNPACK], outcome)
-        self._mend([step for step in steps if str(step.name) not in outcome.failures], outcome)
-
-    def _mend(self, steps: Sequence[Step], outcome: Outcome) -> None:
-        """Images that were pulled by somebody else, that have been found damaged, or that stand on layers that were here."""
-        compared = self._request.integrity != plan.UNCOMPARED
-        wrong = [step for step in steps if may_be_wrong(step, self._snapshots, compared=compared)]
-        if wrong:
-            mend(self._mender(), wrong, outcome, repair=self._request.repair)
-
-    def _remember(self, steps: Sequence[Step]) -> None:
+    def _record(self, plan: ImagePlan) -> tuple[Pull, ...]:
+        """Note on disk what is going to come, and return the whole record."""
+        current = plan.current
         # What may be unpacked or fetched again is as good as new, and so are the images that share it.
-        again = {key for step in steps if step.action in (plan.SYNC, plan.REPAIR) for key in step.offer.chain or ()}
-        names = {str(step.name) for step in steps if step.action != plan.NONE}
+        again = {key for step in plan.steps if step.action in (model.SYNC, model.REPAIR) for key in step.image.chain or ()}
+        names = {str(step.name) for step in plan.steps if step.action != model.NONE}
         if again:
-            found = {one.name: self._understood(one).offer for one in self._references.values()}
-            names.update(name for name, offer in found.items() if offer is not None and again.intersection(offer.chain or ()))
-        blobs = self._blobs.difference(*(step.damaged for step in steps))
-        there = (tuple(sorted(names)), tuple(sorted(self._snapshots.difference(again))), tuple(sorted(blobs)))
-        pull = Pull(boot_id(), self._request.namespace, self._way.snapshotter, *there)
+            found = {one.name: current.describe(one).image for one in current.references.values()}
+            names.update(name for name, image in found.items() if image is not None and again.intersection(image.chain or ()))
+        blobs = current.blobs.difference(*(step.damaged for step in plan.steps))
+        there = (tuple(sorted(names)), tuple(sorted(current.snapshots.difference(again))), tuple(sorted(blobs)))
+        pull = Pull(boot_id(), self._request.namespace, self._target.snapshotter, *there)
         # What another namespace's part of the same run has cleared meanwhile is not brought back.
-        self._pulls = (*read_pulls(self.root), pull)
-        write_pulls(self.root, self._pulls)
+        pulls = (*read_pulls(self._target.root), pull)
+        write_pulls(self._target.root, pulls)
+        return pulls
 
-    def _pull(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
-        registry = self._registry()
+    def _bring(self, plan: ImagePlan) -> Outcome:
+        """Everything but the names."""
+        steps = plan.steps
+        self._store.remove_blobs({digest for step in steps for digest in step.damaged})
+        outcome = plan.outcome
+        outcome = outcome.plus(self._pull([step for step in steps if step.comes and step.position < 0]))
+        outcome = outcome.plus(self._import([step for step in steps if step.comes and step.position >= 0]))
+        outcome = outcome.plus(self._unpack([step for step in steps if step.action == model.UNPACK]))
+        return outcome.plus(self._repair(outcome.successful(steps), plan))
+
+    def _pull(self, steps: Sequence[Step]) -> Outcome:
         # Names of the same image are one pull.
         once = {step.staged: step for step in steps}
-
-        def pull(step: Step) -> None:
-            started = time.monotonic()
-            options: dict[str, Any] = {"platform": self._request.platform, "inherit": inherit}
-            try:
-                if step.action == plan.REPAIR:
-                    registry.fetch(step.name, step.staged, **options)
-                else:
-                    registry.pull(step.name, step.staged, snapshotter=self._way.snapshotter, **options)
-            except HostError as error:
-                outcome.failures[str(step.name)] = str(error)
-            outcome.seconds[str(step.name)] = time.monotonic() - started
-
         with ThreadPoolExecutor(self._request.parallel) as pool:
-            list(pool.map(pull, once.values()))
-        failed = [step for step in once.values() if str(step.name) in outcome.failures]
+            results = dict(zip(once, pool.map(self._pull_one, once.values())))
+        failed = [step for staged, step in once.items() if results[staged][1]]
         if failed:
             self._give_back(failed)
-        for step in steps:
-            first = str(once[step.staged].name)
-            if first in outcome.failures:
-                outcome.failures[str(step.name)] = outcome.failures[first]
+        return Outcome(
+            seconds={str(step.name): results[staged][0] for staged, step in once.items()},
+            failures={str(step.name): results[step.staged][1] for step in steps if results[step.staged][1]},
+        )
 
-    def _import(self, steps: Sequence[Step], inherit: Sequence[int], outcome: Outcome) -> None:
-        if not steps or self._archive is None:
-            return
-        archive, started = self._archive, time.monotonic()
-        staged = {step.position: step.staged for step in steps}
-        options = [
-            "--platform",
-            self._request.platform,
-            "--snapshotter",
-            self._way.snapshotter,
-            *["--local"] * bool(self._way.local),
-        ]
-        command = self._ctr.command("--namespace", self._request.namespace, "images", "import", *options, "-")
+    def _pull_one(self, step: Step) -> tuple[float, str]:
+        """How many seconds it took, and why it failed, if it did."""
+        registry, started = self._target.registry(), time.monotonic()
+        options: dict[str, Any] = {"platform": self._request.platform, "inherit": self._inherit}
+        failure = ""
+        try:
+            if step.action == model.REPAIR:
+                registry.fetch(step.name, step.staged, **options)
+            else:
+                registry.pull(step.name, step.staged, snapshotter=self._target.snapshotter, **options)
+        except HostError as error:
+            failure = str(error)
+        return time.monotonic() - started, failure
+
+    def _import(self, steps: Sequence[Step]) -> Outcome:
+        archive = self._target.archive
+        if not steps or archive is None:
+            return Outcome()
+        staged, started = {step.position: step.staged for step in steps}, time.monotonic()
+        options = ["--platform", self._request.platform, "--snapshotter", self._target.snapshotter]
+        options += ["--local"] * bool(self._target.pull_path.local)
+        ctr = self._target.containerd.ctr
         output = run_program(
-            command,
+            ctr.command("--namespace", self._request.namespace, "images", "import", *options, "-"),
             timeout=self._request.timeout * len(steps),
             feed=lambda stream: archive.write_staged(stream, staged),
-            inherit=inherit,
-            server=self._ctr.address,
+            inherit=self._inherit,
+            server=ctr.address,
         )
-        for step in steps:
-            outcome.seconds[str(step.name)] = time.monotonic() - started
-            if output.code != 0:
-                outcome.failures[str(step.name)] = f"{step.name}: cannot import {archive.path}: {explain(output.stderr)}"
-        if output.code != 0:
-            self._give_back(steps)
+        seconds = dict.fromkeys((str(step.name) for step in steps), time.monotonic() - started)
+        if output.code == 0:
+            return Outcome(seconds=seconds)
+        self._give_back(steps)
+        trouble = f"cannot import {archive.path}: {explain(output.stderr)}"
+        return Outcome(seconds=seconds, failures={name: f"{name}: {trouble}" for name in seconds})
 
-    def _give_back(self, steps: Sequence[Step]) -> None:
+    def _give_back(self, steps: Iterable[Step]) -> None:
         """Blobs and layers of what failed, so that a full disk isn't left full."""
         with suppress(HostError):
-            self.store.remove(*(step.staged for step in steps))
+            self._store.remove(*(step.staged for step in steps))
         # Also of what has not become an image.
         with suppress(HostError):
-            self.store.collect_garbage()
+            self._store.collect_garbage()
 
-    def _unpack(self, steps: Sequence[Step], outcome: Outcome) -> None:
+    def _unpack(self, steps: Iterable[Step]) -> Outcome:
+        seconds, failures = {}, {}
         for step in steps:
             started = time.monotonic()
             try:
-                self.store.unpack(self._way.snapshotter, step.digest)
+                self._store.unpack(self._target.snapshotter, step.digest)
             except HostError as error:
-                outcome.failures[str(step.name)] = f"{step.name}: {error}"
-            outcome.seconds[str(step.name)] = time.monotonic() - started
+                failures[str(step.name)] = f"{step.name}: {error}"
+            seconds[str(step.name)] = time.monotonic() - started
+        return Outcome(seconds=seconds, failures=failures)
 
-    def _name(self, steps: Sequence[Step], outcome: Outcome) -> None:
-        """Give the images their names, and take away the staged ones, whoever left them."""
-        there = {one.name: one.digest for one in self._references.values() if is_staged(one.name)}
+    def _repair(self, steps: Iterable[Step], plan: ImagePlan) -> Outcome:
+        """Images that others have pulled, that have been found damaged, or that stand on layers that were here."""
+        compared = self._request.integrity != model.UNCOMPARED
+        wrong = [step for step in steps if may_be_wrong(step, plan.current.snapshots, compared=compared)]
+        return repair_images(self._target.mender(), wrong, repair=self._request.repair) if wrong else Outcome()
+
+    def _name(self, steps: Sequence[Step], plan: ImagePlan) -> Outcome:
+        """Give the images their names, and take away all staged ones, also those of earlier runs."""
+        there = {one.name: one.digest for one in plan.current.references.values() if is_staged(one.name)}
         there.update({step.staged: step.digest for step in steps if step.comes})
-        if any(step.action == plan.IMPORT for step in steps):
+        if any(step.action == model.IMPORT for step in steps):
             # An archive may not say what its images' digests are.
-            there.update({one.name: one.digest for one in self.store.references() if is_staged(one.name)})
+            there.update({one.name: one.digest for one in self._store.references() if is_staged(one.name)})
         with ThreadPoolExecutor(self._request.parallel) as pool:
-            list(pool.map(lambda step: self._give_name(step, there, outcome), steps))
-            marked = [step for step in steps if step.action != plan.NONE and str(step.name) not in outcome.failures]
-            work = [pool.submit(self._mark, step, outcome) for step in marked if self._request.durable]
-            work.append(pool.submit(self.store.remove, *there))
+            named = list(zip(steps, pool.map(lambda step: self._name_one(step, there), steps)))
+            work = [
+                pool.submit(self._store.mark_synced, str(step.name), self._target.snapshotter, digest)
+                for step, (digest, failure) in named
+                if self._request.durable and step.action != model.NONE and not failure
+            ]
+            work.append(pool.submit(self._store.remove, *there))
         for one in work:
             one.result()
+        return Outcome(
+            digests={str(step.name): digest for step, (digest, _failure) in named},
+            failures={str(step.name): failure for step, (_digest, failure) in named if failure},
+        )
 
-    def _give_name(self, step: Step, there: Mapping[str, str], outcome: Outcome) -> None:
-        name = str(step.name)
-        outcome.digests[name] = step.digest
-        if step.action in (plan.PULL, plan.IMPORT):
-            outcome.digests[name] = there.get(step.staged, "")
-            try:
-                self.store.tag(step.staged, name)
-            except HostError as error:
-                outcome.failures[name] = f"{name}: it was removed while it was being pulled: run this again ({error})"
-
-    def _mark(self, step: Step, outcome: Outcome) -> None:
-        self.store.mark_synced(str(step.name), self._way.snapshotter, outcome.digests[str(step.name)])
+    def _name_one(self, step: Step, there: Mapping[str, str]) -> tuple[str, str]:
+        """The digest that the name stands for, and why it couldn't be given, if it couldn't."""
+        if step.action not in (model.PULL, model.IMPORT):
+            return step.digest, ""
+        try:
+            self._store.tag(step.staged, str(step.name))
+        except HostError as error:
+            return there.get(step.staged, ""), f"{step.name}: it was removed while it was being pulled: run this again ({error})"
+        return there.get(step.staged, ""), ""

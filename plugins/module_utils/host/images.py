@@ -11,17 +11,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.model import oci
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot, parse_snapshots
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import lookup
 
 _ROOT_EXPORT = re.compile(r"^ +root +(/.*?) *$", re.MULTILINE)
 # There if the kernel can switch the overlay index off; the snapshotter then does so in every mount.
@@ -366,16 +365,15 @@ def snapshotter_root(ctr: Ctr, name: str) -> str:
     return found or os.path.join(containerd_root(ctr), f"io.containerd.snapshotter.v1.{name}")
 
 
-def read_overlay(ctr: Ctr, dump: Mapping[str, Any]) -> Overlay:
+def read_overlay(ctr: Ctr, config: EffectiveConfig) -> Overlay:
     """Where the running daemon has its overlayfs snapshots, and with which options it mounts them.
 
-    ``dump`` is the effective configuration. Raises HostError if the daemon has no such snapshotter.
+    Raises HostError if the daemon has no such snapshotter.
     """
     root = parse_root(ctr.plugin_details("overlayfs"))
     if root is None:
         raise HostError("the daemon has no overlayfs snapshotter")
-    set_by_admin = lookup(dump, ("plugins", "io.containerd.snapshotter.v1.overlayfs", "mount_options")) or []
-    options = [str(option) for option in set_by_admin]
+    options = [str(option) for option in config.snapshotter_table("overlayfs").get("mount_options") or ()]
     # plugins/snapshots/overlay/overlay.go, NewSnapshotter
     if os.path.exists(_INDEX_PARAMETER) and "index" not in options:
         options.append("index=off")

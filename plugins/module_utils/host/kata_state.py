@@ -10,10 +10,10 @@ import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming, read_bytes
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_files import read_drop_ins, version_beside
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_state import DEVICES, DeclaredHandler, KataState, declared
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -21,10 +21,10 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def read_kata(dump: Mapping[str, Any], version: Version, environment: Mapping[str, str] | None) -> KataState:
+def read_kata(config: EffectiveConfig, version: Version, environment: Mapping[str, str] | None) -> KataState:
     """The handlers of a daemon with that configuration and environment. Raises HostError for what can't be read."""
     path = (environment or {}).get("PATH") or _PATH
-    handlers = tuple(_with_files(handler, path) for handler in declared(dump, version))
+    handlers = tuple(_with_files(handler, path) for handler in declared(config, version))
     return KataState(handlers, {device: is_device(device) for device in DEVICES})
 
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import uuid_trouble
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_state import ExpectedImages, read_mounts
@@ -30,27 +30,21 @@ from ansible_collections.slipway.node.plugins.module_utils.host.images import (
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity_state import compare_all
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_state import read_kata
-from ansible_collections.slipway.node.plugins.module_utils.host.process import machine, read_environment
+from ansible_collections.slipway.node.plugins.module_utils.host.process import read_environment
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import last_shutdown
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_state import plugin_reasons, stranded
-from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, DEAF, Expectation, ExpectedImage, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom, next_id
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
-from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState, configured_pool
+from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Toolboxes
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
-
-# Seconds that ctr is given for one answer. A proxy's service or a disk that hangs must not hold up a fleet's run.
-_PATIENCE = 120
 
 
 class _Reading:
@@ -69,12 +63,8 @@ class _Reading:
 
 
 def read_node(
-    runner: Runner,
+    containerd: Containerd,
     *,
-    config_file: str,
-    unit: str,
-    address: str,
-    binary: str | None,
     expectation: Expectation,
     integrity: str = UNCOMPARED,
     writable: bool = False,
@@ -84,84 +74,88 @@ def read_node(
     ``integrity``: how closely images are compared with their layers; AUTO, by metadata unless the last shutdown was clean.
     ``writable``: whether to look at writable snapshots, such as toolboxes.
     """
-    reading = _Reading()
     chosen = expectation.settings.chosen_snapshotters()
-    service = Unit(runner, unit)
-    path = find_containerd(runner, service, binary)
-    ctr = Ctr(runner, address, path, _PATIENCE)
-    program = ContainerdBinary(runner, path)
-    if reading.attempt("version", program.version):
-        reading.attempt("dump", lambda: program.dump(config_file))
-        reading.attempt("known_plugins", program.known_plugins)
-    daemon = reading.attempt("daemon", RunningDaemon(service, ctr, config_file, path).look)
-    if daemon is not None and daemon.process is not None:
-        reading.attempt("environment", lambda: read_environment(daemon.process.pid))
-    if "dump" in reading.parts:
-        found = reading.parts
-        started = daemon.process.started if daemon is not None and daemon.process is not None else None
-        reading.attempt("thin_pool", lambda: _thin_pool(runner, found["dump"], started))
-        needed = (*effective.used_snapshotters(found["dump"]), *chosen)
-        reading.attempt("snapshotter_needs", lambda: unmet(runner, found["dump"], needed))
-        reading.attempt("kata", lambda: read_kata(found["dump"], found["version"], found.get("environment")))
-    if reading.attempt("sources", lambda: tuple(read_sources(config_file))):
-        reading.parts["missing_imports"] = tuple(missing_imports(reading.parts["sources"]))
-    record = reading.attempt("record", lambda: read_record(config_file))
-    reading.parts.pop("record", None)
-    state = NodeState(
-        config_file=config_file,
-        unit=unit,
-        now=time.time(),
-        architecture=GO_ARCHITECTURES.get(machine(), machine()),
-        pending=tuple(sorted(record.pending)) if record is not None else (),
-        trouble=reading.trouble,
-        **reading.parts,
-    )
-    if daemon is None or daemon.plugins is None or state.dump is None:
-        # Only the daemon knows where its images are.
-        parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
-        causes = ("version", "daemon", "dump") if daemon is None or daemon.plugins is not None else ("version",)
-        why = next((reading.trouble[name] for name in causes if name in reading.trouble), DEAF)
-        return replace(state, trouble={**dict.fromkeys(parts, why), **reading.trouble})
-    dump = state.dump
-    state = _with_snapshotters(state, ctr, dump, chosen)
-    state = _with_images(state, ctr, dump, expectation.images)
-    own = effective.own_snapshotters(dump)
+    state = _without_asking_the_daemon(containerd, chosen)
+    daemon, config = state.daemon, state.dump
+    if daemon is None or daemon.plugins is None or config is None:
+        return _silent(state)
+    runner, ctr, own = containerd.runner, containerd.ctr, config.own_snapshotters
+    state = _with_snapshotters(state, ctr, config, chosen)
+    state = _with_images(state, ctr, config, expectation.images)
     if writable:
         loaded = loaded_snapshotters(daemon.plugins)
         state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes))
     return _with_integrity(state, runner, ctr, own, integrity)
 
 
-def _with_snapshotters(state: NodeState, ctr: Ctr, dump: Tree, expected: Sequence[str]) -> NodeState:
+def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) -> NodeState:
+    """The program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
+    reading = _Reading()
+    runner, config_file = containerd.runner, containerd.config_file
+    if reading.attempt("version", lambda: containerd.version):
+        reading.attempt("dump", lambda: containerd.config)
+        reading.attempt("known_plugins", lambda: containerd.known_plugins)
+    daemon = reading.attempt("daemon", containerd.daemon.look)
+    process = daemon.process if daemon is not None else None
+    if process is not None:
+        reading.attempt("environment", lambda: read_environment(process.pid))
+    if "dump" in reading.parts:
+        config, environment = containerd.config, reading.parts.get("environment")
+        reading.attempt("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
+        reading.attempt("snapshotter_needs", lambda: unmet(runner, config, (*config.used_snapshotters, *chosen)))
+        reading.attempt("kata", lambda: read_kata(config, containerd.version, environment))
+    if reading.attempt("sources", lambda: tuple(read_sources(config_file))):
+        reading.parts["missing_imports"] = tuple(missing_imports(reading.parts["sources"]))
+    record = reading.attempt("record", lambda: read_record(config_file))
+    reading.parts.pop("record", None)
+    return NodeState(
+        config_file=config_file,
+        unit=containerd.unit.name,
+        now=time.time(),
+        architecture=containerd.architecture,
+        pending=tuple(sorted(record.pending)) if record is not None else (),
+        trouble=reading.trouble,
+        **reading.parts,
+    )
+
+
+def _silent(state: NodeState) -> NodeState:
+    """With the reason why nothing is known that only the daemon knows, such as where its images are."""
+    parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
+    causes = ("version", "daemon", "dump") if state.daemon is None or state.daemon.plugins is not None else ("version",)
+    why = next((state.trouble[name] for name in causes if name in state.trouble), DEAF)
+    return replace(state, trouble={**dict.fromkeys(parts, why), **state.trouble})
+
+
+def _with_snapshotters(state: NodeState, ctr: Ctr, config: EffectiveConfig, expected: Sequence[str]) -> NodeState:
     reading = _Reading()
     plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
-    names = dict.fromkeys((*effective.used_snapshotters(dump), *expected))
+    names = dict.fromkeys((*config.used_snapshotters, *expected))
     reading.attempt("plugin_reasons", lambda: plugin_reasons(ctr, states, names))
-    reading.attempt("stranded", lambda: stranded(ctr, dump, loaded_snapshotters(plugins)))
+    reading.attempt("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)))
     return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
 
 
-def _thin_pool(runner: Runner, dump: Tree, started: float | None) -> PoolState | None:
+def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -> PoolState | None:
     """``started``: when the daemon was, in seconds since the epoch."""
-    configured = configured_pool(dump)
-    if configured is None:
+    if config.thin_pool is None:
         return None
     since_boot = None if started is None else started - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
-    return read_pool(runner, *configured, since_boot)
+    return read_pool(runner, config.thin_pool, config.snapshotter_root("devmapper"), since_boot)
 
 
-def _with_images(state: NodeState, ctr: Ctr, dump: Tree, images: Sequence[ExpectedImage]) -> NodeState:
+def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Sequence[ExpectedImage]) -> NodeState:
     """What there is to be known of the images of a daemon that answers."""
     reading = _Reading()
-    own = effective.own_snapshotters(dump)
+    own = config.own_snapshotters
     default = own[0]
     named = dict.fromkeys([*own, *(image.snapshotter for image in images if image.snapshotter)])
     # Where proxies keep what they have, containerd doesn't know.
     snapshotters = [name for name in named if name in BUILTIN_SNAPSHOTTERS]
     overlay, ids = None, ()
     if "overlayfs" in snapshotters:
-        overlay, ids = reading.attempt("overlay", lambda: _overlay(ctr, dump)) or (None, ())
+        overlay, ids = reading.attempt("overlay", lambda: _overlay(ctr, config)) or (None, ())
     root = reading.attempt("root", lambda: containerd_root(ctr))
     if root:
         reading.attempt("pulls", lambda: read_pulls(root))
@@ -207,8 +201,8 @@ def _with_toolboxes(state: NodeState, read: Callable[[], Toolboxes]) -> NodeStat
     return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
 
 
-def _overlay(ctr: Ctr, dump: Tree) -> tuple[Overlay, tuple[int, ...]]:
-    overlay = read_overlay(ctr, dump)
+def _overlay(ctr: Ctr, config: EffectiveConfig) -> tuple[Overlay, tuple[int, ...]]:
+    overlay = read_overlay(ctr, config)
     return overlay, snapshot_ids(overlay)
 
 

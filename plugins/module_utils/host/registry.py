@@ -14,21 +14,20 @@ from ansible_collections.slipway.node.plugins.module_utils.host.containerd impor
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.images import LEFTOVER
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import Output, run_program
-from ansible_collections.slipway.node.plugins.module_utils.model import effective, oci
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Offer
+from ansible_collections.slipway.node.plugins.module_utils.model import oci
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RegistryAuth, RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 _ATTEMPTS = 5
 # ctr prints it before it reads the password.
 _PROMPT = b"Password: \n"
 
 
-def hosts_dir(dump: Tree) -> str | None:
-    """The first directory that the daemon's own pulls look for registries in; ``dump`` is the effective configuration."""
-    listed = str(effective.read(dump)["registry_config_path"] or "").split(":")
-    return next((path for path in listed if path and os.path.isdir(path)), None)
+def hosts_dir(config: EffectiveConfig) -> str | None:
+    """The first of the directories in which the daemon's own pulls look for registries that is there."""
+    return next(filter(os.path.isdir, config.hosts_dirs), None)
 
 
 class Registry:
@@ -37,14 +36,14 @@ class Registry:
     ``local``: ctr unpacks instead of the transfer service, where a version has both; None where it has not.
     """
 
-    def __init__(self, ctr: Ctr, access: Access, *, namespace: str, timeout: float, local: bool | None) -> None:
+    def __init__(self, ctr: Ctr, auth: RegistryAuth, *, namespace: str, timeout: float, local: bool | None) -> None:
         self._ctr = ctr
-        self._access = access
+        self._auth = auth
         self._namespace = namespace
         self._timeout = timeout
         self._local = local
 
-    def offer(self, name: ImageName, platform: str) -> Offer:
+    def image(self, name: ImageName, platform: str) -> RemoteImage:
         """The documents of an image, read without leaving anything on the node. Raises ValueError if they are nonsense."""
         text = self._document(str(name))
         digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
@@ -61,7 +60,7 @@ class Registry:
         config = oci.parse_config(self._blob(name, manifest.config.digest).decode(errors="replace"))
         if len(config.diff_ids) != len(manifest.layers):
             raise ValueError(f"its manifest has {len(manifest.layers)} layers and its config {len(config.diff_ids)}")
-        return Offer(digest, config.platform, config.chain_ids, len(manifest.layers), tuple(blobs), manifest.config.digest)
+        return RemoteImage(digest, config.platform, config.chain_ids, len(manifest.layers), tuple(blobs), manifest.config.digest)
 
     def pull(self, name: ImageName, staged: str, *, platform: str, snapshotter: str, inherit: Sequence[int]) -> None:
         """Fetch and unpack an image under its staged name."""
@@ -93,18 +92,18 @@ class Registry:
         output = self._run(["content", "fetch-object", *self._options(), name])
         if output.code != 0:
             raise HostError(f"{name}: {explain(output.stderr)}")
-        return output.stdout.removeprefix(_PROMPT) if self._access.password is not None else output.stdout
+        return output.stdout.removeprefix(_PROMPT) if self._auth.password is not None else output.stdout
 
     def _run(self, arguments: Sequence[str], inherit: Sequence[int] = ()) -> Output:
         command = self._ctr.command(*arguments)
-        secret = self._access.password
+        secret = self._auth.password
         return run_program(command, timeout=self._timeout, secret=secret, inherit=inherit, server=self._ctr.address)
 
     def _options(self) -> list[str]:
-        access = self._access
-        options = ["--plain-http"] if access.plain_http else []
-        options += ["--hosts-dir", access.hosts_dir] if access.hosts_dir else []
-        return options + (["--user", access.username] if access.username else [])
+        auth = self._auth
+        options = ["--plain-http"] if auth.plain_http else []
+        options += ["--hosts-dir", auth.hosts_dir] if auth.hosts_dir else []
+        return options + (["--user", auth.username] if auth.username else [])
 
 
 def _go(value: bool) -> str:

@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.files import read_bytes
@@ -16,28 +15,30 @@ from ansible_collections.slipway.node.plugins.module_utils.host.images import id
 from ansible_collections.slipway.node.plugins.module_utils.host.process import answers
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import read_scratch
 from ansible_collections.slipway.node.plugins.module_utils.model import snapshotter_needs as needs
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 
 
-def unmet(runner: Runner, dump: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+def unmet(runner: Runner, config: EffectiveConfig, names: Iterable[str]) -> dict[str, str]:
     """By the names of snapshotters: why the daemon could not use them as they are configured; changes nothing."""
-    found = {name: _unmet(runner, dump, name) for name in dict.fromkeys(names)}
+    found = {name: _unmet(runner, config, name) for name in dict.fromkeys(names)}
     return {name: reason for name, reason in found.items() if reason}
 
 
-def _unmet(runner: Runner, dump: Mapping[str, Any], name: str) -> str:
-    address = needs.proxy_address(dump, name)
+def _unmet(runner: Runner, config: EffectiveConfig, name: str) -> str:
+    address = config.proxy_address(name)
     if address is not None:
         path = address.removeprefix("unix://")
         there = not path.startswith("/") or os.path.exists(path)
         return needs.proxy_problem(name, address, there=there, answers=answers(address))
-    table = needs.table_of(dump, name)
+    table = config.snapshotter_table(name)
     if name == "devmapper":
         pool = os.path.join(needs.DEVICES, str(table.get("pool_name") or ""))
         return needs.devmapper_problem(table, pool_there=os.path.exists(pool))
     if name == "blockfile":
         file = table.get("scratch_file")
         loop = os.path.exists("/dev/loop-control")
-        return needs.blockfile_problem(table, read_scratch(file) if file else None, read_scratch(blockfile_copy(dump)), loop=loop)
+        copy = read_scratch(blockfile_copy(config))
+        return needs.blockfile_problem(table, read_scratch(file) if file else None, copy, loop=loop)
     if name == "erofs":
         known = needs.file_systems((read_bytes("/proc/filesystems") or b"").decode())
         program = runner.find(needs.MKFS_EROFS)
@@ -50,17 +51,17 @@ def _version(runner: Runner, program: str) -> str:
     return result.stdout + result.stderr
 
 
-def blockfile_copy(dump: Mapping[str, Any]) -> str:
+def blockfile_copy(config: EffectiveConfig) -> str:
     """Where the snapshotter keeps its own copy of the scratch file."""
-    return os.path.join(needs.root_of(dump, "blockfile"), "scratch")
+    return os.path.join(config.snapshotter_root("blockfile"), "scratch")
 
 
-def lost_snapshots(current: Mapping[str, Any], dump: Mapping[str, Any]) -> str:
+def lost_snapshots(current: EffectiveConfig, wanted: EffectiveConfig) -> str:
     """Why the daemon would not find the snapshots any more that it knows; empty if it would. Raises HostError.
 
     Its own database goes on to list them, and so nothing can be unpacked for that snapshotter again.
     """
-    for name, (old, new) in needs.moved_roots(current, dump).items():
+    for name, (old, new) in needs.moved_roots(current, wanted).items():
         held = os.path.join(old, "snapshots")
         if os.path.isdir(held) and ids_in(held) and not os.path.exists(os.path.join(new, "metadata.db")):
             return (

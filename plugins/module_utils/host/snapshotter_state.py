@@ -12,10 +12,9 @@ from collections.abc import Iterable
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore, ids_in, snapshotter_root
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import StrandedImage
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 
 _CRI_NAMESPACE = "k8s.io"
 # Label of an image's config, by snapshotter: its topmost layer's snapshot. core/unpack and client/image.go.
@@ -27,9 +26,9 @@ def plugin_reasons(ctr: Ctr, states: dict[str, str], names: Iterable[str]) -> di
     return {name: ctr.plugin_reason(name) for name in names if name in states and states[name] != "ok"}
 
 
-def stranded(ctr: Ctr, dump: Tree, loaded: Iterable[str]) -> tuple[StrandedImage, ...]:
+def stranded(ctr: Ctr, config: EffectiveConfig, loaded: Iterable[str]) -> tuple[StrandedImage, ...]:
     """CRI's images that are unpacked for snapshotters alone that nothing uses. Raises HostError."""
-    used = effective.used_snapshotters(dump)
+    used = config.used_snapshotters
     loaded = list(loaded)
     idle = [name for name in loaded if name in BUILTIN_SNAPSHOTTERS and name not in used and _may_hold(ctr, name)]
     if not used or not idle:

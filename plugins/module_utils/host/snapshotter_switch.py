@@ -7,44 +7,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageNode
-from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
+from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Outcome
+from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.host.images import (
     ImageStore,
     Reference,
     containerd_root,
     snapshotter_root,
 )
+from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan, switch
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Request, images_there
-from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import find_way
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RegistryAuth, Request, images_there
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot
 from ansible_collections.slipway.node.plugins.module_utils.model.switch import Candidate, Left
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import parse_usage
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
-from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 
 @dataclass(frozen=True)
 class Task:
-    """What has to be unpacked in one namespace: ``images`` to be understood, ``steps`` to be taken by the ``node``.
-
-    None of these if the daemon has yet to load the snapshotter.
-    """
+    """What has to be unpacked in one namespace. ``plan`` None: the daemon has yet to load the snapshotter."""
 
     namespace: str
     images: tuple[Candidate, ...]
-    steps: tuple[Step, ...] = ()
-    node: ImageNode | None = None
+    plan: ImagePlan | None = None
 
 
 @dataclass
@@ -58,35 +52,22 @@ class Plan:
 
 
 class Switch:
-    """``names``: from the first to the second; ``loaded`` are the snapshotters that the daemon has.
+    """``names``: from the first to the second.
 
     Of one that isn't loaded it is known which images were unpacked for it. The second is going to be there then.
 
     Raises HostError, and ValueError for what can't be had.
     """
 
-    def __init__(
-        self,
-        runner: Runner,
-        ctr: Ctr,
-        dump: Tree,
-        version: Version,
-        *,
-        names: tuple[str, str],
-        machine: str,
-        timeout: float,
-        loaded: Container[str],
-    ) -> None:
-        self._runner = runner
-        self._ctr = ctr
-        self._dump = dump
+    def __init__(self, containerd: Containerd, *, names: tuple[str, str], timeout: float) -> None:
+        self._containerd = containerd
+        self._ctr = ctr = containerd.ctr
         self._source, self._target = names
-        self._machine = machine
+        self._machine = containerd.platform
         self._timeout = timeout
-        self._loaded = names[1] in loaded
-        self._source_loaded = names[0] in loaded
+        self._loaded = names[1] in containerd.loaded_snapshotters
+        self._source_loaded = names[0] in containerd.loaded_snapshotters
         self._pulls = read_pulls(containerd_root(ctr))
-        self._way = find_way(dump, version, snapshotter=self._target, platform=machine, machine=machine)
 
     def plan(self, namespaces: Sequence[str], *, watch: bool, copied: int) -> Plan:
         """``watch``: leave nothing on the node. ``copied``: bytes of blockfile's scratch file."""
@@ -104,7 +85,7 @@ class Switch:
         return plan
 
     def _task(self, namespace: str, plan: Plan, *, watch: bool, copied: int) -> tuple[Task | None, int | None]:
-        store = ImageStore(self._ctr, namespace)
+        store = self._containerd.store(namespace)
         source = self.held(namespace)
         target = store.snapshots(self._target) if self._loaded else frozenset()
         references = {one.name: one for one in store.references()}
@@ -119,13 +100,12 @@ class Switch:
         room = switch.room_needed(images, target, self._target, self._source, usage, copied)
         if not self._loaded:
             return Task(namespace, images), room
-        node = ImageNode(self._runner, self._ctr, self._request(namespace, images), self._way, self._dump, watch=watch)
-        steps = node.steps(Outcome())
-        return Task(namespace, images, steps, node), room
+        planner = ImagePlanner(ImageTarget(self._containerd, self._request(namespace, images)), watch=watch)
+        return Task(namespace, images, planner.plan()), room
 
     def held(self, namespace: str) -> frozenset[str]:
         """The chain IDs of the layers that the source has; if it isn't loaded, those of images' topmost ones."""
-        store = ImageStore(self._ctr, namespace)
+        store = self._containerd.store(namespace)
         return store.snapshots(self._source) if self._source_loaded else store.unpacked_for(self._source)
 
     def _candidates(self, store: ImageStore, references: Mapping[str, Reference]) -> list[Candidate]:
@@ -153,7 +133,7 @@ class Switch:
             platform=self._machine,
             snapshotter=self._target,
             namespace=namespace,
-            access=Access(),
+            auth=RegistryAuth(),
             parallel=1,
             durable=True,
             integrity=image_plan.UNCOMPARED,
@@ -164,20 +144,16 @@ class Switch:
     def apply(self, task: Task, lock: int) -> tuple[Outcome, float]:
         """Unpack, bring to disk, and note that it is there; returns what came of it, and how many seconds it took."""
         started = time.monotonic()
-        outcome = Outcome()
-        if task.node is None:
-            return outcome, 0.0
-        steps = task.steps
-        if task.node.lost:
-            task.node.recover()
-            steps = task.node.steps(outcome)
-        task.node.apply(steps, [lock], outcome)
-        self._mark_names(task.node.store, steps, outcome)
+        if task.plan is None:
+            return Outcome(), 0.0
+        target = task.plan.current.target
+        outcome = ImageProvisioner(target, lock).bring(task.plan)
+        self._mark_names(target.store, outcome)
         return outcome, time.monotonic() - started
 
-    def _mark_names(self, store: ImageStore, steps: Sequence[Step], outcome: Outcome) -> None:
+    def _mark_names(self, store: ImageStore, outcome: Outcome) -> None:
         """The images' other names as well: what is on disk under one is on disk under all."""
-        done = {step.digest for step in steps if str(step.name) not in outcome.failures}
+        done = {digest for name, digest in outcome.digests.items() if name not in outcome.failures}
         for one in store.references():
             if one.digest in done and self._target not in one.synced:
                 store.mark_synced(one.name, self._target, one.digest)
@@ -188,7 +164,7 @@ class Switch:
         return [one for one in found if one is not None]
 
     def _left(self, namespace: str, snapshotter: str, used: Sequence[str], plan: Plan) -> Left | None:
-        store = ImageStore(self._ctr, namespace)
+        store = self._containerd.store(namespace)
         snapshots: dict[str, Snapshot] = store.all_snapshots(snapshotter)
         if not snapshots:
             return None
@@ -198,7 +174,7 @@ class Switch:
 
     def users(self, left: Left) -> list[str]:
         """For people: whose the snapshots are that keep others."""
-        store = ImageStore(self._ctr, left.namespace)
+        store = self._containerd.store(left.namespace)
         return [
             f"the layers up to {key}, which no snapshotter in use has" if key.startswith("sha256:") else store.described_user(key)
             for key in left.users
@@ -206,7 +182,7 @@ class Switch:
 
     def remove(self, left: Left) -> None:
         """What nobody uses. Raises HostError if something has come to be in use meanwhile."""
-        store = ImageStore(self._ctr, left.namespace)
+        store = self._containerd.store(left.namespace)
         blobs, going = store.blobs(), frozenset(left.keys)
         for one in store.references():
             # Whoever unpacks it for this snapshotter again may not bring it to disk.

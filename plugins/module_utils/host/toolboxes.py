@@ -14,8 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from ansible_collections.slipway.node.plugins.module_utils.host import mountpoint
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     make_directories,
@@ -26,7 +25,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     sync_directory,
     write_file,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore, containerd_root, snapshotter_root
+from ansible_collections.slipway.node.plugins.module_utils.host.images import containerd_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.host.syncing import sync_file_systems
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.views import parse_mounts
@@ -44,19 +43,16 @@ _POLL_SECONDS = 0.3
 
 
 class Toolbox:
-    """One toolbox of a namespace and snapshotter. Raises HostError where containerd, systemd or the node refuses.
+    """One toolbox of a namespace and snapshotter. Raises HostError where containerd, systemd or the node refuses."""
 
-    ``service`` is the daemon's unit.
-    """
-
-    def __init__(self, runner: Runner, ctr: Ctr, wanted: Wanted, *, namespace: str, snapshotter: str, service: str) -> None:
-        self._runner = runner
-        self._ctr = ctr
+    def __init__(self, containerd: Containerd, wanted: Wanted, *, namespace: str, snapshotter: str) -> None:
+        self._runner = runner = containerd.runner
+        self._ctr = ctr = containerd.ctr
         self._wanted = wanted
         self._namespace = namespace
         self._snapshotter = snapshotter
-        self._service = service
-        self._store = ImageStore(ctr, namespace)
+        self._service = containerd.unit.name
+        self._store = containerd.store(namespace)
         self._root = snapshotter_root(ctr, snapshotter)
         self._unit = Unit(runner, wanted.unit)
         self.source: Source | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective, mismatches, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, mismatches, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     CONFIGURE,
@@ -114,7 +114,7 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
             state.trouble.get("dump", "not read"),
             f"mend {state.config_file}, or {CONFIGURE}",
         )
-    trouble = next(iter(state.missing_imports), None) or effective.nonsense(state.dump)
+    trouble = next(iter(state.missing_imports), None) or state.dump.cri_config_error()
     if trouble:
         return fail(expected, trouble, f"mend {state.config_file}, or {CONFIGURE}")
     return ok(expected, f"{len(state.sources)} files")
@@ -206,7 +206,7 @@ def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or state.dump is None:
         return unread("ok", state, "dump", "daemon", "version")
     wanted = mismatches.needs_cri(expectation.settings)
-    if effective.cri_disabled(state.dump):
+    if not state.dump.cri_enabled:
         if wanted:
             remedy = "take cri out of disabled_plugins (containerd_enable_cri: true)"
             return fail("ok", "disabled by disabled_plugins", remedy)
@@ -257,7 +257,7 @@ def _durability(path: str, state: NodeState, required: bool, remedy: str) -> Fin
         return unread(durability.DURABLE, state, "dump", "version")
     if path not in durability.paths(state.version):
         return None
-    verdict = effective.pull_durability(state.dump, state.version)[path]
+    verdict = state.dump.pull_durability(state.version)[path]
     found = f"{verdict['durability']}: {verdict['reason']}"
     if verdict["durability"] == durability.DURABLE:
         return ok(durability.DURABLE, found)
@@ -269,14 +269,14 @@ def _durability(path: str, state: NodeState, required: bool, remedy: str) -> Fin
 @check
 def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None:
     """Images that CRI pulls are on disk when the pull ends."""
-    if state.dump is not None and effective.cri_disabled(state.dump):
+    if state.dump is not None and not state.dump.cri_enabled:
         return None
     required = bool(expectation.settings.image_pull_sync_fs)
     remedy = "set image_pull_sync_fs to true (containerd 1.7.14 or newer)"
     finding = _durability("cri", state, required, remedy)
     if finding is None or finding.status != "ok" or state.dump is None or state.version is None:
         return finding
-    others = effective.handlers_durability(state.dump, state.version)
+    others = state.dump.handlers_durability(state.version)
     for verdict, judged in ((durability.NOT_DURABLE, warn), (durability.UNKNOWN, unknown)):
         found = [f"for {name} {verdict}: {one['reason']}" for name, one in others.items() if one["durability"] == verdict]
         if found:

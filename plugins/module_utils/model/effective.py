@@ -2,130 +2,311 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the daemon makes of its files, as ``containerd config dump`` prints it, against what was asked for."""
+"""The daemon's effective configuration, read from the output of ``containerd config dump``."""
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Settings
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import (
-    Path,
-    lookup,
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import (
+    BY_NAME,
+    DISCARD_UNPACKED_LAYERS,
+    PULL_SWITCHES,
+    SETTINGS,
+    Setting,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, lookup
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
-_MISSING = object()
+# containerd defaults/defaults_unix.go
+_DEFAULT_ROOT = "/var/lib/containerd"
+_DEFAULT_SNAPSHOTTER = "overlayfs"
+_SERVER = "io.containerd.server.v1.grpc"
 
 
-def schema_of(dump: Mapping[str, Any]) -> int:
-    """The schema that the daemon prints in."""
-    version = dump.get("version", 0)
-    return version if isinstance(version, int) else 0
+@dataclass(frozen=True)
+class Handler:
+    """A runtime handler of CRI. ``path`` is that of the shim; ``snapshotter`` None: CRI's default one."""
+
+    name: str
+    type: str | None
+    path: str | None
+    snapshotter: str | None
+    config_path: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the name."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
-def cri_disabled(dump: Mapping[str, Any]) -> bool:
-    """Whether ``disabled_plugins`` switches CRI off (schema 1's short name is printed as it is)."""
-    return any(name in ("cri", schema.CRI_V2) for name in dump.get("disabled_plugins", []))
+@dataclass(frozen=True)
+class EffectiveConfig:
+    """A typed reader of ``dump``, the parsed output of ``containerd config dump``. Keys that it lacks read as None."""
+
+    dump: Mapping[str, Any]
+
+    def lookup(self, path: Iterable[str], default: Any = None) -> Any:
+        """Return the value at a path, or the default if there is none."""
+        return lookup(self.dump, path, default)
+
+    def setting(self, row: Setting) -> Any:
+        """Return a setting's value."""
+        return self.lookup(row.path(self.schema))
+
+    def _text(self, name: str) -> str | None:
+        found: str | None = self.setting(BY_NAME[name])
+        return found
+
+    def _flag(self, name: str) -> bool | None:
+        found: bool | None = self.setting(BY_NAME[name])
+        return found
+
+    @cached_property
+    def schema(self) -> int:
+        """The version of the configuration's format, 0 if the daemon doesn't say it."""
+        version = self.dump.get("version", 0)
+        return version if isinstance(version, int) else 0
+
+    @cached_property
+    def root(self) -> str | None:
+        """The daemon's directory of persistent data."""
+        return self.dump.get("root")
+
+    @cached_property
+    def state(self) -> str | None:
+        """The daemon's directory of data that lasts until the next boot."""
+        return self.dump.get("state")
+
+    @cached_property
+    def socket(self) -> str | None:
+        """The socket that the daemon creates; schema 4 has moved it."""
+        found = self.lookup(("grpc", "address")) or self.lookup(("plugins", _SERVER, "address"))
+        return found if isinstance(found, str) and found else None
+
+    @cached_property
+    def cri_enabled(self) -> bool:
+        """Whether ``disabled_plugins`` leaves CRI on (schema 1's short name is printed as it is)."""
+        return not any(name in ("cri", names.CRI_V2) for name in self.dump.get("disabled_plugins", []))
+
+    @property
+    def _legacy(self) -> bool:
+        return self.schema < 3
+
+    @property
+    def _images(self) -> Path:
+        return ("plugins", names.CRI_V2 if self._legacy else names.CRI_IMAGES)
+
+    @property
+    def _runtime(self) -> Path:
+        return ("plugins", names.CRI_V2 if self._legacy else names.CRI_RUNTIME)
+
+    @property
+    def _handler_tables(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.lookup((*self._runtime, "containerd", "runtimes"), {})
+        return found
+
+    @cached_property
+    def handlers(self) -> dict[str, Handler]:
+        """CRI's runtime handlers by name."""
+        return {name: self._handler(name, table) for name, table in self._handler_tables.items()}
+
+    def _handler(self, name: str, table: Mapping[str, Any]) -> Handler:
+        return Handler(
+            name=name,
+            type=table.get("runtime_type"),
+            path=table.get("runtime_path") or None,
+            snapshotter=table.get("snapshotter") or self._platform_snapshotter(name),
+            config_path=lookup(table, ("options", "ConfigPath")),
+        )
+
+    def _platform_snapshotter(self, handler: str) -> str | None:
+        return self.lookup(("plugins", names.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None
+
+    def handler_snapshotters(self, name: str, version: Version) -> dict[str, str | None]:
+        """Return a handler's snapshotter by the place in which this version of the daemon reads it; None where it is unset.
+
+        Before 2.0 and from 2.3 on there is one place; between, pulls go by another than containers.
+        """
+        runtime = lookup(self._handler_tables, (name, "snapshotter")) or None
+        platform = self._platform_snapshotter(name)
+        if self._legacy or (platform is None and version.at_least("2.3.0")):
+            return {"runtimes": runtime}
+        return {"runtimes": runtime, "runtime_platforms": platform}
+
+    @cached_property
+    def default_runtime(self) -> str | None:
+        """The name of CRI's default handler."""
+        return self._text("default_runtime")
+
+    @cached_property
+    def registry_config_path(self) -> str | None:
+        """CRI's directories of registries, separated by colons."""
+        return self._text("registry_config_path")
+
+    @cached_property
+    def hosts_dirs(self) -> tuple[str, ...]:
+        """The directories in which CRI looks for the files of registries, in order."""
+        return tuple(filter(None, str(self.registry_config_path or "").split(":")))
+
+    @cached_property
+    def named_snapshotter(self) -> str | None:
+        """CRI's default snapshotter as the configuration names it."""
+        return self._text("snapshotter")
+
+    @cached_property
+    def default_snapshotter(self) -> str:
+        """The daemon's default snapshotter, which clients take as well if CRI is off."""
+        return self.named_snapshotter or _DEFAULT_SNAPSHOTTER
+
+    @cached_property
+    def cri_snapshotter(self) -> str | None:
+        """CRI's default snapshotter; None if CRI is off."""
+        return (self.named_snapshotter or None) if self.cri_enabled else None
+
+    @cached_property
+    def used_snapshotters(self) -> tuple[str, ...]:
+        """CRI's default snapshotter first, then those of its handlers; empty if CRI is off."""
+        if not self.cri_enabled:
+            return ()
+        names = (self.default_snapshotter, *(handler.snapshotter for handler in self.handlers.values()))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @cached_property
+    def own_snapshotters(self) -> tuple[str, ...]:
+        """As ``used_snapshotters``; the default alone if CRI is off."""
+        return self.used_snapshotters or (self.default_snapshotter,)
+
+    @cached_property
+    def image_pull_sync_fs(self) -> bool | None:
+        """Whether CRI flushes what it pulls."""
+        return self._flag("image_pull_sync_fs")
+
+    @cached_property
+    def diff_sync_fs(self) -> bool | None:
+        """Whether the diff service flushes each layer that it unpacks."""
+        return self._flag("diff_sync_fs")
+
+    @cached_property
+    def local_image_pull(self) -> bool | None:
+        """Whether CRI pulls by itself instead of through the transfer service."""
+        return self._flag("use_local_image_pull")
+
+    @cached_property
+    def discards_layers(self) -> bool:
+        """Whether CRI removes the blobs of layers once they are unpacked."""
+        return bool(self.setting(DISCARD_UNPACKED_LAYERS))
+
+    @cached_property
+    def proxy_snapshotters(self) -> tuple[str, ...]:
+        """The names of proxy plugins that are snapshotters, sorted."""
+        tables = self.dump.get("proxy_plugins", {})
+        return tuple(sorted(name for name, table in tables.items() if table.get("type") == "snapshot"))
+
+    def proxy_address(self, name: str) -> str | None:
+        """Return the socket of a proxy snapshotter; None if the snapshotter is none."""
+        return str(self.lookup(("proxy_plugins", name, "address")) or "") if name in self.proxy_snapshotters else None
+
+    def snapshotter_table(self, name: str) -> Mapping[str, Any]:
+        """Return a snapshotter's own settings, empty if the daemon prints none."""
+        found = self.lookup(("plugins", schema.SNAPSHOTTER_PREFIX + name))
+        return found if isinstance(found, Mapping) else {}
+
+    def snapshotter_root(self, name: str) -> str:
+        """Return the directory of a snapshotter of containerd's own."""
+        default = posixpath.join(str(self.root or _DEFAULT_ROOT), schema.SNAPSHOTTER_PREFIX + name)
+        return str(self.snapshotter_table(name).get("root_path") or default)
+
+    @cached_property
+    def thin_pool(self) -> str | None:
+        """The name of the devmapper snapshotter's pool."""
+        name = self.snapshotter_table("devmapper").get("pool_name")
+        return str(name) if name else None
+
+    def cri_config_error(self) -> str | None:
+        """Return what ``config dump`` accepts and CRI fails on at start: one sentence, or None.
+
+        containerd internal/cri/config/config.go: ValidatePluginConfig and ValidateImageConfig.
+        """
+        if not self.cri_enabled:
+            return None
+        default = self.default_runtime
+        if default and default not in self.handlers:
+            return f"the default runtime handler {default!r} is not declared: add it to runtimes"
+        for name, handler in self.handlers.items():
+            if not handler.type:
+                return f"the runtime handler {name!r} has no type: give runtimes[{name}] one"
+        registry = self.lookup((*self._images, "registry"), {})
+        if registry.get("config_path") and (registry.get("mirrors") or registry.get("configs")):
+            return "the registry's mirrors or configs can't stand beside its config_path: move them into hosts.toml files"
+        snapshotter = self.named_snapshotter
+        if snapshotter and snapshotter not in (*BUILTIN_SNAPSHOTTERS, *self.proxy_snapshotters):
+            return f"the snapshotter {snapshotter!r} is neither part of containerd nor declared under proxy_plugins"
+        return None
+
+    def pull_durability(self, version: Version) -> dict[str, dict[str, str]]:
+        """Return ``durability``, ``reason``, ``source`` by pull path, for the daemon's default snapshotter."""
+        default = self.own_snapshotters[0]
+        return {path: self._verdict(version, path, default) for path in durability.paths(version)}
+
+    def handlers_durability(self, version: Version) -> dict[str, dict[str, str]]:
+        """Return the same by snapshotter, for what handlers unpack for snapshotters other than the default."""
+        late: dict[str, bool] = {}
+        for name, handler in self.handlers.items():
+            if handler.snapshotter:
+                places = self.handler_snapshotters(name, version)
+                unread = not version.at_least("2.0.0") or places.get("runtime_platforms", handler.snapshotter) is None
+                late[handler.snapshotter] = late.get(handler.snapshotter, False) or unread
+        late.pop(self.own_snapshotters[0], None)
+        return {name: self._verdict(version, "cri", name, late=one) for name, one in late.items()}
+
+    def _verdict(self, version: Version, path: str, snapshotter: str, *, late: bool = False) -> dict[str, str]:
+        pull = durability.Pull(
+            path=path,
+            version=version,
+            snapshotter=snapshotter,
+            image_pull_sync_fs=bool(self.image_pull_sync_fs),
+            diff_sync_fs=bool(self.diff_sync_fs),
+            local_image_pull=bool(self.local_image_pull),
+            late=late,
+        )
+        verdict = durability.judge(pull)
+        return {"durability": verdict.durability, "reason": verdict.reason, "source": verdict.source}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings under the names of the module's options; None where the daemon has no such key."""
+        return {
+            **{row.name: self.setting(row) for row in (*SETTINGS, *PULL_SWITCHES)},
+            "runtimes": {name: handler.to_dict() for name, handler in self.handlers.items()},
+            "proxy_snapshotters": list(self.proxy_snapshotters),
+        }
 
 
-def _tables(dump: Mapping[str, Any]) -> tuple[Path, Path]:
-    if schema_of(dump) < 3:
-        return ("plugins", schema.CRI_V2), ("plugins", schema.CRI_V2)
-    return ("plugins", schema.CRI_IMAGES), ("plugins", schema.CRI_RUNTIME)
+def handler_without_snapshotter(
+    settings: Settings, states: Mapping[str, str], current: EffectiveConfig, wanted: EffectiveConfig
+) -> str | None:
+    """Return a sentence on the first handler that is new to a snapshotter which isn't ok and which these settings don't touch.
 
-
-def read(dump: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as the daemon has them, under the names of the module's options; None where it has no such key."""
-    images, runtime = _tables(dump)
-    legacy = schema_of(dump) < 3
-    handlers = lookup(dump, (*runtime, "containerd", "runtimes"), {})
-    return {
-        "image_pull_sync_fs": lookup(dump, (*images, "image_pull_with_sync_fs")),
-        "diff_sync_fs": lookup(dump, ("plugins", schema.DIFF_SERVICE, "sync_fs")),
-        "use_local_image_pull": lookup(dump, (*images, "use_local_image_pull")),
-        "snapshotter": lookup(dump, (*images, "containerd", "snapshotter") if legacy else (*images, "snapshotter")),
-        "default_runtime": lookup(dump, (*runtime, "containerd", "default_runtime_name")),
-        "runtimes": {name: _handler(dump, name, table) for name, table in handlers.items()},
-        "systemd_cgroup": lookup(handlers, ("runc", "options", "SystemdCgroup")),
-        "sandbox_image": lookup(dump, (*images, "sandbox_image") if legacy else (*images, "pinned_images", "sandbox")),
-        "registry_config_path": lookup(dump, (*images, "registry", "config_path")),
-        "max_concurrent_downloads": lookup(dump, (*images, "max_concurrent_downloads")),
-        "root": dump.get("root"),
-        "proxy_snapshotters": sorted(_proxies(dump)),
-    }
-
-
-def _handler(dump: Mapping[str, Any], name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    platform = lookup(dump, ("plugins", schema.CRI_IMAGES, "runtime_platforms", name, "snapshotter"))
-    return {
-        "type": table.get("runtime_type"),
-        "path": table.get("runtime_path") or None,
-        "snapshotter": table.get("snapshotter") or platform or None,
-        "config_path": lookup(table, ("options", "ConfigPath")),
-    }
-
-
-def handler_snapshotters(dump: Mapping[str, Any], name: str, version: Version) -> dict[str, str | None]:
-    """The snapshotter of a handler in each place that this version of the daemon reads for itself; None where it says nothing.
-
-    Before 2.0 and from 2.3 on there is one place; between, pulls go by another than containers.
+    ``states`` are those of the snapshotters in the running daemon, ``current`` its configuration. None if there is none.
     """
-    runtime = lookup(dump, (*_tables(dump)[1], "containerd", "runtimes", name, "snapshotter")) or None
-    if schema_of(dump) < 3:
-        return {"runtimes": runtime}
-    platform = lookup(dump, ("plugins", schema.CRI_IMAGES, "runtime_platforms", name, "snapshotter")) or None
-    if platform is None and version.at_least("2.3.0"):
-        return {"runtimes": runtime}
-    return {"runtimes": runtime, "runtime_platforms": platform}
-
-
-def unready(settings: Settings, states: Mapping[str, str], current: Mapping[str, Any], dump: Mapping[str, Any]) -> str | None:
-    """The first handler that is new to a snapshotter which isn't ok and which these settings don't touch: one sentence, or None.
-
-    ``states`` are those of the snapshotters in the running daemon, ``current`` its configuration, ``dump`` the wanted one.
-    """
-    handlers = read(current)["runtimes"]
     for handler in settings.runtimes:
-        name = handler.snapshotter
-        if name is None or states.get(name) == "ok" or handlers.get(handler.name, {}).get("snapshotter") == name:
+        name, before = handler.snapshotter, current.handlers.get(handler.name)
+        if name is None or states.get(name) == "ok" or (before is not None and before.snapshotter == name):
             continue
         places: tuple[Path, ...] = (("plugins", schema.SNAPSHOTTER_PREFIX + name), ("proxy_plugins", name))
-        if all(lookup(current, place) == lookup(dump, place) for place in places):
+        if all(current.lookup(place) == wanted.lookup(place) for place in places):
             state = f"in state {states[name]}" if name in states else "not loaded"
             return (
                 f"runtimes[{handler.name}].snapshotter: the snapshotter {name} is {state} in the running daemon: configure it "
                 "with snapshotters, or, if what it needs is there by now, restart containerd"
             )
     return None
-
-
-def used_snapshotters(dump: Mapping[str, Any]) -> tuple[str, ...]:
-    """CRI's default, which comes first, and those of its handlers; none if CRI is off."""
-    if cri_disabled(dump):
-        return ()
-    settings = read(dump)
-    handlers = (handler["snapshotter"] for handler in settings["runtimes"].values())
-    return tuple(dict.fromkeys(name for name in (settings["snapshotter"] or "overlayfs", *handlers) if name))
-
-
-def own_snapshotters(dump: Mapping[str, Any]) -> tuple[str, ...]:
-    """As above; the default alone if CRI is off, for that is what others take as well."""
-    return used_snapshotters(dump) or (read(dump)["snapshotter"] or "overlayfs",)
-
-
-def discards_layers(dump: Mapping[str, Any]) -> bool:
-    """Whether CRI gives up the blobs of layers that it has unpacked."""
-    images = _tables(dump)[0]
-    table = (*images, "containerd") if schema_of(dump) < 3 else images
-    return bool(lookup(dump, (*table, "discard_unpacked_layers")))
-
-
-def _proxies(dump: Mapping[str, Any]) -> list[str]:
-    return [name for name, table in dump.get("proxy_plugins", {}).items() if table.get("type") == "snapshot"]
 
 
 def proxy_addresses(sources: Iterable[Source]) -> dict[str, str]:
@@ -140,66 +321,3 @@ def proxy_addresses(sources: Iterable[Source]) -> dict[str, str]:
             if isinstance(table, Mapping) and table.get("type") == "snapshot":
                 addresses[name] = str(table.get("address", ""))
     return addresses
-
-
-def socket_of(dump: Mapping[str, Any]) -> str | None:
-    """The socket that the daemon makes by its configuration; schema 4 has moved it."""
-    found = lookup(dump, ("grpc", "address")) or lookup(dump, ("plugins", "io.containerd.server.v1.grpc", "address"))
-    return found if isinstance(found, str) and found else None
-
-
-def nonsense(dump: Mapping[str, Any]) -> str | None:
-    """What ``config dump`` lets pass and CRI fails on at start: one sentence, or None.
-
-    containerd internal/cri/config/config.go: ValidatePluginConfig and ValidateImageConfig.
-    """
-    if cri_disabled(dump):
-        return None
-    images = _tables(dump)[0]
-    settings = read(dump)
-    default = settings["default_runtime"]
-    if default and default not in settings["runtimes"]:
-        return f"the default runtime handler {default!r} is not declared: add it to runtimes"
-    for name, handler in settings["runtimes"].items():
-        if not handler["type"]:
-            return f"the runtime handler {name!r} has no type: give runtimes[{name}] one"
-    registry = lookup(dump, (*images, "registry"), {})
-    if registry.get("config_path") and (registry.get("mirrors") or registry.get("configs")):
-        return "the registry's mirrors or configs can't stand beside its config_path: move them into hosts.toml files"
-    snapshotter = settings["snapshotter"]
-    if snapshotter and snapshotter not in BUILTIN_SNAPSHOTTERS and snapshotter not in settings["proxy_snapshotters"]:
-        return f"the snapshotter {snapshotter!r} is neither part of containerd nor declared under proxy_plugins"
-    return None
-
-
-def pull_durability(dump: Mapping[str, Any], version: Version) -> dict[str, dict[str, str]]:
-    """By pull path: ``durability``, ``reason``, ``source``, for the daemon's default snapshotter."""
-    default = own_snapshotters(dump)[0]
-    return {path: _verdict(dump, version, path, default) for path in durability.paths(version)}
-
-
-def handlers_durability(dump: Mapping[str, Any], version: Version) -> dict[str, dict[str, str]]:
-    """The same of what handlers have unpacked for snapshotters other than the default, by these."""
-    late: dict[str, bool] = {}
-    for name, handler in read(dump)["runtimes"].items():
-        if handler["snapshotter"]:
-            places = handler_snapshotters(dump, name, version)
-            unread = not version.at_least("2.0.0") or places.get("runtime_platforms", handler["snapshotter"]) is None
-            late[handler["snapshotter"]] = late.get(handler["snapshotter"], False) or unread
-    late.pop(own_snapshotters(dump)[0], None)
-    return {name: _verdict(dump, version, "cri", name, late=one) for name, one in late.items()}
-
-
-def _verdict(dump: Mapping[str, Any], version: Version, path: str, snapshotter: str, *, late: bool = False) -> dict[str, str]:
-    settings = read(dump)
-    pull = durability.Pull(
-        path=path,
-        version=version,
-        snapshotter=snapshotter,
-        image_pull_sync_fs=bool(settings["image_pull_sync_fs"]),
-        diff_sync_fs=bool(settings["diff_sync_fs"]),
-        local_image_pull=bool(settings["use_local_image_pull"]),
-        late=late,
-    )
-    verdict = durability.judge(pull)
-    return {"durability": verdict.durability, "reason": verdict.reason, "source": verdict.source}

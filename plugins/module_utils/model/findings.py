@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model import reference
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import Handler
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_state import KataState
@@ -28,7 +29,6 @@ from ansible_collections.slipway.node.plugins.module_utils.model.settings import
 from ansible_collections.slipway.node.plugins.module_utils.model.shutdown import Shutdown
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox, Toolboxes
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 CONFIGURE = "run the playbook slipway.node.provision on this node"
@@ -126,7 +126,7 @@ class NodeState:
     daemon: Daemon | None = None
     sources: tuple[Source, ...] = ()
     missing_imports: tuple[str, ...] = ()
-    dump: Tree | None = None
+    dump: EffectiveConfig | None = None
     known_plugins: frozenset[str] | None = None
     pending: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None

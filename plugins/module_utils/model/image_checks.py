@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.model import effective, mounts, pulls
+from ansible_collections.slipway.node.plugins.module_utils.model import mounts, pulls
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     AUTO,
     CONFIGURE,
@@ -63,7 +63,7 @@ def layer_headroom(state: NodeState, expectation: Expectation) -> Finding | None
     expected = f"room for images of {expectation.min_layers} layers"
     if state.dump is None:
         return unread(expected, state, "dump", "version")
-    if "overlayfs" not in effective.own_snapshotters(state.dump):
+    if "overlayfs" not in state.dump.own_snapshotters:
         return None
     room = state.headroom
     if room is None:

@@ -35,7 +35,7 @@ _LONGEST_SECRET = 4000
 
 
 @dataclass(frozen=True)
-class Access:
+class RegistryAuth:
     """How a registry is reached; the password never shows."""
 
     hosts_dir: str | None = None
@@ -44,7 +44,7 @@ class Access:
     password: str | None = None
 
     def __repr__(self) -> str:
-        return f"Access(hosts_dir={self.hosts_dir!r}, plain_http={self.plain_http}, username={self.username!r})"
+        return f"RegistryAuth(hosts_dir={self.hosts_dir!r}, plain_http={self.plain_http}, username={self.username!r})"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Request:
     platform: str
     snapshotter: str | None
     namespace: str
-    access: Access
+    auth: RegistryAuth
     parallel: int
     durable: bool
     integrity: str
@@ -92,7 +92,7 @@ class Request:
             platform=_platform(params["platform"]) if params["platform"] else machine,
             snapshotter=params["snapshotter"],
             namespace=plain_name("namespace", params["namespace"]),
-            access=_access(params),
+            auth=_auth(params),
             parallel=params["parallel"],
             durable=params["durable"],
             integrity=params["integrity"],
@@ -102,7 +102,7 @@ class Request:
 
     def reached_through(self, hosts_dir: str | None) -> Request:
         """With this directory of registries, unless one was asked for."""
-        return replace(self, access=replace(self.access, hosts_dir=self.access.hosts_dir or hosts_dir))
+        return replace(self, auth=replace(self.auth, hosts_dir=self.auth.hosts_dir or hosts_dir))
 
 
 def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> None:
@@ -158,7 +158,7 @@ def _platform(text: str) -> str:
     return text
 
 
-def _access(params: Mapping[str, Any]) -> Access:
+def _auth(params: Mapping[str, Any]) -> RegistryAuth:
     username, password = params["username"], params["password"]
     if (username is None) != (password is None):
         raise ValueError("username and password go together: set both, or neither")
@@ -168,12 +168,12 @@ def _access(params: Mapping[str, Any]) -> Access:
             raise ValueError("username has to be a name without a colon, and not start with a dash")
     if password is not None and (not password or not password.isprintable() or len(password.encode()) > _LONGEST_SECRET):
         raise ValueError(f"password has to be one line of at most {_LONGEST_SECRET} printable characters")
-    return Access(params["hosts_dir"] or None, params["plain_http"], username, password)
+    return RegistryAuth(params["hosts_dir"] or None, params["plain_http"], username, password)
 
 
 @dataclass(frozen=True)
-class Offer:
-    """An image as a registry or an archive has it.
+class RemoteImage:
+    """An image as its documents describe it, in a registry, an archive or the content store.
 
     ``digest`` is what its name stands for; ``chain`` None if its config couldn't be read. ``blobs`` are all that
     belong to it: index, manifest, config and layers.
@@ -198,15 +198,15 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Found:
-    """An image as the node has it. ``trouble`` says why it couldn't be understood; then there is no ``offer``.
+class CurrentImage:
+    """An image as the node has it. ``trouble`` says why it couldn't be understood; then there is no ``image``.
 
     ``unpacked``: the snapshotter has all of its layers. ``whole``: the content store has all of its blobs.
     ``synced``: its layers are known to be on disk. ``damaged``: documents that have to be fetched again.
     """
 
     digest: str
-    offer: Offer | None
+    image: RemoteImage | None
     unpacked: bool
     whole: bool
     synced: bool
@@ -214,28 +214,28 @@ class Found:
     damaged: tuple[str, ...] = ()
 
 
-def runs_here(offer: Offer, platform: str) -> bool:
+def runs_here(image: RemoteImage, platform: str) -> bool:
     """True also if that can't be told."""
-    return offer.platform is None or oci.runs_on(offer.platform, platform)
+    return image.platform is None or oci.runs_on(image.platform, platform)
 
 
-def is_missing(found: Found | None, platform: str) -> bool:
+def is_missing(found: CurrentImage | None, platform: str) -> bool:
     """Whether the image has to come from somewhere else."""
-    if found is None or found.offer is None or not runs_here(found.offer, platform):
+    if found is None or found.image is None or not runs_here(found.image, platform):
         return True
     return not found.unpacked and not found.whole
 
 
-def moved(found: Found | None, offer: Offer) -> bool:
+def moved(found: CurrentImage | None, image: RemoteImage) -> bool:
     """Whether the name stands for another image where it comes from. Archives may lack the manifest's digest."""
-    if found is None or found.offer is None:
+    if found is None or found.image is None:
         return True
-    if offer.digest:
-        return found.digest != offer.digest
-    return found.offer.config_digest != offer.config_digest
+    if image.digest:
+        return found.digest != image.digest
+    return found.image.config_digest != image.config_digest
 
 
-def local_action(found: Found, durable: bool) -> str:
+def local_action(found: CurrentImage, durable: bool) -> str:
     """What an image needs that is there and wanted as it is."""
     if not found.unpacked:
         return UNPACK

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     CONFIGURE,
     Expectation,
@@ -95,7 +94,7 @@ def _section(handler: DeclaredHandler, flavor: str, tree: Tree) -> str:
 
 
 def _default_snapshotter(state: NodeState) -> str:
-    return str(effective.read(state.dump or {})["snapshotter"] or "overlayfs")
+    return state.dump.default_snapshotter if state.dump is not None else "overlayfs"
 
 
 def _unread(expected: Any, state: NodeState, expectation: Expectation) -> Finding | None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_plan import FoundEntry
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -50,19 +49,19 @@ class KataState:
     devices: Mapping[str, bool] = field(default_factory=dict)
 
 
-def declared(dump: Mapping[str, Any], version: Version) -> list[DeclaredHandler]:
-    """The Kata handlers in what ``containerd config dump`` prints, without their files."""
+def declared(config: EffectiveConfig, version: Version) -> list[DeclaredHandler]:
+    """The Kata handlers of the effective configuration, without their files."""
     handlers = []
-    for name, table in effective.read(dump)["runtimes"].items():
-        kind = _KATA_TYPE.match(table["type"] or "")
+    for name, handler in config.handlers.items():
+        kind = _KATA_TYPE.match(handler.type or "")
         if kind:
             handlers.append(
                 DeclaredHandler(
                     name=name,
                     shim_name=f"containerd-shim-{kind.group(1)}-{kind.group(2)}",
-                    shim=table["path"],
-                    config_path=table["config_path"],
-                    snapshotters=effective.handler_snapshotters(dump, name, version),
+                    shim=handler.path,
+                    config_path=handler.config_path,
+                    snapshotters=config.handler_snapshotters(name, version),
                 )
             )
     return handlers

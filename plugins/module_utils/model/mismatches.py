@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import schema, toml_text
-from ansible_collections.slipway.node.plugins.module_utils.model.effective import _MISSING, cri_disabled, schema_of
+from ansible_collections.slipway.node.plugins.module_utils.model import names, schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source, is_secret
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import CRI, SETTINGS, schema_2_path
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import (
     Path,
@@ -24,13 +25,14 @@ from ansible_collections.slipway.node.plugins.module_utils.model.tree import (
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
+_MISSING = object()
 # Tables that schema 4 moved under plugins."io.containerd.server.v1.*".
 _MOVED_IN_V4 = ("grpc", "ttrpc", "metrics", "debug")
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A setting that the daemon would not have. ``culprit`` is the file that says otherwise, if one does."""
+    """A setting that the daemon would not have. ``culprit`` is the file that overrides it, if one does."""
 
     path: Path
     wanted: Any
@@ -39,12 +41,13 @@ class Mismatch:
     culprit: str | None
 
     def shown(self) -> tuple[Any, Any]:
-        """What is wanted and what was found, for people and logs."""
+        """Return the wanted and the found value, for people and logs."""
         if any(is_secret(part) for part in self.path):
             return "a secret", "something else"
         return self.wanted, self.found
 
     def sentence(self, version: Version) -> str:
+        """Explain the mismatch, with its remedy."""
         name = dotted(self.path)
         wanted, found = self.shown()
         if not self.known and self.culprit is None:
@@ -54,9 +57,9 @@ class Mismatch:
         return f"{name} would be {found!r} on the daemon, where {wanted!r} is asked for"
 
 
-def wanted_leaves(settings: Settings, version: Version, architecture: str, dump: Mapping[str, Any]) -> dict[Path, Any]:
-    """The settings as leaves in the schema of the dump. Tables that schema 4 moved are left out."""
-    number = schema_of(dump)
+def wanted_leaves(settings: Settings, version: Version, architecture: str, config: EffectiveConfig) -> dict[Path, Any]:
+    """Write the settings as leaves in the schema of the configuration. Tables that schema 4 moved are left out."""
+    number = config.schema
     leaves = flatten(schema.tables(settings, version, number, architecture))
     return {path: value for path, value in leaves.items() if number < 4 or path[0] not in _MOVED_IN_V4}
 
@@ -65,19 +68,19 @@ def mismatches(
     settings: Settings,
     version: Version,
     architecture: str,
-    dump: Mapping[str, Any],
+    config: EffectiveConfig,
     known_plugins: frozenset[str] | None = None,
     others: Sequence[Source] = (),
 ) -> list[Mismatch]:
-    """Settings that the daemon would not have, in a stable order.
+    """List the settings that the daemon would not have, in a stable order.
 
     ``known_plugins`` are the ids in ``containerd config default``: 2.x keeps tables of unknown
-    plugins in the dump; None where they needn't be told apart. ``others`` are the files that this
+    plugins in the effective configuration; None where they needn't be told apart. ``others`` are the files that this
     collection doesn't write, in the order in which the daemon reads them.
     """
     found = []
-    for path, value in wanted_leaves(settings, version, architecture, dump).items():
-        actual = lookup(dump, path, _MISSING)
+    for path, value in wanted_leaves(settings, version, architecture, config).items():
+        actual = config.lookup(path, _MISSING)
         plugin_known = known_plugins is None or path[0] != "plugins" or len(path) < 2 or path[1] in known_plugins
         if plugin_known and actual is not _MISSING and agrees(value, actual):
             continue
@@ -92,7 +95,7 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
 
     Every version does so with a proxy plugin's, and 1.x with any plugin's.
     """
-    aliases = {path, *_aliases(path)}
+    aliases = {path, schema_2_path(path) or path}
     for source in reversed(others):
         try:
             tree = toml_text.parse(source.text)
@@ -106,30 +109,13 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
     return None
 
 
-def _aliases(path: Path) -> list[Path]:
-    """Where a file of schema 2 has what the daemon prints in schema 3."""
-    if path[:2] == ("plugins", schema.CRI_IMAGES):
-        rest = path[2:]
-        special = {
-            ("snapshotter",): ("containerd", "snapshotter"),
-            ("discard_unpacked_layers",): ("containerd", "discard_unpacked_layers"),
-            ("disable_snapshot_annotations",): ("containerd", "disable_snapshot_annotations"),
-            ("pinned_images", "sandbox"): ("sandbox_image",),
-        }
-        return [("plugins", schema.CRI_V2, *special.get(rest, rest))]
-    if path[:2] == ("plugins", schema.CRI_RUNTIME):
-        return [("plugins", schema.CRI_V2, *path[2:])]
-    return []
-
-
 def needs_cri(settings: Settings) -> bool:
-    """Whether any of the settings is one of the CRI plugin."""
-    own = replace(settings, snapshotters={}, root=None, extra={})
-    return own != Settings()
+    """Return whether any of the settings is one of the CRI plugin."""
+    return bool(settings.runtimes) or any(row.name in settings.scalars and row.v2[:2] == CRI for row in SETTINGS)
 
 
 def other_schema(sources: Sequence[Source], number: int) -> str | None:
-    """The first of the files that is written in another schema than this; the daemon drops settings then."""
+    """Find the first of the files that is written in another schema than this; the daemon then drops settings."""
     for source in sources:
         try:
             version = toml_text.parse(source.text).get("version", number)
@@ -140,13 +126,13 @@ def other_schema(sources: Sequence[Source], number: int) -> str | None:
     return None
 
 
-def unknown_keys(sources: Sequence[Source], dump: Mapping[str, Any], known_plugins: frozenset[str]) -> list[str]:
-    """Keys in the files that the daemon ignores, as ``FILE: key``.
+def unknown_keys(sources: Sequence[Source], config: EffectiveConfig, known_plugins: frozenset[str]) -> list[str]:
+    """List the keys in the files that the daemon ignores, as ``FILE: key``.
 
     A key of schema 2's CRI table is looked for where 2.x moves it, and is not reported if it could
     have been moved out of sight.
     """
-    printed = schema_of(dump)
+    printed = config.schema
     ignored = []
     for source in sources:
         try:
@@ -154,26 +140,26 @@ def unknown_keys(sources: Sequence[Source], dump: Mapping[str, Any], known_plugi
         except ValueError:
             continue
         ignored += [
-            f"{source.path}: {dotted(path)}" for path in flatten(tree) if _ignored(path, tree, dump, known_plugins, printed)
+            f"{source.path}: {dotted(path)}" for path in flatten(tree) if _ignored(path, tree, config, known_plugins, printed)
         ]
     return ignored
 
 
-def _ignored(path: Path, tree: Tree, dump: Mapping[str, Any], known_plugins: frozenset[str], printed: int) -> bool:
+def _ignored(path: Path, tree: Tree, config: EffectiveConfig, known_plugins: frozenset[str], printed: int) -> bool:
     if path[0] in ("version", "imports"):
         return False
     if path[0] != "plugins":
-        return path[0] not in dump and not (printed >= 4 and path[0] in _MOVED_IN_V4)
-    if len(path) < 2 or cri_disabled(dump):
+        return config.lookup(path[:1], _MISSING) is _MISSING and not (printed >= 4 and path[0] in _MOVED_IN_V4)
+    if len(path) < 2 or not config.cri_enabled:
         return False
     written = tree.get("version", printed)
     if path[1] not in known_plugins:
         return True
-    if path[1] == schema.CRI_V2 and written < 3 <= printed:
+    if path[1] == names.CRI_V2 and written < 3 <= printed:
         return False
-    return lookup(dump, path, _MISSING) is _MISSING and not _below_free_form(path, dump)
+    return config.lookup(path, _MISSING) is _MISSING and not _below_free_form(path, config)
 
 
-def _below_free_form(path: Path, dump: Mapping[str, Any]) -> bool:
+def _below_free_form(path: Path, config: EffectiveConfig) -> bool:
     """Whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
-    return "options" in path and lookup(dump, path[: path.index("options")], _MISSING) is not _MISSING
+    return "options" in path and config.lookup(path[: path.index("options")], _MISSING) is not _MISSING

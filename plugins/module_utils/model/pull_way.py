@@ -2,16 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The way that an image takes into a daemon, by the daemon's version and settings."""
+"""The path by which an image gets into a daemon, by the daemon's version and settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, effective, oci
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import lookup
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, oci
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 _TRANSFER = ("plugins", "io.containerd.transfer.v1.local", "unpack_config")
@@ -20,7 +19,7 @@ _FLUSHED_BY_SYNCFS = ("overlayfs", "native")
 
 
 @dataclass(frozen=True)
-class Way:
+class PullPath:
     """``local``: ctr unpacks instead of the daemon's transfer service; None where a version has only one of them.
 
     ``synced_by_daemon``: each layer is flushed as it is unpacked, so that nothing has to be flushed again.
@@ -32,29 +31,30 @@ class Way:
 
     @property
     def durability(self) -> str:
-        """Of an image that has come this way and was synced."""
+        """Of an image that was pulled on this path and synced."""
         return durability.DURABLE if self.snapshotter in _FLUSHED_BY_SYNCFS else durability.UNKNOWN
 
 
-def find_way(dump: Mapping[str, Any], version: Version, *, snapshotter: str | None, platform: str, machine: str) -> Way:
-    """``dump`` is the effective configuration, ``machine`` the node's own platform."""
-    settings = effective.read(dump)
-    chosen = snapshotter or settings["snapshotter"] or "overlayfs"
+def select_pull_path(
+    config: EffectiveConfig, version: Version, *, snapshotter: str | None, platform: str, machine: str
+) -> PullPath:
+    """``machine`` is the node's own platform."""
+    chosen = snapshotter or config.default_snapshotter
     local = None
     # The transfer service is the faster one, and containerd 2's default; on 1.7 it can't be told of plain HTTP.
     if version.at_least("2.0.0"):
-        local = not _transfer_unpacks(dump, chosen) or not oci.runs_on(platform, machine)
+        local = not _transfer_unpacks(config, chosen) or not oci.runs_on(platform, machine)
     pull = durability.Pull(
         path="transfer" if local is False else "ctr",
         version=version,
         snapshotter=chosen,
-        diff_sync_fs=bool(settings["diff_sync_fs"]),
+        diff_sync_fs=bool(config.diff_sync_fs),
     )
-    return Way(chosen, local, durability.judge(pull).durability == durability.DURABLE)
+    return PullPath(chosen, local, durability.judge(pull).durability == durability.DURABLE)
 
 
-def _transfer_unpacks(dump: Mapping[str, Any], snapshotter: str) -> bool:
+def _transfer_unpacks(config: EffectiveConfig, snapshotter: str) -> bool:
     """plugins/transfer/plugin.go: an empty list stands for the platform's default snapshotter."""
-    listed = lookup(dump, _TRANSFER) or []
+    listed = config.lookup(_TRANSFER) or []
     names = {entry.get("snapshotter") for entry in listed if isinstance(entry, Mapping)}
     return snapshotter in (names or {"overlayfs"})

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from ansible_collections.slipway.node.plugins.module_utils.model import effective
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     CONFIGURE,
     DEAF,
@@ -28,7 +27,7 @@ def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or state.dump is None:
         return unread("ok", state, "dump", "daemon", "version")
     names = list(expectation.settings.chosen_snapshotters())
-    names += [name for name in effective.used_snapshotters(state.dump) if name not in names]
+    names += [name for name in state.dump.used_snapshotters if name not in names]
     expected = dict.fromkeys(names, "ok")
     if state.daemon.plugins is None:
         return unknown(expected, DEAF, "start the daemon")
@@ -45,7 +44,7 @@ def snapshotter_requirements(state: NodeState, expectation: Expectation) -> Find
     """What they need of the node is there: pools, scratch files, programs, services."""
     if state.dump is None:
         return unread("all there", state, "dump", "version")
-    names = list(dict.fromkeys((*effective.used_snapshotters(state.dump), *expectation.settings.chosen_snapshotters())))
+    names = list(dict.fromkeys((*state.dump.used_snapshotters, *expectation.settings.chosen_snapshotters())))
     if not names:
         return None
     if state.snapshotter_needs is None:
@@ -60,7 +59,7 @@ def images_unpacked(state: NodeState, expectation: Expectation) -> Finding | Non
     """No image that CRI takes for present is unpacked for snapshotters alone that pods don't use."""
     if state.dump is None:
         return unread("CRI's images unpacked", state, "dump", "version")
-    used = effective.used_snapshotters(state.dump)
+    used = state.dump.used_snapshotters
     if not used:
         return None
     expected = f"CRI's images unpacked for {' or '.join(used)}"
@@ -79,11 +78,11 @@ def discarded_layers(state: NodeState, expectation: Expectation) -> Finding | No
     """Blobs stay where a second snapshotter has to be given images that were unpacked for the first."""
     if state.dump is None:
         return unread("blobs kept", state, "dump", "version")
-    used = effective.used_snapshotters(state.dump)
+    used = state.dump.used_snapshotters
     if not used:
         return None
     expected = f"blobs kept where {' and '.join(used)} need them"
-    if not effective.discards_layers(state.dump):
+    if not state.dump.discards_layers:
         return ok(expected, "they are kept")
     if len(used) == 1:
         return ok(expected, "they are given up once they are unpacked; there is no second snapshotter")

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model import scratch
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import SNAPSHOTTER_PREFIX
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.scratch import Scratch
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
-from ansible_collections.slipway.node.plugins.module_utils.model.tree import lookup
 
 # What makes layers for erofs, and the first version that can: containerd docs/snapshotters/erofs.md.
 MKFS_EROFS, MKFS_EROFS_SINCE = "mkfs.erofs", (1, 7)
@@ -24,29 +23,12 @@ _FILE_SYSTEM = re.compile(r"^(?:nodev)?\s+(\S+)$", re.MULTILINE)
 DEVICES = "/dev/mapper"
 
 
-def table_of(dump: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The snapshotter's own configuration, empty if the daemon prints none."""
-    found = lookup(dump, ("plugins", SNAPSHOTTER_PREFIX + name))
-    return found if isinstance(found, Mapping) else {}
-
-
-def root_of(dump: Mapping[str, Any], name: str) -> str:
-    """Where the snapshotter keeps everything."""
-    return str(table_of(dump, name).get("root_path") or posixpath.join(str(dump.get("root") or ""), SNAPSHOTTER_PREFIX + name))
-
-
-def moved_roots(current: Mapping[str, Any], dump: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def moved_roots(current: EffectiveConfig, wanted: EffectiveConfig) -> dict[str, tuple[str, str]]:
     """Snapshotters by name whose directory would be another one, with both, under the same root of the daemon."""
-    if not current or current.get("root") != dump.get("root"):
+    if current.root != wanted.root:
         return {}
-    both = {name: (root_of(current, name), root_of(dump, name)) for name in BUILTIN_SNAPSHOTTERS}
+    both = {name: (current.snapshotter_root(name), wanted.snapshotter_root(name)) for name in BUILTIN_SNAPSHOTTERS}
     return {name: roots for name, roots in both.items() if posixpath.normpath(roots[0]) != posixpath.normpath(roots[1])}
-
-
-def proxy_address(dump: Mapping[str, Any], name: str) -> str | None:
-    """The socket of a proxy plugin; None if the snapshotter is none."""
-    found = lookup(dump, ("proxy_plugins", name))
-    return str(found.get("address") or "") if isinstance(found, Mapping) and found.get("type") == "snapshot" else None
 
 
 def file_systems(text: str) -> frozenset[str]:

@@ -13,7 +13,6 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model.bolt import Database
 
-PLUGIN = "io.containerd.snapshotter.v1.devmapper"
 SECTOR = 512
 # States of a device in containerd's database: core/snapshots, plugins/snapshots/devmapper/device_info.go. Those that
 # a crash may leave for a device that isn't in the pool, or not any more; and the one that async_remove sets as well.
@@ -309,11 +308,3 @@ class PoolState:
     volume: Volume | None = None
     loaded: float | None = None
     started: float | None = None
-
-
-def configured_pool(dump: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Name of the pool and the snapshotter's directory, in what ``containerd config dump`` prints; None if no pool is named."""
-    table = dump.get("plugins", {}).get(PLUGIN, {})
-    if not table.get("pool_name"):
-        return None
-    return str(table["pool_name"]), str(table.get("root_path") or f"{dump.get('root') or '/var/lib/containerd'}/{PLUGIN}")

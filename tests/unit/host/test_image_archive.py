@@ -80,9 +80,9 @@ def test_an_oci_archive_says_what_it_has(tmp_path: Path, prefix: str) -> None:
     path = oci_archive(tmp_path / "a.tar", {FULL: "docker.io/library/a:1"}, {SHORT: "r.example/b:2"}, prefix=prefix)
     archive = ImageArchive(path)
     assert list(map(str, archive.names())) == ["docker.io/library/a:1", "r.example/b:2"]
-    offer = archive.offer(archive.entry(parse("r.example/b:2"), only=True), AMD64)
-    assert (offer.digest, offer.platform, offer.layers) == (image(1)[1], AMD64, 1)
-    assert offer.chain == (digest(b"layer 1"),)
+    remote = archive.image(archive.entry(parse("r.example/b:2"), only=True), AMD64)
+    assert (remote.digest, remote.platform, remote.layers) == (image(1)[1], AMD64, 1)
+    assert remote.chain == (digest(b"layer 1"),)
     with pytest.raises(ValueError, match=r"has no image r.example/c:3: it has docker.io/library/a:1, r.example/b:2"):
         archive.entry(parse("r.example/c:3"), only=True)
 
@@ -99,8 +99,8 @@ def test_the_only_image_may_be_called_otherwise_but_not_by_two_names(tmp_path: P
 def test_dockers_archive_says_what_it_has(tmp_path: Path) -> None:
     archive = ImageArchive(docker_archive(tmp_path / "a.tar", ["a:1", "b:1"]))
     assert list(map(str, archive.names())) == ["docker.io/library/a:1", "docker.io/library/b:1"]
-    offer = archive.offer(archive.entries[0], AMD64)
-    assert (offer.digest, offer.chain, offer.size) == ("", (digest(b"layer"),), len(b"layer") + offer.blobs[0].size)
+    remote = archive.image(archive.entries[0], AMD64)
+    assert (remote.digest, remote.chain, remote.size) == ("", (digest(b"layer"),), len(b"layer") + remote.blobs[0].size)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -162,4 +162,4 @@ def test_a_blob_that_is_missing_or_altered_is_noticed_before_anything_is_importe
         if damage == "missing":
             del members[name]
         with pytest.raises(HostError, match=r"is damaged|is not whole"):
-            ImageArchive(tar(path, members)).offer(ImageArchive(str(path)).entries[0], AMD64)
+            ImageArchive(tar(path, members)).image(ImageArchive(str(path)).entries[0], AMD64)

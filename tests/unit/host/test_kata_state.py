@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_files import read_drop_ins, version_beside
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_state import read_kata
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_plan import DIRECTORY, FILE, LINK
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 from nodes.kata import Release
@@ -15,12 +16,10 @@ from nodes.kata import Release
 CRI = "io.containerd.grpc.v1.cri"
 
 
-def dump(**handler: Any) -> dict[str, Any]:
+def config(**handler: Any) -> EffectiveConfig:
     table = {"runtime_type": "io.containerd.kata.v2", **handler}
-    return {
-        "version": 2,
-        "plugins": {CRI: {"containerd": {"runtimes": {"kata": table, "runc": {"runtime_type": "io.containerd.runc.v2"}}}}},
-    }
+    handlers = {"kata": table, "runc": {"runtime_type": "io.containerd.runc.v2"}}
+    return EffectiveConfig({"version": 2, "plugins": {CRI: {"containerd": {"runtimes": handlers}}}})
 
 
 def test_a_handlers_files_are_where_kata_looks_for_them(tmp_path: Path) -> None:
@@ -34,7 +33,7 @@ def test_a_handlers_files_are_where_kata_looks_for_them(tmp_path: Path) -> None:
     (directory / "configuration.toml").write_text("[hypervisor.qemu]\n")
     (directory / "config.d" / "60.toml").write_text("# ours\n")
     (tmp_path / "link.toml").symlink_to(directory / "configuration.toml")
-    declared = dump(
+    declared = config(
         runtime_path=str(tmp_path / "kata/bin/containerd-shim-kata-v2"), options={"ConfigPath": str(tmp_path / "link.toml")}
     )
 
@@ -54,7 +53,7 @@ def test_a_shim_without_a_path_is_looked_for_where_the_daemon_would(tmp_path: Pa
     (tmp_path / "containerd-shim-kata-v2").write_text("")
     (tmp_path / "containerd-shim-kata-v2").chmod(0o755)
     found = [
-        read_kata(dump(), Version(1, 7, 24), {"PATH": str(path)}).handlers[0].shim_found for path in (tmp_path, tmp_path / "no")
+        read_kata(config(), Version(1, 7, 24), {"PATH": str(path)}).handlers[0].shim_found for path in (tmp_path, tmp_path / "no")
     ]
     assert found == [True, False]
 

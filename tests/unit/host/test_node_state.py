@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation
@@ -34,11 +35,13 @@ def test_what_a_snapshotter_lacks_is_known_without_the_daemon(tmp_path: Path, re
     config = tmp_path / "config.toml"
     config.write_text("version = 2\n")
     state = read_node(
-        Runner(Programs()),
-        config_file=str(config),
-        unit="slipway-none.service",
-        address="/run/none.sock",
-        binary=str(program),
+        Containerd(
+            Runner(Programs()),
+            config_file=str(config),
+            unit="slipway-none.service",
+            address="/run/none.sock",
+            binary=str(program),
+        ),
         expectation=Expectation(),
     )
     assert state.dump is not None and (state.daemon is None or state.daemon.plugins is None)

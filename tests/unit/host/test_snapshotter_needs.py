@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.schema import SNAPSHOTTER_PREFIX
 
 
@@ -35,9 +35,8 @@ def test_snapshots_are_not_left_in_another_directory(
     if moved:
         (tmp_path / "elsewhere/metadata.db").touch()
     table = {"root_path": str(tmp_path / new)} if new else {"root_path": f"{old}/"}
-    current: dict[str, Any] = {"root": str(tmp_path), "plugins": {f"{SNAPSHOTTER_PREFIX}native": {"root_path": ""}}}
-    dump = {"root": str(tmp_path / root), "plugins": {f"{SNAPSHOTTER_PREFIX}native": table}}
-    problem = lost_snapshots(current, dump)
+    current = EffectiveConfig({"root": str(tmp_path), "plugins": {f"{SNAPSHOTTER_PREFIX}native": {"root_path": ""}}})
+    wanted = EffectiveConfig({"root": str(tmp_path / root), "plugins": {f"{SNAPSHOTTER_PREFIX}native": table}})
+    problem = lost_snapshots(current, wanted)
     assert bool(problem) is lost
     assert not lost or (f"{old} holds snapshots" in problem and "snapshotters.native.root_path" in problem)
-    assert lost_snapshots({}, dump) == ""

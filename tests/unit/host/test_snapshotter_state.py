@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_state import stranded
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 
 from .test_images import Module
 
@@ -42,8 +43,8 @@ def stranded_on(
         ids.mkdir(parents=True)
         if name == holder:
             (ids / "1").mkdir()
-    dump = {"version": 2, "plugins": {CRI: {"containerd": {"snapshotter": default, "runtimes": {}}}}}
-    found = stranded(Ctr(Runner(Module()), "/run/none.sock", str(directory / "containerd")), dump, loaded)
+    config = EffectiveConfig({"version": 2, "plugins": {CRI: {"containerd": {"snapshotter": default, "runtimes": {}}}}})
+    found = stranded(Ctr(Runner(Module()), "/run/none.sock", str(directory / "containerd")), config, loaded)
     return {one.name: one.snapshotters for one in found}
 
 

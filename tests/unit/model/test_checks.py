@@ -14,6 +14,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model import kata_che
 from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import CHECKS as ALL
 from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import STATUSES, checks_in, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     DEAF,
@@ -38,6 +39,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state i
     Risk,
     Toolboxes,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.tree import merge, nest
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 # Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
@@ -79,7 +81,7 @@ def well(recorded: Callable[[str, str], str]) -> NodeState:
         version=Version.parse("1.7.24"),
         daemon=DAEMON,
         sources=(Source(ROOT, TEXT),),
-        dump=dump,
+        dump=EffectiveConfig(dump),
         known_plugins=frozenset(dump["plugins"]),
         environment=PROXY,
         images=(IMAGE,),
@@ -100,16 +102,15 @@ def finding(name: str, state: NodeState, expectation: Expectation = EXPECTED) ->
     return found[0] if found else None
 
 
-def changed(dump: Any, *path: str, value: Any) -> dict[str, Any]:
-    """The dump with one value changed."""
-    head, *rest = path
-    return {**dump, head: changed(dump[head], *rest, value=value) if rest else value}
+def changed(config: EffectiveConfig | None, *path: str, value: Any) -> EffectiveConfig:
+    """The configuration with one value changed."""
+    return EffectiveConfig(merge(config.dump if config is not None else {}, nest({path: value})))
 
 
-def discarding(dump: Any, snapshotter: str) -> dict[str, Any]:
-    """The dump with layers given up that are unpacked, and another snapshotter for runc."""
-    dump = changed(dump, "plugins", V2, "containerd", "discard_unpacked_layers", value=True)
-    return changed(dump, "plugins", V2, "containerd", "runtimes", "runc", "snapshotter", value=snapshotter)
+def discarding(config: EffectiveConfig | None, snapshotter: str) -> EffectiveConfig:
+    """The configuration with layers given up that are unpacked, and another snapshotter for runc."""
+    config = changed(config, "plugins", V2, "containerd", "discard_unpacked_layers", value=True)
+    return changed(config, "plugins", V2, "containerd", "runtimes", "runc", "snapshotter", value=snapshotter)
 
 
 def with_unit(state: NodeState, **changes: Any) -> NodeState:
@@ -218,7 +219,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, daemon=replace(DAEMON, plugins=(replace(CRI, status="error"), OVERLAYFS))),
         "in state error",
     ),
-    ("cri_plugin", "fail", lambda one: replace(one, dump={**one.dump, "disabled_plugins": ["cri"]}), "disabled"),  # type: ignore[dict-item]
+    ("cri_plugin", "fail", lambda one: replace(one, dump=changed(one.dump, "disabled_plugins", value=["cri"])), "disabled"),
     ("cri_plugin", "unknown", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
     ("snapshotters", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(CRI,))), "not loaded"),
     (
@@ -411,7 +412,7 @@ def test_the_remedy_names_options_that_the_version_has(well: NodeState, version:
 
 
 def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
-    state = replace(well, dump={**(well.dump or {}), "disabled_plugins": ["cri"]})
+    state = replace(well, dump=changed(well.dump, "disabled_plugins", value=["cri"]))
     found = finding("cri_plugin", state, Expectation())
     assert found is not None
     assert found.status == "ok"

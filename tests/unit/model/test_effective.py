@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.model import effective, mismatches
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
@@ -21,6 +22,10 @@ Recorded = Callable[[str, str], str]
 
 def dump(recorded: Recorded, version: str, name: str = "node.dump.toml") -> dict[str, Any]:
     return tomllib.loads(recorded(version, name))
+
+
+def config(recorded: Recorded, version: str, name: str = "node.dump.toml") -> EffectiveConfig:
+    return EffectiveConfig(dump(recorded, version, name))
 
 
 def known(recorded: Recorded, version: str) -> frozenset[str]:
@@ -47,15 +52,17 @@ def asked(version: str, **changes: Any) -> Settings:
         "sandbox_image": "registry.example/pause:3.10",
         "registry_config_path": "/etc/containerd/certs.d",
         "max_concurrent_downloads": 5,
+        # The daemon prints 5m0s.
+        "image_pull_progress_timeout": None if version == "1.6.20" else "5m",
         "root": "/srv/containerd",
-        "extra": {"plugins": {"io.containerd.gc.v1.scheduler": {"schedule_delay": "1500ms"}}},
+        "extra_config": {"plugins": {"io.containerd.gc.v1.scheduler": {"schedule_delay": "1500ms"}}},
     }
     return Settings.from_params({**options, **changes})
 
 
 def wrong(recorded: Recorded, version: str, settings: Settings, *others: Source) -> list[str]:
     found = mismatches.mismatches(
-        settings, Version.parse(version), "amd64", dump(recorded, version), known(recorded, version), others
+        settings, Version.parse(version), "amd64", config(recorded, version), known(recorded, version), others
     )
     return [one.sentence(Version.parse(version)) for one in found]
 
@@ -82,6 +89,12 @@ def test_a_setting_that_the_daemon_has_not_is_named(
     assert any(one.endswith(sentence) for one in found)
 
 
+@pytest.mark.parametrize("version", ["1.7.24", "2.1.9"])
+def test_another_progress_timeout_is_named(recorded: Recorded, version: str) -> None:
+    (sentence,) = wrong(recorded, version, asked(version, image_pull_progress_timeout="10m"))
+    assert sentence.endswith("image_pull_progress_timeout would be '5m0s' on the daemon, where '10m' is asked for")
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     "path",
@@ -95,13 +108,13 @@ def test_a_key_that_the_daemon_does_not_know_is_named(recorded: Recorded, versio
     extra: Any = 1
     for part in reversed(path):
         extra = {part: extra}
-    (sentence,) = wrong(recorded, version, asked(version, extra=extra))
+    (sentence,) = wrong(recorded, version, asked(version, extra_config=extra))
     assert f"is not known to containerd {version}: check its spelling" in sentence
 
 
 def test_an_unlisted_image_is_a_mismatch_on_schema_2_read_by_a_newer_daemon(recorded: Recorded) -> None:
     # 2.1.9 dropped the snapshotter of this file when it migrated it.
-    migrated = dump(recorded, "2.1.9", "schema2.dump.toml")
+    migrated = config(recorded, "2.1.9", "schema2.dump.toml")
     settings = Settings.from_params({"snapshotter": "native", "sandbox_image": "registry.example/pause:3.10"})
     found = mismatches.mismatches(settings, Version.parse("2.1.9"), "amd64", migrated)
     assert [(one.path[-1], one.found) for one in found] == [
@@ -145,7 +158,7 @@ def test_reads_the_settings_under_the_options_names(recorded: Recorded, version:
         "config_path": "/etc/kata/qemu/configuration.toml",
     }
     runc = {"type": "io.containerd.runc.v2", "path": None, "snapshotter": None, "config_path": None}
-    assert effective.read(dump(recorded, version)) == {
+    assert config(recorded, version).to_dict() == {
         "image_pull_sync_fs": None if old else True,
         "diff_sync_fs": True if version == "2.1.9" else None,
         "use_local_image_pull": True if version == "2.1.9" else None,
@@ -156,6 +169,7 @@ def test_reads_the_settings_under_the_options_names(recorded: Recorded, version:
         "sandbox_image": "registry.example/pause:3.10",
         "registry_config_path": "/etc/containerd/certs.d",
         "max_concurrent_downloads": 5,
+        "image_pull_progress_timeout": None if old else "5m0s",
         "root": "/srv/containerd",
         "proxy_snapshotters": ["lazy"],
     }
@@ -163,7 +177,7 @@ def test_reads_the_settings_under_the_options_names(recorded: Recorded, version:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_reads_the_defaults(recorded: Recorded, version: str) -> None:
-    read = effective.read(dump(recorded, version, "default.toml"))
+    read = config(recorded, version, "default.toml").to_dict()
     assert (read["snapshotter"], read["default_runtime"], read["max_concurrent_downloads"]) == ("overlayfs", "runc", 3)
     assert list(read["runtimes"]) == ["runc"]
     assert read["systemd_cgroup"] is False
@@ -181,7 +195,7 @@ def test_reads_the_defaults(recorded: Recorded, version: str) -> None:
     ],
 )
 def test_durability_of_what_the_daemon_has(recorded: Recorded, version: str, name: str, durable: list[str]) -> None:
-    verdicts = effective.pull_durability(dump(recorded, version, name), Version.parse(version))
+    verdicts = config(recorded, version, name).pull_durability(Version.parse(version))
     assert list(verdicts) == ["cri", "ctr"] + ["transfer"] * (version != "1.6.20")
     assert [path for path, one in verdicts.items() if one["durability"] == "durable"] == durable
     assert {one["durability"] for one in verdicts.values()} <= {"durable", "not_durable"}
@@ -190,7 +204,7 @@ def test_durability_of_what_the_daemon_has(recorded: Recorded, version: str, nam
 @pytest.mark.parametrize("version", VERSIONS)
 def test_keys_that_the_daemon_ignores(recorded: Recorded, version: str) -> None:
     sources = (Source("/etc/containerd/config.toml", recorded(version, "node.toml")), Source("/broken.toml", "= 1"))
-    ignored = mismatches.unknown_keys(sources, dump(recorded, version), known(recorded, version))
+    ignored = mismatches.unknown_keys(sources, config(recorded, version), known(recorded, version))
     cri = IMAGES if version == "2.1.9" else V2
     assert ignored == [
         "/etc/containerd/config.toml: colour",
@@ -203,19 +217,19 @@ def test_keys_that_the_daemon_ignores(recorded: Recorded, version: str) -> None:
 def test_every_key_of_the_default_configuration_is_known(recorded: Recorded, version: str) -> None:
     text = recorded(version, "default.toml")
     source = Source("/etc/containerd/config.toml", text)
-    assert mismatches.unknown_keys([source], tomllib.loads(text), known(recorded, version)) == []
+    assert mismatches.unknown_keys([source], EffectiveConfig(tomllib.loads(text)), known(recorded, version)) == []
 
 
 def test_a_schema_2_file_read_by_a_newer_daemon_has_no_unknown_keys(recorded: Recorded) -> None:
     source = Source("/etc/containerd/config.toml", recorded("2.1.9", "schema2.toml"))
-    migrated = dump(recorded, "2.1.9", "schema2.dump.toml")
+    migrated = config(recorded, "2.1.9", "schema2.dump.toml")
     assert mismatches.unknown_keys([source], migrated, known(recorded, "2.1.9")) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_recorded_configurations_make_sense(recorded: Recorded, version: str) -> None:
-    assert effective.nonsense(dump(recorded, version)) is None
-    assert effective.nonsense(dump(recorded, version, "default.toml")) is None
+    assert config(recorded, version).cri_config_error() is None
+    assert config(recorded, version, "default.toml").cri_config_error() is None
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -225,7 +239,7 @@ def test_what_cri_would_fail_on(recorded: Recorded, version: str) -> None:
     def changed(change: Callable[[dict[str, Any]], None]) -> str | None:
         tree = dump(recorded, version)
         change(tree)
-        return effective.nonsense(tree)
+        return EffectiveConfig(tree).cri_config_error()
 
     def handlers(tree: dict[str, Any]) -> dict[str, Any]:
         table: dict[str, Any] = tree["plugins"][runtime]["containerd"]["runtimes"]
@@ -254,14 +268,14 @@ def test_what_cri_would_fail_on(recorded: Recorded, version: str) -> None:
     ("names", "expected"), [([], False), (["cri"], True), ([V2], True), (["io.containerd.internal.v1.opt"], False)]
 )
 def test_cri_is_disabled_by_either_name(names: list[str], expected: bool) -> None:
-    assert effective.cri_disabled({"disabled_plugins": names}) is expected
+    assert EffectiveConfig({"disabled_plugins": names}).cri_enabled is not expected
 
 
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
         ({}, False),
-        ({"root": "/srv", "snapshotters": {"native": {}}, "extra": {"debug": {"level": "info"}}}, False),
+        ({"root": "/srv", "snapshotters": {"native": {}}, "extra_config": {"debug": {"level": "info"}}}, False),
         ({"image_pull_sync_fs": True}, True),
         ({"systemd_cgroup": False}, True),
         ({"runtimes": [{"name": "kata"}]}, True),
@@ -272,10 +286,10 @@ def test_which_settings_need_cri(params: dict[str, Any], expected: bool) -> None
 
 
 def test_tables_that_schema_4_moved_are_not_compared() -> None:
-    settings = Settings.from_params({"extra": {"debug": {"level": "info"}, "oom_score": -5}})
+    settings = Settings.from_params({"extra_config": {"debug": {"level": "info"}, "oom_score": -5}})
     version = Version.parse("2.3.4")
-    assert mismatches.mismatches(settings, version, "amd64", {"version": 4, "oom_score": -5}) == []
-    assert len(mismatches.mismatches(settings, version, "amd64", {"version": 3, "oom_score": -5})) == 1
+    assert mismatches.mismatches(settings, version, "amd64", EffectiveConfig({"version": 4, "oom_score": -5})) == []
+    assert len(mismatches.mismatches(settings, version, "amd64", EffectiveConfig({"version": 3, "oom_score": -5}))) == 1
 
 
 def test_the_sockets_of_proxy_snapshotters_are_those_of_the_last_file() -> None:
@@ -285,9 +299,42 @@ def test_the_sockets_of_proxy_snapshotters_are_those_of_the_last_file() -> None:
 
 
 def test_the_daemons_socket_in_each_schema() -> None:
-    assert effective.socket_of({"grpc": {"address": "/run/a.sock"}}) == "/run/a.sock"
-    assert effective.socket_of({"plugins": {"io.containerd.server.v1.grpc": {"address": "/run/b.sock"}}}) == "/run/b.sock"
-    assert effective.socket_of({}) is None
+    assert EffectiveConfig({"grpc": {"address": "/run/a.sock"}}).socket == "/run/a.sock"
+    moved = {"plugins": {"io.containerd.server.v1.grpc": {"address": "/run/b.sock"}}}
+    assert EffectiveConfig(moved).socket == "/run/b.sock"
+    assert EffectiveConfig({}).socket is None
+
+
+def test_the_thin_pool_and_its_snapshotters_directory() -> None:
+    plugin = "io.containerd.snapshotter.v1.devmapper"
+
+    def pool(tree: dict[str, Any]) -> tuple[str | None, str]:
+        found = EffectiveConfig(tree)
+        return found.thin_pool, found.snapshotter_root("devmapper")
+
+    assert pool({"plugins": {plugin: {"pool_name": "", "root_path": ""}}})[0] is None
+    assert pool({})[0] is None
+    assert pool({"root": "/srv", "plugins": {plugin: {"pool_name": "a-b"}}}) == ("a-b", f"/srv/{plugin}")
+    assert pool({"plugins": {plugin: {"pool_name": "a-b", "root_path": "/x"}}}) == ("a-b", "/x")
+
+
+def test_the_tables_of_snapshotters() -> None:
+    plugins = {"lazy": {"type": "snapshot", "address": "/s"}, "store": {"type": "content", "address": "/t"}}
+    found = EffectiveConfig({"proxy_plugins": plugins})
+    assert [found.proxy_address(name) for name in ("lazy", "store", "native")] == ["/s", None, None]
+    assert found.snapshotter_table("native") == {}
+
+
+def test_the_directories_of_registries_are_separated_by_colons() -> None:
+    tables = {IMAGES: {"registry": {"config_path": "/etc/containerd/certs.d:/etc/docker/certs.d"}}}
+    assert EffectiveConfig({"version": 3, "plugins": tables}).hosts_dirs == ("/etc/containerd/certs.d", "/etc/docker/certs.d")
+    assert EffectiveConfig({"version": 3}).hosts_dirs == ()
+
+
+def test_a_daemon_without_cri_has_a_default_snapshotter_and_uses_none(recorded: Recorded) -> None:
+    found = EffectiveConfig({**dump(recorded, "2.1.9"), "disabled_plugins": ["cri"]})
+    assert (found.default_snapshotter, found.cri_snapshotter, found.used_snapshotters) == ("native", None, ())
+    assert found.own_snapshotters == ("native",)
 
 
 def test_a_file_of_another_schema_is_found() -> None:
@@ -301,7 +348,9 @@ def test_a_handler_that_is_new_to_a_snapshotter_which_is_not_ok(recorded: Record
     settings = Settings.from_params({"runtimes": [{"name": "kata", "snapshotter": "devmapper"}]})
 
     def unready(states: dict[str, str], wanted: dict[str, Any] | None = None, before: dict[str, Any] | None = None) -> str | None:
-        return effective.unready(settings, states, before or current, wanted or current)
+        return effective.handler_without_snapshotter(
+            settings, states, EffectiveConfig(before or current), EffectiveConfig(wanted or current)
+        )
 
     assert "runtimes[kata].snapshotter: the snapshotter devmapper is in state skip" in (unready({"devmapper": "skip"}) or "")
     assert "not loaded" in (unready({}) or "")
@@ -332,6 +381,6 @@ def test_durability_for_the_snapshotter_of_a_handler(version: str, places: set[s
         images = {"image_pull_with_sync_fs": True, "snapshotter": "overlayfs"}
         images["runtime_platforms"] = {"kata": {"snapshotter": "native"}} if "runtime_platforms" in places else {}
         tables = {IMAGES: images, RUNTIME: {"containerd": {"runtimes": handlers}}}
-    dump = {"version": 2 if version.startswith("1.") else 3, "plugins": tables}
-    found = effective.handlers_durability(dump, Version.parse(version))
+    tree = {"version": 2 if version.startswith("1.") else 3, "plugins": tables}
+    found = EffectiveConfig(tree).handlers_durability(Version.parse(version))
     assert {name: one["durability"] for name, one in found.items()} == {"native": durable}

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as plan
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Access, Found, Offer, Request, plan_removal
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import (
+    CurrentImage,
+    RegistryAuth,
+    RemoteImage,
+    Request,
+    plan_removal,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Descriptor
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import parse
 
@@ -27,13 +33,15 @@ def digest(number: int) -> str:
     return f"sha256:{number:064x}"
 
 
-def offer(number: int = 1, platform: str | None = "linux/amd64", **more: Any) -> Offer:
+def remote(number: int = 1, platform: str | None = "linux/amd64", **more: Any) -> RemoteImage:
     blobs = (Descriptor("", digest(number), 10), Descriptor("", digest(100), 5), Descriptor("", digest(100), 5))
-    return Offer(digest(number), platform, (digest(7),), 1, blobs, digest(number + 50), **more)
+    return RemoteImage(digest(number), platform, (digest(7),), 1, blobs, digest(number + 50), **more)
 
 
-def found(number: int = 1, **more: Any) -> Found:
-    return Found(**{"digest": digest(number), "offer": offer(number), "unpacked": True, "whole": True, "synced": True, **more})
+def found(number: int = 1, **more: Any) -> CurrentImage:
+    return CurrentImage(
+        **{"digest": digest(number), "image": remote(number), "unpacked": True, "whole": True, "synced": True, **more}
+    )
 
 
 def test_the_same_image_twice_is_one() -> None:
@@ -80,13 +88,13 @@ def test_nonsense_names_its_option(changes: dict[str, Any], option: str) -> None
 
 
 def test_a_password_does_not_show() -> None:
-    assert "secret" not in repr(Access(username="me", password="secret"))
+    assert "secret" not in repr(RegistryAuth(username="me", password="secret"))
 
 
 def test_a_directory_of_registries_that_was_asked_for_stays() -> None:
     request = Request.from_params(DEFAULTS, "linux/amd64")
-    assert request.reached_through("/a").access.hosts_dir == "/a"
-    assert request.reached_through("/a").reached_through("/b").access.hosts_dir == "/a"
+    assert request.reached_through("/a").auth.hosts_dir == "/a"
+    assert request.reached_through("/a").reached_through("/b").auth.hosts_dir == "/a"
 
 
 @pytest.mark.parametrize(
@@ -97,21 +105,21 @@ def test_a_directory_of_registries_that_was_asked_for_stays() -> None:
         (found(unpacked=False), False),
         (found(unpacked=False, whole=False), True),
         (found(whole=False), False),
-        (found(offer=None), True),
-        (found(offer=offer(platform="linux/arm64")), True),
-        (found(offer=offer(platform="linux/386")), False),
-        (found(offer=offer(platform=None)), False),
+        (found(image=None), True),
+        (found(image=remote(platform="linux/arm64")), True),
+        (found(image=remote(platform="linux/386")), False),
+        (found(image=remote(platform=None)), False),
     ],
 )
-def test_what_has_to_come_from_elsewhere(one: Found | None, missing: bool) -> None:
+def test_what_has_to_come_from_elsewhere(one: CurrentImage | None, missing: bool) -> None:
     assert plan.is_missing(one, "linux/amd64") == missing
 
 
 def test_a_name_has_moved_if_its_digest_has() -> None:
-    assert plan.moved(None, offer()) and plan.moved(found(offer=None), offer())
-    assert plan.moved(found(), offer(2)) and not plan.moved(found(), offer())
+    assert plan.moved(None, remote()) and plan.moved(found(image=None), remote())
+    assert plan.moved(found(), remote(2)) and not plan.moved(found(), remote())
     # An archive of Docker's has no manifest: its config tells.
-    unnamed = Offer("", "linux/amd64", (), 0, (), digest(51))
+    unnamed = RemoteImage("", "linux/amd64", (), 0, (), digest(51))
     assert not plan.moved(found(), unnamed) and plan.moved(found(2), unnamed)
 
 
@@ -123,8 +131,8 @@ def test_what_an_image_needs_that_is_there() -> None:
 
 
 def test_a_blob_counts_once() -> None:
-    assert offer().size == 15 and offer(known_size=3).size == 3
-    assert offer().missing(frozenset([digest(1)])) == 5
+    assert remote().size == 15 and remote(known_size=3).size == 3
+    assert remote().missing(frozenset([digest(1)])) == 5
 
 
 ID = digest(9)

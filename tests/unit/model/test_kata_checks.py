@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.model import kata_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation, Finding, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_plan import DIRECTORY, FILE, LINK, MODE, FoundEntry
@@ -65,7 +66,12 @@ def state(*handlers: DeclaredHandler, **changes: Any) -> NodeState:
     plugins = tuple(Plugin(SNAPSHOTTER, name, status) for name, status in states.items())
     unit = UnitStatus(True, "active", "running", 7, 0, "process", "enabled", ("/a.service",), False, "success")
     daemon = Daemon(unit, Process(7, 1000.0, ("/usr/bin/containerd",), "/usr/bin/containerd"), plugins, (), "/usr/bin/containerd")
-    options: dict[str, Any] = {"kata": KataState(handlers, ALL_DEVICES), "daemon": daemon, "dump": {"version": 3}, **changes}
+    options: dict[str, Any] = {
+        "kata": KataState(handlers, ALL_DEVICES),
+        "daemon": daemon,
+        "dump": EffectiveConfig({"version": 3}),
+        **changes,
+    }
     return NodeState("/etc/containerd/config.toml", "containerd.service", 2000.0, **options)
 
 
@@ -185,11 +191,11 @@ def test_the_rust_runtime_starts_the_hypervisor_that_it_names() -> None:
 
 
 def test_handlers_are_found_in_what_the_daemon_prints(recorded: Callable[[str, str], str]) -> None:
-    dump = tomllib.loads(recorded("1.6.20", "node.dump.toml"))
-    (handler,) = declared(dump, Version.parse("1.6.20"))
+    config = EffectiveConfig(tomllib.loads(recorded("1.6.20", "node.dump.toml")))
+    (handler,) = declared(config, Version.parse("1.6.20"))
     assert (handler.name, handler.shim_name, handler.shim) == ("kata", "containerd-shim-kata-v2", None)
     assert handler.config_path == "/etc/kata/qemu/configuration.toml"
-    assert declared(tomllib.loads(recorded("2.1.9", "default.toml")), Version.parse("2.1.9")) == []
+    assert declared(EffectiveConfig(tomllib.loads(recorded("2.1.9", "default.toml"))), Version.parse("2.1.9")) == []
 
 
 @pytest.mark.parametrize(
@@ -207,9 +213,9 @@ def test_the_places_of_a_handlers_snapshotter(
 ) -> None:
     handlers = {"kata-clh": {"runtime_type": "io.containerd.kata-clh.v2", "snapshotter": table, "runtime_path": "/x"}}
     platforms = {"kata-clh": {"snapshotter": platform}} if platform else {}
-    dump = {
+    tree = {
         "version": 3,
         "plugins": {V3_RUNTIME: {"containerd": {"runtimes": handlers}}, V3_IMAGES: {"runtime_platforms": platforms}},
     }
-    (handler,) = declared(dump, Version.parse(version))
+    (handler,) = declared(EffectiveConfig(tree), Version.parse(version))
     assert (handler.shim_name, handler.shim, handler.snapshotters) == ("containerd-shim-kata-clh-v2", "/x", expected)

@@ -88,8 +88,5 @@ def test_proxies(there: bool, answers: bool, words: str) -> None:
     assert words in problem and bool(words) is bool(problem)
 
 
-def test_what_the_daemon_prints() -> None:
-    dump = {"proxy_plugins": {"lazy": {"type": "snapshot", "address": "/s"}, "store": {"type": "content", "address": "/t"}}}
-    assert [needs.proxy_address(dump, name) for name in ("lazy", "store", "native")] == ["/s", None, None]
-    assert needs.table_of(dump, "native") == {}
+def test_the_file_systems_that_the_kernel_has() -> None:
     assert needs.file_systems("nodev\tsysfs\n\text4\n\terofs\n") == {"sysfs", "ext4", "erofs"}

@@ -19,7 +19,6 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     Record,
     Volume,
     compare,
-    configured_pool,
     device_problem,
     file_problem,
     group_problem,
@@ -246,11 +245,3 @@ def test_a_part_that_another_volume_group_lies_on_is_in_use() -> None:
     assert uses(disk, {"/dev/vdb1": "", "/dev/vdb": "containerd"}) == ()
     active = {"name": "data-x", "path": "/dev/mapper/data-x", "type": "lvm", "mountpoint": "/x"}
     assert uses({**disk, "children": [{**part, "children": [active]}]}, {"/dev/vdb1": "data"}) == ("data-x mounted at /x",)
-
-
-def test_the_pool_is_the_one_of_the_effective_configuration() -> None:
-    plugin = "io.containerd.snapshotter.v1.devmapper"
-    assert configured_pool({"plugins": {plugin: {"pool_name": "", "root_path": ""}}}) is None
-    assert configured_pool({}) is None
-    assert configured_pool({"root": "/srv", "plugins": {plugin: {"pool_name": "a-b"}}}) == ("a-b", f"/srv/{plugin}")
-    assert configured_pool({"plugins": {plugin: {"pool_name": "a-b", "root_path": "/x"}}}) == ("a-b", "/x")
