@@ -265,7 +265,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             raise ValueError(f"{reason}: give the daemon its settings with slipway.node.containerd_config first")
         return {**report(name, None, Plan(), []), "default": default, "ready": False, "reason": reason}
     if params["remove_unused"] and default != name and not assumed:
-        raise ValueError(f"remove_unused: {default} is the default still: make {name} the default first")
+        raise ValueError(f"remove_unused: {default} is still the default: make {name} the default first")
     return {**have(module, containerd), "default": default, "ready": not reason}
 
 
