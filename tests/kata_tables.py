@@ -48,7 +48,7 @@ def transports() -> str:
                 for snapshotter in SNAPSHOTTERS
             ]
             rows.append([one.flavor, one.name, str(disable).lower(), *(judge(combination).transport for combination in asked)])
-    return table(["flavor", "hypervisor", "disabled", *SNAPSHOTTERS], rows)
+    return table(["runtime", "hypervisor", "disabled", *SNAPSHOTTERS], rows)
 
 
 def conditions(row: Row) -> Iterator[str]:
@@ -89,7 +89,7 @@ def values() -> str:
         [one.flavor, one.name, code(one.sections), code(one.drivers), code(one.shared_fs), one.source]
         for one in kata_options.HYPERVISORS
     ]
-    return table(["flavor", "hypervisor", "`[hypervisor.…]`", "`block_device_driver`", "`shared_fs`", "source"], rows)
+    return table(["runtime", "hypervisor", "`[hypervisor.…]`", "`block_device_driver`", "`shared_fs`", "source"], rows)
 
 
 def without_effect() -> str:
@@ -99,7 +99,7 @@ def without_effect() -> str:
         when = f"`{row.while_setting}` {' or '.join(shown)}" if row.while_setting else ""
         since = f"from {row.since}" if row.since else ""
         rows.append([code(row.settings), row.flavor, code(row.hypervisors), when or since, row.reason, row.source])
-    return table(["setting", "flavor", "hypervisor", "if", "because", "source"], rows)
+    return table(["setting", "runtime", "hypervisor", "if", "because", "source"], rows)
 
 
 SECTIONS = {

@@ -218,7 +218,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         problems += [problem for problem in [group_problem(group, named)] if problem]
     status = read_status(runner, name)
     if volume is None and not thin_pools_supported(runner):
-        problems.append("the kernel can't do thin pools: install one with the module dm_thin_pool, and boot it")
+        problems.append("the kernel doesn't support thin pools: install one with the module dm_thin_pool, and boot it")
     if not (group_present or devices or params["loop_file"]):
         problems.append(f"there is no volume group {group}: name devices for it")
     result = {

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nodes.documented import check_documented
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -48,4 +50,5 @@ class LocalModule:
         assert match is not None, output
         assert "Traceback" not in output, output
         result, _end = json.JSONDecoder().raw_decode(answer.stdout[match.end() :])
+        check_documented(self.name, result)
         return {**result, "failed": match.group(1) not in ("SUCCESS", "CHANGED"), "output": output}

@@ -20,7 +20,7 @@ from nodes.registry import Registry, serve
 
 CARRIED = "registry.example/carried:1"
 LOGIN = ("node", "correct-horse-battery")
-PREDICT = "Predict what becomes of the images"
+PREDICT = "Predict the changes of the images"
 BRING = "Pull or import the images, or remove them"
 
 
@@ -76,7 +76,7 @@ def kept(node: Node) -> set[str]:
 
 
 def finding(played: dict[str, Any], node: Node, name: str) -> dict[str, Any]:
-    (read,) = results(played, node, "Compare the node with what it should be")
+    (read,) = results(played, node, "Compare the node with the specification")
     found: dict[str, Any] = next(one for one in read["checks"] if one["id"] == name)
     return found
 
@@ -107,7 +107,7 @@ def test_a_fresh_node_gets_the_images_that_were_predicted(fresh: Node, registry:
 
     again = fresh.play(PROVISION, settings)
     assert succeeded(again, fresh)["changed"] == 0
-    assert results(again, fresh, "Send the archive to the node") == []
+    assert results(again, fresh, "Copy the archive to the node") == []
     assert succeeded(fresh.play(PROVISION, settings, check=True), fresh)["changed"] == 0
     succeeded(fresh.play(VERIFY, settings), fresh)
 

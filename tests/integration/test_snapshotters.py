@@ -35,8 +35,8 @@ OLD = "overlayfs"
 STORE = "/var/lib/containerd/io.containerd"
 # By version: what its distribution's containerd can unpack for on a machine with nothing but disks.
 SCRATCH_TASK, SETTINGS_TASK, CLEANUP_TASK = (
-    "Make the scratch file",
-    "Give the daemon its settings",
+    "Create the scratch file",
+    "Apply the settings",
     "Find and remove unused snapshots",
 )
 KINDS = [
@@ -242,7 +242,7 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
     blockfile = {
         "containerd_snapshotter": "blockfile",
         "containerd_snapshotters": TABLES["blockfile"],
-        "containerd_blockfile_size": "64M",
+        "containerd_blockfile_scratch_size": "64M",
     }
     done(configure(clean, None))
     done(have(clean, [images.one], namespace=KUBELET))

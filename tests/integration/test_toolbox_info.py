@@ -117,7 +117,7 @@ def test_what_garbage_collection_will_delete_is_at_risk_until_it_is_lost(well: N
     assert set(lost["stale_mounts"]) == {"/mnt/elsewhere", f"{PREFIX}/kept"}
     assert all(mounted(well, path) and well.exec("ls", path).stdout == "" for path in lost["stale_mounts"])
     finding = verified(well)["snapshots_at_risk"]
-    assert finding["status"] == "fail" and "gone already" in str(finding["found"])
+    assert finding["status"] == "fail" and "has been deleted" in str(finding["found"])
 
 
 def test_containers_and_pinned_snapshots_are_not_at_risk(well: Node, registry: Registry) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from nodes.documented import check_documented
+
 CHECKOUT = Path(__file__).parents[2]
 WORK = CHECKOUT / ".work"
 INVENTORY = CHECKOUT / "tests/nodes/inventory"
@@ -124,6 +126,7 @@ class Node:
         argv += ["-a", json.dumps(args)] if args else []
         result = ansible_json(*argv, *flags)
         found: dict[str, Any] = result["plays"][0]["tasks"][0]["hosts"][self.name]
+        check_documented(name, found)
         return found
 
     def play(self, playbook: str | Path, extra_vars: dict[str, Any] | None = None, *, check: bool = False) -> dict[str, Any]:

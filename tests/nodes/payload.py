@@ -18,6 +18,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from nodes.documented import check_documented
 from nodes.node import PODMAN, WORK, Node, run
 
 PACKAGE = "/var/lib/payload.zip"
@@ -69,4 +70,5 @@ def run_module(node: Node, module: str, args: dict[str, Any], *, check: bool = F
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         found = {"failed": True, "msg": f"{module} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"}
+    check_documented(module, found)
     return found

@@ -42,7 +42,7 @@ def containerd_version(state: NodeState, expectation: Expectation) -> Finding:
     if found < OLDEST:
         return fail(expected, str(found), "upgrade containerd")
     if (found.major, found.minor) > NEWEST_LINE:
-        return unknown(expected, f"{found} is newer than what is known here", "upgrade slipway.node")
+        return unknown(expected, f"{found} is newer than the releases known here", "upgrade slipway.node")
     if found >= Version(2, 2, 0) and found < Version(2, 2, 3):
         remedy = "upgrade to 2.2.3 or newer; keep max_concurrent_unpacks at 1 until then"
         return warn(expected, f"{found}, which may lose deleted files when it unpacks layers at once", remedy)
@@ -54,8 +54,8 @@ def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon runs, and answers on its socket."""
     expected = f"{state.unit} active, socket answering"
     if state.daemon is None:
-        # The one thing that has to be seen: a run that couldn't look at the daemon must not pass.
-        why = state.trouble.get("daemon", "the daemon wasn't looked at")
+        # The one state that must be known: a run that couldn't read the daemon must not pass.
+        why = state.trouble.get("daemon", "the daemon wasn't read")
         return fail(expected, why, "run as root (become: true) on a node with systemd")
     problem = state.daemon.liveness_problem()
     if problem:
@@ -72,10 +72,10 @@ def daemon_stable(state: NodeState, expectation: Expectation) -> Finding:
     crashes = state.daemon.unit.restarts
     remedy = f"read 'journalctl -u {state.unit}' for the cause of the crashes"
     if not crashes:
-        return ok(expected, "no crash since it was last started")
+        return ok(expected, "no crash since the last start")
     if state.daemon.process is None or state.now - state.daemon.process.started < STABLE_SECONDS:
-        return fail(expected, f"{crashes} crashes, the last one just now", remedy)
-    return warn(expected, f"{crashes} crashes, none lately", remedy)
+        return fail(expected, f"{crashes} crashes, the last one within {STABLE_SECONDS} seconds", remedy)
+    return warn(expected, f"{crashes} crashes, none recently", remedy)
 
 
 @check
@@ -112,11 +112,11 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
         return fail(
             expected,
             state.trouble.get("dump", "not read"),
-            f"mend {state.config_file}, or {CONFIGURE}",
+            f"repair {state.config_file}, or {CONFIGURE}",
         )
     trouble = next(iter(state.missing_imports), None) or state.dump.cri_config_error()
     if trouble:
-        return fail(expected, trouble, f"mend {state.config_file}, or {CONFIGURE}")
+        return fail(expected, trouble, f"repair {state.config_file}, or {CONFIGURE}")
     return ok(expected, f"{len(state.sources)} files")
 
 
@@ -128,25 +128,25 @@ def config_file(state: NodeState, expectation: Expectation) -> Finding:
     found = state.daemon.reads()
     if found == state.config_file:
         return ok(state.config_file, found)
-    return fail(state.config_file, found, "name the file that the daemon reads, or mend the unit")
+    return fail(state.config_file, found, "set config_file to the file that the daemon reads, or correct the unit")
 
 
 @check
 def restart_pending(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon was started after the last change of its files."""
-    expected = "started after its newest file was changed"
+    expected = "started after the last change of its files"
     if state.daemon is None or state.daemon.process is None:
         return not_running(expected, state)
     newer = state.daemon.newer
     if newer:
         return fail(expected, f"changed since: {', '.join(newer)}", CONFIGURE)
-    return ok(expected, "started later than all of them")
+    return ok(expected, "started after the last change")
 
 
 @check
 def daemon_binary(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon runs the program that is installed."""
-    expected = "the program that is on disk"
+    expected = "the program on disk"
     if state.daemon is None or state.daemon.process is None:
         return not_running(expected, state)
     if state.daemon.binary is None:
@@ -160,11 +160,11 @@ def daemon_binary(state: NodeState, expectation: Expectation) -> Finding:
 @check
 def interrupted_config_change(state: NodeState, expectation: Expectation) -> Finding:
     """No change of the configuration was interrupted."""
-    expected = "no change cut short"
+    expected = "no interrupted change"
     if "record" in state.trouble:
         return unread(expected, state, "record")
     if state.pending:
-        return fail(expected, f"unproven: {', '.join(state.pending)}", CONFIGURE)
+        return fail(expected, f"not verified: {', '.join(state.pending)}", CONFIGURE)
     return ok(expected, "none")
 
 
@@ -179,12 +179,12 @@ def config_schema(state: NodeState, expectation: Expectation) -> Finding | None:
         try:
             versions[source.path] = toml_text.parse(source.text).get("version")
         except ValueError as error:
-            return unknown(expected, f"{source.path}: {error}", f"mend {source.path}")
+            return unknown(expected, f"{source.path}: {error}", f"repair {source.path}")
     if not versions:
         return None
     if len(set(versions.values())) == 1 and None not in versions.values():
         return ok(expected, f"version = {next(iter(versions.values()))}")
-    remedy = "write the same version key into each file: containerd drops settings where they differ"
+    remedy = "write the same version key into each file: containerd drops settings if the versions differ"
     return warn(expected, {path: value or "no version key" for path, value in versions.items()}, remedy)
 
 
@@ -208,7 +208,7 @@ def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
     wanted = mismatches.needs_cri(expectation.settings)
     if not state.dump.cri_enabled:
         if wanted:
-            remedy = "take cri out of disabled_plugins (containerd_enable_cri: true)"
+            remedy = "remove cri from disabled_plugins (containerd_enable_cri: true)"
             return fail("ok", "disabled by disabled_plugins", remedy)
         return ok("disabled or ok", "disabled by disabled_plugins")
     if state.daemon.plugins is None:
@@ -280,9 +280,7 @@ def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None
     for verdict, judged in ((durability.NOT_DURABLE, warn), (durability.UNKNOWN, unknown)):
         found = [f"for {name} {verdict}: {one['reason']}" for name, one in others.items() if one["durability"] == verdict]
         if found:
-            remedy = (
-                "list the images of the handlers that use it in containerd_images, with snapshotter: that brings them to disk"
-            )
+            remedy = "list the images of these handlers in containerd_images, with snapshotter, which flushes them to disk"
             return judged(durability.DURABLE, "; ".join(found), remedy)
     return finding
 

@@ -33,9 +33,9 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 
 CONFIGURE = "run the playbook slipway.node.provision on this node"
 REPAIR = "run the playbook slipway.node.repair on this node"
-# What is said of everything that only the daemon knows, where it runs but doesn't answer, or doesn't run.
+# The reason why the daemon's state is unknown if it doesn't run or doesn't answer.
 DEAF = "the daemon doesn't answer"
-# How closely images are compared with their layers is for the way to say in which the boot before ended.
+# The way in which the previous boot ended decides how images are compared with their layers.
 AUTO = "auto"
 
 
@@ -237,11 +237,11 @@ def unknown(expected: Any, found: Any, remedy: str) -> Finding:
 def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
     """Report that ``parts`` of the node, which the check needs, couldn't be read: ``unknown``, with the reason."""
     why = next((state.trouble[part] for part in parts if part in state.trouble), "not read")
-    remedy = "see that containerd is installed, and run this as root"
+    remedy = "check that containerd is installed, and run as root"
     if why == DEAF:
         remedy = "start the daemon"
     elif why == state.trouble.get("dump"):
-        remedy = f"mend {state.config_file}, or {CONFIGURE}"
+        remedy = f"repair {state.config_file}, or {CONFIGURE}"
     return unknown(expected, why, remedy)
 
 

@@ -40,11 +40,11 @@ def images_present(state: NodeState, expectation: Expectation) -> Finding | None
         return fail(expected, lacking, CONFIGURE)
     unread_ones = _said([(image, image.trouble) for image in state.images])
     if unread_ones:
-        return unknown(expected, unread_ones, "look at the reasons, and run this again")
-    unsynced = _said([(one, "" if one.synced else "there, but whether it is on disk is not known") for one in state.images])
+        return unknown(expected, unread_ones, "resolve the reported errors and verify again")
+    unsynced = _said([(one, "" if one.synced else "on the node, but possibly not on disk") for one in state.images])
     if unsynced:
         return warn(expected, unsynced, CONFIGURE)
-    return ok(expected, "all there and unpacked")
+    return ok(expected, "all on the node and unpacked")
 
 
 def _said(reasons: Sequence[tuple[FoundImage, str]]) -> dict[str, str]:
@@ -69,29 +69,29 @@ def layer_headroom(state: NodeState, expectation: Expectation) -> Finding | None
     if room is None:
         return unread(expected, state, "overlay", "daemon")
     if room.layers_max < expectation.min_layers:
-        remedy = "drain the node and provision it again with an empty root, whose ids start from 1, or with a shorter one"
+        remedy = "drain the node and provision it again with an empty root, whose snapshot ids start at 1, or with a shorter path"
         return fail(expected, f"for {room.layers_max}: {room.reason}", remedy)
     if room.layers_guaranteed < expectation.min_layers:
         found = f"for {room.layers_max} now, for {room.layers_guaranteed} once snapshot ids have 7 digits"
-        return warn(expected, found, "move the root to a shorter path when the node is made again")
-    return ok(expected, f"for {room.layers_max} now, for {room.layers_guaranteed} for the node's life")
+        return warn(expected, found, "move the root to a shorter path when the node is reinstalled")
+    return ok(expected, f"for {room.layers_max} now, for {room.layers_guaranteed} for the lifetime of the node")
 
 
 @check
 def interrupted_pulls(state: NodeState, expectation: Expectation) -> Finding:
     """No record of a pull is left whose layers may not be on disk."""
-    expected = "no pull cut short"
+    expected = "no interrupted pull"
     if state.pulls is None or state.boot is None:
         return unread(expected, state, "pulls", "boot", "daemon", "version")
     if not state.pulls:
         return ok(expected, "none")
     lost = pulls.lost(state.pulls, state.boot)
     namespaces = ", ".join(sorted({pull.namespace for pull in lost or state.pulls}))
-    names = ", ".join(sorted({name for pull in lost or state.pulls for name in pull.names})) or "no image by name"
-    remedy = f"{CONFIGURE}, or slipway.node.containerd_image for the namespace {namespaces}: it judges them and finishes"
+    names = ", ".join(sorted({name for pull in lost or state.pulls for name in pull.names})) or "images without a name"
+    remedy = f"{CONFIGURE}, or slipway.node.containerd_image for the namespace {namespaces}, which completes the pulls"
     if lost:
-        return fail(expected, f"cut short before this boot, so layers may be lost: {names}", remedy)
-    return warn(expected, f"another run is at work or was killed: {names}", remedy)
+        return fail(expected, f"interrupted before this boot, so layers may be lost: {names}", remedy)
+    return warn(expected, f"another run is active or was killed: {names}", remedy)
 
 
 @check
@@ -100,35 +100,35 @@ def image_integrity(state: NodeState, expectation: Expectation) -> Finding | Non
     if expectation.integrity == UNCOMPARED:
         return None
     if state.shutdown is None or (state.judged is None and state.compared != UNCOMPARED):
-        return unread("images as their layers", state, "judged", "shutdown", "daemon", "version")
+        return unread("images equal to their layers", state, "judged", "shutdown", "daemon", "version")
     why = f" ({state.shutdown.evidence})" if expectation.integrity == AUTO else ""
     if state.judged is None:
-        return ok("images as their layers", f"not compared, for the node was shut down properly{why}")
-    expected = f"images as their layers, by {state.compared}{why}"
+        return ok("images equal to their layers", f"not compared, because the node was shut down cleanly{why}")
+    expected = f"images equal to their layers, by {state.compared}{why}"
     damaged = {str(image): image.damage for image in state.judged if image.damage}
     if damaged:
         return fail(expected, damaged, REPAIR)
     doubtful = {str(image): image.unknown for image in state.judged if image.unknown}
     if doubtful:
-        return unknown(expected, doubtful, "look at the reasons; pulling an image anew settles it")
+        return unknown(expected, doubtful, "resolve the reported errors, or pull the images again")
     return ok(expected, f"{len(state.judged)} compared, none differs")
 
 
 @check
 def daemon_uuid(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon can read who it is, which it writes without syncing it."""
-    expected = "the daemon says its UUID"
+    expected = "the daemon's UUID is readable"
     if state.uuid_trouble is None:
         return unread(expected, state, "uuid_trouble", "daemon", "version")
     if state.uuid_trouble:
         return fail(expected, state.uuid_trouble, REPAIR)
-    return ok(expected, "it does")
+    return ok(expected, "readable")
 
 
 @check
 def storage_filesystem(state: NodeState, expectation: Expectation) -> Finding:
     """The file systems of containerd and its snapshotters keep what is synced."""
-    expected = "what is synced stays"
+    expected = "flushed data is kept"
     if not state.mounts:
         return unread(expected, state, "mounts", "daemon", "version")
     found = {path: (mount, mounts.weakness(mount)) for path, mount in state.mounts.items()}
@@ -139,5 +139,5 @@ def storage_filesystem(state: NodeState, expectation: Expectation) -> Finding:
             reasons = {path: weakness.reason for path, weakness in weak.items()}
             return Finding(status, expected, reasons, "; ".join(remedies))
     if "mounts" in state.trouble:
-        return unknown(expected, state.trouble["mounts"], "see where the snapshotter keeps its data")
+        return unknown(expected, state.trouble["mounts"], "check the directory of the snapshotter")
     return ok(expected, list(dict.fromkeys(str(mount) for mount, _none in found.values())))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checks of a node's Kata handlers, whoever declared them."""
+"""The checks of all Kata handlers of a node."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class NotReadable(ValueError):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a handler's files come to. A verdict of None: they name a hypervisor that isn't known here."""
+    """What a handler's files come to. A verdict of None: they name an unknown hypervisor."""
 
     flavor: str
     effective: Mapping[str, Any]
@@ -143,7 +143,9 @@ def kata_shims(state: NodeState, expectation: Expectation) -> Finding | None:
     def look(handler: DeclaredHandler) -> str | None:
         if handler.shim_found:
             return None
-        return f"there is no executable {handler.shim}" if handler.shim else f"{handler.shim_name} is in no directory of programs"
+        return (
+            f"there is no executable {handler.shim}" if handler.shim else f"{handler.shim_name} isn't in a directory of programs"
+        )
 
     remedy = "install Kata, or name the shim with runtime_path"
     return _of_each("each handler's shim is there", state, expectation, look, remedy)
@@ -152,8 +154,8 @@ def kata_shims(state: NodeState, expectation: Expectation) -> Finding | None:
 @check
 def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | None:
     """Kata can start with each handler's files, and nothing lies among them by mistake."""
-    expected = "each handler names its file, and config.d holds drop-ins alone"
-    remedy = "mend or move away the file named"
+    expected = "each handler names its file, and config.d contains only drop-ins"
+    remedy = "repair or remove the named file"
 
     def look(handler: DeclaredHandler) -> str | None:
         if handler.config_path is None:
@@ -169,7 +171,7 @@ def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | N
         return finding
     odd = [name for handler in state.kata.handlers for name in sorted(handler.drop_ins) if not name.endswith(".toml")]
     if odd:
-        return warn(expected, f"read as drop-ins: {', '.join(dict.fromkeys(odd))}", "move them away if they are backups")
+        return warn(expected, f"read as drop-ins: {', '.join(dict.fromkeys(odd))}", "remove them if they are backups")
     return finding
 
 
@@ -197,7 +199,7 @@ def kata_settings(state: NodeState, expectation: Expectation) -> Finding | None:
 @check
 def kata_rootfs_transport(state: NodeState, expectation: Expectation) -> Finding | None:
     """No handler has a combination that can't work or that endangers the host."""
-    expected = "root file systems reach the guest of each handler, and the host's disk doesn't"
+    expected = "each guest gets its root file systems, and never the host's disk"
     if state.kata is None or not state.kata.handlers:
         return _of_each(expected, state, expectation, lambda handler: None, "")
     refused, doubtful, found = {}, {}, {}
@@ -209,15 +211,15 @@ def kata_rootfs_transport(state: NodeState, expectation: Expectation) -> Finding
             doubtful[handler.name] = str(error)
             continue
         if verdict is None or verdict.transport == UNKNOWN:
-            doubtful[handler.name] = verdict.reason if verdict else "a hypervisor that isn't known here"
+            doubtful[handler.name] = verdict.reason if verdict else "an unknown hypervisor"
         elif verdict.transport == REFUSED:
             refused[handler.name] = f"{verdict.reason} ({verdict.source})"
         else:
             found[handler.name] = verdict.transport
     if refused:
-        return fail(expected, refused, "set these handlers' options as named, with kata_config")
+        return fail(expected, refused, "set the named options of these handlers with kata_config")
     if doubtful:
-        return unknown(expected, f"{doubtful}", "see docs/kata.md for what is known")
+        return unknown(expected, f"{doubtful}", "see docs/kata.md for the known combinations")
     return ok(expected, found)
 
 
@@ -232,15 +234,15 @@ def kata_snapshotters(state: NodeState, expectation: Expectation) -> Finding | N
     def look(handler: DeclaredHandler) -> str | None:
         places = {place: name or default for place, name in handler.snapshotters.items()}
         if len(set(places.values())) > 1:
-            return f"{places}: images are unpacked for one and looked for in another"
+            return f"{places}: images are unpacked for one and searched in another"
         name = next(iter(places.values()), default)
         if handler.name in wanted and name != wanted[handler.name]:
-            return f"{name}, where {wanted[handler.name]} is expected"
+            return f"{name}, but {wanted[handler.name]} is expected"
         if plugins is not None and states.get(name, "not loaded") != "ok":
             return f"{name} is {states.get(name, 'not loaded')} in the daemon"
         return None
 
-    return _of_each("one snapshotter for each handler, and ok", state, expectation, look, CONFIGURE)
+    return _of_each("one snapshotter for each handler, in state ok", state, expectation, look, CONFIGURE)
 
 
 @check
@@ -253,6 +255,6 @@ def kata_devices(state: NodeState, expectation: Expectation) -> Finding | None:
     expected = list(state.kata.devices)
     missing = [path for path, found in state.kata.devices.items() if not found]
     if missing:
-        remedy = "enable virtualisation in the firmware or the hypervisor below, and load kvm, vhost_net and vhost_vsock"
+        remedy = "enable virtualisation in the firmware or the outer hypervisor, and load kvm, vhost_net and vhost_vsock"
         return fail(expected, f"missing: {', '.join(missing)}", remedy)
-    return ok(expected, "all there")
+    return ok(expected, "all present")

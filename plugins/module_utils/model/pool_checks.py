@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checks of the thin pool that a node's devmapper snapshotter lies on, whoever made it."""
+"""The checks of the thin pool of a node's devmapper snapshotter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
 )
 
 _MIB = 1 << 20
-_FREE = "remove images, containers or toolboxes that nobody needs"
+_FREE = "remove unused images, containers or toolboxes"
 
 
 def _absent(expected: str, state: NodeState) -> Finding | None:
@@ -43,16 +43,16 @@ def _loaded(state: NodeState) -> tuple[PoolState, PoolStatus] | None:
 @check
 def thin_pool(state: NodeState, expectation: Expectation) -> Finding | None:
     """The pool is loaded, and takes reads and writes."""
-    expected = "loaded, and takes reads and writes"
+    expected = "loaded and writable"
     pool = state.thin_pool
     if pool is None:
         return _absent(expected, state)
     if pool.status is None:
-        remedy = "run 'systemctl restart slipway-devmapper' or activate it by hand, then restart containerd"
+        remedy = "run 'systemctl restart slipway-devmapper' or activate it manually, then restart containerd"
         return fail(expected, f"{pool.name} isn't loaded", remedy)
     if pool.status.failed or pool.status.needs_check or pool.status.mode == "ro":
         found = "failed" if pool.status.failed else "needs a check" if pool.status.needs_check else "read-only"
-        remedy = "stop what uses it, deactivate it, and run 'lvconvert --repair VG/POOL' (thin_check and thin_repair)"
+        remedy = "stop its users, deactivate it, and run 'lvconvert --repair VG/POOL' (thin_check and thin_repair)"
         return fail(expected, f"{pool.name}: {found}, {_numbers(pool.status)}", remedy)
     if pool.status.mode == "out_of_data_space":
         remedy = f"extend it ('lvextend', 'vgextend'), or {_FREE}; file systems on it may have turned read-only"
@@ -81,16 +81,16 @@ def thin_pool_space(state: NodeState, expectation: Expectation) -> Finding | Non
 @check
 def thin_pool_monitored(state: NodeState, expectation: Expectation) -> Finding | None:
     """LVM's monitor watches it, and extends it if LVM's configuration or the pool's profile says so."""
-    expected = "watched by dmeventd"
+    expected = "monitored by dmeventd"
     loaded = _loaded(state)
     if loaded is None:
         return _absent(expected, state)
     pool, _status = loaded
     if pool.volume is None:
-        return unknown(expected, f"{pool.name} is no LVM volume", "watch it by other means")
+        return unknown(expected, f"{pool.name} isn't an LVM volume", "monitor it by other means")
     if not pool.volume.monitored:
-        return warn(expected, f"{pool.name} isn't", "install dmeventd and run 'lvchange --monitor y VG/POOL'")
-    return ok(expected, f"{pool.name} is")
+        return warn(expected, f"{pool.name} isn't monitored", "install dmeventd and run 'lvchange --monitor y VG/POOL'")
+    return ok(expected, f"{pool.name} is monitored")
 
 
 @check
@@ -102,11 +102,11 @@ def thin_pool_boot_order(state: NodeState, expectation: Expectation) -> Finding 
         return _absent(expected, state)
     pool, _status = loaded
     if pool.loaded is None or pool.started is None:
-        return unknown(expected, "when they were started isn't known", "see that udev and containerd run")
+        return unknown(expected, "their start times are unknown", "check that udev and containerd run")
     found = f"{pool.name} at {pool.loaded:.1f} s after boot, containerd at {pool.started:.1f} s"
     if pool.loaded < pool.started:
         return ok(expected, found)
-    remedy = "restart containerd; slipway-devmapper.service of the role devmapper has it there in time at boot"
+    remedy = "restart containerd; slipway-devmapper.service of the role devmapper loads it before containerd at boot"
     return fail(expected, found, remedy)
 
 
@@ -120,16 +120,16 @@ def thin_pool_devices(state: NodeState, expectation: Expectation) -> Finding | N
     if pool.belonging.verdict == FOREIGN:
         return fail(expected, pool.belonging.reason, pool.belonging.remedy)
     if pool.belonging.verdict == LEFTOVERS:
-        remedy = f"'dmsetup message {pool.name} 0 \"delete ID\"', with each of these IDs, frees what it takes up"
+        remedy = f"'dmsetup message {pool.name} 0 \"delete ID\"', with each of these IDs, frees their space"
         return warn(expected, pool.belonging.reason, remedy)
     if pool.belonging.verdict == UNKNOWN:
-        return unknown(expected, pool.belonging.reason, "see to the reason, and run this again")
+        return unknown(expected, pool.belonging.reason, "resolve the reported error and verify again")
     return ok(expected, "the same")
 
 
 def _numbers(status: PoolStatus) -> str:
     if status.data_percent is None or status.metadata_percent is None:
-        return "use unknown"
+        return "usage unknown"
     used = status.size * (status.used_data or 0) / (status.total_data or 1)
     return (
         f"data {status.data_percent} % ({used / _MIB:.0f} of {status.size / _MIB:.0f} MiB), metadata {status.metadata_percent} %"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the node's snapshotters can do what they are there for, as checks of node_verify."""
+"""The checks of the snapshotters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
 
 @check
 def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
-    """Those that are used are ok in the daemon; if not, in its own words why."""
+    """The snapshotters in use are ok in the daemon; otherwise, its own message."""
     if state.daemon is None or state.dump is None:
         return unread("ok", state, "dump", "daemon", "version")
     names = list(expectation.settings.chosen_snapshotters())
@@ -36,27 +36,27 @@ def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
     if found == expected:
         return ok(expected, found)
     found = {name: ": ".join(filter(None, (one, state.plugin_reasons.get(name)))) for name, one in found.items()}
-    return fail(expected, found, f"set the snapshotter up as its reason says, then {CONFIGURE}")
+    return fail(expected, found, f"set up the snapshotter as containerd's message says, then {CONFIGURE}")
 
 
 @check
 def snapshotter_requirements(state: NodeState, expectation: Expectation) -> Finding | None:
-    """What they need of the node is there: pools, scratch files, programs, services."""
+    """Their requirements are met: pools, scratch files, programs, services."""
     if state.dump is None:
-        return unread("all there", state, "dump", "version")
+        return unread("all met", state, "dump", "version")
     names = list(dict.fromkeys((*state.dump.used_snapshotters, *expectation.settings.chosen_snapshotters())))
     if not names:
         return None
     if state.snapshotter_needs is None:
-        return unread("all there", state, "snapshotter_needs", "daemon")
+        return unread("all met", state, "snapshotter_needs", "daemon")
     if state.snapshotter_needs:
-        return fail("all there", dict(state.snapshotter_needs), "; ".join(state.snapshotter_needs.values()))
-    return ok("all there", f"all that {', '.join(names)} need")
+        return fail("all met", dict(state.snapshotter_needs), "; ".join(state.snapshotter_needs.values()))
+    return ok("all met", f"all requirements of {', '.join(names)}")
 
 
 @check
 def images_unpacked(state: NodeState, expectation: Expectation) -> Finding | None:
-    """No image that CRI takes for present is unpacked for snapshotters alone that pods don't use."""
+    """Every image that CRI takes for present is unpacked for a snapshotter that pods use."""
     if state.dump is None:
         return unread("CRI's images unpacked", state, "dump", "version")
     used = state.dump.used_snapshotters
@@ -68,13 +68,13 @@ def images_unpacked(state: NodeState, expectation: Expectation) -> Finding | Non
     if state.stranded:
         found = {one.name: f"unpacked for {', '.join(one.snapshotters)} alone" for one in state.stranded}
         remedy = f"unpack them with slipway.node.containerd_image (name, namespace: k8s.io, snapshotter: {used[0]})"
-        return warn(expected, found, f"{remedy}, or pods that start do so, without bringing them to disk")
+        return warn(expected, found, f"{remedy}, or starting pods unpack them without flushing them to disk")
     return ok(expected, "all of them")
 
 
 @check
 def discarded_layers(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Blobs stay where a second snapshotter has to be given images that were unpacked for the first."""
+    """Blobs are kept if a second snapshotter needs images that were unpacked for the first."""
     if state.dump is None:
         return unread("blobs kept", state, "dump", "version")
     used = state.dump.used_snapshotters
@@ -82,8 +82,8 @@ def discarded_layers(state: NodeState, expectation: Expectation) -> Finding | No
         return None
     expected = f"blobs kept where {' and '.join(used)} need them"
     if not state.dump.discards_layers:
-        return ok(expected, "they are kept")
+        return ok(expected, "blobs are kept")
     if len(used) == 1:
-        return ok(expected, "they are given up once they are unpacked; there is no second snapshotter")
-    remedy = "set discard_unpacked_layers to false, and pull again what a handler can't find (containerd#11390)"
+        return ok(expected, "blobs are discarded after unpacking; there is no second snapshotter")
+    remedy = "set discard_unpacked_layers to false, and pull again the images that a handler can't find (containerd#11390)"
     return fail(expected, "discard_unpacked_layers is true", remedy)

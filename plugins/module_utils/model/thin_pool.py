@@ -21,9 +21,9 @@ _REMOVED = 12
 _IDS_SHOWN = 20
 LVM_MEMBER = "LVM2_member"
 BELONGS, FOREIGN, LEFTOVERS, UNKNOWN = "match", "mismatch", "orphans", "unknown"
-# containerd's own database lists the snapshots as well, so the snapshotter's alone can't be started anew.
-_START_ANEW = "if all images and containers may be lost, remove the pool and containerd's root"
-_APART = f"restore the one that was replaced; or, {_START_ANEW}"
+# containerd's own database lists the snapshots as well, so the snapshotter's alone can't be reset.
+_RESET = "if all images and containers may be lost, remove the pool and containerd's root"
+_APART = f"restore the replaced one; or, {_RESET}"
 _ELSEWHERE = f"there is no such file: if containerd's root is elsewhere, name it (containerd_root); if it isn't, {_APART}"
 DATABASE_SUFFIX = ".db"
 
@@ -197,12 +197,12 @@ def another_pools(records: Collection[Record], database: str) -> Belonging | Non
         return None
     name = database.rsplit("/", 1)[-1].removesuffix(DATABASE_SUFFIX)
     reason = f"{database} lists {count} devices of another pool, {name}"
-    return Belonging(FOREIGN, reason, f"name that pool again; or, {_START_ANEW}")
+    return Belonging(FOREIGN, reason, f"name that pool again; or, {_RESET}")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A block device that somebody wants to give to a pool. ``path`` as named, ``real`` without links.
+    """A block device for a pool. ``path`` as named, ``real`` without links.
 
     ``kind`` is empty if there is nothing, ``block`` or something else. ``signatures`` are types, such as ``ext4`` or ``gpt``;
     ``uses`` says in words who has it open; ``group`` is the volume group that it belongs to, empty if it is LVM's and in none.
@@ -253,7 +253,7 @@ def group_problem(volume_group: str, devices: Collection[Device]) -> str:
 
 @dataclass(frozen=True)
 class BackingFile:
-    """A file that somebody wants to use as a device, before it is attached. ``written``: it takes up space."""
+    """A file for a loop device, before it is attached. ``written``: it takes up space."""
 
     path: str
     regular: bool = True
@@ -262,7 +262,7 @@ class BackingFile:
 
 
 def file_problem(file: BackingFile) -> str:
-    """Why a file can't be attached and given to LVM; empty if it can: if it is LVM's already, or nobody wrote to it."""
+    """Why a file can't be attached and given to LVM; empty if it can: if it is LVM's already, or if it is empty."""
     if not file.regular:
         return f"{file.path} is no regular file: name another for the pool"
     if not file.written or file.signatures == (LVM_MEMBER,):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checks of toolboxes, and of all other writable snapshots that no container has."""
+"""The checks of toolboxes and of all other writable snapshots without a container."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Risk
 
-_LOOK = "look at the reasons, and run this again"
+_LOOK = "resolve the reported errors and verify again"
 _KEEP = "'ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY containerd.io/gc.root=kept'"
 
 
@@ -47,16 +47,16 @@ def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
 
 @check
 def unlisted_snapshots(state: NodeState, expectation: Expectation) -> Finding | None:
-    """No writable snapshot is pinned that neither a container nor the inventory has, if it says which there should be."""
+    """Every pinned writable snapshot belongs to a container or to the inventory, if that lists toolboxes."""
     if expectation.toolboxes is None:
         counted = f"{state.toolboxes.pinned} pinned" if state.toolboxes else None
-        return ok("any, for none are listed", counted) if counted else None
-    expected = "no pinned snapshot that nobody lists"
+        return ok("any, because toolboxes aren't listed", counted) if counted else None
+    expected = "every pinned snapshot is listed"
     if state.toolboxes is None:
         return unread(expected, state, "toolboxes", "dump", "version")
     if state.toolboxes.unlisted:
         sizes = {key: "size unknown" if size is None else f"{size} bytes" for key, size in state.toolboxes.unlisted.items()}
-        remedy = "list them in toolbox_snapshots, or have them removed: toolbox_exclusive, toolbox_prune_after, or by hand"
+        remedy = "list them in toolbox_snapshots, or remove them: toolbox_prune_unlisted, toolbox_prune_after, or manually"
         return warn(expected, sizes, remedy)
     if state.toolboxes.trouble:
         return unknown(expected, state.toolboxes.trouble, _LOOK)
@@ -70,16 +70,16 @@ def snapshots_at_risk(state: NodeState, expectation: Expectation) -> Finding:
     if state.toolboxes is None:
         return unread(expected, state, "toolboxes", "daemon", "dump", "version")
     certain = _said([risk for risk in state.toolboxes.at_risk if risk.certain])
-    lost = dict.fromkeys(state.toolboxes.lost, "its snapshot is gone already, and what was written there with it")
+    lost = dict.fromkeys(state.toolboxes.lost, "its snapshot has been deleted, with its data")
     if certain or lost:
         remedy = f"list toolboxes in toolbox_snapshots, which pins them; else run {_KEEP}"
         if not certain:
-            remedy = "unmount it (umount PATH); a toolbox of the inventory is then made again by slipway.node.provision"
+            remedy = "unmount it (umount PATH); slipway.node.provision then recreates a toolbox of the inventory"
         return fail(expected, {**certain, **lost}, remedy)
     doubtful = _said(state.toolboxes.at_risk)
     if doubtful or state.toolboxes.trouble:
         reasons = {**doubtful, **({"": state.toolboxes.trouble} if state.toolboxes.trouble else {})}
-        remedy = f"ask whoever made it whether it is in use; {_KEEP} keeps it"
+        remedy = f"find out whether it is in use; {_KEEP} keeps it"
         return unknown(expected, reasons, remedy if doubtful else _LOOK)
     return ok(expected, "none")
 

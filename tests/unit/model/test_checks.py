@@ -155,13 +155,18 @@ Change = Callable[[NodeState], NodeState]
 FAULTS: list[tuple[str, str, Change, str]] = [
     ("containerd_version", "fail", lambda one: replace(one, version=None), "not installed"),
     ("containerd_version", "fail", lambda one: replace(one, version=Version.parse("1.5.13")), "1.5.13"),
-    ("containerd_version", "unknown", lambda one: replace(one, version=Version.parse("2.9.0")), "newer than what is known"),
+    (
+        "containerd_version",
+        "unknown",
+        lambda one: replace(one, version=Version.parse("2.9.0")),
+        "newer than the releases known here",
+    ),
     ("containerd_version", "warn", lambda one: replace(one, version=Version.parse("2.2.1")), "may lose deleted files"),
     ("containerd_version", "ok", lambda one: replace(one, version=Version.parse("2.2.3")), "2.2.3"),
     ("daemon_running", "fail", lambda one: with_unit(one, active="failed", pid=0), "the unit is failed"),
     ("daemon_running", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
-    ("daemon_stable", "warn", lambda one: with_unit(one, restarts=3), "3 crashes, none lately"),
-    ("daemon_stable", "fail", lambda one: replace(with_unit(one, restarts=3), now=1100.0), "the last one just now"),
+    ("daemon_stable", "warn", lambda one: with_unit(one, restarts=3), "3 crashes, none recently"),
+    ("daemon_stable", "fail", lambda one: replace(with_unit(one, restarts=3), now=1100.0), "the last one within 600 seconds"),
     ("daemon_stable", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
     ("unit_enabled", "fail", lambda one: with_unit(one, enabled="disabled"), "disabled"),
     ("unit_enabled", "ok", lambda one: with_unit(one, enabled="static"), "static"),
@@ -193,7 +198,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         "has been replaced",
     ),
     ("daemon_binary", "unknown", lambda one: replace(one, daemon=replace(DAEMON, binary=None)), "not read"),
-    ("interrupted_config_change", "fail", lambda one: replace(one, pending=(ROOT,)), f"unproven: {ROOT}"),
+    ("interrupted_config_change", "fail", lambda one: replace(one, pending=(ROOT,)), f"not verified: {ROOT}"),
     ("interrupted_config_change", "unknown", lambda one: replace(one, trouble={"record": "it is damaged"}), "it is damaged"),
     (
         "config_schema",
@@ -280,7 +285,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ),
     ("images_present", "fail", lambda one: replace(one, images=(replace(IMAGE, problem="not there"),)), "not there"),
     ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, trouble="no answer"),)), "no answer"),
-    ("images_present", "warn", lambda one: replace(one, images=(replace(IMAGE, synced=False),)), "on disk is not known"),
+    ("images_present", "warn", lambda one: replace(one, images=(replace(IMAGE, synced=False),)), "possibly not on disk"),
     ("images_present", "unknown", lambda one: replace(one, images=None, trouble={"images": "no ctr"}), "no ctr"),
     (
         "layer_headroom",
@@ -289,7 +294,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         "have to fit in a page",
     ),
     ("layer_headroom", "unknown", lambda one: replace(one, headroom=None, trouble={"overlay": "no ctr"}), "no ctr"),
-    ("interrupted_pulls", "warn", lambda one: replace(one, pulls=(PULL,)), f"at work or was killed: {ALPINE}"),
+    ("interrupted_pulls", "warn", lambda one: replace(one, pulls=(PULL,)), f"active or was killed: {ALPINE}"),
     ("interrupted_pulls", "fail", lambda one: replace(one, pulls=(PULL, replace(PULL, boot="earlier"))), "may be lost"),
     ("interrupted_pulls", "unknown", lambda one: replace(one, pulls=None, trouble={"pulls": "it is no JSON"}), "no JSON"),
     ("interrupted_pulls", "unknown", lambda one: replace(one, boot=None, trouble={"boot": "no such file"}), "no such file"),
@@ -324,7 +329,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: with_toolboxes(one, at_risk=(RISK,)),
         "/box in default (overlayfs)': 'mounted at /mnt: s",
     ),
-    ("snapshots_at_risk", "fail", lambda one: with_toolboxes(one, lost=("/mnt/a",)), "'/mnt/a': 'its snapshot is gone already"),
+    ("snapshots_at_risk", "fail", lambda one: with_toolboxes(one, lost=("/mnt/a",)), "'/mnt/a': 'its snapshot has been deleted"),
     ("snapshots_at_risk", "unknown", lambda one: with_toolboxes(one, at_risk=(replace(RISK, certain=False),)), "/box in default"),
     ("snapshots_at_risk", "unknown", lambda one: with_toolboxes(one, trouble="can't list them"), "can't list them"),
     ("snapshots_at_risk", "unknown", lambda one: replace(one, toolboxes=None, trouble={"daemon": "no socket"}), "no socket"),
@@ -390,12 +395,12 @@ def test_a_daemon_that_does_not_answer_is_to_be_started(well: NodeState) -> None
     assert remedies == {"start the daemon"}
 
 
-def test_a_file_that_the_daemon_could_not_load_is_to_be_mended(well: NodeState) -> None:
+def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(well: NodeState) -> None:
     broken = "cannot load the configuration (containerd config dump exited with 1: unexpected token)"
     trouble = dict.fromkeys(("dump", "stranded", "pulls", "mounts", "judged", "uuid_trouble", "toolboxes"), broken)
     unread: dict[str, Any] = dict.fromkeys(("dump", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_trouble"), None)
     found = run_checks(replace(well, trouble=trouble, toolboxes=None, **unread), EXPECTED)
-    assert {one.remedy.partition(",")[0] for one in found if one.found == broken} == {f"mend {ROOT}"}
+    assert {one.remedy.partition(",")[0] for one in found if one.found == broken} == {f"repair {ROOT}"}
     assert not [one for one in found if "run this as root" in one.remedy]
 
 

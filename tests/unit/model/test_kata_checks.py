@@ -103,7 +103,7 @@ def test_handlers_that_could_not_be_read_are_not_passed_over() -> None:
 FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("kata_handlers", "fail", {"name": "kata-other"}, "not declared: kata-qemu"),
     ("kata_shims", "fail", {"shim_found": False}, "there is no executable /opt/kata/bin/containerd-shim-kata-v2"),
-    ("kata_shims", "fail", {"shim_found": False, "shim": None}, "containerd-shim-kata-v2 is in no directory of programs"),
+    ("kata_shims", "fail", {"shim_found": False, "shim": None}, "containerd-shim-kata-v2 isn't in a directory of programs"),
     ("kata_config_files", "fail", {"config_path": None}, "no ConfigPath"),
     ("kata_config_files", "fail", {"main": None}, f"there is no file {PATH}"),
     ("kata_config_files", "fail", {"main": b"["}, "is not TOML"),
@@ -131,19 +131,19 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
         "Firecracker shares no file system",
     ),
     ("kata_rootfs_transport", "unknown", {"snapshotters": {"runtimes": "stargz"}}, "it depends on what this snapshotter mounts"),
-    ("kata_rootfs_transport", "unknown", {"main": b"[hypervisor.acrn]\n", "drop_ins": {}}, "a hypervisor that isn't known here"),
+    ("kata_rootfs_transport", "unknown", {"main": b"[hypervisor.acrn]\n", "drop_ins": {}}, "an unknown hypervisor"),
     ("kata_rootfs_transport", "unknown", {"main": None}, "there is no file"),
     (
         "kata_snapshotters",
         "fail",
         {"snapshotters": {"runtimes": "devmapper", "runtime_platforms": None}},
-        "images are unpacked for one and looked for in another",
+        "images are unpacked for one and searched in another",
     ),
     (
         "kata_snapshotters",
         "fail",
         {"snapshotters": {"runtimes": "native", "runtime_platforms": "native"}},
-        "native, where overlayfs is expected",
+        "native, but overlayfs is expected",
     ),
     (
         "kata_snapshotters",
