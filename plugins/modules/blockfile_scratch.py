@@ -62,11 +62,12 @@ EXAMPLES = r"""
 
 - name: Unpack images for the blockfile snapshotter
   slipway.node.containerd_config:
-    snapshotter: blockfile
-    snapshotters:
-      blockfile:
-        scratch_file: /var/lib/containerd-scratch/ext4
-        fs_type: ext4
+    settings:
+      snapshotter: blockfile
+      snapshotters:
+        blockfile:
+          scratch_file: /var/lib/containerd-scratch/ext4
+          fs_type: ext4
 """
 
 RETURN = r"""

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: containerd_config
-short_description: Give the running containerd its settings, and prove that it has them
+short_description: Configure containerd and verify the running daemon
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Translates settings into the configuration schema that the node's containerd reads (1.6 to 2.3), lets the daemon's own
-    program try the files, writes them durably, restarts the daemon through systemd if it has to, and looks whether it is
-    up, stays up, and has its plugins in order. If it hasn't, the old files come back, the daemon is restarted on them, and
-    the module fails with the cause.
-  - On containerd 1.x the settings are edited into O(config_file), key by key; comments and keys of others stay. What was
-    set, and what was there before, is remembered in a record beside the file (C(config.toml.slipway.json)), so that a
-    setting dropped from the inventory is taken back.
-  - On containerd 2.x the settings go into O(drop_in), which the module owns, written in the schema of O(config_file). The
-    latter is made if it isn't there, and imports the drop-in.
-  - A daemon that started before its newest file was changed is restarted though no file has to be changed now.
+  - Translates settings into the configuration schema that the installed containerd reads (1.6 to 2.3), validates the files with
+    containerd itself, writes them durably, and restarts the daemon through systemd if necessary. Then it checks that the daemon is
+    up, stays up, and has loaded its plugins.
+  - If the daemon doesn't start or a plugin fails, the module restores the previous files, restarts the daemon on them, and fails
+    with the cause.
+  - On containerd 1.x, the module edits O(config_file) key by key. Comments and other keys stay. It records which keys it set, and
+    their previous values, in C(config.toml.slipway.json) beside the file, so that settings which are dropped later are reverted.
+  - On containerd 2.x, the module writes the settings to O(drop_in_file), in the schema of O(config_file), and adds the import to
+    O(config_file), which it creates if necessary.
+  - A daemon that started before its newest configuration file was written is restarted even if no file changes.
 attributes:
   check_mode:
     support: full
@@ -32,165 +32,71 @@ attributes:
 options:
   state:
     description:
-      - With V(present), the daemon has these settings, and none that an earlier run set and this one doesn't name.
-      - With V(absent), exactly what the module set is taken back.
+      - With V(present), the daemon gets exactly these settings. Settings of an earlier run that aren't listed any more are reverted.
+      - With V(absent), every change that the module made is reverted.
     type: str
     choices: [present, absent]
     default: present
-  image_pull_sync_fs:
-    description:
-      - Whether the layers that CRI pulls are flushed to disk before they count as unpacked, so that they survive a power cut.
-      - Needs containerd 1.7.14 or newer. Sets every switch that the version needs for it.
-    type: bool
-  snapshotter:
-    description:
-      - The snapshotter that images are unpacked for by default. What it needs of the node (a thin pool, a scratch file, the
-        program C(mkfs.erofs), the socket of a proxy plugin) is looked for before anything is changed.
-      - Images that are there aren't unpacked for it by this module; M(slipway.node.containerd_snapshotter) does that beforehand.
-    type: str
-  snapshotters:
-    description:
-      - Tables of snapshotters by name, with the keys of containerd's own configuration.
-      - A name that containerd doesn't know is declared as a proxy plugin and needs the key C(address). If it is used, it is told
-        which layers images have (C(disable_snapshot_annotations), C(enable_remote_snapshot_annotations)).
-      - For V(erofs), the diff service and the transfer service get its differ as well.
-    type: dict
-    default: {}
-  runtimes:
-    description: Runtime handlers of the CRI plugin. C(runc) stays, listed or not.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Name of the handler, as pods' runtime classes have it.
-        type: str
-        required: true
-      type:
-        description: Runtime type, such as V(io.containerd.kata.v2).
-        type: str
-        default: io.containerd.runc.v2
-      path:
-        description: Absolute path of the shim, where it isn't found by its type.
-        type: path
-      config_path:
-        description: Configuration file of the runtime (C(options.ConfigPath)).
-        type: path
-      snapshotter:
-        description:
-          - Snapshotter of this handler's pods. Needs containerd 1.7 or newer.
-          - One that isn't in order in the running daemon, and that O(snapshotters) doesn't change, is refused before anything is done.
-          - Where a handler's isn't O(snapshotter), layers that are unpacked are kept (C(discard_unpacked_layers) is off).
-        type: str
-      privileged_without_host_devices:
-        description: Whether privileged containers go without the host's devices.
-        type: bool
-      pod_annotations:
-        description: Patterns of the pod annotations that are passed to the runtime.
-        type: list
-        elements: str
-        default: []
-      options:
-        description: Further keys of the handler's C(options) table.
-        type: dict
-        default: {}
-  default_runtime:
-    description: The handler of pods that name none.
-    type: str
-  systemd_cgroup:
-    description: Whether runc leaves cgroups to systemd (C(SystemdCgroup) of the handler C(runc)).
-    type: bool
-  sandbox_image:
-    description: The image of pods' sandbox containers.
-    type: str
-  registry_config_path:
-    description: Where CRI looks for C(hosts.toml) files; several directories are joined by C(:).
-    type: str
-  max_concurrent_downloads:
-    description: How many layers of an image are downloaded at once.
-    type: int
-  root:
-    description: Where the daemon keeps its data. Nothing is moved there by changing it.
-    type: path
-  extra:
-    description:
-      - Raw tables as in containerd's configuration, merged last, for what has no option of its own.
-      - Written in the newest schema that the daemon reads, whatever the schema of O(config_file); on 2.x that is schema 3's plugin names.
-    type: dict
-    default: {}
   enable_cri:
     description:
-      - Whether to take the CRI plugin out of C(disabled_plugins) of O(config_file), where Docker's packages put it.
-      - Without it, settings for a daemon whose CRI plugin is disabled are refused.
+      - Remove the CRI plugin from C(disabled_plugins) in O(config_file); Docker's packages disable it there.
+      - If this is V(false) and the CRI plugin is disabled, settings of the CRI plugin are refused.
     type: bool
     default: false
-  service:
+  service_directives:
     description: Directives for the C([Service]) section of the unit, such as C(LimitNOFILE) and C(TasksMax).
     type: dict
     default: {}
-  proxy:
-    description: The proxy through which the daemon pulls. Kept in the unit's drop-in, readable by root alone.
-    type: dict
-    suboptions:
-      http:
-        description: Proxy for plain HTTP registries.
-        type: str
-      https:
-        description: Proxy for HTTPS registries.
-        type: str
-      no_proxy:
-        description: Names, addresses and networks that are reached directly.
-        type: list
-        elements: str
-        default: []
-  drop_in:
-    description: The file that holds the settings on containerd 2.x.
+  drop_in_file:
+    description: Configuration file for the settings on containerd 2.x. It belongs to the module.
     type: path
     default: /etc/containerd/conf.d/60-slipway.toml
   assume_version:
     description:
-      - The version that is going to be installed. Used in check mode alone, on a node that has no containerd yet, to predict the files.
+      - Version of containerd that will be installed. Used only in check mode, on a node without containerd, to predict the files.
     type: str
   load_snapshotters:
     description:
-      - Snapshotters that the daemon has to have loaded though nothing uses them yet, such as the one that is to be the default next.
-      - It is restarted if they aren't C(ok).
+      - Snapshotters to load although nothing uses them yet, for example the future default.
+      - The daemon is restarted if one of them isn't C(ok).
     type: list
     elements: str
     default: []
   assume_snapshotters:
-    description:
-      - Snapshotters whose pool, scratch file, program or service is going to be there. Used in check mode alone, where what they
-        need would have been made before.
+    description: Snapshotters whose requirements an earlier task would have created. Used only in check mode.
     type: list
     elements: str
     default: []
-  apply:
+  restart:
     description:
-      - With V(false), files are written after the daemon's program has tried them, but nothing is restarted or probed.
-      - The next run with V(true) sees that the daemon is older than its files.
+      - With V(auto), the daemon is restarted if that is necessary. A restart that would kill running containers (a unit whose
+        C(KillMode) isn't V(process)), or a new O(settings.root) that would hide them from the daemon, is refused.
+      - With V(never), the files are validated and written, but the daemon is neither restarted nor probed. The next run with another
+        value finds that the daemon is older than its files, and restarts it.
+      - With V(force), the daemon is restarted if that is necessary, even if this kills running containers or hides them from the daemon.
+    type: str
+    choices: [auto, never, force]
+    default: auto
+  unit_enabled:
+    description: Enable the unit, so that it starts at boot. With V(false), its state is left unchanged.
     type: bool
     default: true
-  enabled:
-    description: Whether to have the unit started at boot. With V(false) that is left as it is.
-    type: bool
-    default: true
-  force_restart:
-    description:
-      - Whether to restart the daemon although this kills running containers (a unit whose C(KillMode) isn't V(process)), or
-        although a new O(root) makes the daemon lose sight of them.
-    type: bool
-    default: false
   timeout:
-    description: How many seconds the daemon has to come up.
-    type: float
+    description: Number of seconds to wait until the daemon is up.
+    type: int
     default: 60
 extends_documentation_fragment:
   - slipway.node.attributes
   - slipway.node.daemon
+  - slipway.node.settings
 requirements:
-  - tomlkit, where a file that exists has to be edited, and on Python older than 3.11
-  - systemd, unless O(apply=false)
+  - tomlkit, to edit an existing file, and on Python older than 3.11
+  - systemd, unless O(restart=never)
+notes:
+  - Before anything changes, the module checks that the node has what each snapshotter requires (a thin pool, a scratch file, the
+    program C(mkfs.erofs), the socket of a proxy plugin).
+  - The module doesn't unpack existing images for a new default snapshotter; M(slipway.node.containerd_snapshotter) does.
+  - The proxy is written to a drop-in of the unit that only root can read.
 seealso:
   - module: slipway.node.blockfile_scratch
   - module: slipway.node.containerd_snapshotter
@@ -200,30 +106,33 @@ seealso:
 EXAMPLES = r"""
 - name: Pull images in a way that survives a power cut
   slipway.node.containerd_config:
-    image_pull_sync_fs: true
+    settings:
+      image_pull_sync_fs: true
 
-- name: A node for Kubernetes with Kata on a thin pool
+- name: Configure a Kubernetes node with Kata
   slipway.node.containerd_config:
-    image_pull_sync_fs: true
-    systemd_cgroup: true
-    sandbox_image: registry.k8s.io/pause:3.10
-    registry_config_path: /etc/containerd/certs.d
-    runtimes:
-      - name: kata
-        type: io.containerd.kata.v2
-        privileged_without_host_devices: true
-        pod_annotations: ["io.katacontainers.*"]
+    settings:
+      image_pull_sync_fs: true
+      systemd_cgroup: true
+      sandbox_image: registry.k8s.io/pause:3.10
+      registry_config_path: /etc/containerd/certs.d
+      runtimes:
+        - name: kata
+          type: io.containerd.kata.v2
+          privileged_without_host_devices: true
+          pod_annotations: ["io.katacontainers.*"]
 
-- name: See what a table of one's own would change
+- name: Show the effect of a raw table
   slipway.node.containerd_config:
-    extra:
-      plugins:
-        io.containerd.gc.v1.scheduler:
-          schedule_delay: 1s
+    settings:
+      extra_config:
+        plugins:
+          io.containerd.gc.v1.scheduler:
+            schedule_delay: 1s
   check_mode: true
   diff: true
 
-- name: Take back what was set
+- name: Revert everything that the module has set
   slipway.node.containerd_config:
     state: absent
 """
@@ -240,37 +149,38 @@ schema:
   type: int
   sample: 2
 files:
-  description: The files concerned.
+  description: The files that the module manages.
   returned: success
   type: list
   elements: dict
   contains:
     path:
-      description: Where it is.
+      description: Path of the file.
       type: str
     changed:
-      description: Whether it was written or removed.
+      description: Whether the file was written or removed.
       type: bool
     exists:
-      description: Whether it is there in the end.
+      description: Whether the file exists after the run.
       type: bool
 effective:
   description:
-    - The settings as the daemon has them, by the names of the options; V(null) where this version has no such setting.
-    - Empty where there is no program to ask.
+    - The settings as the daemon has them, by the names of the options; V(null) if this version has no such setting.
+    - Empty if containerd isn't installed.
   returned: success
   type: dict
   sample: {"image_pull_sync_fs": true, "snapshotter": "overlayfs"}
 previous_snapshotter:
   description:
-    - The default snapshotter by the files as they were; null if that isn't known. It is another one than in RV(effective) also if
-      O(snapshotter) is set no more, and then images have yet to be unpacked, with M(slipway.node.containerd_snapshotter).
+    - The default snapshotter of the files before the run; null if unknown.
+    - It can differ from RV(effective) although O(settings.snapshotter) isn't set, namely after the setting was dropped. The images then
+      have to be unpacked with M(slipway.node.containerd_snapshotter).
   returned: success
   type: str
   sample: overlayfs
 durability:
   description:
-    - By pull path (C(cri), C(ctr) pulling with C(--local), the C(transfer) service) whether a pulled image survives a power cut.
+    - Whether a pulled image survives a power cut, by pull path (C(cri), C(ctr) pulling with C(--local), the C(transfer) service).
   returned: success
   type: dict
   sample:
@@ -283,16 +193,16 @@ restarted:
   returned: always
   type: bool
 restart_reason:
-  description: Why.
+  description: Why the daemon was (or would be) restarted.
   returned: when restarted
   type: str
 rolled_back:
-  description: Whether the old files came back because the daemon wasn't well on the new ones.
+  description: Whether the previous files were restored because the daemon failed with the new ones.
   returned: always
   type: bool
 journal:
-  description: The last lines that the daemon logged.
-  returned: when it wasn't well
+  description: The last lines of the daemon's log.
+  returned: when the daemon failed
   type: list
   elements: str
 """
@@ -308,27 +218,30 @@ from ansible_collections.slipway.node.plugins.module_utils.host.client import Co
 from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import apply
 from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs, check_roots
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
-from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import decide
+from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import restart_decision
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
-from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
+from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, plan_config
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted
+from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig, plan_config
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import AUTO, FORCE, NEVER, ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
+    """Configure containerd, one run at a time on a node."""
     with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext():
         return configure(module)
 
 
 def configure(module: AnsibleModule) -> dict[str, Any]:
-    wanted = Wanted.from_params(module.params)
-    node = ContainerdHost(Containerd.from_module(module), wanted.drop_in)
+    """Read, plan, validate, and apply unless it is check mode."""
+    wanted = ConfigRequest.from_params(module.params)
+    node = ContainerdHost(Containerd.from_module(module), wanted.drop_in_file)
     version = installed_or_assumed(module, node)
     if version is None:
         return unpredictable()
@@ -346,14 +259,14 @@ def configure(module: AnsibleModule) -> dict[str, Any]:
     current = node.try_read_config() if changes else config
     check_roots(current, config)
     reason, enable = None, False
-    if wanted.apply:
-        reason, enable = decide(node, wanted, changes, config, node.daemon.look(), pending=bool(found.record.pending))
+    if wanted.may_restart:
+        reason, enable = restart_decision(node, wanted, changes, config, node.daemon.look(), pending=bool(found.record.pending))
         if wanted.present:
             check_needs(node, wanted, config, module.params["assume_snapshotters"] if module.check_mode else ())
     todo = bool(changes or record or reason)
     if todo and not module.check_mode:
         prove = partial(check_effective, node, wanted, plan, found)
-        proven = bool(found.record.pending) and wanted.apply and node.is_well()
+        proven = bool(found.record.pending) and wanted.may_restart and node.is_well()
         transaction = Transaction(node.config_file, found.record, plan.record, changes, proven=proven)
         apply(node, wanted, transaction, config, reason, prove)
     if enable and not module.check_mode:
@@ -363,7 +276,7 @@ def configure(module: AnsibleModule) -> dict[str, Any]:
 
 
 def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version | None:
-    """The installed version; in check mode the assumed one, or None, where nothing is installed yet."""
+    """Return the installed version; in check mode the assumed one, or None, where nothing is installed yet."""
     assumed, named = module.params["assume_version"], module.params["binary"]
     if node.binary.path is None and named and not (module.check_mode and assumed):
         raise ValueError(f"binary: there is no program {named}: install it first, or name another")
@@ -373,7 +286,7 @@ def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version
 
 
 def unpredictable() -> dict[str, Any]:
-    """Check mode on a node without containerd and without a version to assume."""
+    """Return the result of check mode on a node without containerd and without a version to assume."""
     return {
         "changed": True,
         "msg": "containerd isn't installed yet: what its files will be depends on its version",
@@ -387,14 +300,15 @@ def unpredictable() -> dict[str, Any]:
     }
 
 
-def service_change(wanted: Wanted) -> FileChange:
+def service_change(wanted: ConfigRequest) -> FileChange:
+    """Plan the drop-in of the unit."""
     path = drop_in_path(wanted.unit)
     after = wanted.service.text() if wanted.present else None
     return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
 
 
 def report(
-    found: Found,
+    found: CurrentConfig,
     plan: ConfigPlan,
     files: Sequence[FileChange],
     config: EffectiveConfig | None,
@@ -402,6 +316,7 @@ def report(
     *,
     changed: bool,
 ) -> dict[str, Any]:
+    """Return the module's result."""
     result: dict[str, Any] = {
         "changed": changed,
         "version": str(found.version),
@@ -419,56 +334,24 @@ def report(
     return result
 
 
-RUNTIME_SPEC: dict[str, Any] = {
-    "name": {"type": "str", "required": True},
-    "type": {"type": "str", "default": "io.containerd.runc.v2"},
-    "path": {"type": "path"},
-    "config_path": {"type": "path"},
-    "snapshotter": {"type": "str"},
-    "privileged_without_host_devices": {"type": "bool"},
-    "pod_annotations": {"type": "list", "elements": "str", "default": []},
-    "options": {"type": "dict", "default": {}},
-}
-SETTINGS: dict[str, Any] = {
-    "image_pull_sync_fs": {"type": "bool"},
-    "snapshotter": {"type": "str"},
-    "snapshotters": {"type": "dict", "default": {}},
-    "runtimes": {"type": "list", "elements": "dict", "default": [], "options": RUNTIME_SPEC},
-    "default_runtime": {"type": "str"},
-    "systemd_cgroup": {"type": "bool"},
-    "sandbox_image": {"type": "str"},
-    "registry_config_path": {"type": "str"},
-    "max_concurrent_downloads": {"type": "int"},
-    "root": {"type": "path"},
-    "extra": {"type": "dict", "default": {}},
-}
-PROXY_SPEC: dict[str, Any] = {
-    "http": {"type": "str", "no_log": True},
-    "https": {"type": "str", "no_log": True},
-    "no_proxy": {"type": "list", "elements": "str", "default": []},
-}
-
-
 def main() -> None:
     run_module(
         run,
         {
-            **SETTINGS,
+            **SHARED_OPTIONS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "enable_cri": {"type": "bool", "default": False},
-            "service": {"type": "dict", "default": {}},
-            "proxy": {"type": "dict", "options": PROXY_SPEC},
+            "service_directives": {"type": "dict", "default": {}},
             **Containerd.OPTIONS,
-            "drop_in": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
+            "drop_in_file": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
             "assume_version": {"type": "str"},
             "load_snapshotters": {"type": "list", "elements": "str", "default": []},
             "assume_snapshotters": {"type": "list", "elements": "str", "default": []},
-            "apply": {"type": "bool", "default": True},
-            "enabled": {"type": "bool", "default": True},
-            "force_restart": {"type": "bool", "default": False},
-            "timeout": {"type": "float", "default": 60},
+            "restart": {"type": "str", "choices": [AUTO, NEVER, FORCE], "default": AUTO},
+            "unit_enabled": {"type": "bool", "default": True},
+            "timeout": {"type": "int", "default": 60},
         },
-        module_type=DiscreetModule,
+        module_type=SecretParamsModule,
         on_failure={"restarted": False, "rolled_back": False},
     )
 

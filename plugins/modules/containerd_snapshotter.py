@@ -81,7 +81,8 @@ EXAMPLES = r"""
 
 - name: Make it the default
   slipway.node.containerd_config:
-    snapshotter: erofs
+    settings:
+      snapshotter: erofs
 
 - name: Give back the room that the old one takes
   slipway.node.containerd_snapshotter:

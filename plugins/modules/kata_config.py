@@ -257,7 +257,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
+from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_files import (
     LOCK,
     apply_plan,
@@ -362,7 +362,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    run_module(run, argument_spec(), module_type=DiscreetModule)
+    run_module(run, argument_spec(), module_type=SecretParamsModule)
 
 
 if __name__ == "__main__":

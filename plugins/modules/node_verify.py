@@ -24,28 +24,6 @@ attributes:
   idempotent:
     support: full
 options:
-  expect:
-    description:
-      - What the node should be, under the option names of M(slipway.node.containerd_config) from O(slipway.node.containerd_config#module:image_pull_sync_fs)
-        to O(slipway.node.containerd_config#module:extra).
-      - What isn't named isn't compared; the checks that need no expectation run all the same.
-    type: dict
-    default: {}
-  proxy:
-    description: The proxy that the daemon should have in its environment, as in M(slipway.node.containerd_config).
-    type: dict
-    suboptions:
-      http:
-        description: Proxy for plain HTTP registries.
-        type: str
-      https:
-        description: Proxy for HTTPS registries.
-        type: str
-      no_proxy:
-        description: Names, addresses and networks that are reached directly.
-        type: list
-        elements: str
-        default: []
   images:
     description: Images that should be there, unpacked and mountable. None is looked at unless some are named.
     type: list
@@ -139,6 +117,7 @@ options:
 extends_documentation_fragment:
   - slipway.node.attributes
   - slipway.node.daemon
+  - slipway.node.settings
 requirements:
   - tomlkit, on Python older than 3.11
 seealso:
@@ -152,7 +131,7 @@ seealso:
 EXAMPLES = r"""
 - name: Is this node what the inventory says?
   slipway.node.node_verify:
-    expect:
+    settings:
       image_pull_sync_fs: true
       snapshotter: overlayfs
 
@@ -228,12 +207,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.discreet import DiscreetModule
+from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
 from ansible_collections.slipway.node.plugins.module_utils.model.checks import chosen, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_checks import CHECKS as TOOLBOX_CHECKS
@@ -249,8 +229,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     containerd = Containerd.from_module(module, timeout=CTR_SECONDS)
     expectation = Expectation(
-        settings=Settings.from_params(params["expect"]),
-        environment=Service.from_params({}, params["proxy"] or {}).environment(),
+        settings=Settings.from_params(params["settings"]),
+        environment=Service.from_params({}, params["http_proxy"] or {}).environment(),
         images=ExpectedImage.several(params["images"]),
         layers_min=params["layers_min"],
         integrity=params["integrity"],
@@ -285,15 +265,7 @@ def main() -> None:
     run_module(
         run,
         {
-            "expect": {"type": "dict", "default": {}},
-            "proxy": {
-                "type": "dict",
-                "options": {
-                    "http": {"type": "str", "no_log": True},
-                    "https": {"type": "str", "no_log": True},
-                    "no_proxy": {"type": "list", "elements": "str", "default": []},
-                },
-            },
+            **SHARED_OPTIONS,
             "images": {
                 "type": "list",
                 "elements": "dict",
@@ -330,7 +302,7 @@ def main() -> None:
             },
             **Containerd.OPTIONS,
         },
-        module_type=DiscreetModule,
+        module_type=SecretParamsModule,
     )
 
 

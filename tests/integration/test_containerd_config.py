@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nodes import daemon
-from nodes.config import DURABLE, configure, converges, pulls_durably, refused
+from nodes.config import DURABLE, arguments, configure, converges, pulls_durably, refused
 from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
 from nodes.node import Node
 
@@ -20,18 +20,20 @@ MODULE = "containerd_config"
 
 def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:
     pid = daemon.main_pid(modern)
-    done = converges(modern, **DURABLE, max_concurrent_downloads=7, service={"LimitNOFILE": 4321})
+    settings = {**DURABLE, "max_concurrent_downloads": 7, "image_pull_progress_timeout": "90s"}
+    done = converges(modern, **settings, service_directives={"LimitNOFILE": 4321})
     assert daemon.main_pid(modern) != pid
     assert pulls_durably(modern)
     assert done["durability"]["cri"]["durability"] == "durable"
     assert done["effective"]["max_concurrent_downloads"] == 7
+    assert done["effective"]["image_pull_progress_timeout"] in ("90s", "1m30s")
     limits = modern.exec("cat", f"/proc/{daemon.main_pid(modern)}/limits").stdout
     assert "4321" in limits
 
 
 def test_absent_takes_back_exactly_what_was_set(modern: Node) -> None:
     before = daemon.read(modern, ROOT)
-    converges(modern, **DURABLE, sandbox_image="registry.example/pause:9", service={"TasksMax": "infinity"})
+    converges(modern, **DURABLE, sandbox_image="registry.example/pause:9", service_directives={"TasksMax": "infinity"})
     assert daemon.read(modern, ROOT) != before
     converges(modern, state="absent")
     assert tomllib.loads(daemon.read(modern, ROOT) or "") == tomllib.loads(before or "")
@@ -43,22 +45,26 @@ def test_absent_takes_back_exactly_what_was_set(modern: Node) -> None:
 
 def test_a_wrong_type_is_refused(modern: Node) -> None:
     plugin = "io.containerd.gc.v1.scheduler"
-    refused(modern, "containerd refuses", extra={"plugins": {plugin: {"mutation_threshold": "many"}}})
+    refused(modern, "containerd refuses", extra_config={"plugins": {plugin: {"mutation_threshold": "many"}}})
 
 
 def test_an_unknown_key_is_refused(modern: Node) -> None:
     plugin = "io.containerd.gc.v1.scheduler"
-    refused(modern, f'plugins."{plugin}".mutation_treshold', "not known", extra={"plugins": {plugin: {"mutation_treshold": 1}}})
+    refused(
+        modern, f'plugins."{plugin}".mutation_treshold', "not known", extra_config={"plugins": {plugin: {"mutation_treshold": 1}}}
+    )
 
 
 def test_an_unknown_plugin_is_refused(modern: Node) -> None:
-    refused(modern, "io.containerd.nonsense.v1.x", "not known", extra={"plugins": {"io.containerd.nonsense.v1.x": {"a": 1}}})
+    refused(
+        modern, "io.containerd.nonsense.v1.x", "not known", extra_config={"plugins": {"io.containerd.nonsense.v1.x": {"a": 1}}}
+    )
 
 
 def test_what_kills_cri_is_rolled_back(modern: Node) -> None:
     converges(modern, **DURABLE)
     before = daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)
-    result = configure(modern, **DURABLE, extra={"plugins": {CRI: {"stream_idle_timeout": "soon"}}})
+    result = configure(modern, **DURABLE, extra_config={"plugins": {CRI: {"stream_idle_timeout": "soon"}}})
     assert result["failed"]
     assert result["rolled_back"]
     assert "CRI plugin" in result["msg"]
@@ -85,7 +91,7 @@ def test_a_daemon_broken_by_hand_elsewhere_is_never_green(modern: Node) -> None:
         result = configure(modern, **DURABLE)
         assert result["failed"]
         assert ROOT in result["msg"]
-    verdict = modern.module("node_verify", {"expect": DURABLE})
+    verdict = modern.module("node_verify", {"settings": DURABLE})
     assert verdict["failed"]
     daemon.reset(modern)
 
@@ -100,8 +106,8 @@ def test_a_run_killed_while_it_writes_is_mended_by_the_next(modern: Node, moment
         f'-e inject=rename:signal=KILL:when={moment} $(command -v python3) "$@"',
     )
     modern.ssh(f"chmod +x {script}")
-    options: dict[str, Any] = {**DURABLE, "service": {"LimitNOFILE": 8192}}
-    killed = modern.module(MODULE, options, python=script)
+    options: dict[str, Any] = {**DURABLE, "service_directives": {"LimitNOFILE": 8192}}
+    killed = modern.module(MODULE, arguments(**options), python=script)
     finished = not killed.get("failed") and "changed" in killed
     result = configure(modern, **options)
     assert not result.get("failed"), result
@@ -121,7 +127,7 @@ def test_a_run_killed_between_write_and_restart_is_mended_by_the_next(modern: No
     )
     modern.ssh("chmod +x /usr/local/sbin/systemctl")
     pid = daemon.main_pid(modern)
-    killed = modern.module(MODULE, DURABLE)
+    killed = modern.module(MODULE, {"settings": DURABLE})
     assert killed.get("failed") or "module_stdout" in killed, killed
     assert daemon.main_pid(modern) == pid
     modern.ssh("rm /usr/local/sbin/systemctl")
@@ -142,8 +148,8 @@ def test_bad_settings_of_a_killed_run_are_rolled_back_by_the_next(modern: Node) 
         '#!/bin/sh\n[ "$1" = restart ] && kill -9 $PPID && exit 1\nexec /usr/bin/systemctl "$@"',
     )
     modern.ssh("chmod +x /usr/local/sbin/systemctl")
-    bad: dict[str, Any] = {**DURABLE, "extra": {"plugins": {CRI: {"stream_idle_timeout": "soon"}}}}
-    modern.module(MODULE, bad)
+    bad: dict[str, Any] = {**DURABLE, "extra_config": {"plugins": {CRI: {"stream_idle_timeout": "soon"}}}}
+    modern.module(MODULE, arguments(**bad))
     modern.ssh("rm /usr/local/sbin/systemctl; systemctl restart containerd")
     assert not daemon.is_well(modern)
     result = configure(modern, **bad)
@@ -194,7 +200,7 @@ def test_disabled_cri_is_refused_or_enabled(modern: Node) -> None:
 
 def test_disabled_cri_is_left_alone_without_settings_for_it(modern: Node) -> None:
     daemon.reset(modern, f'version = 2\ndisabled_plugins = ["{CRI}"]')
-    converges(modern, extra={"plugins": {"io.containerd.gc.v1.scheduler": {"startup_delay": "250ms"}}})
+    converges(modern, extra_config={"plugins": {"io.containerd.gc.v1.scheduler": {"startup_delay": "250ms"}}})
 
 
 @pytest.mark.parametrize(
@@ -292,7 +298,7 @@ def test_a_snapshotter_that_is_not_ok_is_rolled_back(modern: Node) -> None:
 
 def test_a_daemon_that_does_not_come_up_is_rolled_back(modern: Node) -> None:
     before = daemon.etc_hashes(modern)
-    result = configure(modern, extra={"metrics": {"address": "256.0.0.1:1"}})
+    result = configure(modern, extra_config={"metrics": {"address": "256.0.0.1:1"}})
     assert result["failed"] and result["rolled_back"]
     assert "metrics" in result["msg"], "the daemon's own complaint is in the message"
     assert daemon.is_well(modern)
@@ -305,16 +311,16 @@ def test_the_unit_is_started_at_boot(modern: Node) -> None:
     converges(modern, **DURABLE)
     assert modern.exec("systemctl", "is-enabled", "containerd").stdout.strip() == "enabled"
     modern.ssh("systemctl disable containerd")
-    assert not configure(modern, **DURABLE, enabled=False)["changed"]
+    assert not configure(modern, **DURABLE, unit_enabled=False)["changed"]
     assert configure(modern, **DURABLE)["changed"]
 
 
-def test_apply_false_writes_and_the_next_run_restarts(modern: Node) -> None:
+def test_restart_never_writes_and_the_next_run_restarts(modern: Node) -> None:
     pid = daemon.main_pid(modern)
-    written = configure(modern, **DURABLE, apply=False)
+    written = configure(modern, **DURABLE, restart="never")
     assert written["changed"] and not written["restarted"]
     assert daemon.main_pid(modern) == pid
-    assert not configure(modern, **DURABLE, apply=False)["changed"]
+    assert not configure(modern, **DURABLE, restart="never")["changed"]
     applied = configure(modern, **DURABLE)
     assert applied["restarted"]
     assert pulls_durably(modern)
@@ -342,9 +348,9 @@ def test_a_stopped_daemon_that_reads_another_file_is_never_green(modern: Node) -
         ({"sandbox_image": "a\nb"}, ("sandbox_image", "one line")),
         ({"binary": "/nowhere/containerd"}, ("/nowhere/containerd", "binary")),
         ({"unit": "no-such-unit"}, ("no-such-unit.service", "unit")),
-        ({"service": {"ExecStart": "/bin/true"}}, ("service.ExecStart",)),
-        ({"proxy": {"https": "not a url"}}, ("proxy.https",)),
-        ({"extra": {"version": 3}}, ("extra", "version")),
+        ({"service_directives": {"ExecStart": "/bin/true"}}, ("service_directives.ExecStart",)),
+        ({"http_proxy": {"https": "not a url"}}, ("http_proxy.https",)),
+        ({"extra_config": {"version": 3}}, ("extra_config", "version")),
         ({"snapshotters": {"mine": {}}}, ("snapshotters.mine", "address")),
         ({"runtimes": [{"name": "a b"}]}, ("runtimes.name",)),
         ({"timeout": 0}, ("timeout",)),
@@ -358,7 +364,7 @@ def test_bad_input_gets_one_sentence(trixie: Node, options: dict[str, Any], word
 def test_without_permission_there_is_one_sentence(trixie: Node) -> None:
     trixie.ssh("id nobody2 >/dev/null 2>&1 || useradd --create-home nobody2")
     before = daemon.etc_hashes(trixie)
-    result = trixie.module(MODULE, DURABLE, become_user="nobody2")
+    result = trixie.module(MODULE, {"settings": DURABLE}, become_user="nobody2")
     assert result["failed"]
     assert "Traceback" not in str(result)
     assert "become" in result["msg"] or "Permission denied" in result["msg"], result["msg"]
@@ -367,7 +373,8 @@ def test_without_permission_there_is_one_sentence(trixie: Node) -> None:
 
 def test_the_proxys_password_is_not_shown(modern: Node) -> None:
     url = "http://builder:hunter2%25x@proxy.example:3128"
-    result = modern.module(MODULE, {**DURABLE, "proxy": {"https": url, "no_proxy": ["10.0.0.0/8", "localhost"]}})
+    proxy = {"https": url, "no_proxy": ["10.0.0.0/8", "localhost"]}
+    result = modern.module(MODULE, {"settings": DURABLE, "http_proxy": proxy})
     assert not result.get("failed"), result
     assert "hunter2" not in str(result)
     path = "/etc/systemd/system/containerd.service.d/60-slipway.conf"

@@ -160,10 +160,10 @@ def test_a_daemon_that_crashes_now_and_then_is_never_green(modern: Node) -> None
 
 
 def test_a_password_closes_the_file_that_it_comes_into(modern: Node) -> None:
-    converges(modern, service={"LimitNOFILE": 4321})
+    converges(modern, service_directives={"LimitNOFILE": 4321})
     path = "/etc/systemd/system/containerd.service.d/60-slipway.conf"
     assert modern.exec("stat", "--format=%a", path).stdout.strip() == "644"
-    converges(modern, service={"LimitNOFILE": 4321}, proxy={"https": "http://builder:hunter2@proxy.example:3128"})
+    converges(modern, service_directives={"LimitNOFILE": 4321}, http_proxy={"https": "http://builder:hunter2@proxy.example:3128"})
     assert modern.exec("stat", "--format=%a", path).stdout.strip() == "600"
 
 
@@ -178,7 +178,7 @@ def test_containers_are_found_by_any_name_of_shim_and_socket(modern: Node, mende
     )
     refused(modern, "k8s.io/survivor", "KillMode", **DURABLE, address="/var/run/containerd/containerd.sock")
     modern.ssh(f"rm {UNIT_DROP_IN}; systemctl daemon-reload")
-    refused(modern, "k8s.io/survivor", "state", extra={"state": "/run/elsewhere"})
+    refused(modern, "k8s.io/survivor", "state", extra_config={"state": "/run/elsewhere"})
 
 
 def test_a_repair_after_a_killed_run_is_not_taken_back(modern: Node) -> None:
@@ -188,10 +188,10 @@ def test_a_repair_after_a_killed_run_is_not_taken_back(modern: Node) -> None:
         '#!/bin/sh\n[ "$1" = restart ] && kill -9 $PPID && exit 1\nexec /usr/bin/systemctl "$@"',
     )
     modern.ssh("chmod +x /usr/local/sbin/systemctl")
-    modern.module("containerd_config", DURABLE)
+    modern.module("containerd_config", {"settings": DURABLE})
     modern.ssh(f"rm /usr/local/sbin/systemctl; sed -i '1i oom_score = -7 # ours' {ROOT}")
     daemon.restart(modern)
-    result = configure(modern, **DURABLE, extra={"debug": {"level": "loud"}})
+    result = configure(modern, **DURABLE, extra_config={"debug": {"level": "loud"}})
     assert result["failed"] and result["rolled_back"], result
     assert "oom_score = -7 # ours" in (daemon.read(modern, ROOT) or "")
 
@@ -202,13 +202,13 @@ def test_absent_starts_nothing_where_nothing_was_set(modern: Node) -> None:
     assert daemon.main_pid(modern) == 0
 
 
-def test_a_password_in_extra_is_neither_shown_nor_logged(trixie: Node) -> None:
+def test_a_password_in_extra_config_is_neither_shown_nor_logged(trixie: Node) -> None:
     since = trixie.exec("date", "+@%s").stdout.strip()
     registry = {"configs": {"registry.example": {"auth": {"username": "builder", "password": "tiger-lily"}}}}
-    settings: dict[str, Any] = {"extra": {"plugins": {CRI: {"registry": registry}}}}
+    settings: dict[str, Any] = {"extra_config": {"plugins": {CRI: {"registry": registry}}}}
     done = converges(trixie, **settings)
     assert trixie.exec("stat", "--format=%a", ROOT).stdout.strip() == "600"
-    verified = trixie.module("node_verify", {"expect": settings})
+    verified = trixie.module("node_verify", {"settings": settings})
     assert not verified.get("failed"), verified
     assert "tiger-lily" not in str(done) + str(verified)
     logged = trixie.exec("journalctl", "--no-pager", "--since", since).stdout

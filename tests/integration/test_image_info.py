@@ -162,7 +162,7 @@ def test_a_long_root_leaves_room_for_as_many_as_it_says(node: Node, layers: list
     daemon.install(node)
     daemon.reset(node)
     try:
-        done = run_module(node, "containerd_config", {"root": DEEP_ROOT})
+        done = run_module(node, "containerd_config", {"settings": {"root": DEEP_ROOT}})
         assert not done.get("failed"), done
         room = info(node)["headroom"]
         most = room["layers_max"]

@@ -90,7 +90,7 @@ def lazily_mounted(node: Node) -> int:
 def test_layers_that_a_proxy_mounts(lazy: Node, secured: tuple[Registry, str]) -> None:
     image = indexed(lazy, secured[0])
     wanted = {"snapshotter": "soci", "snapshotters": {"soci": {"address": SOCKET}}, "registry_config_path": HOSTS}
-    configured = run_module(lazy, "containerd_config", {**wanted, "config_file": daemon.ROOT})
+    configured = run_module(lazy, "containerd_config", {"settings": wanted})
     assert configured.get("restarted"), configured
     with cri.image_service(lazy) as service:
         service.pull(image)

@@ -70,7 +70,7 @@ def configured(node: Node, source: Registry, **options: Any) -> dict[str, Any]:
     daemon.reset(node)
     done = node.module("containerd_registry", {"registries": [source.entry], "config_path": CERTS})
     assert not done.get("failed"), done
-    done = node.module("containerd_config", {"registry_config_path": CERTS, **options})
+    done = node.module("containerd_config", {"settings": {"registry_config_path": CERTS, **options}})
     assert not done.get("failed"), done
     return done
 
@@ -104,7 +104,7 @@ def test_the_verdict_is_what_the_daemon_does(
 
 def test_1_6_is_not_durable_whatever_is_asked(bookworm: Node, source: Registry) -> None:
     configured(bookworm, source)
-    refused = bookworm.module("containerd_config", {"registry_config_path": CERTS, "image_pull_sync_fs": True})
+    refused = bookworm.module("containerd_config", {"settings": {"registry_config_path": CERTS, "image_pull_sync_fs": True}})
     assert refused["failed"]
     assert "1.7.14" in refused["msg"]
     assert syncs(bookworm, "cri", source.push(random_layers(LAYERS))) == 0

@@ -266,7 +266,7 @@ def test_credentials_are_neither_shown_nor_readable(trixie: Node, tmp_path: Path
 
 def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) -> None:
     """One daemon under two names: for one inventory entry it is what it should be, for the other it isn't."""
-    done = trixie.module("containerd_config", {"image_pull_sync_fs": True})
+    done = trixie.module("containerd_config", {"settings": {"image_pull_sync_fs": True}})
     assert not done.get("failed"), done
     reached = {
         "ansible_host": trixie.address,

@@ -16,7 +16,7 @@ from nodes.node import Node
 
 NAME = "survivor"
 KILL_MODE = "/etc/systemd/system/containerd.service.d/10-kill-mode.conf"
-SETTING = {"max_concurrent_downloads": 5}
+SETTING = {"settings": {"max_concurrent_downloads": 5}}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def kill_mode(node: Node, mode: str) -> None:
 def test_a_container_survives_a_change_of_settings(container: Container) -> None:
     node = container.node
     before = daemon.main_pid(node)
-    done = node.module("containerd_config", {**SETTING, "snapshotter": "native", "service": {"LimitNOFILE": 9999}})
+    settings = {"max_concurrent_downloads": 5, "snapshotter": "native"}
+    done = node.module("containerd_config", {"settings": settings, "service_directives": {"LimitNOFILE": 9999}})
     assert not done.get("failed"), done
     assert done["restarted"]
     assert daemon.main_pid(node) != before
@@ -110,12 +111,12 @@ def test_a_restart_that_would_kill_is_refused_unless_forced(trixie_container: Co
     for check in (True, False):
         refused = node.module("containerd_config", SETTING, check=check)
         assert refused["failed"]
-        assert all(word in refused["msg"] for word in (f"KillMode={mode}", "force_restart", f"default/{NAME}")), refused["msg"]
+        assert all(word in refused["msg"] for word in (f"KillMode={mode}", "restart to force", f"default/{NAME}")), refused["msg"]
     assert daemon.etc_hashes(node) == files
     assert daemon.main_pid(node) == pid
     assert container.runs()
 
-    forced = node.module("containerd_config", {**SETTING, "force_restart": True})
+    forced = node.module("containerd_config", {**SETTING, "restart": "force"})
     assert forced["restarted"] and not forced.get("failed"), forced
     assert daemon.main_pid(node) != pid
     assert daemon.is_well(node)
@@ -125,7 +126,7 @@ def test_a_restart_that_would_kill_is_refused_unless_forced(trixie_container: Co
 def test_the_kill_mode_can_be_mended_by_the_same_run(trixie_container: Container) -> None:
     container, node = trixie_container, trixie_container.node
     kill_mode(node, "control-group")
-    done = node.module("containerd_config", {**SETTING, "service": {"KillMode": "process"}})
+    done = node.module("containerd_config", {**SETTING, "service_directives": {"KillMode": "process"}})
     assert done["restarted"] and not done.get("failed"), done
     assert container.runs()
 
@@ -135,7 +136,7 @@ def test_a_kill_mode_that_another_drop_in_overrides_kills_nothing(trixie_contain
     kill_mode(node, "control-group")
     node.ssh(f"mv {KILL_MODE} {KILL_MODE.replace('10-', '99-')}; systemctl daemon-reload")
     files, pid = daemon.etc_hashes(node), daemon.main_pid(node)
-    refused = node.module("containerd_config", {**SETTING, "service": {"KillMode": "process"}})
+    refused = node.module("containerd_config", {**SETTING, "service_directives": {"KillMode": "process"}})
     assert refused["failed"] and refused["rolled_back"] and not refused["restarted"]
     assert "KillMode=control-group" in refused["msg"]
     assert {line.split()[0] for line in daemon.etc_hashes(node)} == {line.split()[0] for line in files}
@@ -176,8 +177,8 @@ def test_a_unit_that_can_not_be_restarted_is_refused(trixie_container: Container
     container, node = trixie_container, trixie_container.node
     kill_mode(node, "none\nTimeoutStartSec=3")
     pid = daemon.main_pid(node)
-    for force in (False, True):
-        refused = node.module("containerd_config", {**SETTING, "force_restart": force})
+    for restart in ("auto", "force"):
+        refused = node.module("containerd_config", {**SETTING, "restart": restart})
         assert refused["failed"] and "KillMode=none" in refused["msg"], refused
     assert daemon.main_pid(node) == pid
     assert daemon.is_well(node)
@@ -194,7 +195,7 @@ def test_another_root_would_lose_sight_of_the_container(trixie_container: Contai
     container, node = trixie_container, trixie_container.node
     files, pid = daemon.etc_hashes(node), daemon.main_pid(node)
     for check in (True, False):
-        refused = node.module("containerd_config", {"root": "/var/lib/containerd/other"}, check=check)
+        refused = node.module("containerd_config", {"settings": {"root": "/var/lib/containerd/other"}}, check=check)
         assert refused["failed"]
         assert all(word in refused["msg"] for word in ("root", "/var/lib/containerd/other", f"default/{NAME}")), refused["msg"]
     assert daemon.etc_hashes(node) == files

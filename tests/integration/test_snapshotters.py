@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, to_text
 from nodes import daemon, registry
+from nodes.config import arguments
 from nodes.fixtures import packaged
 from nodes.images import busybox, random_layers
 from nodes.node import Node
@@ -107,10 +108,8 @@ def prepare(node: Node, kind: str) -> None:
 def configure(node: Node, kind: str | None, **more: Any) -> dict[str, Any]:
     """``kind``: the default snapshotter, None for none."""
     sync = {} if node.suite == "bookworm" else {"image_pull_sync_fs": True}
-    tables = TABLES.get(kind or "", {})
-    # ansible-core takes arguments for a file's name first, and no part of that may be longer than 255 bytes.
-    wanted = {"snapshotters": tables, "config_file": daemon.ROOT, **more}
-    return run_module(node, "containerd_config", {**sync, "snapshotter": kind, **wanted})
+    wanted = {"snapshotter": kind, "snapshotters": TABLES.get(kind or "", {}), **more}
+    return run_module(node, "containerd_config", arguments(**sync, **wanted))
 
 
 def verified(node: Node, *only: str) -> dict[str, dict[str, Any]]:
@@ -314,7 +313,7 @@ def changes(node: Node, variables: dict[str, Any], *, check: bool = False) -> li
 def refused(node: Node, kind: str, table: dict[str, Any] | None, *words: str) -> None:
     tables = {} if table is None else {kind: table}
     for check in (True, False):
-        result = run_module(node, "containerd_config", {"snapshotter": kind, "snapshotters": tables}, check=check)
+        result = run_module(node, "containerd_config", arguments(snapshotter=kind, snapshotters=tables), check=check)
         assert result.get("failed") and not result["rolled_back"], result
         assert all(word in result["msg"] for word in words) and result["msg"].count(": ") <= 3, result["msg"]
 
@@ -421,7 +420,7 @@ def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images
     done(run_module(clean, "containerd_snapshotter", {"name": "native", "source": OLD}), changed=True)
     assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
     discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
-    done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra=discard))
+    done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))
     found = verified(clean, "discarded_layers")["discarded_layers"]
     assert found["status"] == "fail" and "discard_unpacked_layers" in found["found"], found
     # The handler's images are compared as well.

@@ -143,7 +143,7 @@ def mounted(node: Node, command: str) -> Iterator[None]:
     """containerd's root on a file system of its own, which the command mounts at WEAK."""
     node.ssh(f"systemctl stop containerd; mkdir -p {WEAK} && truncate -s 64M /var/lib/containerd/weak.img && {command}")
     try:
-        done = run_module(node, "containerd_config", {"root": WEAK})
+        done = run_module(node, "containerd_config", {"settings": {"root": WEAK}})
         assert not done.get("failed"), done.get("msg")
         yield
     finally:

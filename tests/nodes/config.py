@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SETTINGS_SPEC
 from nodes import daemon
 from nodes.daemon import CRI, IMAGES
 from nodes.node import Node
@@ -15,8 +16,14 @@ from nodes.payload import run_module
 DURABLE: dict[str, Any] = {"image_pull_sync_fs": True}
 
 
+def arguments(**options: Any) -> dict[str, Any]:
+    """The module's arguments; those that are settings go where the module takes them."""
+    settings = {name: value for name, value in options.items() if name in SETTINGS_SPEC}
+    return {"settings": settings, **{name: value for name, value in options.items() if name not in settings}}
+
+
 def configure(node: Node, *, check: bool = False, **options: Any) -> dict[str, Any]:
-    result = run_module(node, "containerd_config", options, check=check)
+    result = run_module(node, "containerd_config", arguments(**options), check=check)
     assert "Traceback" not in str(result), result
     return result
 

@@ -14,24 +14,24 @@ from ansible_collections.slipway.node.plugins.module_utils.host.config_node impo
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import check_kill_mode
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted, probed
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import ConfigRequest, snapshotters_to_probe
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import telling
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 
 
-class NotWell(HostError):
+class ConfigRolledBack(HostError):
     """The daemon isn't well on what it was given; ``values`` say whether the old files are back."""
 
 
 def apply(
     node: ContainerdHost,
-    wanted: Wanted,
+    wanted: ConfigRequest,
     transaction: Transaction,
     config: EffectiveConfig,
     reason: str | None,
     prove: Callable[[EffectiveConfig], None],
 ) -> None:
-    """The only place that changes anything. Raises NotWell after going back to what was there.
+    """The only place that changes anything. Raises ConfigRolledBack after going back to what was there.
 
     ``prove`` raises ValueError if what the daemon makes of the written files isn't what was asked for.
     """
@@ -47,15 +47,15 @@ def apply(
                 # Another drop-in of the unit may have the last word.
                 check_kill_mode(node, wanted, status.kill_mode, reason)
             restarted = True
-            node.daemon.restart(probed(wanted, config), cri=config.cri_enabled, timeout=wanted.timeout)
+            node.daemon.restart(snapshotters_to_probe(wanted, config), cri=config.cri_enabled, timeout=wanted.timeout)
     except (HostError, ValueError) as error:
         message, values = go_back(node, wanted, transaction, str(error), since, restarted)
-        raise NotWell(message, values=values) from error
+        raise ConfigRolledBack(message, values=values) from error
     transaction.commit()
 
 
 def go_back(
-    node: ContainerdHost, wanted: Wanted, transaction: Transaction, message: str, since: float, restarted: bool
+    node: ContainerdHost, wanted: ConfigRequest, transaction: Transaction, message: str, since: float, restarted: bool
 ) -> tuple[str, dict[str, Any]]:
     """Put the old files back, and the daemon on them if it was restarted; returns the message and its facts."""
     journal = node.daemon.unit.journal(since) if restarted else []
@@ -66,7 +66,7 @@ def go_back(
         message += f". Going back failed: {stuck}; the next run tries again"
     if rolled_back:
         message += ". The old files are back"
-    if rolled_back and wanted.apply:
+    if rolled_back and wanted.may_restart:
         node.daemon.unit.reload_manager()
     if rolled_back and restarted:
         try:

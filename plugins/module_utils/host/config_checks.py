@@ -12,14 +12,16 @@ from ansible_collections.slipway.node.plugins.module_utils.host.config_node impo
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots, unmet
 from ansible_collections.slipway.node.plugins.module_utils.model import mismatches
-from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found, disabled_in
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted
+from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig, disabled_in
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import dotted
 
 
-def check_effective(node: ContainerdHost, wanted: Wanted, plan: ConfigPlan, found: Found, config: EffectiveConfig) -> None:
+def check_effective(
+    node: ContainerdHost, wanted: ConfigRequest, plan: ConfigPlan, found: CurrentConfig, config: EffectiveConfig
+) -> None:
     """Raises ValueError for a setting that the daemon would not have, or that CRI would fail on."""
     ours = {change.path for change in plan.files}
     everything = read_sources(node.config_file)
@@ -33,7 +35,7 @@ def check_effective(node: ContainerdHost, wanted: Wanted, plan: ConfigPlan, foun
         remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
         raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
     if wanted.present:
-        known = node.binary.known_plugins() if "plugins" in wanted.settings.extra else None
+        known = node.binary.known_plugins() if "plugins" in wanted.settings.extra_config else None
         others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
         wrong = mismatches.mismatches(wanted.settings, found.version, found.architecture, config, known, others)
         odd = mismatches.other_schema(sources, plan.schema)
@@ -56,7 +58,7 @@ def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> Non
         raise ValueError(lost)
 
 
-def check_needs(node: ContainerdHost, wanted: Wanted, config: EffectiveConfig, assumed: Sequence[str]) -> None:
+def check_needs(node: ContainerdHost, wanted: ConfigRequest, config: EffectiveConfig, assumed: Sequence[str]) -> None:
     """Raises ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it."""
     names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters, *wanted.loaded]
     lacking = unmet(node.runner, config, [name for name in names if name not in assumed])

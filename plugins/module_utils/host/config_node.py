@@ -12,7 +12,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.client import Co
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import candidate, read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
-from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, Found
+from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
@@ -21,27 +21,27 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 class ContainerdHost:
     """A node's containerd whose files are to change, so that its configuration is read more than once.
 
-    ``drop_in`` is the path of the collection's own file.
+    ``drop_in_file`` is the path of the collection's own file.
     """
 
-    def __init__(self, containerd: Containerd, drop_in: str) -> None:
+    def __init__(self, containerd: Containerd, drop_in_file: str) -> None:
         self.runner = containerd.runner
         self.address = containerd.address
         self.config_file = containerd.config_file
-        self.drop_in = drop_in
+        self.drop_in_file = drop_in_file
         self.architecture = containerd.architecture
         self.binary = containerd.program
         self.daemon = containerd.daemon
 
-    def found(self, version: Version) -> Found:
+    def found(self, version: Version) -> CurrentConfig:
         """The configuration as it is. Raises HostError for what can't be read."""
-        return Found(
+        return CurrentConfig(
             version=version,
             architecture=self.architecture,
             config_file=self.config_file,
-            drop_in=self.drop_in,
+            drop_in_file=self.drop_in_file,
             root_text=read_text(self.config_file),
-            drop_in_text=read_text(self.drop_in),
+            drop_in_text=read_text(self.drop_in_file),
             record=read_record(self.config_file),
         )
 

@@ -10,14 +10,20 @@ from collections.abc import Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import Wanted, probed
+from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import ConfigRequest, snapshotters_to_probe
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig, handler_without_snapshotter
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 
 
-def decide(
-    node: ContainerdHost, wanted: Wanted, changes: Sequence[FileChange], config: EffectiveConfig, daemon: Daemon, *, pending: bool
+def restart_decision(
+    node: ContainerdHost,
+    wanted: ConfigRequest,
+    changes: Sequence[FileChange],
+    config: EffectiveConfig,
+    daemon: Daemon,
+    *,
+    pending: bool,
 ) -> tuple[str | None, bool]:
     """Why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
 
@@ -28,16 +34,16 @@ def decide(
     elsewhere = node.listens_elsewhere(daemon, config)
     if elsewhere:
         raise ValueError(f"the daemon listens at {elsewhere}, not at {node.address}: name that socket with address")
-    if wanted.present and wanted.enabled and daemon.unit.masked:
+    if wanted.present and wanted.unit_enabled and daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so it isn't started at boot: run 'systemctl unmask {wanted.unit}'")
     reason = f"{changes[0].path} changes" if changes else None
     if reason and wanted.present and daemon.plugins is not None:
         check_snapshotters(node, wanted, daemon.plugins, config)
     if wanted.present or daemon.unit.running or pending:
-        reason = reason or daemon.restart_reason(probed(wanted, config), cri=config.cri_enabled)
+        reason = reason or daemon.restart_reason(snapshotters_to_probe(wanted, config), cri=config.cri_enabled)
     if reason:
         check_restart(node, wanted, daemon, config, reason)
-    enable = wanted.present and wanted.enabled and daemon.unit.enabled in ("disabled", "enabled-runtime")
+    enable = wanted.present and wanted.unit_enabled and daemon.unit.enabled in ("disabled", "enabled-runtime")
     return reason, enable
 
 
@@ -46,11 +52,11 @@ def check_file_is_read(node: ContainerdHost, daemon: Daemon) -> None:
     if daemon.process is not None and daemon.reads() != node.config_file:
         raise ValueError(
             f"the running daemon reads {daemon.reads()}, not {node.config_file}: "
-            "name that file with config_file, or mend the unit"
+            "name that file with config_file, or repair the unit"
         )
 
 
-def check_snapshotters(node: ContainerdHost, wanted: Wanted, plugins: Sequence[Plugin], config: EffectiveConfig) -> None:
+def check_snapshotters(node: ContainerdHost, wanted: ConfigRequest, plugins: Sequence[Plugin], config: EffectiveConfig) -> None:
     """Raises ValueError for a handler whose snapshotter will not be ok after a restart either."""
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     if all(one.snapshotter is None or states.get(one.snapshotter) == "ok" for one in wanted.settings.runtimes):
@@ -60,13 +66,13 @@ def check_snapshotters(node: ContainerdHost, wanted: Wanted, plugins: Sequence[P
         raise ValueError(trouble)
 
 
-def check_restart(node: ContainerdHost, wanted: Wanted, daemon: Daemon, config: EffectiveConfig, reason: str) -> None:
+def check_restart(node: ContainerdHost, wanted: ConfigRequest, daemon: Daemon, config: EffectiveConfig, reason: str) -> None:
     """Raises ValueError if starting the daemon again would cost running containers."""
     if daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")
     if not daemon.unit.loaded:
         raise ValueError(
-            f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set apply to false"
+            f"there is no unit {wanted.unit} on the node: name the daemon's service with unit, or set restart to never"
         )
     if not daemon.unit.running:
         return
@@ -79,11 +85,11 @@ def check_restart(node: ContainerdHost, wanted: Wanted, daemon: Daemon, config: 
         if old != new:
             raise ValueError(
                 f"a new {key} ({old} to {new}) would make the daemon lose sight of containers, "
-                f"{named(running)}: drain the node, or set force_restart to true"
+                f"{named(running)}: drain the node, or set restart to force"
             )
 
 
-def check_kill_mode(node: ContainerdHost, wanted: Wanted, mode: str, reason: str) -> None:
+def check_kill_mode(node: ContainerdHost, wanted: ConfigRequest, mode: str, reason: str) -> None:
     """Raises ValueError if a restart under this KillMode would cost running containers, or fail."""
     if mode == "none":
         raise ValueError(
@@ -96,7 +102,7 @@ def check_kill_mode(node: ContainerdHost, wanted: Wanted, mode: str, reason: str
     if running:
         raise ValueError(
             f"a restart ({reason}) would kill containers, {named(running)}, because {wanted.unit} has KillMode={mode}: "
-            "set KillMode=process (service takes it), drain the node, or set force_restart to true"
+            "set KillMode=process (service_directives takes it), drain the node, or set restart to force"
         )
 
 

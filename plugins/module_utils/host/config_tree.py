@@ -24,7 +24,7 @@ def read_text(path: str) -> str | None:
     try:
         return None if content is None else content.decode()
     except UnicodeDecodeError as error:
-        raise HostError(f"{path} is not UTF-8 text: move it away, or mend it by hand") from error
+        raise HostError(f"{path} is not UTF-8 text: move it away, or repair it by hand") from error
 
 
 def _expand(pattern: str) -> list[str]:

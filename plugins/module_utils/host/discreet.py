@@ -11,7 +11,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.slipway.node.plugins.module_utils.model.files import secret_values
 
 
-class DiscreetModule(AnsibleModule):
+class SecretParamsModule(AnsibleModule):
     """Treats secrets inside of dictionaries, whose keys no argument spec names, as values of ``no_log`` options."""
 
     def _log_invocation(self) -> None:

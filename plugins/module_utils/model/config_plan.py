@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import imports, schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import imports, names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange, holds_secrets
 from ansible_collections.slipway.node.plugins.module_utils.model.record import OwnedKey, Record
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
@@ -24,19 +24,19 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 
 HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
 # Names of the CRI plugin in disabled_plugins: schema 1 has the short one.
-CRI_NAMES = ("cri", schema.CRI_V2)
+CRI_NAMES = ("cri", names.CRI_V2)
 MADE = "Made by slipway.node, as there was no file; add what you like."
 _MISSING = object()
 
 
 @dataclass(frozen=True)
-class Found:
-    """The configuration as it is: texts are None where there is no file."""
+class CurrentConfig:
+    """The configuration on the node: texts are None where there is no file."""
 
     version: Version
     architecture: str
     config_file: str
-    drop_in: str
+    drop_in_file: str
     root_text: str | None
     drop_in_text: str | None
     record: Record
@@ -52,18 +52,19 @@ class ConfigPlan:
 
     @property
     def changes(self) -> tuple[FileChange, ...]:
+        """Return the files that change."""
         return tuple(change for change in self.files if change.changed)
 
 
-def _parsed(found: Found) -> Tree:
+def _parsed(found: CurrentConfig) -> Tree:
     try:
         return toml_text.parse(found.root_text or "")
     except ValueError as error:
-        raise ValueError(f"{found.config_file} is not valid TOML: {error}. Mend it by hand, or move it away") from error
+        raise ValueError(f"{found.config_file} is not valid TOML: {error}. Repair it by hand, or move it away") from error
 
 
-def file_schema(root: Mapping[str, Any], found: Found) -> int:
-    """The schema that the root file is, or is to be, written in.
+def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
+    """Return the schema that the root file is, or is to be, written in.
 
     A file without ``version`` is schema 1 to a 1.x daemon and its newest schema to a 2.x one.
     Raises ValueError for a file that has to be migrated by its owner first.
@@ -91,7 +92,7 @@ def file_schema(root: Mapping[str, Any], found: Found) -> int:
     return 2
 
 
-def _enabled_cri(theirs: Mapping[str, Any], found: Found, enable: bool) -> dict[Path, Any]:
+def _enabled_cri(theirs: Mapping[str, Any], found: CurrentConfig, enable: bool) -> dict[Path, Any]:
     """The edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
     disabled = theirs.get("disabled_plugins", [])
     if not isinstance(disabled, list):
@@ -104,15 +105,14 @@ def _enabled_cri(theirs: Mapping[str, Any], found: Found, enable: bool) -> dict[
                 f"{found.config_file} names {short[0]!r} in disabled_plugins without a version key: "
                 "add version = 2 and write the full plugin name"
             )
-        wanted = [schema.CRI_V2 if name == "cri" else name for name in wanted]
+        wanted = [names.CRI_V2 if name == "cri" else name for name in wanted]
     return {("disabled_plugins",): wanted} if wanted != disabled else {}
 
 
-def plan_config(found: Found, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
-    """What the files have to become. Raises ValueError, naming file or option, if it can't be done.
+def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
+    """Plan the contents of the files. Raises ValueError, naming file or option, if it can't be done.
 
-    It depends on what others wrote into the root file and on the settings, not on what an earlier
-    run made of them.
+    The plan depends on the settings and on the root file as others wrote it, not on an earlier run.
     """
     root = _parsed(found)
     number = file_schema(root, found)
@@ -133,7 +133,7 @@ def plan_config(found: Found, settings: Settings, *, present: bool = True, enabl
         puts[("version",)] = number
     root_text, record = _edit_root(root, theirs, found, puts, import_drop_in=drop_in is not None)
     root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
-    drop_in_change = FileChange(found.drop_in, found.drop_in_text, drop_in, _mode(drop_in))
+    drop_in_change = FileChange(found.drop_in_file, found.drop_in_text, drop_in, _mode(drop_in))
     # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
     files = (root_change, drop_in_change) if drop_in is None else (drop_in_change, root_change)
     return ConfigPlan(files, record, number)
@@ -169,7 +169,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _edit_root(
-    root: Mapping[str, Any], theirs: Mapping[str, Any], found: Found, puts: Mapping[Path, Any], *, import_drop_in: bool
+    root: Mapping[str, Any], theirs: Mapping[str, Any], found: CurrentConfig, puts: Mapping[Path, Any], *, import_drop_in: bool
 ) -> tuple[str | None, Record]:
     record = found.record
     put, drop = _returned(root, record, puts)
@@ -221,16 +221,18 @@ def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any])
     return put, drop
 
 
-def _import_edit(root: Mapping[str, Any], found: Found, put: dict[Path, Any], drop: list[Path], *, wanted: bool) -> str | None:
+def _import_edit(
+    root: Mapping[str, Any], found: CurrentConfig, put: dict[Path, Any], drop: list[Path], *, wanted: bool
+) -> str | None:
     """Adds the edit of ``imports`` to put and drop; returns the entry that is ours, if any."""
     imports.patterns(root, found.config_file)
     current = list(root.get("imports", []))
     ours = found.record.imported
     if wanted:
-        if imports.covered(root, found.config_file, found.drop_in):
+        if imports.covered(root, found.config_file, found.drop_in_file):
             return ours
-        put[("imports",)] = [one for one in current if one != ours] + [found.drop_in]
-        return found.drop_in
+        put[("imports",)] = [one for one in current if one != ours] + [found.drop_in_file]
+        return found.drop_in_file
     if ours is not None and ours in current:
         rest = [one for one in current if one != ours]
         if rest:
@@ -241,7 +243,7 @@ def _import_edit(root: Mapping[str, Any], found: Found, put: dict[Path, Any], dr
 
 
 def disabled_in(sources: Mapping[str, Tree]) -> str | None:
-    """The first of the files (by path) whose ``disabled_plugins`` names CRI."""
+    """Find the first of the files (by path) whose ``disabled_plugins`` names CRI."""
     for path, tree in sources.items():
         if any(name in CRI_NAMES for name in tree.get("disabled_plugins", [])):
             return path

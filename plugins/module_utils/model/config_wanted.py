@@ -2,53 +2,63 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What containerd's configuration is to be, and what a run may do for it."""
+"""The parameters of containerd_config: the wanted configuration, and what a run may do for it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, at_least, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
+
+AUTO, NEVER, FORCE = "auto", "never", "force"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The parameters, checked."""
+class ConfigRequest:
+    """The parameters of containerd_config, checked."""
 
     present: bool
-    drop_in: str
+    drop_in_file: str
     settings: Settings
     loaded: tuple[str, ...]
     service: Service
     unit: str
-    apply: bool
-    enabled: bool
-    force_restart: bool
-    timeout: float
+    restart: str
+    unit_enabled: bool
+    timeout: int
+
+    @property
+    def may_restart(self) -> bool:
+        """Return whether the daemon may be restarted, and so probed."""
+        return self.restart != NEVER
+
+    @property
+    def force_restart(self) -> bool:
+        """Return whether the daemon may be restarted although this kills running containers."""
+        return self.restart == FORCE
 
     @classmethod
-    def from_params(cls, params: dict[str, Any]) -> Wanted:
-        if not 0 < params["timeout"] < float("inf"):
-            raise ValueError("timeout has to be a number of seconds that is more than 0")
+    def from_params(cls, params: dict[str, Any]) -> ConfigRequest:
+        """Check module parameters. Raises ValueError that names the option."""
         return cls(
             present=params["state"] == "present",
-            drop_in=absolute_path("drop_in", params["drop_in"]),
-            settings=Settings.from_params({one.name: params[one.name] for one in fields(Settings)}),
+            drop_in_file=absolute_path("drop_in_file", params["drop_in_file"]),
+            settings=Settings.from_params(params["settings"]),
             loaded=tuple(plain_name("load_snapshotters", name) for name in params["load_snapshotters"]),
-            service=Service.from_params(params["service"], params["proxy"] or {}),
+            service=Service.from_params(params["service_directives"], params["http_proxy"] or {}),
             unit=unit_name(params["unit"]),
-            apply=params["apply"],
-            enabled=params["enabled"],
-            force_restart=params["force_restart"],
-            timeout=params["timeout"],
+            restart=params["restart"],
+            unit_enabled=params["unit_enabled"],
+            timeout=at_least(1)("timeout", params["timeout"]),
         )
 
 
-def probed(wanted: Wanted, config: EffectiveConfig) -> list[str]:
-    """The snapshotters that have to be ok: those asked for, and CRI's default where CRI is on."""
+def snapshotters_to_probe(wanted: ConfigRequest, config: EffectiveConfig) -> list[str]:
+    """Name the snapshotters that have to be ok: those asked for, and CRI's default where CRI is on."""
     names = list(dict.fromkeys((*wanted.settings.chosen_snapshotters(), *wanted.loaded))) if wanted.present else []
     default = config.cri_snapshotter
     if default and default not in names:

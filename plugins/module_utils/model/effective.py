@@ -12,8 +12,15 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import (
+    BY_NAME,
+    DISCARD_UNPACKED_LAYERS,
+    PULL_SWITCHES,
+    SETTINGS,
+    Setting,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, lookup
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
@@ -49,12 +56,16 @@ class EffectiveConfig:
         """Return the value at a path, or the default if there is none."""
         return lookup(self.dump, path, default)
 
-    def _text(self, path: Iterable[str]) -> str | None:
-        found: str | None = self.lookup(path)
+    def setting(self, row: Setting) -> Any:
+        """Return a setting's value."""
+        return self.lookup(row.path(self.schema))
+
+    def _text(self, name: str) -> str | None:
+        found: str | None = self.setting(BY_NAME[name])
         return found
 
-    def _flag(self, path: Iterable[str]) -> bool | None:
-        found: bool | None = self.lookup(path)
+    def _flag(self, name: str) -> bool | None:
+        found: bool | None = self.setting(BY_NAME[name])
         return found
 
     @cached_property
@@ -82,7 +93,7 @@ class EffectiveConfig:
     @cached_property
     def cri_enabled(self) -> bool:
         """Whether ``disabled_plugins`` leaves CRI on (schema 1's short name is printed as it is)."""
-        return not any(name in ("cri", schema.CRI_V2) for name in self.dump.get("disabled_plugins", []))
+        return not any(name in ("cri", names.CRI_V2) for name in self.dump.get("disabled_plugins", []))
 
     @property
     def _legacy(self) -> bool:
@@ -90,16 +101,11 @@ class EffectiveConfig:
 
     @property
     def _images(self) -> Path:
-        return ("plugins", schema.CRI_V2 if self._legacy else schema.CRI_IMAGES)
+        return ("plugins", names.CRI_V2 if self._legacy else names.CRI_IMAGES)
 
     @property
     def _runtime(self) -> Path:
-        return ("plugins", schema.CRI_V2 if self._legacy else schema.CRI_RUNTIME)
-
-    @property
-    def _unpacking(self) -> Path:
-        """The table of CRI's settings for unpacking images."""
-        return (*self._images, "containerd") if self._legacy else self._images
+        return ("plugins", names.CRI_V2 if self._legacy else names.CRI_RUNTIME)
 
     @property
     def _handler_tables(self) -> Mapping[str, Any]:
@@ -121,7 +127,7 @@ class EffectiveConfig:
         )
 
     def _platform_snapshotter(self, handler: str) -> str | None:
-        return self._text(("plugins", schema.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None
+        return self.lookup(("plugins", names.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None
 
     def handler_snapshotters(self, name: str, version: Version) -> dict[str, str | None]:
         """Return a handler's snapshotter by the place in which this version of the daemon reads it; None where it is unset.
@@ -137,12 +143,12 @@ class EffectiveConfig:
     @cached_property
     def default_runtime(self) -> str | None:
         """The name of CRI's default handler."""
-        return self._text((*self._runtime, "containerd", "default_runtime_name"))
+        return self._text("default_runtime")
 
     @cached_property
     def registry_config_path(self) -> str | None:
         """CRI's directories of registries, separated by colons."""
-        return self._text((*self._images, "registry", "config_path"))
+        return self._text("registry_config_path")
 
     @cached_property
     def hosts_dirs(self) -> tuple[str, ...]:
@@ -152,7 +158,7 @@ class EffectiveConfig:
     @cached_property
     def named_snapshotter(self) -> str | None:
         """CRI's default snapshotter as the configuration names it."""
-        return self._text((*self._unpacking, "snapshotter"))
+        return self._text("snapshotter")
 
     @cached_property
     def default_snapshotter(self) -> str:
@@ -180,22 +186,22 @@ class EffectiveConfig:
     @cached_property
     def image_pull_sync_fs(self) -> bool | None:
         """Whether CRI flushes what it pulls."""
-        return self._flag((*self._images, "image_pull_with_sync_fs"))
+        return self._flag("image_pull_sync_fs")
 
     @cached_property
     def diff_sync_fs(self) -> bool | None:
         """Whether the diff service flushes each layer that it unpacks."""
-        return self._flag(("plugins", schema.DIFF_SERVICE, "sync_fs"))
+        return self._flag("diff_sync_fs")
 
     @cached_property
     def local_image_pull(self) -> bool | None:
         """Whether CRI pulls by itself instead of through the transfer service."""
-        return self._flag((*self._images, "use_local_image_pull"))
+        return self._flag("use_local_image_pull")
 
     @cached_property
     def discards_layers(self) -> bool:
         """Whether CRI removes the blobs of layers once they are unpacked."""
-        return bool(self.lookup((*self._unpacking, "discard_unpacked_layers")))
+        return bool(self.setting(DISCARD_UNPACKED_LAYERS))
 
     @cached_property
     def proxy_snapshotters(self) -> tuple[str, ...]:
@@ -275,19 +281,9 @@ class EffectiveConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings under the names of the module's options; None where the daemon has no such key."""
-        sandbox = ("sandbox_image",) if self._legacy else ("pinned_images", "sandbox")
         return {
-            "image_pull_sync_fs": self.image_pull_sync_fs,
-            "diff_sync_fs": self.diff_sync_fs,
-            "use_local_image_pull": self.local_image_pull,
-            "snapshotter": self.named_snapshotter,
-            "default_runtime": self.default_runtime,
+            **{row.name: self.setting(row) for row in (*SETTINGS, *PULL_SWITCHES)},
             "runtimes": {name: handler.to_dict() for name, handler in self.handlers.items()},
-            "systemd_cgroup": lookup(self._handler_tables, ("runc", "options", "SystemdCgroup")),
-            "sandbox_image": self.lookup((*self._images, *sandbox)),
-            "registry_config_path": self.registry_config_path,
-            "max_concurrent_downloads": self.lookup((*self._images, "max_concurrent_downloads")),
-            "root": self.root,
             "proxy_snapshotters": list(self.proxy_snapshotters),
         }
 

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source, is_secret
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import CRI, SETTINGS, schema_2_path
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import (
     Path,
@@ -31,7 +32,7 @@ _MOVED_IN_V4 = ("grpc", "ttrpc", "metrics", "debug")
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A setting that the daemon would not have. ``culprit`` is the file that says otherwise, if one does."""
+    """A setting that the daemon would not have. ``culprit`` is the file that overrides it, if one does."""
 
     path: Path
     wanted: Any
@@ -40,12 +41,13 @@ class Mismatch:
     culprit: str | None
 
     def shown(self) -> tuple[Any, Any]:
-        """What is wanted and what was found, for people and logs."""
+        """Return the wanted and the found value, for people and logs."""
         if any(is_secret(part) for part in self.path):
             return "a secret", "something else"
         return self.wanted, self.found
 
     def sentence(self, version: Version) -> str:
+        """Explain the mismatch, with its remedy."""
         name = dotted(self.path)
         wanted, found = self.shown()
         if not self.known and self.culprit is None:
@@ -56,7 +58,7 @@ class Mismatch:
 
 
 def wanted_leaves(settings: Settings, version: Version, architecture: str, config: EffectiveConfig) -> dict[Path, Any]:
-    """The settings as leaves in the schema of the configuration. Tables that schema 4 moved are left out."""
+    """Write the settings as leaves in the schema of the configuration. Tables that schema 4 moved are left out."""
     number = config.schema
     leaves = flatten(schema.tables(settings, version, number, architecture))
     return {path: value for path, value in leaves.items() if number < 4 or path[0] not in _MOVED_IN_V4}
@@ -70,7 +72,7 @@ def mismatches(
     known_plugins: frozenset[str] | None = None,
     others: Sequence[Source] = (),
 ) -> list[Mismatch]:
-    """Settings that the daemon would not have, in a stable order.
+    """List the settings that the daemon would not have, in a stable order.
 
     ``known_plugins`` are the ids in ``containerd config default``: 2.x keeps tables of unknown
     plugins in the effective configuration; None where they needn't be told apart. ``others`` are the files that this
@@ -93,7 +95,7 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
 
     Every version does so with a proxy plugin's, and 1.x with any plugin's.
     """
-    aliases = {path, *_aliases(path)}
+    aliases = {path, schema_2_path(path) or path}
     for source in reversed(others):
         try:
             tree = toml_text.parse(source.text)
@@ -107,30 +109,13 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
     return None
 
 
-def _aliases(path: Path) -> list[Path]:
-    """Where a file of schema 2 has what the daemon prints in schema 3."""
-    if path[:2] == ("plugins", schema.CRI_IMAGES):
-        rest = path[2:]
-        special = {
-            ("snapshotter",): ("containerd", "snapshotter"),
-            ("discard_unpacked_layers",): ("containerd", "discard_unpacked_layers"),
-            ("disable_snapshot_annotations",): ("containerd", "disable_snapshot_annotations"),
-            ("pinned_images", "sandbox"): ("sandbox_image",),
-        }
-        return [("plugins", schema.CRI_V2, *special.get(rest, rest))]
-    if path[:2] == ("plugins", schema.CRI_RUNTIME):
-        return [("plugins", schema.CRI_V2, *path[2:])]
-    return []
-
-
 def needs_cri(settings: Settings) -> bool:
-    """Whether any of the settings is one of the CRI plugin."""
-    own = replace(settings, snapshotters={}, root=None, extra={})
-    return own != Settings()
+    """Return whether any of the settings is one of the CRI plugin."""
+    return bool(settings.runtimes) or any(row.name in settings.scalars and row.v2[:2] == CRI for row in SETTINGS)
 
 
 def other_schema(sources: Sequence[Source], number: int) -> str | None:
-    """The first of the files that is written in another schema than this; the daemon drops settings then."""
+    """Find the first of the files that is written in another schema than this; the daemon then drops settings."""
     for source in sources:
         try:
             version = toml_text.parse(source.text).get("version", number)
@@ -142,7 +127,7 @@ def other_schema(sources: Sequence[Source], number: int) -> str | None:
 
 
 def unknown_keys(sources: Sequence[Source], config: EffectiveConfig, known_plugins: frozenset[str]) -> list[str]:
-    """Keys in the files that the daemon ignores, as ``FILE: key``.
+    """List the keys in the files that the daemon ignores, as ``FILE: key``.
 
     A key of schema 2's CRI table is looked for where 2.x moves it, and is not reported if it could
     have been moved out of sight.
@@ -170,7 +155,7 @@ def _ignored(path: Path, tree: Tree, config: EffectiveConfig, known_plugins: fro
     written = tree.get("version", printed)
     if path[1] not in known_plugins:
         return True
-    if path[1] == schema.CRI_V2 and written < 3 <= printed:
+    if path[1] == names.CRI_V2 and written < 3 <= printed:
         return False
     return config.lookup(path, _MISSING) is _MISSING and not _below_free_form(path, config)
 

@@ -12,15 +12,23 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.model.names import (
+    CRI_IMAGES,
+    CRI_RUNTIME,
+    CRI_V2,
+    DIFF_SERVICE,
+    TRANSFER,
+)
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import (
+    DISABLE_SNAPSHOT_ANNOTATIONS,
+    DISCARD_UNPACKED_LAYERS,
+    PULL_SWITCHES,
+    SETTINGS,
+)
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Runtime, Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, Tree, lookup, merge, nest
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
-CRI_V2 = "io.containerd.grpc.v1.cri"
-CRI_IMAGES = "io.containerd.cri.v1.images"
-CRI_RUNTIME = "io.containerd.cri.v1.runtime"
-DIFF_SERVICE = "io.containerd.service.v1.diff-service"
-TRANSFER = "io.containerd.transfer.v1.local"
 EROFS = "erofs"
 SNAPSHOTTER_PREFIX = "io.containerd.snapshotter.v1."
 RUNC_TYPE = "io.containerd.runc.v2"
@@ -47,17 +55,16 @@ _SNAPSHOTTER_SINCE: dict[Path, tuple[str, ...]] = {
     ("erofs", "set_immutable"): ("2.1.4",),
     ("erofs", "default_size"): ("2.2.0",),
 }
-SYNC_FS_SINCE = ("1.7.14", "2.0.0")
-DIFF_SYNC_FS_SINCE = ("1.7.26", "2.0.0")
 
 
 def require_version(settings: Settings, version: Version) -> None:
-    """Raises ValueError that names the option and the first version that can do it."""
-    if settings.image_pull_sync_fs and not version.at_least(*SYNC_FS_SINCE):
-        raise ValueError(
-            f"image_pull_sync_fs needs containerd 1.7.14 or newer, and this is {version}: upgrade containerd, "
-            "or set image_pull_sync_fs to false and know that its pulls don't survive a power cut"
-        )
+    """Raise ValueError, naming the option and the first version that knows it, for a setting that this version lacks."""
+    for row in SETTINGS:
+        if settings.scalars.get(row.name, False) is not False and row.since and not version.at_least(*row.since):
+            raise ValueError(
+                f"{row.name} needs containerd {row.since[0]} or newer, and this is {version}: "
+                f"upgrade containerd, or {row.otherwise}"
+            )
     for runtime in settings.runtimes:
         if runtime.snapshotter and not version.at_least("1.7.0", "2.0.0"):
             raise ValueError(
@@ -93,20 +100,24 @@ def _runtime_table(runtime: Runtime) -> Tree:
     return table
 
 
-def _pull_leaves(settings: Settings, version: Version, images: Path) -> Iterator[tuple[Path, Any]]:
-    if settings.image_pull_sync_fs is None:
-        return
+def _scalar_leaves(settings: Settings, version: Version, number: int) -> Iterator[tuple[Path, Any]]:
+    """Of switches that this version doesn't know, only those that are off get here: these need no key."""
+    for row in SETTINGS:
+        if row.name in settings.scalars and (not row.since or version.at_least(*row.since)):
+            yield row.path(number), settings.scalars[row.name]
+
+
+def _pull_leaves(settings: Settings, version: Version, number: int) -> Iterator[tuple[Path, Any]]:
     on = settings.image_pull_sync_fs
-    if version.at_least(*SYNC_FS_SINCE):
-        yield (*images, "image_pull_with_sync_fs"), on
-    if version.at_least(*DIFF_SYNC_FS_SINCE):
-        yield ("plugins", DIFF_SERVICE, "sync_fs"), on
+    diff, local = PULL_SWITCHES
+    if on is not None and version.at_least(*diff.since):
+        yield diff.path(number), on
     # The transfer service goes around both, so CRI has to pull by itself.
-    if on and version.at_least("2.1.0"):
-        yield ("plugins", CRI_IMAGES, "use_local_image_pull"), True
+    if on and version.at_least(*local.since):
+        yield local.path(number), True
 
 
-def _snapshotter_leaves(settings: Settings, version: Version, architecture: str, annotations: Path) -> Iterator[tuple[Path, Any]]:
+def _snapshotter_leaves(settings: Settings, version: Version, number: int, architecture: str) -> Iterator[tuple[Path, Any]]:
     chosen = settings.chosen_snapshotters()
     for name, table in settings.snapshotters.items():
         if name in BUILTIN_SNAPSHOTTERS:
@@ -115,7 +126,7 @@ def _snapshotter_leaves(settings: Settings, version: Version, architecture: str,
             yield ("proxy_plugins", name), _proxy_table(name, table, chosen, version)
     if any(name not in BUILTIN_SNAPSHOTTERS for name in chosen):
         # Without them, a snapshotter that fetches layers by itself isn't told which ones.
-        yield annotations, False
+        yield DISABLE_SNAPSHOT_ANNOTATIONS.path(number), False
     if EROFS in (*chosen, *settings.snapshotters):
         # The others' differ goes last: it takes whatever it is given.
         yield ("plugins", DIFF_SERVICE, "default"), [EROFS, _WALKING]
@@ -129,10 +140,10 @@ def _snapshotter_leaves(settings: Settings, version: Version, architecture: str,
         yield ("plugins", TRANSFER, "unpack_config"), unpack
 
 
-def _discard_leaves(settings: Settings, images: Path) -> Iterator[tuple[Path, Any]]:
+def _discard_leaves(settings: Settings, number: int) -> Iterator[tuple[Path, Any]]:
     """Where a handler has a snapshotter of its own, images are unpacked again from their blobs: these stay (containerd#11390)."""
     if any(runtime.snapshotter not in (None, settings.snapshotter) for runtime in settings.runtimes):
-        yield (*images, "discard_unpacked_layers"), False
+        yield DISCARD_UNPACKED_LAYERS.path(number), False
 
 
 def _proxy_table(name: str, table: Mapping[str, Any], chosen: Container[str], version: Version) -> Tree:
@@ -143,41 +154,25 @@ def _proxy_table(name: str, table: Mapping[str, Any], chosen: Container[str], ve
     return whole
 
 
-def _runtime_leaves(settings: Settings, version: Version, containerd: Path) -> Iterator[tuple[Path, Any]]:
+def _runtime_leaves(settings: Settings, version: Version, number: int) -> Iterator[tuple[Path, Any]]:
+    containerd: Path = ("plugins", CRI_V2 if number < 3 else CRI_RUNTIME, "containerd")
     for handler in settings.runtimes:
         yield (*containerd, "runtimes", handler.name), _runtime_table(handler)
         # 2.0 to 2.2 take a handler's snapshotter for the pull from here alone.
         if handler.snapshotter and version.major >= 2:
             yield ("plugins", CRI_IMAGES, "runtime_platforms", handler.name, "snapshotter"), handler.snapshotter
-    if settings.systemd_cgroup is not None:
-        yield (*containerd, "runtimes", "runc", "options", "SystemdCgroup"), settings.systemd_cgroup
 
 
-def _leaves(settings: Settings, version: Version, schema: int, architecture: str) -> Iterator[tuple[Path, Any]]:
-    legacy = schema < 3
-    images: Path = ("plugins", CRI_V2 if legacy else CRI_IMAGES)
-    containerd: Path = ("plugins", CRI_V2 if legacy else CRI_RUNTIME, "containerd")
-    yield from _pull_leaves(settings, version, images)
-    annotations = (*images, "containerd") if legacy else images
-    yield from _snapshotter_leaves(settings, version, architecture, (*annotations, "disable_snapshot_annotations"))
-    yield from _runtime_leaves(settings, version, containerd)
-    yield from _discard_leaves(settings, (*images, "containerd") if legacy else images)
-    places: dict[str, Path] = {
-        "snapshotter": (*images, "containerd", "snapshotter") if legacy else (*images, "snapshotter"),
-        "default_runtime": (*containerd, "default_runtime_name"),
-        "sandbox_image": (*images, "sandbox_image") if legacy else (*images, "pinned_images", "sandbox"),
-        "registry_config_path": (*images, "registry", "config_path"),
-        "max_concurrent_downloads": (*images, "max_concurrent_downloads"),
-        "root": ("root",),
-    }
-    for option, place in places.items():
-        value = getattr(settings, option)
-        if value is not None:
-            yield place, value
+def _leaves(settings: Settings, version: Version, number: int, architecture: str) -> Iterator[tuple[Path, Any]]:
+    yield from _pull_leaves(settings, version, number)
+    yield from _snapshotter_leaves(settings, version, number, architecture)
+    yield from _runtime_leaves(settings, version, number)
+    yield from _discard_leaves(settings, number)
+    yield from _scalar_leaves(settings, version, number)
 
 
 def tables(settings: Settings, version: Version, schema: int, architecture: str) -> Tree:
-    """The settings as the tables of one schema; ``extra`` is merged last.
+    """Write the settings as the tables of one schema; ``extra_config`` is merged last.
 
     ``architecture`` is Go's name of the node's. Raises ValueError for what this version can't do.
     """
@@ -185,14 +180,14 @@ def tables(settings: Settings, version: Version, schema: int, architecture: str)
     tree: Tree = {}
     for path, value in _leaves(settings, version, schema, architecture):
         tree = merge(tree, nest({path: value}))
-    service = lookup(settings.extra, ("plugins", CRI_V2)) if version.major >= 2 else None
+    service = lookup(settings.extra_config, ("plugins", CRI_V2)) if version.major >= 2 else None
     for key in service if isinstance(service, dict) else ():
         if key not in _CRI_V3_SERVICE_KEYS:
             raise ValueError(
-                f'extra.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: '
+                f'extra_config.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: '
                 f'write it under "{CRI_IMAGES}" or "{CRI_RUNTIME}"'
             )
-    return merge(tree, settings.extra)
+    return merge(tree, settings.extra_config)
 
 
 # What is left in the CRI service's own table from 2.0 on: streaming, and nothing else.
@@ -209,9 +204,9 @@ _CRI_V3_SERVICE_KEYS = frozenset(
 
 
 def completions(tree: Tree, version: Version, schema: int) -> Tree:
-    """What has to stand beside these tables so that the daemon takes them as they are meant.
+    """List the keys that these tables need beside them, to be set where the file has none.
 
-    Keys for places where nobody has set anything. On 1.x a file that declares runtime handlers
+    On 1.x a file that declares runtime handlers
     but not runc loses runc (containerd#7982); 2.x, migrating a schema 2 file that sets anything in
     CRI's containerd table but no handler, loses that table.
     """

@@ -6,16 +6,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path as absolute_path  # noqa: PLC0414
+from ansible_collections.slipway.node.plugins.module_utils.model.options import one_line as one_line  # noqa: PLC0414
+from ansible_collections.slipway.node.plugins.module_utils.model.options import plain_name as plain_name  # noqa: PLC0414
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import RUNTIME_SPEC, SETTINGS, SETTINGS_SPEC
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import value_text
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import dotted, flatten, lookup
-
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,75}\Z")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # Snapshotters that are part of containerd, and the keys of their tables with the type of each.
 # containerd plugins/snapshots/*/plugin/plugin.go
@@ -56,51 +56,22 @@ BUILTIN_SNAPSHOTTERS: dict[str, dict[str, type]] = {
 }
 _PROXY_KEYS: dict[str, type] = {"address": str, "platform": str, "exports": dict, "capabilities": list}
 
-
-# What each setting has to be, for values that no argument spec has converted; runtimes' keys come last.
+# What a value of each of Ansible's types is, for values that no argument spec has converted.
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
-    **dict.fromkeys(("image_pull_sync_fs", "systemd_cgroup", "privileged_without_host_devices"), (bool, "true or false")),
-    **dict.fromkeys(("snapshotter", "default_runtime", "sandbox_image"), (str, "a text")),
-    **dict.fromkeys(("registry_config_path", "root"), (str, "a text")),
-    **dict.fromkeys(("snapshotters", "extra", "options"), (Mapping, "a dictionary")),
-    **dict.fromkeys(("runtimes", "pod_annotations"), ((list, tuple), "a list")),
-    "max_concurrent_downloads": (int, "a whole number"),
-    **dict.fromkeys(("name", "type", "path", "config_path"), (str, "a text")),
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "str": (str, "a text"),
+    "path": (str, "a text"),
+    "list": ((list, tuple), "a list"),
+    "dict": (Mapping, "a dictionary"),
 }
 
 
-def _check_kinds(params: Mapping[str, Any], prefix: str = "") -> None:
+def _check_kinds(params: Mapping[str, Any], spec: Mapping[str, Any], prefix: str = "") -> None:
     for key, value in params.items():
-        kind, words = _KINDS[key]
+        kind, words = _KINDS[spec[key]["type"]]
         if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
             raise ValueError(f"{prefix}{key} has to be {words}, not {value!r}")
-
-
-def absolute_path(option: str, value: str) -> str:
-    """A path as it is. Raises ValueError that names the option unless it is absolute, normal and printable."""
-    if _CONTROL.search(value):
-        raise ValueError(f"{option} holds a control character: give a plain absolute path")
-    parts = value.split("/")
-    if not value.startswith("/") or ".." in parts:
-        raise ValueError(f"{option} has to be an absolute path without '..', not {value!r}")
-    return value
-
-
-def plain_name(option: str, value: str) -> str:
-    """A name as it is. Raises ValueError that names the option unless it is letters, digits, '.', '_' and '-'."""
-    if not _NAME.match(value):
-        raise ValueError(
-            f"{option} has to be a name of at most 76 letters, digits, '.', '_' and '-', "
-            f"starting with a letter or digit, not {value!r}"
-        )
-    return value
-
-
-def one_line(option: str, value: str) -> str:
-    """A text as it is. Raises ValueError that names the option if it is empty or has control characters."""
-    if not value or _CONTROL.search(value):
-        raise ValueError(f"{option} has to be one line of text, not {value!r}")
-    return value
 
 
 def _typed_table(option: str, table: Mapping[str, Any], types: Mapping[str, type]) -> None:
@@ -128,15 +99,15 @@ class Runtime:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Runtime:
-        """Raises ValueError that names the option."""
+        """Check one entry of the option ``settings.runtimes``. Raises ValueError that names the option."""
         if not isinstance(params, Mapping) or not isinstance(params.get("name"), str):
             raise ValueError(f"runtimes takes dictionaries with a name, not {params!r}")
         name = plain_name("runtimes.name", params["name"])
         option = f"runtimes[{name}]"
-        unknown = sorted(set(params) - set(cls.__dataclass_fields__))
+        unknown = sorted(set(params) - set(RUNTIME_SPEC))
         if unknown:
-            raise ValueError(f"{option} has no key {unknown[0]!r}: it takes {', '.join(cls.__dataclass_fields__)}")
-        _check_kinds(params, f"{option}.")
+            raise ValueError(f"{option} has no key {unknown[0]!r}: it takes {', '.join(RUNTIME_SPEC)}")
+        _check_kinds(params, RUNTIME_SPEC, f"{option}.")
         kind = params.get("type") or "io.containerd.runc.v2"
         one_line(f"{option}.type", kind)
         for key in ("path", "config_path"):
@@ -172,71 +143,58 @@ def _writable(option: str, tree: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a node's containerd. None means: not this collection's business.
+    """The settings of a node's containerd. Settings that aren't named stay as they are.
 
-    ``snapshotters`` maps a snapshotter's name to its table; a name that containerd doesn't know
-    is a proxy plugin and needs an ``address``. ``extra`` holds raw tables, merged last.
+    ``scalars`` are values by the names of the rows in model/setting_rows.py. ``snapshotters`` maps a
+    snapshotter's name to its table; a name that containerd doesn't know is a proxy plugin and needs
+    an ``address``. ``extra_config`` holds raw tables, merged last.
     """
 
-    image_pull_sync_fs: bool | None = None
-    snapshotter: str | None = None
+    scalars: Mapping[str, Any] = field(default_factory=dict)
     snapshotters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     runtimes: tuple[Runtime, ...] = ()
-    default_runtime: str | None = None
-    systemd_cgroup: bool | None = None
-    sandbox_image: str | None = None
-    registry_config_path: str | None = None
-    max_concurrent_downloads: int | None = None
-    root: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra_config: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Settings:
-        """From module parameters (or the same keys in ``expect``). Raises ValueError that names the option."""
-        unknown = sorted(set(params) - set(cls.__dataclass_fields__))
+        """Take the option ``settings`` of a module. Raises ValueError that names the option."""
+        unknown = sorted(set(params) - set(SETTINGS_SPEC))
         if unknown:
-            raise ValueError(f"there is no setting {unknown[0]!r}: take one of {', '.join(cls.__dataclass_fields__)}")
-        _check_kinds(params)
+            raise ValueError(f"there is no setting {unknown[0]!r}: take one of {', '.join(SETTINGS_SPEC)}")
+        _check_kinds(params, SETTINGS_SPEC)
         runtimes = tuple(Runtime.from_params(one) for one in params.get("runtimes") or ())
         names = [runtime.name for runtime in runtimes]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"runtimes names {twice[0]} twice: list each handler once")
         settings = cls(
-            image_pull_sync_fs=params.get("image_pull_sync_fs"),
-            snapshotter=params.get("snapshotter") or None,
+            scalars={row.name: params[row.name] for row in SETTINGS if params.get(row.name) not in (None, "")},
             snapshotters={name: {} if table is None else table for name, table in (params.get("snapshotters") or {}).items()},
             runtimes=runtimes,
-            default_runtime=params.get("default_runtime") or None,
-            systemd_cgroup=params.get("systemd_cgroup"),
-            sandbox_image=params.get("sandbox_image") or None,
-            registry_config_path=params.get("registry_config_path") or None,
-            max_concurrent_downloads=params.get("max_concurrent_downloads"),
-            root=params.get("root") or None,
-            extra=dict(params.get("extra") or {}),
+            extra_config=dict(params.get("extra_config") or {}),
         )
         settings._check()
         return settings
 
+    @property
+    def snapshotter(self) -> str | None:
+        """Return CRI's default snapshotter."""
+        return self.scalars.get("snapshotter")
+
+    @property
+    def image_pull_sync_fs(self) -> bool | None:
+        """Return whether CRI's pulls are flushed to disk."""
+        return self.scalars.get("image_pull_sync_fs")
+
     def _check(self) -> None:
-        for option in ("snapshotter", "default_runtime"):
-            value = getattr(self, option)
-            if value is not None:
-                plain_name(option, value)
-        if self.sandbox_image is not None:
-            one_line("sandbox_image", self.sandbox_image)
-        if self.registry_config_path is not None:
-            for part in self.registry_config_path.split(":"):
-                absolute_path("registry_config_path", part)
-        if self.root is not None:
-            absolute_path("root", self.root)
-        if self.max_concurrent_downloads is not None and self.max_concurrent_downloads < 1:
-            raise ValueError("max_concurrent_downloads has to be 1 or more")
+        for row in SETTINGS:
+            if row.check is not None and row.name in self.scalars:
+                row.check(row.name, self.scalars[row.name])
         self._check_snapshotters()
-        _writable("extra", self.extra)
+        _writable("extra_config", self.extra_config)
         for key in ("version", "imports"):
-            if key in self.extra:
-                raise ValueError(f"extra can't hold {key!r}: the module keeps that key itself")
+            if key in self.extra_config:
+                raise ValueError(f"extra_config can't hold {key!r}: the module keeps that key itself")
 
     def _check_snapshotters(self) -> None:
         for name, table in self.snapshotters.items():
@@ -262,9 +220,11 @@ class Settings:
                 )
 
     def _declared(self, name: str) -> bool:
-        return name in BUILTIN_SNAPSHOTTERS or name in self.snapshotters or bool(lookup(self.extra, ("proxy_plugins", name)))
+        return (
+            name in BUILTIN_SNAPSHOTTERS or name in self.snapshotters or bool(lookup(self.extra_config, ("proxy_plugins", name)))
+        )
 
     def chosen_snapshotters(self) -> tuple[str, ...]:
-        """Every snapshotter that these settings make the daemon use, the default first."""
+        """List every snapshotter that these settings make the daemon use, the default first."""
         chosen = [self.snapshotter] + [runtime.snapshotter for runtime in self.runtimes]
         return tuple(dict.fromkeys(name for name in chosen if name))

@@ -21,14 +21,14 @@ _FORBIDDEN = re.compile(r"^(Exec|Type\Z|User\Z|Group\Z|Environment)")
 
 
 def unit_name(name: str) -> str:
-    """A service's full name. Raises ValueError that names the option."""
+    """Return a service's full name. Raises ValueError that names the option."""
     if not _UNIT.match(name) or name.startswith("-"):
         raise ValueError(f"unit has to be the name of a systemd service, not {name!r}")
     return name if name.endswith(".service") else f"{name}.service"
 
 
 def drop_in_path(unit: str) -> str:
-    """Where the collection's drop-in of a unit lies."""
+    """Return the path of the collection's drop-in of a unit."""
     return f"/etc/systemd/system/{unit}.d/60-slipway.conf"
 
 
@@ -43,19 +43,19 @@ class Service:
 
     @classmethod
     def from_params(cls, directives: Mapping[str, Any], proxy: Mapping[str, Any]) -> Service:
-        """Raises ValueError that names the option."""
+        """Check the options ``service_directives`` and ``http_proxy``. Raises ValueError that names the option."""
         texts = {name: _directive(name, value) for name, value in directives.items()}
         for key in ("http", "https"):
             if proxy.get(key) and not _URL.match(proxy[key]):
-                raise ValueError(f"proxy.{key} has to be a URL such as http://proxy.example:3128")
+                raise ValueError(f"http_proxy.{key} has to be a URL such as http://proxy.example:3128")
         for one in proxy.get("no_proxy") or ():
-            one_line("proxy.no_proxy", one)
+            one_line("http_proxy.no_proxy", one)
             if "," in one or " " in one:
-                raise ValueError(f"proxy.no_proxy takes one name, address or network an entry, not {one!r}")
+                raise ValueError(f"http_proxy.no_proxy takes one name, address or network an entry, not {one!r}")
         return cls(texts, proxy.get("http") or None, proxy.get("https") or None, tuple(proxy.get("no_proxy") or ()))
 
     def environment(self) -> dict[str, str]:
-        """Go reads the upper-case names, and so do the programs that a proxy plugin runs."""
+        """Return the proxy variables. Go reads the upper-case names, and so do the programs that a proxy plugin runs."""
         variables = {"HTTP_PROXY": self.http_proxy, "HTTPS_PROXY": self.https_proxy}
         set_ones = {name: value for name, value in variables.items() if value}
         if set_ones and self.no_proxy:
@@ -63,7 +63,7 @@ class Service:
         return set_ones
 
     def text(self) -> str | None:
-        """The drop-in's content; None if there is nothing to say."""
+        """Return the drop-in's content; None for no drop-in."""
         lines = [f"{name}={value}" for name, value in sorted(self.directives.items())]
         lines += [f'Environment="{name}={_escaped(value)}"' for name, value in sorted(self.environment().items())]
         if not lines:
@@ -73,12 +73,14 @@ class Service:
 
 def _directive(name: str, value: Any) -> str:
     if not _DIRECTIVE.match(name) or _FORBIDDEN.match(name):
-        raise ValueError(f"service.{name} can't be set here: it takes limits and the like, such as LimitNOFILE or TasksMax")
+        raise ValueError(
+            f"service_directives.{name} can't be set here: it takes limits and the like, such as LimitNOFILE or TasksMax"
+        )
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, (str, int, float)) or str(value).endswith("\\"):
-        raise ValueError(f"service.{name} has to be one line of text or a number, not {value!r}")
-    return one_line(f"service.{name}", str(value))
+        raise ValueError(f"service_directives.{name} has to be one line of text or a number, not {value!r}")
+    return one_line(f"service_directives.{name}", str(value))
 
 
 def _escaped(value: str) -> str:

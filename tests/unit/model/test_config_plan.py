@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from ansible_collections.slipway.node.plugins.module_utils.model import schema, toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model import names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import (
     HEADER,
     ConfigPlan,
-    Found,
+    CurrentConfig,
     disabled_in,
     plan_config,
 )
@@ -28,22 +28,22 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 
 ROOT = "/etc/containerd/config.toml"
 DROP_IN = "/etc/containerd/conf.d/60-slipway.toml"
-CRI = ("plugins", schema.CRI_V2)
+CRI = ("plugins", names.CRI_V2)
 VERSIONS = ("1.6.20", "1.7.24", "1.7.26", "2.0.0", "2.1.9", "2.2.3", "2.3.4")
 
 
-def found(version: str, root: str | None, drop_in: str | None = None, record: Record | None = None) -> Found:
-    return Found(Version.parse(version), "amd64", ROOT, DROP_IN, root, drop_in, record or Record())
+def found(version: str, root: str | None, drop_in: str | None = None, record: Record | None = None) -> CurrentConfig:
+    return CurrentConfig(Version.parse(version), "amd64", ROOT, DROP_IN, root, drop_in, record or Record())
 
 
-def applied(before: Found, plan: ConfigPlan) -> Found:
+def applied(before: CurrentConfig, plan: ConfigPlan) -> CurrentConfig:
     """The node after the plan; the record goes through its text, as it does on a node."""
     texts = {change.path: change.after for change in plan.files}
     record = Record.from_text(plan.record.to_text())
     return replace(before, root_text=texts[ROOT], drop_in_text=texts[DROP_IN], record=record)
 
 
-def configured(before: Found, wanted: Settings | None, *, enable_cri: bool = False) -> Found:
+def configured(before: CurrentConfig, wanted: Settings | None, *, enable_cri: bool = False) -> CurrentConfig:
     """The node after a run; None stands for state absent."""
     present = wanted is not None
     return applied(before, plan_config(before, wanted or Settings(), present=present, enable_cri=enable_cri))
@@ -89,7 +89,7 @@ def wishes(draw: st.DrawFn, version: str) -> Settings:
         "systemd_cgroup": draw(st.sampled_from([None, True, False])),
         "sandbox_image": draw(st.sampled_from([None, "registry.example/pause:1", "registry.example/pause:2"])),
         "root": draw(st.sampled_from([None, "/srv/containerd"])),
-        "extra": {table: draw(TABLES) for table in draw(st.lists(st.sampled_from(["debug", "timeouts"]), max_size=1))}
+        "extra_config": {table: draw(TABLES) for table in draw(st.lists(st.sampled_from(["debug", "timeouts"]), max_size=1))}
         | {
             "plugins": {
                 name: draw(TABLES) for name in draw(st.lists(st.sampled_from(["io.containerd.gc.v1.scheduler"]), max_size=1))
@@ -111,7 +111,7 @@ def roots(draw: st.DrawFn, version: str) -> str | None:
     if written is not None:
         tree["version"] = written
     if draw(st.booleans()):
-        tree["disabled_plugins"] = draw(st.sampled_from([["cri"], [schema.CRI_V2], ["io.containerd.x.v1.y", "cri"]]))
+        tree["disabled_plugins"] = draw(st.sampled_from([["cri"], [names.CRI_V2], ["io.containerd.x.v1.y", "cri"]]))
     if draw(st.booleans()):
         tree["imports"] = draw(st.sampled_from([["/etc/containerd/conf.d/*.toml"], ["other.toml"]]))
     lines = toml_text.render(tree).splitlines()
@@ -122,7 +122,7 @@ def roots(draw: st.DrawFn, version: str) -> str | None:
 
 @dataclass(frozen=True)
 class Case:
-    start: Found
+    start: CurrentConfig
     first: Settings
     second: Settings
     enable_cri: bool
@@ -137,11 +137,11 @@ def cases(draw: st.DrawFn) -> Case:
 generated = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 
 
-def first_run(case: Case) -> Found:
+def first_run(case: Case) -> CurrentConfig:
     try:
         return configured(case.start, case.first, enable_cri=case.enable_cri)
     except ValueError as error:  # a key of the admin's stands where a table is asked for
-        assert str(error).startswith((ROOT, "extra"))  # noqa: PT017
+        assert str(error).startswith((ROOT, "extra_config"))  # noqa: PT017
         reject()
 
 
@@ -191,7 +191,7 @@ def test_every_setting_is_in_the_files_and_every_comment_stays(case: Case) -> No
     assert set(comments(case.start.root_text)) <= set(comments(node.root_text))
 
 
-def interrupted(before: Found, plan: ConfigPlan, written: int) -> Found:
+def interrupted(before: CurrentConfig, plan: ConfigPlan, written: int) -> CurrentConfig:
     """The node where a run was killed after so many of its files had been written."""
     if not plan.changes and plan.record == before.record:
         return before
@@ -283,7 +283,7 @@ def test_every_file_says_its_version_and_all_say_the_same(version: str, root: st
 @pytest.mark.parametrize(
     ("version", "root", "message"),
     [
-        ("1.7.24", "a = \n", rf"{ROOT} is not valid TOML: .*line 1.* Mend it by hand, or move it away"),
+        ("1.7.24", "a = \n", rf"{ROOT} is not valid TOML: .*line 1.* Repair it by hand, or move it away"),
         ("1.7.24", "version = 3\n", rf"{ROOT} is written in schema 3, and containerd 1\.7\.24 reads up to 2"),
         ("2.1.9", "version = 4\n", r"schema 4, and containerd 2\.1\.9 reads up to 3"),
         ("2.3.4", "version = 5\n", r"schema 5, and containerd 2\.3\.4 reads up to 4"),
@@ -402,8 +402,8 @@ def test_settings_move_into_the_drop_in_when_containerd_is_upgraded(root: str | 
 
 def test_files_with_credentials_are_for_their_owner_alone() -> None:
     registry = {"configs": {"r": {"auth": {"password": "secret"}}}}
-    extra = {"plugins": {schema.CRI_IMAGES: {"registry": registry}}}
-    plan = plan_config(found("2.1.9", None), parameters(extra=extra))
+    extra = {"plugins": {names.CRI_IMAGES: {"registry": registry}}}
+    plan = plan_config(found("2.1.9", None), parameters(extra_config=extra))
     modes: Mapping[str, FileChange] = {change.path: change for change in plan.files}
     assert (modes[DROP_IN].mode, modes[ROOT].mode) == (0o600, 0o644)
     assert "secret" not in modes[DROP_IN].diff()["after"]
@@ -429,6 +429,6 @@ def test_a_value_left_by_a_killed_change_is_known_as_ours(root: str | None, writ
 
 
 def test_a_date_in_the_place_of_a_setting_is_refused() -> None:
-    root = f'version = 2\n[plugins."{schema.CRI_V2}"]\nsandbox_image = 2024-01-01\n'
+    root = f'version = 2\n[plugins."{names.CRI_V2}"]\nsandbox_image = 2024-01-01\n'
     with pytest.raises(ValueError, match="sandbox_image is 2024-01-01 there"):
         plan_config(found("1.7.24", root), parameters(sandbox_image="registry.example/pause:1"))

@@ -52,8 +52,10 @@ def asked(version: str, **changes: Any) -> Settings:
         "sandbox_image": "registry.example/pause:3.10",
         "registry_config_path": "/etc/containerd/certs.d",
         "max_concurrent_downloads": 5,
+        # The daemon prints 5m0s.
+        "image_pull_progress_timeout": None if version == "1.6.20" else "5m",
         "root": "/srv/containerd",
-        "extra": {"plugins": {"io.containerd.gc.v1.scheduler": {"schedule_delay": "1500ms"}}},
+        "extra_config": {"plugins": {"io.containerd.gc.v1.scheduler": {"schedule_delay": "1500ms"}}},
     }
     return Settings.from_params({**options, **changes})
 
@@ -87,6 +89,12 @@ def test_a_setting_that_the_daemon_has_not_is_named(
     assert any(one.endswith(sentence) for one in found)
 
 
+@pytest.mark.parametrize("version", ["1.7.24", "2.1.9"])
+def test_another_progress_timeout_is_named(recorded: Recorded, version: str) -> None:
+    (sentence,) = wrong(recorded, version, asked(version, image_pull_progress_timeout="10m"))
+    assert sentence.endswith("image_pull_progress_timeout would be '5m0s' on the daemon, where '10m' is asked for")
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     "path",
@@ -100,7 +108,7 @@ def test_a_key_that_the_daemon_does_not_know_is_named(recorded: Recorded, versio
     extra: Any = 1
     for part in reversed(path):
         extra = {part: extra}
-    (sentence,) = wrong(recorded, version, asked(version, extra=extra))
+    (sentence,) = wrong(recorded, version, asked(version, extra_config=extra))
     assert f"is not known to containerd {version}: check its spelling" in sentence
 
 
@@ -161,6 +169,7 @@ def test_reads_the_settings_under_the_options_names(recorded: Recorded, version:
         "sandbox_image": "registry.example/pause:3.10",
         "registry_config_path": "/etc/containerd/certs.d",
         "max_concurrent_downloads": 5,
+        "image_pull_progress_timeout": None if old else "5m0s",
         "root": "/srv/containerd",
         "proxy_snapshotters": ["lazy"],
     }
@@ -266,7 +275,7 @@ def test_cri_is_disabled_by_either_name(names: list[str], expected: bool) -> Non
     ("params", "expected"),
     [
         ({}, False),
-        ({"root": "/srv", "snapshotters": {"native": {}}, "extra": {"debug": {"level": "info"}}}, False),
+        ({"root": "/srv", "snapshotters": {"native": {}}, "extra_config": {"debug": {"level": "info"}}}, False),
         ({"image_pull_sync_fs": True}, True),
         ({"systemd_cgroup": False}, True),
         ({"runtimes": [{"name": "kata"}]}, True),
@@ -277,7 +286,7 @@ def test_which_settings_need_cri(params: dict[str, Any], expected: bool) -> None
 
 
 def test_tables_that_schema_4_moved_are_not_compared() -> None:
-    settings = Settings.from_params({"extra": {"debug": {"level": "info"}, "oom_score": -5}})
+    settings = Settings.from_params({"extra_config": {"debug": {"level": "info"}, "oom_score": -5}})
     version = Version.parse("2.3.4")
     assert mismatches.mismatches(settings, version, "amd64", EffectiveConfig({"version": 4, "oom_score": -5})) == []
     assert len(mismatches.mismatches(settings, version, "amd64", EffectiveConfig({"version": 3, "oom_score": -5}))) == 1

@@ -8,7 +8,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.files import se
 
 def test_secrets_are_found_wherever_they_lie() -> None:
     tree = {
-        "extra": {"plugins": {"x": {"auth": {"username": "builder", "password": "one"}}}},
+        "settings": {"extra_config": {"plugins": {"x": {"auth": {"username": "builder", "password": "one"}}}}},
         "lists": [{"identitytoken": "two"}, "three", None],
         "token": 4,
         "Password": "five",

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.model import schema
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SETTINGS
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import flatten, lookup
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
@@ -65,6 +67,11 @@ def test_durable_pulls_are_switched_off(version: str, number: int, keys: dict[An
             {"runtimes": [{"name": "kata", "snapshotter": "native"}]},
             r"runtimes\[kata\]\.snapshotter needs containerd 1\.7 or newer, and this is 1\.6\.20",
         ),
+        (
+            "1.6.20",
+            {"image_pull_progress_timeout": "5m"},
+            r"image_pull_progress_timeout needs containerd 1\.7\.0 .* this is 1\.6\.20",
+        ),
         ("1.7.3", {"snapshotter": "blockfile"}, r"snapshotters\.blockfile needs containerd 1\.7\.4"),
         ("2.0.5", {"snapshotters": {"erofs": {}}}, r"snapshotters\.erofs needs containerd 2\.1\.0"),
         ("2.1.3", {"snapshotters": {"erofs": {"set_immutable": True}}}, r"erofs\.set_immutable needs containerd 2\.1\.4"),
@@ -73,8 +80,8 @@ def test_durable_pulls_are_switched_off(version: str, number: int, keys: dict[An
         ("2.0.5", {"runtimes": [{"name": "kata", "snapshotter": "erofs"}]}, r"snapshotters\.erofs needs containerd 2\.1\.0"),
         (
             "2.1.9",
-            {"extra": {"plugins": {V2: {"sandbox_image": "x"}}}},
-            rf'extra\.plugins\."{V2}"\.sandbox_image is a name of containerd 1\.x, and this is 2\.1\.9',
+            {"extra_config": {"plugins": {V2: {"sandbox_image": "x"}}}},
+            rf'extra_config\.plugins\."{V2}"\.sandbox_image is a name of containerd 1\.x, and this is 2\.1\.9',
         ),
     ],
 )
@@ -89,9 +96,9 @@ def test_refuses_what_the_version_cannot_do_naming_both(version: str, options: d
         ("1.7.4", {"snapshotter": "blockfile"}),
         ("2.1.0", {"snapshotter": "erofs"}),
         ("2.1.4", {"snapshotters": {"erofs": {"set_immutable": True}}}),
-        ("2.1.9", {"extra": {"plugins": {V2: {"stream_server_port": "0"}}}}),
-        ("1.7.24", {"extra": {"plugins": {V2: {"sandbox_image": "x"}}}}),
-        ("2.1.9", {"extra": {"plugins": {V2: 5}}}),
+        ("2.1.9", {"extra_config": {"plugins": {V2: {"stream_server_port": "0"}}}}),
+        ("1.7.24", {"extra_config": {"plugins": {V2: {"sandbox_image": "x"}}}}),
+        ("2.1.9", {"extra_config": {"plugins": {V2: 5}}}),
     ],
 )
 def test_takes_what_the_version_can_do(version: str, option: dict[str, Any]) -> None:
@@ -104,6 +111,7 @@ WHOLE: dict[str, Any] = {
     "sandbox_image": "registry.example/pause:1",
     "registry_config_path": "/etc/containerd/certs.d",
     "max_concurrent_downloads": 5,
+    "image_pull_progress_timeout": "90s",
     "systemd_cgroup": True,
     "root": "/srv/containerd",
 }
@@ -117,6 +125,7 @@ def test_settings_in_schema_2() -> None:
         ("plugins", V2, "sandbox_image"): "registry.example/pause:1",
         ("plugins", V2, "registry", "config_path"): "/etc/containerd/certs.d",
         ("plugins", V2, "max_concurrent_downloads"): 5,
+        ("plugins", V2, "image_pull_progress_timeout"): "90s",
         ("root",): "/srv/containerd",
     }
 
@@ -131,9 +140,19 @@ def test_settings_in_schema_3_and_4(version: str, number: int) -> None:
         ("plugins", IMAGES, "pinned_images", "sandbox"): "registry.example/pause:1",
         ("plugins", IMAGES, "registry", "config_path"): "/etc/containerd/certs.d",
         ("plugins", IMAGES, "max_concurrent_downloads"): 5,
+        ("plugins", IMAGES, "image_pull_progress_timeout"): "90s",
         ("root",): "/srv/containerd",
         ("plugins", "io.containerd.transfer.v1.local", "unpack_config"): unpack,
     }
+
+
+@pytest.mark.parametrize(("version", "number"), [("1.7.24", 2), ("2.1.9", 3), ("2.3.4", 4)])
+def test_every_scalar_is_read_where_it_is_written(version: str, number: int) -> None:
+    settings = Settings.from_params({**WHOLE, "image_pull_sync_fs": True})
+    assert set(settings.scalars) == {row.name for row in SETTINGS}
+    tree = schema.tables(settings, Version.parse(version), number, "amd64")
+    read = EffectiveConfig({"version": number, **tree}).to_dict()
+    assert {row.name: read[row.name] for row in SETTINGS} == settings.scalars
 
 
 @pytest.mark.parametrize(
@@ -233,7 +252,7 @@ def test_erofs_brings_its_differ(options: dict[str, Any]) -> None:
 
 def test_extra_wins() -> None:
     extra = {"plugins": {V2: {"sandbox_image": "theirs", "cni": {"max_conf_num": 2}}}}
-    assert leaves("1.7.24", 2, sandbox_image="ours", extra=extra) == {
+    assert leaves("1.7.24", 2, sandbox_image="ours", extra_config=extra) == {
         ("plugins", V2, "sandbox_image"): "theirs",
         ("plugins", V2, "cni", "max_conf_num"): 2,
     }

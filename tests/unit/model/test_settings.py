@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SETTINGS_SPEC
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import (
     BUILTIN_SNAPSHOTTERS,
     Runtime,
@@ -17,8 +18,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.settings import
 def test_nothing_asked_for_is_no_setting() -> None:
     assert Settings.from_params({}) == Settings()
     # What Ansible hands over for options that aren't set.
-    unset = dict.fromkeys(Settings.__dataclass_fields__)
-    assert Settings.from_params({**unset, "snapshotters": {}, "runtimes": [], "extra": {}, "root": ""}) == Settings()
+    unset = dict.fromkeys(SETTINGS_SPEC)
+    assert Settings.from_params({**unset, "snapshotters": {}, "runtimes": [], "extra_config": {}, "root": ""}) == Settings()
 
 
 def test_settings_are_read() -> None:
@@ -46,13 +47,15 @@ def test_takes_every_snapshotter_of_containerd(name: str) -> None:
     "params",
     [
         {"snapshotter": "lazy", "snapshotters": {"lazy": {"address": "/run/lazy.sock"}}},
-        {"snapshotter": "lazy", "extra": {"proxy_plugins": {"lazy": {"type": "snapshot", "address": "/run/lazy.sock"}}}},
+        {"snapshotter": "lazy", "extra_config": {"proxy_plugins": {"lazy": {"type": "snapshot", "address": "/run/lazy.sock"}}}},
         {"sandbox_image": "registry.k8s.io/pause:3.10", "registry_config_path": "/etc/a:/etc/b", "root": "/srv"},
-        {"max_concurrent_downloads": 1, "default_runtime": "runc", "extra": {"plugins": {"a": {"b": [{"c": 1.5}]}}}},
+        {"max_concurrent_downloads": 1, "default_runtime": "runc", "extra_config": {"plugins": {"a": {"b": [{"c": 1.5}]}}}},
     ],
 )
 def test_takes_sense(params: dict[str, Any]) -> None:
-    assert Settings.from_params(params) == Settings(**params)
+    settings = Settings.from_params(params)
+    parts = {"snapshotters": settings.snapshotters, "runtimes": list(settings.runtimes), "extra_config": settings.extra_config}
+    assert {**settings.scalars, **{name: value for name, value in parts.items() if value}} == params
 
 
 # Each has to say which option it is about.
@@ -91,15 +94,17 @@ def test_takes_sense(params: dict[str, Any]) -> None:
         ({"max_concurrent_downloads": 0}, "max_concurrent_downloads has to be 1 or more"),
         ({"max_concurrent_downloads": "3"}, "max_concurrent_downloads has to be a whole number, not '3'"),
         ({"max_concurrent_downloads": True}, "max_concurrent_downloads has to be a whole number, not True"),
+        ({"image_pull_progress_timeout": "5"}, "image_pull_progress_timeout has to be a duration with units, such as 90s"),
+        ({"image_pull_progress_timeout": 300}, "image_pull_progress_timeout has to be a text, not 300"),
         ({"image_pull_sync_fs": "yes"}, "image_pull_sync_fs has to be true or false, not 'yes'"),
-        ({"extra": []}, "extra has to be a dictionary"),
-        ({"extra": {"version": 3}}, "extra can't hold 'version'"),
-        ({"extra": {"imports": []}}, "extra can't hold 'imports'"),
-        ({"extra": {"debug": {"level": None}}}, r"extra\.debug\.level: TOML has no way to write None"),
-        ({"extra": {"debug": {1: "x"}}}, "extra: the keys of a table have to be texts"),
-        ({"extra": {"debug": {"": "x"}}}, "extra: the keys of a table have to be texts"),
-        ({"extra": {"debug": {"level": "\udcff"}}}, "not text that can be written as UTF-8"),
-        ({"extra": {"proxy_plugins": 5}, "snapshotter": "lazy"}, "snapshotter: containerd has no snapshotter 'lazy'"),
+        ({"extra_config": []}, "extra_config has to be a dictionary"),
+        ({"extra_config": {"version": 3}}, "extra_config can't hold 'version'"),
+        ({"extra_config": {"imports": []}}, "extra_config can't hold 'imports'"),
+        ({"extra_config": {"debug": {"level": None}}}, r"extra_config\.debug\.level: TOML has no way to write None"),
+        ({"extra_config": {"debug": {1: "x"}}}, "extra_config: the keys of a table have to be texts"),
+        ({"extra_config": {"debug": {"": "x"}}}, "extra_config: the keys of a table have to be texts"),
+        ({"extra_config": {"debug": {"level": "\udcff"}}}, "not text that can be written as UTF-8"),
+        ({"extra_config": {"proxy_plugins": 5}, "snapshotter": "lazy"}, "snapshotter: containerd has no snapshotter 'lazy'"),
     ],
 )
 def test_refuses_nonsense_in_one_sentence_that_names_the_option(params: dict[str, Any], message: str) -> None:

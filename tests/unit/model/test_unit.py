@@ -47,16 +47,16 @@ def test_the_drop_in_is_sorted_and_escaped() -> None:
 @pytest.mark.parametrize(
     ("directives", "message"),
     [
-        ({"ExecStart": "/bin/sh"}, r"service\.ExecStart can't be set here"),
-        ({"ExecStartPre": "/bin/sh"}, r"service\.ExecStartPre can't be set here"),
-        ({"User": "nobody"}, r"service\.User can't be set here"),
-        ({"EnvironmentFile": "/x"}, r"service\.EnvironmentFile can't be set here"),
+        ({"ExecStart": "/bin/sh"}, r"service_directives\.ExecStart can't be set here"),
+        ({"ExecStartPre": "/bin/sh"}, r"service_directives\.ExecStartPre can't be set here"),
+        ({"User": "nobody"}, r"service_directives\.User can't be set here"),
+        ({"EnvironmentFile": "/x"}, r"service_directives\.EnvironmentFile can't be set here"),
         ({"Limit\nNOFILE": 1}, r"can't be set here"),
-        ({"TasksMax": "1\nExecStart=/bin/sh"}, r"service\.TasksMax has to be one line of text"),
-        ({"TasksMax": "1\\"}, r"service\.TasksMax has to be one line of text"),
-        ({"TasksMax": ""}, r"service\.TasksMax has to be one line of text"),
-        ({"TasksMax": None}, r"service\.TasksMax has to be one line of text or a number, not None"),
-        ({"TasksMax": [1]}, r"service\.TasksMax has to be one line of text or a number, not \[1\]"),
+        ({"TasksMax": "1\nExecStart=/bin/sh"}, r"service_directives\.TasksMax has to be one line of text"),
+        ({"TasksMax": "1\\"}, r"service_directives\.TasksMax has to be one line of text"),
+        ({"TasksMax": ""}, r"service_directives\.TasksMax has to be one line of text"),
+        ({"TasksMax": None}, r"service_directives\.TasksMax has to be one line of text or a number, not None"),
+        ({"TasksMax": [1]}, r"service_directives\.TasksMax has to be one line of text or a number, not \[1\]"),
     ],
 )
 def test_refuses_directives_that_are_not_for_here(directives: dict[str, Any], message: str) -> None:
@@ -67,12 +67,12 @@ def test_refuses_directives_that_are_not_for_here(directives: dict[str, Any], me
 @pytest.mark.parametrize("url", ["proxy:3128", "ftp://proxy", "http:///", "http://a b", "http://a\nb", "http://a/\x01"])
 @pytest.mark.parametrize("key", ["http", "https"])
 def test_refuses_what_is_no_proxy_without_showing_it(key: str, url: str) -> None:
-    with pytest.raises(ValueError, match=rf"proxy\.{key} has to be a URL such as") as caught:
+    with pytest.raises(ValueError, match=rf"http_proxy\.{key} has to be a URL such as") as caught:
         Service.from_params({}, {key: url})
     assert url not in str(caught.value)
 
 
 @pytest.mark.parametrize("entry", ["a,b", "a b", "", "a\n"])
 def test_refuses_two_names_in_one_entry(entry: str) -> None:
-    with pytest.raises(ValueError, match=r"proxy\.no_proxy"):
+    with pytest.raises(ValueError, match=r"http_proxy\.no_proxy"):
         Service.from_params({}, {"http": "http://proxy:3128", "no_proxy": [entry]})

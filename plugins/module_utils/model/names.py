@@ -1,0 +1,13 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""containerd's own names of plugins, as its configuration has them."""
+
+from __future__ import annotations
+
+CRI_V2 = "io.containerd.grpc.v1.cri"
+CRI_IMAGES = "io.containerd.cri.v1.images"
+CRI_RUNTIME = "io.containerd.cri.v1.runtime"
+DIFF_SERVICE = "io.containerd.service.v1.diff-service"
+TRANSFER = "io.containerd.transfer.v1.local"
