@@ -284,7 +284,6 @@ from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid impo
 from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     BROKEN,
     DAMAGED,
@@ -294,6 +293,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     details,
 )
 from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import durability, image_plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
@@ -388,12 +388,12 @@ def have(module: AnsibleModule, containerd: Containerd, request: Request) -> dic
     return result
 
 
-def lose(module: AnsibleModule, store: ImageStore, request: Request) -> dict[str, Any]:
+def lose(module: AnsibleModule, store: NamespaceStore, request: Request) -> dict[str, Any]:
     with nullcontext(None) if module.check_mode else exclusive(request.timeout):
-        references = {one.name: one.digest for one in store.references()}
-        removal = plan_removal(request.names, references, store.users(), module.params["namespace"])
+        references = {one.name: one.digest for one in store.images.references()}
+        removal = plan_removal(request.names, references, store.containers.by_image(), module.params["namespace"])
         if removal.names and not module.check_mode:
-            store.remove(*removal.names, sync=True)
+            store.images.remove(*removal.names, sync=True)
     return {
         "changed": bool(removal.names),
         "images": [_lost(str(name), removal) for name in request.names],

@@ -181,7 +181,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import (
     NodeMounts,
     WritableSnapshots,
@@ -202,11 +202,11 @@ from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 class Chains:
     """The topmost layers of a namespace's images, read one after the other as far as they are needed."""
 
-    def __init__(self, store: ImageStore, platform: str) -> None:
+    def __init__(self, store: NamespaceStore, platform: str) -> None:
         self._store = store
         self._platform = platform
-        self._references = {one.name: one for one in store.references()}
-        self._blobs = store.blobs() if self._references else frozenset()
+        self._references = {one.name: one for one in store.images.references()}
+        self._blobs = store.content.digests() if self._references else frozenset()
         self._known: dict[str, str | None] = {}
 
     def name_of(self, chain_id: str) -> str | None:
@@ -222,7 +222,7 @@ class Chains:
 
     def _read(self, name: str) -> str | None:
         try:
-            chain = self._store.content(self._references[name], self._platform, self._blobs).config.chain_ids
+            chain = self._store.images.read(self._references[name], self._platform, self._blobs).config.chain_ids
         except (ValueError, HostError):
             return None
         return chain[-1] if chain else ""

@@ -20,13 +20,6 @@ from ansible_collections.slipway.node.plugins.module_utils.host.containerd impor
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import uuid_trouble
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_state import ExpectedImages, read_mounts
-from ansible_collections.slipway.node.plugins.module_utils.host.images import (
-    containerd_root,
-    content_root,
-    read_overlay,
-    snapshot_ids,
-    snapshotter_root,
-)
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity_state import compare_all
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_state import read_kata
@@ -35,6 +28,13 @@ from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boo
 from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import last_shutdown
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_state import plugin_reasons, stranded
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import (
+    containerd_root,
+    content_root,
+    read_overlay,
+    snapshot_ids,
+    snapshotter_root,
+)
 from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
