@@ -1,0 +1,133 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COLUMNS = 120
+# CHANGELOG.md is written by antsibull-changelog, and neither wrapped nor linked by hand.
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/**/*.md", "roles/*/README.md", "bench/*.md")
+    for page in ROOT.glob(pattern)
+    if page.name != "CHANGELOG.md"
+)
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?(?:\s+\"[^\"]*\")?\)")
+LINK_WHOLE = re.compile(r"\[[^]]*\]\([^)]*\)")
+FENCE = re.compile(r"\s*(```|~~~)")
+HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*$")
+EXAMPLE = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TEST_FILE = re.compile(r"\btests/[\w./-]*\w\.py\b")
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def outside_code(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that aren't in a fenced block, with their numbers."""
+    fence = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        mark = FENCE.match(line)
+        if mark and fence in ("", mark[1]):
+            fence = "" if fence else mark[1]
+        elif not fence:
+            yield number, line
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    seen: dict[str, int] = {}
+    found = set()
+    for _number, line in outside_code(text):
+        heading = HEADING.match(line)
+        if not heading:
+            continue
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading[1])
+        anchor = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        found.add(f"{anchor}-{seen[anchor]}" if anchor in seen else anchor)
+        seen[anchor] = seen.get(anchor, 0) + 1
+    return found
+
+
+def links(text: str) -> Iterator[tuple[str, str]]:
+    """Target and anchor of each link to a file or a heading."""
+    prose = "\n".join(re.sub(r"`[^`]*`(?!\])", "", line) for _number, line in outside_code(text))
+    for target, anchor in LINK.findall(prose):
+        if "://" not in target and not target.startswith("mailto:"):
+            yield target, anchor
+
+
+def linked_path(page: Path, target: str) -> Path:
+    return Path(os.path.normpath(page.parent / target)) if target else page
+
+
+def broken(page: Path, text: str) -> Iterator[str]:
+    for target, anchor in links(text):
+        path = linked_path(page, target)
+        if path != page and not path.exists():
+            yield f"{target} doesn't exist"
+        elif anchor and anchor not in anchors(text if path == page else path.read_text()):
+            yield f"{target}#{anchor} has no such heading"
+
+
+def too_long(text: str) -> Iterator[str]:
+    """Lines of prose that are too long, but not tables, headings, markers, and links that reach over the margin."""
+    for number, line in outside_code(text):
+        words = LINK_WHOLE.sub(lambda link: link[0].replace(" ", "_"), line).rsplit(maxsplit=1)
+        breakable = len(words) > 1 and (len(words[0]) > COLUMNS or "](" not in words[1])
+        if len(line) > COLUMNS and breakable and not line.lstrip().startswith(("|", "#", "<!--")):
+            yield f"line {number} has {len(line)} columns"
+
+
+@by_page
+def test_no_link_is_broken(page: Path) -> None:
+    assert list(broken(page, page.read_text())) == []
+
+
+@by_page
+def test_prose_is_wrapped(page: Path) -> None:
+    assert list(too_long(page.read_text())) == []
+
+
+@by_page
+def test_every_example_is_yaml(page: Path) -> None:
+    for example in EXAMPLE.findall(page.read_text()):
+        assert isinstance(yaml.safe_load(example), (dict, list)), example
+
+
+@by_page
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
+    assert [path for path in TEST_FILE.findall(page.read_text()) if not (ROOT / path).exists()] == []
+
+
+def test_every_page_of_docs_is_linked() -> None:
+    linked = {
+        path for page in PAGES for target, _anchor in links(page.read_text()) if (path := linked_path(page, target)) != page
+    }
+    pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    assert [str(page.relative_to(ROOT)) for page in sorted(pages - linked)] == []
+
+
+def test_a_broken_link_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    (tmp_path / "other.md").write_text("# One\n\n## Two `words`, here\n\n## One\n")
+    good = "[a](other.md) [b](other.md#two-words-here) [c](other.md#one-1) [d](#top) [e](https://host/x#y)\n# Top\n"
+    assert list(broken(page, f"{good}```\n[code](missing.md)\n```\n`[code](missing.md)`\n")) == []
+    assert list(broken(page, f"{good}[f](missing.md) [`g`](other.md#three)\n[h](#bottom)\n")) == [
+        "missing.md doesn't exist",
+        "other.md#three has no such heading",
+        "#bottom has no such heading",
+    ]
+
+
+def test_a_long_line_is_seen() -> None:
+    long = "word " * 30
+    assert list(too_long(f"{long}\n")) == ["line 1 has 150 columns"]
+    assert list(too_long(f"```\n{long}\n```\n| {long} |\nshort [a link]({'x' * 120}).\n")) == []
+    assert list(too_long(f"short [link]({'x' * 120}) and more\n")) == ["line 1 has 143 columns"]
