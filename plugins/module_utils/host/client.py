@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
 from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore, namespaces
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
@@ -111,11 +110,6 @@ class Containerd:
     def ctr(self) -> Ctr:
         """The client program of the daemon."""
         return Ctr(self.runner, self.address, self.program.path, self._timeout)
-
-    @cached_property
-    def daemon(self) -> RunningDaemon:
-        """The daemon with its unit."""
-        return RunningDaemon(self.unit, self.ctr, self.config_file, self.program.path)
 
     @cached_property
     def plugins(self) -> tuple[Plugin, ...]:

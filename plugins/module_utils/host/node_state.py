@@ -17,6 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.client import Co
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import uuid_trouble
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_state import ExpectedImages, read_mounts
@@ -95,7 +96,7 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
     if reading.attempt("version", lambda: containerd.version):
         reading.attempt("dump", lambda: containerd.config)
         reading.attempt("known_plugins", lambda: containerd.known_plugins)
-    daemon = reading.attempt("daemon", containerd.daemon.look)
+    daemon = reading.attempt("daemon", RunningDaemon(containerd).look)
     process = daemon.process if daemon is not None else None
     if process is not None:
         reading.attempt("environment", lambda: read_environment(process.pid))
