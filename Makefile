@@ -11,7 +11,7 @@ COLLECTION := ansible_collections/slipway/node
 INSTALLED := $(WORK)/collections/$(COLLECTION)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 NODES := tests/nodes/inventory
-SHIPPED := $(shell find galaxy.yml README.md LICENSE CHANGELOG.md changelogs/changelog.yaml docs meta playbooks plugins roles \
+SHIPPED := $(shell find galaxy.yml *.md LICENSE LICENSES REUSE.toml changelogs/changelog.yaml docs meta playbooks plugins roles \
   -not -name '*.pyc' -not -name __pycache__ 2>/dev/null)
 
 export PATH := $(ROOT)/.venv/bin:$(WORK)/tools/usr/bin:$(PATH)
@@ -19,16 +19,17 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(WORK)/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup build demo check test style types unit lint docs-lint sanity importer molecule integration crash \
+.PHONY: help setup build demo check test style types unit lint docs-setup docs-lint docsite sanity importer molecule integration crash \
   test-vm bench changelog clean distclean
 
 help:
 	@cat <<'TEXT'
 	make demo         provision and verify one disposable node, and say how to look inside
-	make test         everything: the steps style types lint unit docs-lint sanity importer molecule integration crash
+	make test         everything: the steps style types lint unit docs-lint docsite sanity importer molecule integration crash
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
 	make check        the inner loop: style types lint unit
 	make bench        the measurements
+	make docsite      the site of the documentation, in .work/docsite/html
 	make build        the artefact that Galaxy gets, in .work/artefact
 	make changelog    CHANGELOG.md and changelogs/changelog.yaml from changelogs/fragments
 	make clean        remove the nodes and what was generated, but neither .venv nor the node images
@@ -58,7 +59,8 @@ style: setup
 	@ruff check .
 	ruff format --check .
 	yamllint --strict .
-	shellcheck tests/setup tests/run_sanity tests/nodes/{image,image-build,init,network} tests/vm/{image,image-build,machine} .ci/run
+	shellcheck tests/setup tests/run_sanity tests/nodes/{image,image-build,init,network} tests/vm/{image,image-build,machine} tests/docsite/setup \
+	  .ci/run
 
 types: setup
 	@cd $(WORK)/src
@@ -72,9 +74,16 @@ unit: setup
 lint: build
 	@ansible-lint
 
-docs-lint: build
+docs-setup: setup
+	@tests/docsite/setup $(WORK)/docs-venv
+
+docs-lint: build docs-setup
 	@antsibull-docs lint-collection-docs --plugin-docs $(INSTALLED)
 	antsibull-changelog lint
+	$(WORK)/docs-venv/bin/reuse lint --lines
+
+docsite: build docs-setup
+	@$(WORK)/docs-venv/bin/python tests/docsite/build $(INSTALLED) $(WORK)/docsite
 
 sanity: build
 	@tests/run_sanity $(INSTALLED) $(WORK)
@@ -101,10 +110,10 @@ bench: build
 	@for program in bench/*; do [ ! -x $$program ] || $$program; done
 
 test: build
-	@tests/steps style types lint unit docs-lint sanity importer molecule integration crash
+	@tests/steps style types lint unit docs-lint docsite sanity importer molecule integration crash
 
 changelog: setup
-	@antsibull-changelog release --update-existing --reload-plugins
+	@antsibull-changelog release --update-existing --refresh --reload-plugins
 
 clean:
 	@if command -v podman >/dev/null; then

@@ -76,7 +76,7 @@ def kata_handlers(
 ) -> dict[str, list[dict[str, Any]]]:
     """``handlers`` and ``runtimes``. Raises AnsibleFilterError that names the element at fault."""
     if isinstance(entries, (str, Mapping)) or not isinstance(entries, Sequence):
-        raise AnsibleFilterError(f"{_VARIABLE} has to be a list of dictionaries, each with name, flavor and hypervisor")
+        raise AnsibleFilterError(f"{_VARIABLE} has to be a list of dictionaries, each with name, runtime and hypervisor")
     handlers: list[dict[str, Any]] = []
     runtimes: list[dict[str, Any]] = []
     for number, entry in enumerate(entries):
@@ -91,9 +91,9 @@ def kata_handlers(
 
 def _completed(entry: Any, tree: str, snapshotter: str, version: str | None) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
-        raise ValueError("it has to be a dictionary, such as {name: kata-qemu, flavor: go, hypervisor: qemu}")
+        raise ValueError("it has to be a dictionary, such as {name: kata-qemu, runtime: go, hypervisor: qemu}")
     given = {key: value for key, value in entry.items() if value is not None}
-    for key in ("name", "flavor", "hypervisor"):
+    for key in ("name", "runtime", "hypervisor"):
         if not isinstance(given.get(key), str):
             raise ValueError(f"it needs {key}, a text")
     handler_name(given["name"])
@@ -104,7 +104,7 @@ def _completed(entry: Any, tree: str, snapshotter: str, version: str | None) -> 
 def _released_file(entry: Mapping[str, Any]) -> str:
     """Relative to the tree. Raises ValueError where it goes by the release."""
     directory, hypervisor = "share/defaults/kata-containers", entry["hypervisor"]
-    if entry["flavor"] != RUST:
+    if entry["runtime"] != RUST:
         return f"{directory}/configuration-{hypervisor}.toml"
     if hypervisor not in _RUST_FILES:
         raise ValueError(
@@ -115,7 +115,7 @@ def _released_file(entry: Mapping[str, Any]) -> str:
 
 
 def _runtime(handler: Mapping[str, Any], tree: str, config_root: str) -> dict[str, Any]:
-    directory = "runtime-rs/bin" if handler["flavor"] == RUST else "bin"
+    directory = "runtime-rs/bin" if handler["runtime"] == RUST else "bin"
     return {
         "name": handler["name"],
         "type": handler.get("type", "io.containerd.kata.v2"),

@@ -6,37 +6,37 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: blockfile_scratch
-short_description: Make the scratch file of the blockfile snapshotter
+short_description: Create the scratch file of containerd's blockfile snapshotter
 version_added: 0.1.0
 description:
-  - Makes a file with an empty file system in it, of which containerd's blockfile snapshotter copies the lowest layer of every
-    image. The file system is made in a file of another name, brought to disk, and renamed, so that the scratch file is whole or
-    isn't there.
-  - A file that is there and is as it should be is left alone. Layers that are made already keep the size that they have.
+  - Creates a file that contains an empty file system. The blockfile snapshotter copies it for the lowest layer of every image.
+  - The file system is created in a temporary file, flushed to disk and renamed, so an interrupted run leaves no partial scratch file.
+  - A scratch file with the requested size and file system is left unchanged. Existing layers keep their size.
 author:
   - the slipway.node authors (@slipway)
 options:
   path:
-    description: Where the file is. Name the same one under C(scratch_file) of the snapshotter.
+    description: Path of the scratch file. Set C(scratch_file) of the snapshotter to the same path.
     type: path
     required: true
   size:
     description:
-      - Size of the file system, such as V(10G) or V(512M), of which each layer and each container gets one of its own. It limits
-        the size of an image together with what a container writes.
+      - Size of the file system, such as V(10G) or V(512M). Each layer and each container gets a file system of this size.
+      - It limits the size of an image plus the data that a container writes.
     type: str
     required: true
   fs_type:
     description:
-      - The file system, as C(fs_type) of the snapshotter names it.
-      - With V(xfs), C(mount_options) of the snapshotter have to hold V(loop) and V(nouuid).
+      - Type of the file system. Set C(fs_type) of the snapshotter to the same value.
+      - With V(xfs), C(mount_options) of the snapshotter must contain V(loop) and V(nouuid).
     type: str
     choices: [ext4, xfs]
     default: ext4
-  replace:
+  force:
     description:
-      - Whether a scratch file of another size, with another file system, or damaged is replaced. Otherwise it is refused.
-      - containerd works on a copy, which it makes anew only with C(recreate_scratch) (2.0 and newer), or if there is none.
+      - Overwrite an existing file that is damaged or has another size or file system. If V(false), the module fails instead.
+      - containerd works on a copy of the scratch file. It renews the copy only with C(recreate_scratch) (2.0 and newer), or if the
+        copy is missing.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -55,12 +55,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Make the scratch file
+- name: Create the scratch file
   slipway.node.blockfile_scratch:
     path: /var/lib/containerd-scratch/ext4
     size: 10G
 
-- name: Unpack images for the blockfile snapshotter
+- name: Make blockfile the default snapshotter
   slipway.node.containerd_config:
     settings:
       snapshotter: blockfile
@@ -72,17 +72,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: Where the file is.
+  description: Path of the scratch file.
   type: str
   returned: success
   sample: /var/lib/containerd-scratch/ext4
-size:
-  description: Its size in bytes.
+size_bytes:
+  description: Size of the scratch file in bytes.
   type: int
   returned: success
   sample: 10737418240
 fs_type:
-  description: The file system in it.
+  description: Type of the file system.
   type: str
   returned: success
   sample: ext4
@@ -113,8 +113,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     runner = Runner(module)
     found = read_scratch(path)
     wrong = "it isn't there" if found is None else difference(wanted, found)
-    if wrong and found is not None and not params["replace"]:
-        raise ValueError(f"{path} is there, but {wrong}: name another file, or set replace to true")
+    if wrong and found is not None and not params["force"]:
+        raise ValueError(f"{path} is there, but {wrong}: name another file, or set force to true")
     if wrong:
         require_room(wanted, free_bytes(path))
         program = PROGRAMS[wanted.fs_type][0]
@@ -126,7 +126,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return {
         "changed": bool(wrong),
         "path": path,
-        "size": wanted.size,
+        "size_bytes": wanted.size,
         "fs_type": wanted.fs_type,
         "diff": {"before": described(found), "after": described(Scratch(wanted.size, wanted.fs_type))},
     }
@@ -145,7 +145,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "size": {"type": "str", "required": True},
             "fs_type": {"type": "str", "choices": list(PROGRAMS), "default": "ext4"},
-            "replace": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
         },
     )
 

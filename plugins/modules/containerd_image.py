@@ -7,26 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: containerd_image
-short_description: Have images on a node that survive a power cut
+short_description: Pull, import and repair containerd images durably
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Pulls images, or imports them from an archive, unpacks them, brings them to disk, and gives them their names last. So
-    whatever has a name survives a power cut one instant later, on every version of containerd.
-  - What is missing is found in one look. The registry is asked only for what has to come; nothing is downloaded of an image
-    that is for another platform, or has more layers than overlayfs can mount on this node.
-  - All images of a task are brought to disk together, by one C(syncfs) for each file system. So give the module a list
-    rather than a loop.
-  - A run that is killed, or cut off with the power, leaves a record in containerd's directory. The next run finishes what it
-    left; after a reboot it first compares the layers that may have been lost with what they were made of, and unpacks those
-    again that differ.
-  - An image that is there already, but was pulled by somebody else, is compared with its layers once and brought to
-    disk. From then on it costs a look.
+  - Pulls images from a registry or imports them from an archive, unpacks them, flushes them to disk, and only then tags them. An
+    image with a name therefore survives a power failure, with every version of containerd.
+  - The module asks the registry only about missing images. It refuses an image before the download if it is for another platform,
+    or has more layers than overlayfs can mount on this node.
+  - All images of a task are flushed together, with one C(syncfs) for each file system. Pass a list instead of using a loop.
+  - An interrupted run leaves a record in containerd's directory. The next run completes it. After a reboot, it first compares the
+    layers that may have been lost with their blobs, and unpacks those that differ again.
+  - Images pulled by other tools are compared with their layers, flushed and labelled once; later runs skip them.
 attributes:
   check_mode:
     support: full
-    details: The registry is asked as in a real run, with the same credentials; nothing is left on the node.
+    details: The module queries the registry as in a real run, with the same credentials, and leaves nothing on the node.
   diff_mode:
     support: full
   idempotent:
@@ -34,90 +31,99 @@ attributes:
 options:
   name:
     description:
-      - Names of the images, by tag or digest. Short ones are spelled out as Docker does, V(alpine) is
+      - Names of the images, with tag or digest. Short names are expanded as Docker does, V(alpine) to
         V(docker.io/library/alpine:latest).
-      - Without it, all images of the O(archive).
-      - V(*) alone stands for all images of the namespace that are unpacked; it goes with O(integrity).
+      - Default is all images of the O(archive).
+      - Mutually exclusive with O(all).
     type: list
     elements: str
     aliases: [names]
+  all:
+    description:
+      - Process all images of the namespace. Requires O(integrity) to be V(metadata) or V(content); can't be used with O(archive) or
+        O(pull=always).
+      - Mutually exclusive with O(name).
+    type: bool
+    default: false
   state:
     description:
-      - V(present), each image is there, unpacked for the O(snapshotter).
-      - V(absent), these names are gone; and with the last name of an image its space. Nothing else is removed, RV(images[].used_by)
-        says what keeps an image.
+      - V(present), each image exists and is unpacked for the O(snapshotter).
+      - V(absent), the names don't exist. Removing the last name of an image frees its space, unless RV(images[].used_by) lists
+        other users. Nothing else is removed.
     type: str
     choices: [present, absent]
     default: present
   pull:
     description:
-      - V(missing), an image that is there stays as it is, and no registry is asked.
-      - V(always), the registry (or the archive) is asked whether the name stands for another image by now.
+      - V(missing), existing images are left unchanged, and no registry is contacted.
+      - V(always), the module checks whether the registry or the O(archive) has another image under the name.
     type: str
     choices: [missing, always]
     default: missing
   archive:
     description:
-      - Path on the node of an archive to import instead of pulling, as C(docker save), C(ctr images export) or C(skopeo copy) make
-        it, plain or compressed with gzip.
-      - An archive of one image gives it the name in O(name), if that is one name, whatever it is called in there.
+      - Path on the node of an archive to import instead of pulling. C(docker save), C(ctr images export) and C(skopeo copy) create
+        such archives. It may be compressed with gzip.
+      - If the archive contains one image and O(name) is one name, the image gets that name.
     type: path
   platform:
-    description: Platform of the images, as V(linux/arm64) or V(linux/arm/v7). The node's own if it is left out.
+    description: Platform of the images, such as V(linux/arm64) or V(linux/arm/v7). Default is the platform of the node.
     type: str
   snapshotter:
-    description: The snapshotter to unpack for. That of the daemon's CRI configuration if it is left out.
+    description: The snapshotter to unpack for. Default is the snapshotter of the daemon's CRI configuration.
     type: str
   namespace:
-    description: The containerd namespace. That of the kubelet is V(k8s.io).
+    description: The containerd namespace. The kubelet uses V(k8s.io).
     type: str
     default: default
   hosts_dir:
     description:
-      - Directory with a C(hosts.toml) for each registry. The first one in the daemon's CRI configuration that is there
-        if it is left out, so that images come from the same mirrors as the kubelet's.
+      - Directory of the registry host configuration, with a C(hosts.toml) for each registry.
+      - Default is the first existing directory in the daemon's CRI configuration, so that images come from the same mirrors as the
+        kubelet's.
     type: path
   plain_http:
-    description: Talk plain HTTP to the registry.
+    description: Connect to the registry without TLS.
     type: bool
     default: false
   username:
-    description: Name of the user at the registry. It is sent to whichever host C(hosts.toml) leads to.
+    description: User name at the registry. It is sent to every host that C(hosts.toml) names for the registry.
     type: str
   password:
-    description: The user's password or token. It is in no process's arguments, and in no log.
+    description: Password or token of O(username). It appears neither in process arguments nor in logs.
     type: str
   parallel:
-    description: How many images are pulled at the same time.
+    description: Number of images to pull at the same time.
     type: int
     default: 3
   durable:
     description:
-      - Whether the images have to be on disk before they get their names. Without it they are as safe as with C(ctr), which is
-        not at all for the next half minute.
+      - Flush images to disk before tagging them. If V(false), images can be lost on power failure for about 30 seconds after the
+        pull, as with C(ctr).
     type: bool
     default: true
   integrity:
     description:
-      - How closely images that are there are compared with the layers that they were unpacked from.
-      - V(metadata), whether each file is there, with its type, size, mode, owner, link target, device number and extended
-        attributes. That finds what a power cut does.
-      - V(content), the bytes of files and layers as well.
-      - An image that isn't as its layers fails, unless O(repair) is set.
+      - How to compare existing images with the layers that they were unpacked from.
+      - V(none), they aren't compared.
+      - V(metadata), by the existence, type, size, mode, owner, link target, device number and extended attributes of each file.
+        This detects the damage that power failures cause.
+      - V(content), also by the bytes of files and layers.
+      - A damaged image makes the module fail, unless O(repair) is V(true).
     type: str
     choices: [none, metadata, content]
     default: none
   repair:
     description:
-      - Whether damaged images are mended. Files are unpacked again from the layers on the node, without any registry; layers
-        and documents that are damaged themselves are fetched again, from the O(archive) if there is one.
-      - Other images that share a damaged layer are mended with it.
-      - What a container, a toolbox or a mount is made of is left alone, and reported with its users.
-      - A daemon that has lost its own UUID gets another one.
+      - Repair damaged images. The module unpacks files again from local layers, without a registry. Only damaged layers and
+        manifests are fetched again, from the O(archive) if it is set.
+      - Other images that share a damaged layer are repaired too.
+      - Snapshots that a container, a toolbox or a mount uses aren't repaired. The message names their users.
+      - A damaged file with the daemon's UUID is replaced.
     type: bool
     default: false
   timeout:
-    description: How many seconds one image may take; also how long another run on this node is waited for.
+    description: Seconds that one image may take, and seconds to wait for another run on this node.
     type: int
     default: 1800
 extends_documentation_fragment:
@@ -138,20 +144,20 @@ EXAMPLES = r"""
       - docker.io/library/alpine:3.22
     namespace: k8s.io
 
-- name: Follow a tag
+- name: Update to the current image of a tag
   slipway.node.containerd_image:
     name: registry.example/app:stable
     pull: always
     username: deploy
     password: "{{ registry_password }}"
 
-- name: Load what was carried to an air-gapped site
+- name: Import an archive at an air-gapped site
   slipway.node.containerd_image:
     archive: /var/tmp/images.tar
 
-- name: Compare all of the kubelet's images with their layers, and mend them
+- name: Compare all of the kubelet's images with their layers, and repair them
   slipway.node.containerd_image:
-    name: "*"
+    all: true
     namespace: k8s.io
     integrity: metadata
     repair: true
@@ -170,105 +176,138 @@ images:
   elements: dict
   contains:
     name:
-      description: Its name, spelled out.
+      description: Full name of the image.
       type: str
       sample: docker.io/library/alpine:3.22
     action:
       description:
-        - What was done, or would be in check mode. V(none), V(pull), V(import), V(unpack) (its blobs were there), V(sync) (it was
-          there, and was compared with its layers and brought to disk), V(repair), or V(remove).
+        - The action that was taken, or would be in check mode.
+        - V(none), V(pull), V(import), V(unpack) (its blobs were on the node), V(sync) (another tool pulled it; it was compared with
+          its layers and flushed), V(repair), or V(remove).
       type: str
     digest:
-      description: Digest of the index or manifest that the name stands for; none if it isn't known yet, or the image is absent.
+      description: Digest of the index or manifest; null if it isn't known yet, or the image is absent.
       type: str
       sample: sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1
     platform:
-      description: Operating system and architecture.
+      description: Operating system and architecture of the image.
+      returned: with O(state=present)
       type: str
       sample: linux/amd64
     layers:
-      description: Number of its layers.
+      description: Number of layers.
+      returned: with O(state=present)
       type: int
     chain_id:
-      description: Name of its topmost layer's snapshot; none if it has no layers.
+      description: Key of the topmost layer's snapshot; null if the image has no layers.
+      returned: with O(state=present)
       type: str
-    size:
-      description: Bytes of its blobs, compressed as they are.
+    size_bytes:
+      description: Size of all blobs in bytes, compressed.
+      returned: with O(state=present)
       type: int
-    bytes:
-      description: Bytes of those that the node didn't have before.
+    downloaded_bytes:
+      description: Size of the blobs that weren't on the node, in bytes. In check mode, of those that would be downloaded.
+      returned: with O(state=present)
       type: int
-    seconds:
-      description: How long pulling, importing or unpacking took.
+    duration:
+      description: Seconds that pulling, importing or unpacking took.
+      returned: with O(state=present)
       type: float
     durability:
       description:
-        - V(durable), it survives a power cut; V(not_durable), it may not, since O(durable) is off; V(unknown) with snapshotters whose
-          files containerd and the kernel don't flush together.
+        - V(durable), the image survives a power failure.
+        - V(not_durable), it may be lost, because O(durable) is V(false).
+        - V(unknown), the snapshotter's files can't be flushed together with the image.
+      returned: with O(state=present)
       type: str
     integrity:
       description:
-        - What came of comparing it with its layers. V(intact); V(damaged), and it stays so; V(repaired); or V(unknown), with
-          the reason. In check mode, V(damaged) also if it would be mended. None if it wasn't compared.
+        - Result of the comparison with the layers; null if the image wasn't compared.
+        - V(intact), V(damaged) (in check mode also if it would be repaired), V(repaired), or V(unknown).
+      returned: with O(state=present)
       type: str
     differences:
-      description: What was found wrong, by path; the first 100 of them.
-      returned: when it was compared
+      description: The first 100 differences, by path.
+      returned: when the image was compared
       type: dict
       sample: {"/usr/lib/libc.so.6": "is empty, should have 1926256 bytes"}
     difference_count:
-      description: How many files are not as in the layers.
-      returned: when it was compared
+      description: Number of files that differ.
+      returned: when the image was compared
       type: int
     file_count:
-      description: How many files there should be.
-      returned: when it was compared
+      description: Number of files in the layers.
+      returned: when the image was compared
       type: int
     damaged_blobs:
-      description: Digests of its layers and documents that are not in the content store as they have to be.
-      returned: when it was compared
+      description: Digests of layers, manifests and configs that are missing or damaged in the content store.
+      returned: when the image was compared
       type: list
       elements: str
     integrity_reason:
-      description: Why it can't be told whether it is intact; empty if it can.
-      returned: when it was compared
+      description: Why the image couldn't be compared; empty if it was.
+      returned: when the image was compared
       type: str
     used_by:
-      description: With O(state=absent), other names of the image and containers that were made of it, which keep it on disk.
+      description: Other names of the image, and its containers, which keep the image on disk.
+      returned: with O(state=absent)
       type: list
       elements: str
 recovered:
-  description:
-    - What an earlier run left behind, judged after a power cut; also images that were repaired, with those that share their
-      layers, and images of other tools that were compared with their layers. V(intact), V(unpacked again), V(dropped)
-      (nothing of it was of use any more), V(broken), or V(made anew) of what the daemon keeps for itself.
-  returned: with state present, if there was something to judge
+  description: Images of an interrupted run, repaired images with those that share their layers, and images of other tools.
+  returned: with O(state=present), if there were such images
   type: list
   elements: dict
-  sample: [{"name": "docker.io/library/alpine:3.22", "outcome": "unpacked again", "reason": "12 files differ from its layers"}]
+  contains:
+    name:
+      description: Name of the image, or of another part of the daemon's storage.
+      type: str
+      sample: docker.io/library/alpine:3.22
+    outcome:
+      description:
+        - V(intact), no difference was found.
+        - V(unpacked), its layers were unpacked again.
+        - V(discarded), its remains were removed.
+        - V(recreated), a file of the daemon was replaced.
+        - V(failed), it is still damaged.
+      type: str
+      sample: unpacked
+    reason:
+      description: The damage, or why the repair failed; empty for V(intact).
+      type: str
+      sample: 12 files differ from its layers
 synced:
-  description: The file systems that were brought to disk, by a directory on each, and how many seconds that took.
-  returned: with state present
+  description: The file systems that were flushed to disk.
+  returned: with O(state=present)
   type: list
   elements: dict
-  sample: [{"path": "/var/lib/containerd/io.containerd.content.v1.content", "seconds": 0.41}]
-bytes:
-  description: Bytes that came onto the node.
-  returned: with state present
+  contains:
+    path:
+      description: A directory on the file system.
+      type: str
+      sample: /var/lib/containerd/io.containerd.content.v1.content
+    duration:
+      description: Seconds that flushing took.
+      type: float
+      sample: 0.41
+downloaded_bytes:
+  description: Sum of RV(images[].downloaded_bytes).
+  returned: with O(state=present)
   type: int
-seconds:
-  description: How long all of it took.
-  returned: with state present
+duration:
+  description: Seconds that all images took together.
+  returned: with O(state=present)
   type: float
 summary:
-  description: The same for people, a line for each image that something was done for.
-  returned: with state present
+  description: A summary, one line for each image with an action and for each flushed file system.
+  returned: with O(state=present)
   type: list
   elements: str
-  sample: ["docker.io/library/alpine:3.22: pull, 3.8 MB in 1.2 s", "brought to disk in 0.4 s"]
+  sample: ["docker.io/library/alpine:3.22: pull, 3.8 MB in 1.2 s", "/var/lib/containerd: brought to disk in 0.4 s"]
 snapshotter:
   description: The snapshotter that the images are unpacked for.
-  returned: with state present
+  returned: with O(state=present)
   type: str
   sample: overlayfs
 """
@@ -319,8 +358,8 @@ class Report:
             "images": [self._image(step) for step in self._steps],
             **({"recovered": [one.to_dict() for one in judged]} if judged else {}),
             "synced": [one.to_dict() for one in outcome.synced],
-            "bytes": sum(step.missing for step in self._steps),
-            "seconds": round(seconds, 3),
+            "downloaded_bytes": sum(step.missing for step in self._steps),
+            "duration": round(seconds, 3),
             "summary": self._summary(),
             "snapshotter": self._pull_path.snapshotter,
             "diff": {"before": "", "after": "".join(f"{name}: {action}\n" for name, action in actions.items())},
@@ -335,9 +374,9 @@ class Report:
             "platform": step.image.platform,
             "layers": step.image.layers,
             "chain_id": chain[-1] if chain else None,
-            "size": step.image.size,
-            "bytes": step.missing,
-            "seconds": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
+            "size_bytes": step.image.size,
+            "downloaded_bytes": step.missing,
+            "duration": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
             "durability": self._pull_path.durability if self._request.durable else durability.NOT_DURABLE,
             **self._integrity(step),
         }
@@ -424,6 +463,7 @@ def main() -> None:
         run,
         {
             "name": {"type": "list", "elements": "str", "aliases": ["names"]},
+            "all": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "pull": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
             "archive": {"type": "path"},

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: containerd_image_info
-short_description: List a node's images, and how many layers an image may have there
+short_description: List containerd images and the number of layers that a node can mount
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Lists images with their layers and sizes, whether they are unpacked, and whether overlayfs can mount them on this node.
-  - The options of an overlay mount have to fit in one page of memory, and name every layer by its snapshot id. So the number of
-    layers that an image may have depends on the length of paths, and shrinks as the ids grow with the node's age. Pulling an
-    image doesn't mount it, so one with too many layers fails when its first container is started. RV(headroom) is the limit
-    for an image that is pulled now.
-  - Nothing on the node is changed, and no registry is asked.
+  - Lists images with their digests, sizes, layers and integrity, and reports whether overlayfs can mount them on this node.
+  - The options of an overlay mount must fit in one page of memory, and contain the snapshot id of every layer. The maximum number of
+    layers therefore depends on the length of the root path, and shrinks as snapshot ids grow.
+  - Pulling doesn't mount an image, so an image with too many layers fails only when its first container starts. RV(headroom) is the
+    limit for an image that is pulled now.
+  - Nothing on the node is changed, and no registry is contacted.
 attributes:
   check_mode:
     support: full
@@ -28,21 +28,21 @@ attributes:
 options:
   name:
     description:
-      - Names of images, as containerd has them, such as V(docker.io/library/alpine:3.22).
-      - All images of the namespace if it is left out.
+      - Names of images, as containerd stores them, such as V(docker.io/library/alpine:3.22).
+      - Default is all images of the namespace.
     type: list
     elements: str
   namespace:
-    description: The containerd namespace. That of the kubelet is V(k8s.io).
+    description: The containerd namespace. The kubelet uses V(k8s.io).
     type: str
     default: default
   snapshotter:
-    description: The snapshotter that the images are unpacked for. That of the daemon's CRI configuration if it is left out.
+    description: The snapshotter that the images are unpacked for. Default is the snapshotter of the daemon's CRI configuration.
     type: str
   integrity:
     description:
-      - How closely the images are compared with the layers that they were unpacked from, see M(slipway.node.containerd_image).
-        For that a read-only view of each is mounted for a moment, where nobody else sees it.
+      - How to compare the images with the layers that they were unpacked from, see M(slipway.node.containerd_image).
+      - For the comparison, the module mounts a read-only view of each image for a moment, in a mount namespace of its own.
     type: str
     choices: [none, metadata, content]
     default: none
@@ -57,22 +57,22 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: How many layers may an image have on this node?
+- name: Get the maximum number of layers on this node
   slipway.node.containerd_image_info:
     name: []
   register: node
 
-- name: Stop before the node can't start what is going to be deployed
+- name: Stop if the node can't run images of 128 layers
   ansible.builtin.assert:
-    that: node.headroom.layers_lasting >= 128
+    that: node.headroom.layers_guaranteed >= 128
     fail_msg: "{{ node.headroom.reason }}"
 
-- name: Are the kubelet's images as their layers?
+- name: Compare the kubelet's images with their layers
   slipway.node.containerd_image_info:
     namespace: k8s.io
     integrity: content
 
-- name: Look at two of the kubelet's images
+- name: Get two of the kubelet's images
   slipway.node.containerd_image_info:
     name:
       - registry.k8s.io/pause:3.10
@@ -82,139 +82,139 @@ EXAMPLES = r"""
 
 RETURN = r"""
 images:
-  description: The images, in the order of O(name), else by name. Of one that isn't there, only C(name) and C(present).
+  description: The images, in the order of O(name), or by name. An image that doesn't exist has only C(name) and C(present).
   returned: always
   type: list
   elements: dict
   contains:
     name:
-      description: Its name.
+      description: Name of the image.
       type: str
       sample: docker.io/library/alpine:3.22
     present:
       description: Whether the namespace has an image of this name.
       type: bool
     digest:
-      description: Digest of the index or manifest that the name stands for.
+      description: Digest of the index or manifest.
       type: str
       sample: sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1
     media_type:
-      description: Type of that index or manifest.
+      description: Media type of the index or manifest.
       type: str
       sample: application/vnd.oci.image.index.v1+json
     platform:
-      description: Operating system and architecture of the image that the node would run; none if that can't be told.
+      description: Operating system and architecture of the image for this node; null if unknown.
       type: str
       sample: linux/amd64
     layers:
-      description: Number of its layers; none if that can't be told.
+      description: Number of layers; null if unknown.
       type: int
     chain_id:
-      description: Name of its topmost layer's snapshot; none if it has no layers, or that can't be told.
+      description: Key of the topmost layer's snapshot; null if the image has no layers, or if unknown.
       type: str
       sample: sha256:418dccb7d85a63a6aa574439840f7a6fa6fd2321b3e2394568a317735e867d35
-    size:
+    size_bytes:
       description:
-        - Bytes of its blobs that are in the content store, compressed as they are, each counted once; its index and those of
-          the node's platform alone. None if that can't be told.
+        - Size in bytes of the image's blobs in the content store, compressed, each counted once. Only the index and the blobs of the
+          node's platform are counted. Null if unknown.
       type: int
     unpacked:
-      description: Whether the snapshotter has its topmost layer's snapshot; none if it has no layers, or that can't be told.
+      description: Whether the snapshotter has the snapshot of the topmost layer; null if the image has no layers, or if unknown.
       type: bool
     durability:
       description:
-        - V(durable) if M(slipway.node.containerd_image) brought its layers to disk for the snapshotter, V(unknown) else. Most images that
-          other tools pulled a minute ago are on disk as well; nobody has made sure of it.
+        - V(durable), M(slipway.node.containerd_image) flushed its layers to disk for the snapshotter.
+        - V(unknown), another tool pulled it. It is usually on disk after some time, but that wasn't verified.
       type: str
     integrity:
       description:
-        - What came of comparing it with its layers, V(intact), V(damaged), or V(unknown) with the reason; none if that
-          wasn't asked for, or its documents can't be understood.
+        - Result of the comparison with the layers, V(intact), V(damaged) or V(unknown).
+        - Null with O(integrity=none), or if the manifest or config can't be parsed.
       type: str
     differences:
-      description: What was found wrong, by path; the first 100 of them.
-      returned: when it was compared
+      description: The first 100 differences, by path.
+      returned: when the image was compared
       type: dict
       sample: {"/usr/lib/libc.so.6": "is empty, should have 1926256 bytes"}
     difference_count:
-      description: How many files are not as in the layers.
-      returned: when it was compared
+      description: Number of files that differ.
+      returned: when the image was compared
       type: int
     file_count:
-      description: How many files there should be.
-      returned: when it was compared
+      description: Number of files in the layers.
+      returned: when the image was compared
       type: int
     damaged_blobs:
-      description: Digests of its layers and documents that are not in the content store as they have to be.
-      returned: when it was compared
+      description: Digests of layers, manifests and configs that are missing or damaged in the content store.
+      returned: when the image was compared
       type: list
       elements: str
     integrity_reason:
-      description: Why it can't be told whether it is intact; empty if it can.
-      returned: when it was compared
+      description: Why the image couldn't be compared; empty if it was.
+      returned: when the image was compared
       type: str
     mountable:
       description:
-        - Whether overlayfs can mount it for a container; none if that can't be told, which is so for images of more layers than
-          RV(headroom.layers_lasting) until they are unpacked.
+        - Whether overlayfs can mount the image for a container.
+        - Null if unknown, for example for an image that isn't unpacked and has more layers than RV(headroom.layers_guaranteed).
       type: bool
     reason:
-      description: Why it can't be mounted, or why something can't be told. Empty if there is nothing to say.
+      description: Why the image can't be mounted, or why a value is unknown; empty otherwise.
       type: str
 headroom:
-  description: What a node's overlayfs has room for; none with another snapshotter.
+  description: The maximum number of layers with overlayfs; null with another snapshotter.
   returned: always
   type: dict
   contains:
     layers_max:
       description:
-        - Largest number of layers of an image that is pulled now, one that shares no layer with those already there, if its first
-          snapshot gets the id RV(headroom.next_id).
+        - Maximum number of layers of an image that is pulled now, shares no layer with existing images, and gets RV(headroom.next_id)
+          for its first snapshot.
       type: int
       sample: 488
-    layers_lasting:
-      description: The same while snapshot ids have at most 7 digits. Images that keep to it can be mounted for the node's life.
+    layers_guaranteed:
+      description: Maximum number of layers while snapshot ids have at most 7 digits, that is for the lifetime of the node.
       type: int
       sample: 354
     reason:
-      description: What sets this limit.
+      description: The cause of the limit.
       type: str
     root:
-      description: The snapshotter's directory.
+      description: Directory of the snapshotter.
       type: str
       sample: /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs
     root_length:
-      description: Length of that path in characters.
+      description: Length of RV(headroom.root) in characters.
       type: int
       sample: 58
     next_id:
-      description: The least id that the next snapshot can get. If the latest snapshots have been removed, it gets a greater one.
+      description: Lowest possible id of the next snapshot. It is higher if the latest snapshots were removed.
       type: int
       sample: 1041
     digits:
-      description: Number of digits of that id.
+      description: Number of digits of RV(headroom.next_id).
       type: int
       sample: 4
     page_size:
-      description: The kernel's page size in bytes.
+      description: Page size of the kernel in bytes.
       type: int
       sample: 4096
     mount_options:
-      description: Options that every mount has beside its directories.
+      description: Options of every overlay mount besides its directories.
       type: list
       elements: str
       sample: ["index=off"]
 headroom_reason:
-  description: Why there is no RV(headroom); empty if there is one.
+  description: Why RV(headroom) is null; empty otherwise.
   returned: always
   type: str
 snapshotter:
-  description: The snapshotter that was looked at.
+  description: The snapshotter that the result is for.
   returned: always
   type: str
   sample: overlayfs
 snapshotters:
-  description: Those that the daemon's CRI uses, its default first and then those of its handlers; without the handlers' proxy plugins.
+  description: The snapshotters of the daemon's CRI configuration, the default first, then those of its handlers without proxy plugins.
   returned: always
   type: list
   elements: str
@@ -299,7 +299,7 @@ class ImageReport:
             "media_type": reference.media_type,
             "durability": durability.DURABLE if self._snapshotter in reference.synced else durability.UNKNOWN,
             "integrity": None,
-            **dict.fromkeys(("platform", "layers", "chain_id", "size", "unpacked", "mountable")),
+            **dict.fromkeys(("platform", "layers", "chain_id", "size_bytes", "unpacked", "mountable")),
         }
         try:
             content = self._store.images.read(reference, self._platform, self._blobs)
@@ -312,7 +312,7 @@ class ImageReport:
             "platform": content.config.platform,
             "layers": len(chain),
             "chain_id": chain[-1] if chain else None,
-            "size": content.size,
+            "size_bytes": content.size,
             "unpacked": chain[-1] in self._snapshots if chain else None,
             "mountable": verdict.mountable,
             "reason": verdict.reason,

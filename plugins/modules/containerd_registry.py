@@ -6,123 +6,125 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: containerd_registry
-short_description: Configure the registry hosts that containerd pulls from
+short_description: Configure containerd registry hosts and mirrors
 version_added: 0.1.0
 description:
-  - Brings the whole registry host configuration of a node, the directory C(certs.d), into a known state in one run.
-  - Each registry gets a directory with a C(hosts.toml), and its certificates and keys beside it.
-  - containerd reads C(hosts.toml) at each pull, so no restart is needed. It must be configured with O(config_path);
-    C(ctr) takes it as C(--hosts-dir).
-  - Files that others made are never touched, unless O(adopt) says so.
+  - Manages the registry host configuration of a node, the directory C(certs.d).
+  - Each registry gets a directory with a C(hosts.toml), together with its certificates and keys.
+  - containerd reads C(hosts.toml) for each pull, so no restart is needed. Set O(config_path) in containerd's configuration too. C(ctr)
+    reads the directory with C(--hosts-dir).
+  - Files that this module didn't create are never changed, unless O(adopt) is V(true).
 author:
   - the slipway.node authors (@slipway)
 options:
   registries:
     description:
       - The registries of this node.
-      - With O(state=absent) only the names matter; without any, everything that this module made is removed.
+      - With O(state=absent), only the names are used. An empty list then removes all files that this module created.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: The registry's host, with its port if it has one, as in image references; or V(_default), for registries not listed.
+        description: Host name and optional port of the registry, as in image references; V(_default) for all unlisted registries.
         type: str
         required: true
       server:
         description:
-          - URL of the registry itself, asked after the mirrors. By default the registry's own address.
-          - Set it to a mirror's URL to never ask the registry itself.
+          - URL of the registry, used after the mirrors. Default is the registry's own address.
+          - Set it to the URL of a mirror to never contact the registry itself.
         type: str
       mirrors:
-        description: Servers to ask first, in this order.
+        description: Mirrors to try first, in this order.
         type: list
         elements: dict
         default: []
         suboptions:
           url:
-            description: URL of the mirror. The path V(/v2) is added unless O(registries[].mirrors[].override_path).
+            description: URL of the mirror. The path V(/v2) is appended unless O(registries[].mirrors[].override_path) is V(true).
             type: str
             required: true
           capabilities:
-            description: What the mirror is asked for. Give V(resolve) only to a mirror that you trust to map tags to digests.
+            description: Operations of the mirror. Use V(resolve) only for a mirror that you trust to map tags to digests.
             type: list
             elements: str
             choices: [pull, resolve, push]
             default: [pull, resolve]
           ca:
-            description: Certificates of the authorities to trust, beside the node's own, as PEM text.
+            description: PEM certificates of trusted certificate authorities, in addition to the node's own.
             type: list
             elements: str
             default: []
           client_cert:
-            description: Certificate to show to the server, as PEM text.
+            description: PEM client certificate.
             type: str
           client_key:
-            description: Private key of O(registries[].mirrors[].client_cert), as PEM text without a passphrase.
+            description: PEM private key of O(registries[].mirrors[].client_cert), without a passphrase.
             type: str
           skip_verify:
-            description: Whether to accept any certificate.
+            description: Accept any server certificate.
             type: bool
           override_path:
-            description: Whether the URL's path is the whole path of the API.
+            description: Use the path of the URL as the API path, without appending V(/v2).
             type: bool
             default: false
           headers:
-            description: Header fields to send with each request.
+            description: HTTP headers of each request.
             type: dict
           username:
-            description: User for basic authentication, sent as a header field.
+            description: User name for basic authentication, sent as an HTTP header.
             type: str
           password:
             description: Password of O(registries[].mirrors[].username).
             type: str
       capabilities:
-        description: What O(registries[].server) is asked for; everything by default.
+        description: Operations of O(registries[].server). Default is all.
         type: list
         elements: str
         choices: [pull, resolve, push]
       ca:
-        description: Certificates of the authorities to trust, beside the node's own, as PEM text.
+        description: PEM certificates of trusted certificate authorities, in addition to the node's own.
         type: list
         elements: str
         default: []
       client_cert:
-        description: Certificate to show to the server, as PEM text.
+        description: PEM client certificate.
         type: str
       client_key:
-        description: Private key of O(registries[].client_cert), as PEM text without a passphrase.
+        description: PEM private key of O(registries[].client_cert), without a passphrase.
         type: str
       skip_verify:
-        description: Whether to accept any certificate.
+        description: Accept any server certificate.
         type: bool
       override_path:
-        description: Whether the path of O(registries[].server) is the whole path of the API.
+        description: Use the path of O(registries[].server) as the API path, without appending V(/v2).
         type: bool
         default: false
       headers:
-        description: Header fields to send with each request to the registry's own server.
+        description: HTTP headers of each request to O(registries[].server).
         type: dict
       username:
-        description: User for basic authentication, sent as a header field.
+        description: User name for basic authentication, sent as an HTTP header.
         type: str
       password:
         description: Password of O(registries[].username).
         type: str
   config_path:
-    description: The directory of the registry host configuration.
+    description: Directory of the registry host configuration.
     type: path
     default: /etc/containerd/certs.d
   purge:
-    description: Whether registries that this module configured and that are no longer listed are removed.
+    description: Remove registries that this module configured and that aren't listed in O(registries).
     type: bool
     default: true
   adopt:
-    description: Whether to take the place of a configuration that others made for a listed registry. Its C(hosts.toml) is replaced.
+    description: Replace the existing C(hosts.toml) of a listed registry that this module didn't create.
     type: bool
     default: false
   state:
-    description: Whether the registries are configured, or what this module made for them is removed.
+    description:
+      - V(present) configures the registries.
+      - V(absent) removes the files that this module created for them.
     type: str
     choices: [present, absent]
     default: present
@@ -133,19 +135,19 @@ attributes:
     support: full
   diff_mode:
     support: full
-    details: Header values and private keys are not shown.
+    details: HTTP header values and private keys are not shown.
   idempotent:
     support: full
 notes:
-  - A C(hosts.toml) with header fields and all private keys are readable by root only.
+  - Private keys, and each C(hosts.toml) with HTTP headers, are readable by root only.
 seealso:
   - name: Registry configuration of containerd
-    description: What a hosts.toml means.
+    description: The format of hosts.toml.
     link: https://github.com/containerd/containerd/blob/main/docs/hosts.md
 """
 
 EXAMPLES = r"""
-- name: Pull images of Docker Hub through a mirror
+- name: Pull Docker Hub images through a mirror
   slipway.node.containerd_registry:
     registries:
       - name: docker.io
@@ -154,32 +156,32 @@ EXAMPLES = r"""
           - url: https://mirror.example.com
             ca: ["{{ lookup('ansible.builtin.file', 'mirror-ca.pem') }}"]
 
-- name: Log in to a private registry
+- name: Authenticate at a private registry
   slipway.node.containerd_registry:
     registries:
       - name: registry.example.com:5000
         username: node
         password: "{{ registry_password }}"
 
-- name: Remove everything that this module made
+- name: Remove all configuration that this module created
   slipway.node.containerd_registry:
     state: absent
 """
 
 RETURN = r"""
 files:
-  description: Paths of the files written, or in check mode to be written.
+  description: Paths of the files that were written, or would be in check mode.
   type: list
   elements: str
   returned: success
   sample: [/etc/containerd/certs.d/docker.io/hosts.toml]
 removed:
-  description: Paths of the files removed, or in check mode to be removed.
+  description: Paths of the files that were removed, or would be in check mode.
   type: list
   elements: str
   returned: success
 foreign:
-  description: Names of the directories in O(config_path) that others made. They are not touched.
+  description: Names of the directories in O(config_path) that this module didn't create. They aren't changed.
   type: list
   elements: str
   returned: success

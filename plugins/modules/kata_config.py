@@ -6,48 +6,48 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_config
-short_description: Give each Kata runtime handler a configuration that agrees with its snapshotter
+short_description: Configure Kata Containers runtime handlers
 version_added: 0.1.0
 description:
-  - Brings the configurations of a node's Kata handlers into a known state, all in one run. Each handler gets a directory of its
-    own with a copy of the file that Kata was released with, and one drop-in with the settings given here.
-  - For each handler it says how a container's root file system will reach the guest, and refuses combinations of runtime,
-    hypervisor, snapshotter and block device settings that can't work, or that can hand the host's own disk to a guest.
-  - Drop-ins that others put beside the module's own are kept, and reported where they override it.
-  - No daemon is needed or restarted. Kata reads these files when a sandbox starts, so running ones keep what they have.
+  - Manages the configuration files of all Kata handlers of a node. Each handler gets its own directory with a copy of Kata's released
+    file, and one drop-in with the settings given here.
+  - Reports for each handler how a container's root file system reaches the guest. Combinations of runtime, hypervisor, snapshotter
+    and block device settings that can't work, or that can pass the host's own disk to a guest, are refused.
+  - Other drop-ins in the directory are kept. The module reports those that override its own.
+  - No daemon is needed or restarted. Kata reads these files when a sandbox starts, so running sandboxes aren't affected.
 author:
   - the slipway.node authors (@slipway)
 options:
   handlers:
     description:
       - The handlers of this node.
-      - With O(state=absent) only the names matter; without any, everything that this module made is removed.
+      - With O(state=absent), only the names are used. An empty list then removes all files that this module created.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: Name of the handler, and of its directory.
+        description: Name of the handler and of its directory.
         type: str
         required: true
-      flavor:
-        description: Which of Kata's two runtimes the handler's shim is. Required with O(state=present).
+      runtime:
+        description: The handler's Kata runtime, V(go) (runtime) or V(rust) (runtime-rs). Required with O(state=present).
         type: str
         choices: [go, rust]
       hypervisor:
         description:
           - The hypervisor that O(handlers[].base_config) is for. Required with O(state=present).
-          - V(stratovirt) is the Go runtime's alone, V(dragonball) the Rust runtime's.
+          - V(stratovirt) requires the Go runtime, V(dragonball) the Rust runtime.
         type: str
         choices: [qemu, clh, fc, stratovirt, dragonball]
       base_config:
         description:
-          - The configuration file that Kata was released with, such as
-            V(/opt/kata/share/defaults/kata-containers/configuration-qemu.toml). The handler's copy is renewed when it changes.
-          - Required with O(state=present). In check mode it need not be there yet.
+          - Kata's released configuration file, such as V(/opt/kata/share/defaults/kata-containers/configuration-qemu.toml).
+            The handler's copy is updated when this file changes.
+          - Required with O(state=present). In check mode, the file doesn't have to exist.
         type: path
       version:
-        description: Kata's version. By default that of the archive that O(handlers[].base_config) lies in, if it says so.
+        description: Kata's version. Default is the version of the release that contains O(handlers[].base_config), if known.
         type: str
       snapshotter:
         description: The snapshotter that containerd uses for this handler.
@@ -55,77 +55,80 @@ options:
         default: overlayfs
       disable_block_device_use:
         description:
-          - Whether a snapshot's block device is mounted on the host and shared, rather than passed to the guest.
-          - With the Go runtime, set it to V(false) only for a handler that is pinned to a block snapshotter.
+          - Mount a snapshot's block device on the host and share it, instead of passing the device to the guest.
+          - With the Go runtime, set it to V(false) only for a handler with a block snapshotter of its own.
         type: bool
       allow_host_disk_hotplug:
         description:
-          - Accept that a container can be given the host's own disk. Only this allows O(handlers[].disable_block_device_use=false)
-            with a snapshotter that isn't known to be a block snapshotter, on the Go runtime.
+          - Accept the risk that a container gets the host's own disk. Required on the Go runtime for
+            O(handlers[].disable_block_device_use=false) with a snapshotter that isn't a known block snapshotter.
         type: bool
         default: false
       block_device_driver:
-        description: How block devices are presented to the guest. Which values there are depends on runtime and hypervisor.
+        description: Driver of block devices in the guest. The valid values depend on runtime and hypervisor.
         type: str
         choices: [virtio-scsi, virtio-blk, virtio-blk-ccw, virtio-mmio, virtio-blk-pci, virtio-blk-mmio]
       block_device_aio:
-        description: How QEMU does its input and output.
+        description: QEMU's mode of asynchronous I/O.
         type: str
         choices: [io_uring, native, threads]
       block_device_cache_set:
-        description: Whether the two other settings of the cache are used, on the Go runtime.
+        description: Use the two other cache settings, on the Go runtime.
         type: bool
       block_device_cache_direct:
-        description: Whether the host's page cache is bypassed.
+        description: Bypass the host's page cache.
         type: bool
       block_device_cache_noflush:
-        description: Whether the guest's flushes are dropped. A power cut then loses what the guest has synced.
+        description: Ignore the guest's flushes. A power failure then loses data that the guest has synced.
         type: bool
       block_device_logical_sector_size:
-        description: The sector size that the guest sees, in bytes; V(0) leaves it to the hypervisor.
+        description: Logical sector size in the guest, in bytes; V(0) uses the hypervisor's default.
         type: int
       block_device_physical_sector_size:
-        description: The physical sector size that the guest sees, in bytes; V(0) leaves it to the hypervisor.
+        description: Physical sector size in the guest, in bytes; V(0) uses the hypervisor's default.
         type: int
       enable_iothreads:
-        description: Whether QEMU serves V(virtio-scsi) devices in a thread of its own.
+        description: Serve V(virtio-scsi) devices in a separate QEMU thread.
         type: bool
       indep_iothreads:
-        description: How many threads QEMU has for hot-plugged V(virtio-blk) devices.
+        description: Number of QEMU threads for hot-plugged V(virtio-blk) devices.
         type: int
       shared_fs:
-        description: The file system by which host and guest share directories.
+        description: File system that shares the host's directories with the guest.
         type: str
         choices: [virtio-fs, virtio-9p, virtio-fs-nydus, inline-virtio-fs, none]
       extra:
         description:
-          - More tables for the drop-in, such as C({"runtime":{"enable_debug":true}}).
-          - The table of another hypervisor is refused; so is a key that this version of the Go runtime doesn't know.
+          - Additional tables for the drop-in, such as C({"runtime":{"enable_debug":true}}).
+          - The table of another hypervisor, and keys that this version of the Go runtime doesn't know, are refused.
         type: dict
         default: {}
-  config_root:
-    description: The directory that has a directory for each handler.
+  config_dir:
+    description: Parent directory of the handlers' directories.
     type: path
     default: /etc/kata-containers
   purge:
-    description: Whether handlers that this module made and that are no longer listed are removed.
+    description: Remove handlers that this module created and that aren't listed in O(handlers).
     type: bool
     default: true
-  before_daemon:
+  defer_unsafe:
     description:
-      - Whether containerd is configured after this run. A handler that is there, and whose new settings could endanger the host as
-        long as containerd has not given it its block snapshotter, is then left as it is, and named in RV(waiting).
-      - Configure the handlers in RV(waiting) by another run after containerd's.
+      - Set to V(true) if containerd is configured after this task. Changes that are unsafe until then are skipped and listed in
+        RV(deferred).
+      - A change is unsafe if the handler would pass block devices to the guest before containerd uses a block snapshotter for it.
+      - Run the module again for the handlers in RV(deferred) after containerd is configured.
     type: bool
     default: false
   state:
-    description: Whether the handlers are configured, or what this module made for them is removed.
+    description:
+      - V(present) configures the handlers.
+      - V(absent) removes the files that this module created for them.
     type: str
     choices: [present, absent]
     default: present
   timeout:
-    description: Seconds to wait for another run on the same node to end.
-    type: float
+    description: Seconds to wait for another run on this node.
+    type: int
     default: 60
 extends_documentation_fragment:
   - slipway.node.attributes
@@ -139,25 +142,25 @@ attributes:
 requirements:
   - tomlkit, on Python older than 3.11
 notes:
-  - Point the handler's C(ConfigPath) in containerd's configuration at RV(handlers[].config_path).
-  - When a handler changes from a block snapshotter to another one, run this module before containerd is reconfigured; when it changes
-    to a block snapshotter, after. O(before_daemon) tells the two apart; the role P(slipway.node.kata#role) does both.
+  - Set C(ConfigPath) of the handler in containerd's configuration to RV(handlers[].config_path).
+  - If a handler changes from a block snapshotter to another snapshotter, run this module before containerd is reconfigured. If it
+    changes to a block snapshotter, run it afterwards. O(defer_unsafe) handles both cases; the role P(slipway.node.kata#role) uses it.
 seealso:
   - module: slipway.node.containerd_config
-  - module: slipway.node.release_archive
+  - module: slipway.node.release_install
 """
 
 EXAMPLES = r"""
-- name: A handler that shares its root file systems, and one that passes thin devices to the guest
+- name: Configure a handler with shared root file systems and a handler with thin devices
   slipway.node.kata_config:
     handlers:
       - name: kata-qemu
-        flavor: go
+        runtime: go
         hypervisor: qemu
         base_config: /opt/kata/share/defaults/kata-containers/configuration-qemu.toml
         disable_block_device_use: true
       - name: kata-qemu-block
-        flavor: go
+        runtime: go
         hypervisor: qemu
         base_config: /opt/kata/share/defaults/kata-containers/configuration-qemu.toml
         snapshotter: devmapper
@@ -170,14 +173,14 @@ EXAMPLES = r"""
             qemu:
               default_memory: 4096
 
-- name: Remove every handler that this module made
+- name: Remove all handlers that this module created
   slipway.node.kata_config:
     state: absent
 """
 
 RETURN = r"""
 handlers:
-  description: The handlers as they are after the run, in the order given. Empty with O(state=absent).
+  description: The handlers after the run, in the order of O(handlers). Empty with O(state=absent).
   type: list
   elements: dict
   returned: success
@@ -191,62 +194,70 @@ handlers:
       type: str
       sample: /etc/kata-containers/kata-qemu/configuration.toml
     drop_in:
-      description: The module's own drop-in.
+      description: The drop-in of this module.
       type: str
       sample: /etc/kata-containers/kata-qemu/config.d/60-slipway.toml
     snapshotter:
-      description: The snapshotter that the verdict is for.
+      description: The snapshotter that RV(handlers[].rootfs_transport) applies to.
       type: str
     version:
-      description: Kata's version, null if it isn't known.
+      description: Kata's version; null if unknown.
       type: str
     effective:
-      description: The block device settings and C(shared_fs) of the main file and all drop-ins together; null where the runtime chooses.
+      description: The block device settings and C(shared_fs) after merging the main file and all drop-ins; null if the runtime chooses the value.
       type: dict
       sample: {"disable_block_device_use": true, "block_device_driver": "virtio-scsi", "shared_fs": "virtio-fs"}
     rootfs_transport:
-      description: How a container's root file system reaches the guest, one of V(virtio-fs), V(9p), V(block-hotplug) and V(unknown).
+      description: Transport of a container's root file system to the guest, one of V(virtio-fs), V(9p), V(block-hotplug) and V(unknown).
       type: str
     reason:
-      description: Why.
+      description: Explanation of RV(handlers[].rootfs_transport).
       type: str
     source:
-      description: What in Kata's sources says so.
+      description: The place in Kata's sources that determines it.
       type: str
     warnings:
-      description: Settings without effect, and what endangers data.
+      description: Settings without effect, and settings that endanger data.
       type: list
       elements: str
-    foreign:
-      description: Drop-ins of others beside the module's own.
+    other_drop_ins:
+      description: Other drop-ins in the handler's directory.
       type: list
       elements: str
     overridden:
-      description: Drop-ins of others that override the module's own, and which of its keys.
+      description: Other drop-ins that override settings of this module.
       type: list
       elements: dict
+      contains:
+        path:
+          description: Path of the drop-in.
+          type: str
+        settings:
+          description: The overridden settings.
+          type: list
+          elements: str
 files:
-  description: Paths of the files written, or in check mode to be written.
+  description: Paths of the files that were written, or would be in check mode.
   type: list
   elements: str
   returned: success
 removed:
-  description: Paths of the files removed, or in check mode to be removed.
+  description: Paths of the files that were removed, or would be in check mode.
   type: list
   elements: str
   returned: success
-waiting:
-  description: Handlers that O(before_daemon) left as they are.
+deferred:
+  description: Handlers whose changes were skipped because of O(defer_unsafe).
   type: list
   elements: str
   returned: success
 unlisted:
-  description: Handlers that this module made and that aren't listed. They are removed if O(purge).
+  description: Handlers that this module created and that aren't in O(handlers). They are removed with O(purge=true).
   type: list
   elements: str
   returned: success
 kata_deploy:
-  description: Directories of handlers that kata-deploy manages in the same archives. They are left to it.
+  description: Directories of handlers that kata-deploy manages in the same release. They aren't changed.
   type: list
   elements: str
   returned: success
@@ -272,7 +283,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler im
     assumed_vendor,
     check_twice,
     handler_name,
-    parse_config_root,
+    parse_config_dir,
     parse_handlers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_matrix import UNKNOWN
@@ -286,7 +297,7 @@ def argument_spec() -> dict[str, Any]:
     shared_fs = ["virtio-fs", "virtio-9p", "virtio-fs-nydus", "inline-virtio-fs", "none"]
     handler = {
         "name": {"type": "str", "required": True},
-        "flavor": {"type": "str", "choices": list(FLAVORS)},
+        "runtime": {"type": "str", "choices": list(FLAVORS)},
         "hypervisor": {"type": "str", "choices": list(HYPERVISOR_NAMES)},
         "base_config": {"type": "path"},
         "version": {"type": "str"},
@@ -307,11 +318,11 @@ def argument_spec() -> dict[str, Any]:
     }
     return {
         "handlers": {"type": "list", "elements": "dict", "default": [], "options": handler},
-        "config_root": {"type": "path", "default": "/etc/kata-containers"},
+        "config_dir": {"type": "path", "default": "/etc/kata-containers"},
         "purge": {"type": "bool", "default": True},
-        "before_daemon": {"type": "bool", "default": False},
+        "defer_unsafe": {"type": "bool", "default": False},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "timeout": {"type": "float", "default": 60},
+        "timeout": {"type": "int", "default": 60},
     }
 
 
@@ -329,20 +340,20 @@ def vendor_of(handler: Handler, *, assume: bool) -> Vendor:
 
 def make_plan(module: AnsibleModule) -> tuple[Plan, list[Handler]]:
     params = module.params
-    config_root = parse_config_root(params["config_root"])
+    config_dir = parse_config_dir(params["config_dir"])
     if params["state"] == "absent":
         names = [handler_name(entry["name"]) for entry in params["handlers"]]
         check_twice(names)
-        return plan_absent(read_found(config_root), names, config_root=config_root), []
+        return plan_absent(read_found(config_dir), names, config_dir=config_dir), []
     handlers = parse_handlers(params["handlers"])
     vendors = {handler.name: vendor_of(handler, assume=module.check_mode) for handler in handlers}
     plan = plan_present(
-        read_found(config_root),
+        read_found(config_dir),
         handlers,
         vendors,
-        config_root=config_root,
+        config_dir=config_dir,
         purge=params["purge"],
-        before_daemon=params["before_daemon"],
+        defer_unsafe=params["defer_unsafe"],
     )
     return plan, handlers
 

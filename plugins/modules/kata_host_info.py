@@ -6,18 +6,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_host_info
-short_description: Look whether a machine can start Kata's guests
+short_description: Check whether a machine can run Kata Containers guests
 version_added: 0.1.0
 description:
-  - Looks at the CPU's flags, KVM, the vhost devices and the kernel modules for them, and says in a sentence for each what keeps
-    Kata's guests from starting.
-  - A device that is missing is no problem if the kernel has a module for it that can be loaded; RV(to_load) has its name.
-  - Nothing is changed, and no module is loaded, as C(kata-runtime check) does.
+  - Reads the CPU flags, KVM, the vhost devices and their kernel modules, and reports each obstacle to Kata's guests.
+  - A missing device isn't reported if the kernel has a loadable module for it. RV(to_load) lists these modules.
+  - Unlike C(kata-runtime check), the module changes nothing and loads no kernel module.
 author:
   - the slipway.node authors (@slipway)
 options:
   modules:
-    description: The kernel modules that have to be there, beside KVM's. The snapshotter devmapper needs V(dm_thin_pool) as well.
+    description: Required kernel modules, besides those of KVM. The devmapper snapshotter also needs V(dm_thin_pool).
     type: list
     elements: str
     default: [vhost, vhost_net, vhost_vsock]
@@ -35,7 +34,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Can this machine start guests?
+- name: Check that this machine can run guests
   slipway.node.kata_host_info:
     modules: [vhost, vhost_net, vhost_vsock, dm_thin_pool]
   register: machine
@@ -44,19 +43,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: One sentence for each thing that keeps guests from starting, with what to do.
+  description: Obstacles to running guests, one sentence each, with the remedy.
   returned: success
   type: list
   elements: str
   sample:
     - "the CPU has neither vmx nor svm: enable virtualisation in the firmware, or take another machine"
 to_load:
-  description: The kernel modules that have to be loaded now, and can be.
+  description: Kernel modules that aren't loaded yet and can be loaded.
   returned: success
   type: list
   elements: str
 guest:
-  description: Whether the machine is itself a guest, so that Kata's are nested.
+  description: Whether the machine is a virtual machine, so that Kata's guests are nested.
   returned: success
   type: bool
 """

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_verify
-short_description: Compare a node with what it should be, without changing anything
+short_description: Verify the state of a containerd node
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Reads the state of the node's containerd (the unit, the process, the files that it reads, the configuration that it makes
-    of them, its plugins, its images, its toolboxes, the file systems that these lie on) and runs every check that applies.
-  - Each finding says what was expected, what was found, and what to do. What can't be determined is V(unknown), never V(ok).
+  - Reads the state of containerd on the node (unit, process, configuration files, effective configuration, plugins, images,
+    toolboxes, file systems) and runs all checks that apply.
+  - Each finding reports the expected state, the actual state and the remedy. A state that can't be determined is V(unknown), never V(ok).
   - Nothing on the node is changed.
 attributes:
   check_mode:
@@ -25,36 +25,36 @@ attributes:
     support: full
 options:
   images:
-    description: Images that should be there, unpacked and mountable. None is looked at unless some are named.
+    description: Images that must exist, be unpacked and be mountable. If the list is empty, images aren't checked for existence.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: Names of images, spelled out as in M(slipway.node.containerd_image).
+        description: Names of the images, expanded as in M(slipway.node.containerd_image).
         type: list
         elements: str
         required: true
       namespace:
-        description: The containerd namespace. That of the kubelet is V(k8s.io).
+        description: The containerd namespace. The kubelet uses V(k8s.io).
         type: str
         default: default
       snapshotter:
-        description: The snapshotter that they should be unpacked for. That of the daemon's CRI configuration if it is left out.
+        description: The snapshotter that the images must be unpacked for. Default is the snapshotter of the daemon's CRI configuration.
         type: str
       platform:
-        description: The platform that they should be for. The node's own if it is left out.
+        description: Platform of the images. Default is the platform of the node.
         type: str
   toolboxes:
     description:
-      - Toolboxes that should be there, or not, see M(slipway.node.toolbox_snapshot). Whatever else is pinned and no container's is
-        reported, with its size; so with an empty list, every toolbox is.
-      - If it is left out, what garbage collection threatens is looked for all the same, and what is pinned is only counted.
+      - Expected toolboxes, see M(slipway.node.toolbox_snapshot). Other pinned snapshots that don't belong to a container are reported
+        with their sizes. An empty list therefore reports every toolbox.
+      - If it isn't set, pinned snapshots are only counted. Snapshots that garbage collection will delete are reported in any case.
     type: list
     elements: dict
     suboptions:
       path:
-        description: Its directory.
+        description: Directory of the toolbox.
         type: path
         required: true
       namespace:
@@ -62,54 +62,54 @@ options:
         type: str
         default: default
       snapshotter:
-        description: The snapshotter that it is made by. That of the daemon's CRI configuration if it is left out.
+        description: Snapshotter of the toolbox. Default is the snapshotter of the daemon's CRI configuration.
         type: str
       state:
-        description: What it should be.
+        description: Expected state of the toolbox.
         type: str
         choices: [present, mounted, absent]
         default: mounted
-  layers_min:
+  min_layers:
     description:
-      - How many layers an image must be able to have, for overlayfs to mount it on this node. V(128) has room for whatever
-        Docker builds, whose own limit is 127.
+      - Number of layers of an image that overlayfs must be able to mount on this node. The default allows all images that Docker
+        builds, which have at most 127 layers.
     type: int
     default: 128
   integrity:
     description:
-      - How closely the node's images, those of all namespaces that are unpacked for CRI's snapshotter or for a handler's, are
-        compared with the layers that they were unpacked from, see M(slipway.node.containerd_image).
-      - V(auto), by V(metadata) if the node wasn't shut down properly before this boot, or that can't be told; else not at all.
+      - How to compare images with the layers that they were unpacked from, see M(slipway.node.containerd_image). This applies to the
+        images of all namespaces that are unpacked for the snapshotter of CRI or of a handler.
+      - V(auto) uses V(metadata) if the node wasn't shut down cleanly before this boot, or if that is unknown; otherwise V(none).
     type: str
     choices: [auto, none, metadata, content]
     default: auto
-  kata:
+  kata_handlers:
     description:
-      - The Kata handlers that should be there, under the option names of M(slipway.node.kata_config),
-        O(slipway.node.kata_config#module:handlers). Handlers that the node has are checked all the same.
+      - Expected Kata handlers, with the suboptions of O(slipway.node.kata_config#module:handlers). Other handlers of the node are
+        checked too.
     type: list
     elements: dict
     default: []
-  pool_warn:
-    description: From how much use on, in percent, of its data or metadata space, the thin pool of the devmapper snapshotter is warned of.
+  thin_pool_warn_percent:
+    description: Warn when the thin pool of the devmapper snapshotter is this full (percent of its data or metadata space).
     type: int
     default: 80
-  pool_fail:
-    description: From how much use on it fails.
+  thin_pool_fail_percent:
+    description: Fail when the thin pool is this full (percent).
     type: int
     default: 95
   only:
-    description: Run these checks alone, by id.
+    description: IDs of the only checks to run. Default is all checks.
     type: list
     elements: str
     default: []
   skip:
-    description: Leave these checks out, by id.
+    description: IDs of checks to skip.
     type: list
     elements: str
     default: []
   fail_on:
-    description: Statuses of a finding that make the module fail. With an empty list it only reports.
+    description: Statuses of findings that make the module fail. With an empty list, the module only reports.
     type: list
     elements: str
     choices: [fail, unknown, warn]
@@ -129,39 +129,39 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Is this node what the inventory says?
+- name: Verify the settings
   slipway.node.node_verify:
     settings:
       image_pull_sync_fs: true
       snapshotter: overlayfs
 
-- name: Is any file of an image damaged?
+- name: Check images for damaged files
   slipway.node.node_verify:
     integrity: content
-    only: [images_intact]
+    only: [image_integrity]
 
-- name: Are the kubelet's images there?
+- name: Check that the kubelet's images are on the node
   slipway.node.node_verify:
     images:
       - name:
           - registry.k8s.io/pause:3.10
           - docker.io/library/alpine:3.22
         namespace: k8s.io
-    only: [images_present, unfinished_pulls]
+    only: [images_present, interrupted_pulls]
 
-- name: Is any toolbox going to be deleted under its users, or are there some that nobody knows of?
+- name: Find toolboxes that garbage collection will delete, and unlisted ones
   slipway.node.node_verify:
     toolboxes:
       - path: /var/lib/toolbox/debug
-    only: [toolboxes, toolboxes_unlisted, snapshots_at_risk]
+    only: [toolboxes, unlisted_snapshots, snapshots_at_risk]
     fail_on: [fail, warn]
 
-- name: Report everything, fail on nothing
+- name: Report all findings and never fail
   slipway.node.node_verify:
     fail_on: []
   register: node
 
-- name: Look at one thing alone, and insist on knowing it
+- name: Run one check, and fail if its result is unknown
   slipway.node.node_verify:
     only: [durability_cri]
     fail_on: [fail, warn, unknown]
@@ -175,29 +175,45 @@ checks:
   elements: dict
   contains:
     id:
-      description: Name of the check.
+      description: ID of the check.
       type: str
-      sample: daemon_fresh
+      sample: restart_pending
     status:
       description: One of V(ok), V(warn), V(unknown) and V(fail).
       type: str
     expected:
-      description: What should be.
+      description: The expected state.
       type: raw
     found:
-      description: What is.
+      description: The actual state, or why it is unknown.
       type: raw
     remedy:
-      description: What to do about it; empty if nothing has to be done.
+      description: How to correct the state; empty with V(ok).
       type: str
 summary:
-  description: How many findings there are of each status, and under C(worst) the worst status.
+  description: Number of findings by status, and the worst status.
   returned: always
   type: dict
+  contains:
+    fail:
+      description: Number of findings with the status V(fail).
+      type: int
+    unknown:
+      description: Number of findings with the status V(unknown).
+      type: int
+    warn:
+      description: Number of findings with the status V(warn).
+      type: int
+    ok:
+      description: Number of findings with the status V(ok).
+      type: int
+    worst:
+      description: The worst status; V(unknown) if no check applied.
+      type: str
   sample: {"fail": 0, "unknown": 0, "warn": 1, "ok": 18, "worst": "warn"}
 version:
   description: Version of the installed containerd.
-  returned: when it is installed
+  returned: when containerd is installed
   type: str
   sample: 1.7.24
 """
@@ -209,14 +225,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import chosen, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_checks
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, chosen, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PRESENT
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_checks import CHECKS as TOOLBOX_CHECKS
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox
 from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
@@ -232,19 +248,19 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         settings=Settings.from_params(params["settings"]),
         environment=Service.from_params({}, params["http_proxy"] or {}).environment(),
         images=ExpectedImage.several(params["images"]),
-        layers_min=params["layers_min"],
+        min_layers=params["min_layers"],
         integrity=params["integrity"],
         toolboxes=None if params["toolboxes"] is None else ExpectedToolbox.several(params["toolboxes"]),
-        kata=tuple(parse_handlers(params["kata"])),
-        pool_warn=params["pool_warn"],
-        pool_fail=params["pool_fail"],
+        kata=tuple(parse_handlers(params["kata_handlers"])),
+        thin_pool_warn_percent=params["thin_pool_warn_percent"],
+        thin_pool_fail_percent=params["thin_pool_fail_percent"],
     )
     wanted = chosen(params["only"], params["skip"])
     state = read_node(
         containerd,
         expectation=expectation,
-        integrity=expectation.integrity if "images_intact" in wanted else UNCOMPARED,
-        writable=not TOOLBOX_CHECKS.keys().isdisjoint(wanted),
+        integrity=expectation.integrity if "image_integrity" in wanted else UNCOMPARED,
+        writable=not checks_in(toolbox_checks).keys().isdisjoint(wanted),
     )
     findings = run_checks(state, expectation, params["only"], params["skip"])
     result: dict[str, Any] = {
@@ -287,11 +303,11 @@ def main() -> None:
                     "state": {"type": "str", "choices": [PRESENT, MOUNTED, ABSENT], "default": MOUNTED},
                 },
             },
-            "layers_min": {"type": "int", "default": 128},
+            "min_layers": {"type": "int", "default": 128},
             "integrity": {"type": "str", "choices": [AUTO, *LEVELS], "default": AUTO},
-            "kata": {"type": "list", "elements": "dict", "default": []},
-            "pool_warn": {"type": "int", "default": 80},
-            "pool_fail": {"type": "int", "default": 95},
+            "kata_handlers": {"type": "list", "elements": "dict", "default": []},
+            "thin_pool_warn_percent": {"type": "int", "default": 80},
+            "thin_pool_fail_percent": {"type": "int", "default": 95},
             "only": {"type": "list", "elements": "str", "default": []},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on": {

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: thin_pool_info
-short_description: Look at a thin pool of LVM, at the devices for it, and whether it belongs to containerd's devmapper snapshotter
+short_description: Inspect an LVM thin pool for containerd's devmapper snapshotter
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Says what there is of a thin pool, and why it could not be made on the devices that are named for it, if so.
-  - Compares the devices in the pool with the database of containerd's devmapper snapshotter. If one of the two was recreated, the
-    snapshotter fails, or makes a mess of both; this tells it before the daemon is started.
-  - Nothing is changed. To list the devices of a pool, the kernel is asked to keep its state aside for a moment.
-  - Works on a node without LVM, which has no pool.
+  - Reports the state of a thin pool, or the reasons why it can't be created on the given devices.
+  - Compares the devices in the pool with the database of containerd's devmapper snapshotter. This detects a recreated pool or
+    database before containerd starts and corrupts either.
+  - Nothing is changed. To list the devices of a pool, the module takes a metadata snapshot in the kernel for a moment.
+  - A node without LVM has no pool.
 attributes:
   check_mode:
     support: full
@@ -26,28 +26,28 @@ attributes:
     support: full
 options:
   volume_group:
-    description: The volume group of the pool.
+    description: Volume group of the pool.
     type: str
     required: true
   pool:
-    description: The name of the pool in its volume group.
+    description: Name of the pool in its volume group.
     type: str
     required: true
   devices:
-    description: Devices that the volume group is to have.
+    description: Block devices for the volume group.
     type: list
     elements: path
     default: []
   wipe_devices:
-    description: Those of O(devices) that may be taken although they hold something. One that is in use is never taken.
+    description: Those of O(devices) whose content may be lost. A device in use is always refused.
     type: list
     elements: path
     default: []
   loop_file:
-    description: A file that is to be one of the devices, through a loop device.
+    description: File for the volume group, attached as a loop device.
     type: path
   root_path:
-    description: The directory of containerd's devmapper snapshotter. Nothing is compared if it is left out.
+    description: Directory of containerd's devmapper snapshotter. If it isn't set, the pool isn't compared with the database.
     type: path
 extends_documentation_fragment:
   - slipway.node.attributes
@@ -57,105 +57,107 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: May these devices be taken, and does the pool belong to this containerd?
+- name: Inspect the devices and the pool
   slipway.node.thin_pool_info:
     volume_group: containerd
     pool: pool
     devices: [/dev/disk/by-id/virtio-pool]
     root_path: /var/lib/containerd/io.containerd.snapshotter.v1.devmapper
-  register: look
+  register: thin_pool
 
-- name: Stop here unless all is well
+- name: Stop if the devices or the pool can't be used
   ansible.builtin.assert:
-    that: look.problems | length == 0
-    fail_msg: "{{ look.problems | join('; ') }}"
+    that: thin_pool.problems | length == 0
+    fail_msg: "{{ thin_pool.problems | join('; ') }}"
 """
 
 RETURN = r"""
 problems:
-  description: Why the pool can't be made on the devices, or must not be used by this containerd; a sentence each.
+  description: Reasons why the pool can't be created on the devices, or can't be used by this containerd, one sentence each.
   returned: always
   type: list
   elements: str
   sample: ["/dev/vdc holds ext4: name another device, or list it in devmapper_wipe_devices if what is on it may be lost"]
 name:
-  description: The pool's name in the device mapper, which is the snapshotter's C(pool_name).
+  description: Name of the pool in the device mapper, which is C(pool_name) of the snapshotter.
   returned: always
   type: str
   sample: containerd-pool
 group_present:
-  description: Whether there is such a volume group.
+  description: Whether the volume group exists.
   returned: always
   type: bool
 missing_programs:
-  description: What the node lacks of LVM (C(lvs)), its monitor (C(dmeventd)), and what checks and lists pools (C(thin_check), C(thin_ls)).
+  description: Missing programs out of C(lvs) (LVM), C(dmeventd) (its monitor), C(thin_check) and C(thin_ls).
   returned: always
   type: list
   elements: str
 pool:
-  description: The pool; null if there is none.
+  description: The pool; null if it doesn't exist.
   returned: always
   type: dict
   contains:
     uuid:
-      description: LVM's identifier of the volume.
+      description: UUID of the logical volume.
       type: str
-    size:
-      description: Its size in bytes.
+    size_bytes:
+      description: Size of the pool in bytes.
       type: int
     active:
-      description: Whether it is loaded.
+      description: Whether the pool is loaded.
       type: bool
     profile:
-      description: LVM's profile for it, which has the thresholds for extending it.
+      description: LVM profile of the pool, which contains the thresholds of its automatic extension.
       type: str
     monitored:
-      description: Whether C(dmeventd) watches it.
+      description: Whether C(dmeventd) monitors the pool.
       type: bool
     data_percent:
-      description: How much of its data space is used; null if it isn't loaded.
+      description: Used data space in percent; null if the pool isn't loaded.
       type: float
     metadata_percent:
-      description: How much of its metadata space is used; null if it isn't loaded.
+      description: Used metadata space in percent; null if the pool isn't loaded.
       type: float
     mode:
-      description: V(rw), V(ro), V(out_of_data_space) or V(Fail); empty if it isn't loaded.
+      description: V(rw), V(ro), V(out_of_data_space) or V(Fail), as the kernel names it; empty if the pool isn't loaded.
       type: str
 devices:
-  description: The devices as they were found.
+  description: State of O(devices).
   returned: always
   type: list
   elements: dict
   contains:
     path:
-      description: As it was named.
+      description: The path in O(devices).
       type: str
     device:
-      description: The same without links.
+      description: The same path with symbolic links resolved.
       type: str
-    size:
-      description: In bytes.
+    size_bytes:
+      description: Size of the device in bytes.
       type: int
     signatures:
-      description: Types of what is on it.
+      description: Types of the file systems, partition tables and other signatures on the device.
       type: list
       elements: str
     volume_group:
-      description: The volume group that it belongs to; null if it does to none.
+      description: Volume group of the device; null if it belongs to none.
       type: str
 loop_device:
-  description: The loop device that O(loop_file) is attached to; empty if it is to none.
+  description: Loop device of O(loop_file); empty if the file isn't attached.
   returned: always
   type: str
-belonging:
+database_match:
   description:
-    - V(belongs), V(foreign) (the pool or the root was recreated), V(leftovers) (the pool has devices that nobody knows of) or
-      V(unknown).
-  returned: when O(root_path) is given, unless there is a pool that isn't loaded
+    - V(match), the pool and the database list the same devices.
+    - V(mismatch), the pool or the database was recreated.
+    - V(orphans), the pool has devices that the database doesn't list.
+    - V(unknown), they can't be compared.
+  returned: when O(root_path) is set, unless the pool exists and isn't loaded
   type: str
-belonging_reason:
-  description: How they differ, or why that can't be told.
-  returned: with RV(belonging)
+database_match_reason:
+  description: How the pool and the database differ, or why they can't be compared; empty if they match.
+  returned: with RV(database_match)
   type: str
 """
 
@@ -230,7 +232,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     }
     if params["root_path"] is not None and (volume is None or status is not None):
         found = read_belonging(runner, name, status, database_path(params["root_path"], name))
-        result["belonging"], result["belonging_reason"] = found.verdict, found.reason
+        result["database_match"], result["database_match_reason"] = found.verdict, found.reason
         if found.verdict == FOREIGN:
             problems.append(f"{found.reason}: {found.remedy}")
     return {**result, "problems": problems}
@@ -255,7 +257,7 @@ def _file_problems(runner: Runner, path: str | None, attached: Sequence[Device],
 def _pool(volume: Volume, status: PoolStatus | None) -> dict[str, Any]:
     return {
         "uuid": volume.uuid,
-        "size": volume.size,
+        "size_bytes": volume.size,
         "active": status is not None,
         "profile": volume.profile,
         "monitored": volume.monitored,
@@ -269,7 +271,7 @@ def _device(device: Device) -> dict[str, Any]:
     return {
         "path": device.path,
         "device": device.real,
-        "size": device.size,
+        "size_bytes": device.size,
         "signatures": list(device.signatures),
         "volume_group": device.group,
     }

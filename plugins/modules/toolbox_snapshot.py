@@ -7,92 +7,92 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: toolbox_snapshot
-short_description: Have a toolbox on a node that garbage collection leaves alone
+short_description: Manage writable snapshots that garbage collection keeps
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Makes a writable snapshot of an image, for a debugging toolbox, and mounts it, now and after every reboot.
-  - C(ctr images mount --rw) hangs such a snapshot on a lease that expires; garbage collection then deletes it under whoever
-    works in it. This module pins it at the moment at which it is made.
-  - A toolbox that C(ctr images mount) or Flatcar's C(toolbox) has made is taken over as it is, with what runs in it. It is pinned
-    first, and only then loses its lease.
-  - What mounts it is a systemd unit, so that a reboot does the same as this module.
-  - Nothing is lost. A toolbox in which processes are is not unmounted or removed, a directory with files in it is not mounted
-    over, and what others have mounted there stays; the message names who or what is in the way.
+  - Creates a writable snapshot of an image, for a debugging toolbox, and mounts it now and after every reboot.
+  - C(ctr images mount --rw) protects such a snapshot only with a lease. When the lease expires, garbage collection deletes the snapshot
+    even while it is mounted. This module labels the snapshot as a garbage collection root when it creates it.
+  - A toolbox that C(ctr images mount) or Flatcar's C(toolbox) created is adopted with its content and running processes. The
+    snapshot is pinned before its lease is removed.
+  - A systemd unit mounts the snapshot, so a reboot restores the same state.
+  - The module never discards data silently. It refuses to unmount or remove a toolbox with running processes, to mount over a
+    directory with files, and to replace a foreign mount. The message names the processes, files or mount.
 attributes:
   check_mode:
     support: full
-    details: The registry is asked as in a real run if the image has to come.
+    details: If the image is missing, the module queries the registry as in a real run.
   diff_mode:
     support: full
-    details: The text of the unit is shown if the snapshot exists, for it names the snapshot's directories.
+    details: The text of the unit is shown only if the snapshot exists, because the unit names its directories.
   idempotent:
     support: full
 options:
   name:
-    description: The toolbox's name, of letters, digits, V(_), V(.) and V(-).
+    description: Name of the toolbox, made of letters, digits, V(_), V(.) and V(-).
     type: str
     required: true
   image:
     description:
-      - The image to make it of, by tag or digest. It is pulled if it is missing, as M(slipway.node.containerd_image) does, and
-        is on disk before the snapshot is made.
-      - Needed unless O(state=absent).
+      - The image of the toolbox, with tag or digest. A missing image is pulled as by M(slipway.node.containerd_image), and is on disk
+        before the snapshot is created.
+      - Required unless O(state=absent).
     type: str
   path:
     description:
-      - Where it is mounted; also the snapshot's key. V(/var/lib/toolbox/NAME) if it is left out, as Flatcar's C(toolbox) does.
-      - Nobody but root may be able to write in the directories above it, and no symbolic link may be among them. A directory there
-        is given to root if it is empty.
+      - Mount point of the toolbox, and key of the snapshot. Default is V(/var/lib/toolbox/NAME), as in Flatcar's C(toolbox).
+      - Only root may have write permission for the directories above it, and none of them may be a symbolic link. An existing
+        empty directory is given to root.
     type: str
   state:
     description:
-      - V(mounted), the snapshot is there, pinned, and mounted by a unit that is enabled.
-      - V(present), it is there and pinned, not mounted, and has no unit.
-      - V(absent), it is gone, with its unit, lease and mount, and its space is free. Its directory goes if it is empty.
+      - V(mounted), the snapshot exists, is pinned, and is mounted by an enabled unit.
+      - V(present), the snapshot exists and is pinned, is not mounted, and has no unit.
+      - V(absent), the snapshot, its unit, lease and mount don't exist, and its space is free. An empty mount point is removed.
     type: str
     choices: [present, mounted, absent]
     default: mounted
   on_image_change:
     description:
-      - What to do if the image's name stands for another image by now, on this node. No registry is asked for that, see
+      - What to do if the name of the image now refers to another image on this node. No registry is contacted; see
         M(slipway.node.containerd_image).
-      - V(keep), RV(image_drift) says so, and the toolbox stays as it is.
-      - V(recreate), it is made anew, and B(everything in it is lost); unless somebody uses it, then the module fails.
+      - V(keep) leaves the toolbox unchanged and reports RV(image_drift).
+      - V(recreate) creates the toolbox again. B(All its content is lost). The module fails if the toolbox is in use.
     type: str
     choices: [keep, recreate]
     default: keep
   labels:
-    description: Further labels of the snapshot. Others that it has stay. The name of the image is its label C(slipway.node/image).
+    description: Additional labels of the snapshot. Other existing labels are kept. The label C(slipway.node/image) contains the name of the image.
     type: dict
     default: {}
   namespace:
-    description: The containerd namespace. Flatcar's C(toolbox), and C(ctr) by itself, take V(default).
+    description: The containerd namespace. Flatcar's C(toolbox) and C(ctr) use V(default).
     type: str
     default: default
   snapshotter:
-    description: The snapshotter to use. That of the daemon's CRI configuration if it is left out.
+    description: The snapshotter to use. Default is the snapshotter of the daemon's CRI configuration.
     type: str
   platform:
-    description: Platform of the image, as V(linux/arm64). The node's own if it is left out.
+    description: Platform of the image, such as V(linux/arm64). Default is the platform of the node.
     type: str
   hosts_dir:
-    description: Directory with a C(hosts.toml) for each registry. The first one in the daemon's CRI configuration that is there if
-      it is left out.
+    description: Directory of the registry host configuration, with a C(hosts.toml) for each registry. Default is the first existing
+      directory in the daemon's CRI configuration.
     type: path
   plain_http:
-    description: Talk plain HTTP to the registry.
+    description: Connect to the registry without TLS.
     type: bool
     default: false
   username:
-    description: Name of the user at the registry.
+    description: User name at the registry.
     type: str
   password:
-    description: The user's password or token. It is in no process's arguments, and in no log.
+    description: Password or token of O(username). It appears neither in process arguments nor in logs.
     type: str
   timeout:
-    description: How many seconds the image may take; also how long another run on this node is waited for.
+    description: Seconds that pulling the image may take, and seconds to wait for another run on this node.
     type: int
     default: 1800
 extends_documentation_fragment:
@@ -100,32 +100,32 @@ extends_documentation_fragment:
   - slipway.node.daemon
 requirements:
   - tomlkit, on Python older than 3.11
-  - systemd, for a toolbox that is mounted
+  - systemd, for O(state=mounted)
 seealso:
   - module: slipway.node.containerd_image
   - name: The toolbox of Flatcar Container Linux
-    description: The command that finds what this module has made.
+    description: The command that uses the toolboxes of this module.
     link: https://github.com/flatcar/toolbox
 """
 
 EXAMPLES = r"""
-- name: Have a toolbox of Fedora
+- name: Create a Fedora toolbox
   slipway.node.toolbox_snapshot:
     name: core-fedora-42
     image: registry.fedoraproject.org/fedora:42
 
-- name: Keep the toolbox that Flatcar's command made for the user core
+- name: Keep the toolbox that Flatcar's command created for the user core
   slipway.node.toolbox_snapshot:
     name: core-docker.io_library_fedora-38
     image: docker.io/library/fedora:38
 
-- name: Make it anew when its image has changed
+- name: Create the toolbox again when its image changes
   slipway.node.toolbox_snapshot:
     name: debug
     image: registry.example/debug:stable
     on_image_change: recreate
 
-- name: Remove it, and free its space
+- name: Remove the toolbox and free its space
   slipway.node.toolbox_snapshot:
     name: debug
     state: absent
@@ -133,26 +133,26 @@ EXAMPLES = r"""
 
 RETURN = r"""
 key:
-  description: Key of the snapshot. One that was taken over keeps its own, which may end in a slash.
+  description: Key of the snapshot. An adopted snapshot keeps its key, which may end in a slash.
   returned: success
   type: str
   sample: /var/lib/toolbox/debug
 path:
-  description: Where the toolbox is mounted.
+  description: Mount point of the toolbox.
   returned: success
   type: str
   sample: /var/lib/toolbox/debug
 parent:
-  description: The chain ID that the snapshot is made of; none if there is no snapshot, or its image has no layers.
+  description: Chain ID of the snapshot's parent; null if there is no snapshot, or its image has no layers.
   returned: success
   type: str
   sample: sha256:fdc6e90d218ce752383b418a061d823f1dd876cab4514aa86ca02811498f60f4
 pinned:
-  description: Whether garbage collection leaves it alone.
+  description: Whether garbage collection keeps the snapshot.
   returned: success
   type: bool
 mount:
-  description: What its unit mounts; none if there is no unit. In check mode, none if there is no snapshot yet.
+  description: The mount of the unit; null if there is no unit, or in check mode if the snapshot doesn't exist yet.
   returned: success
   type: dict
   contains:
@@ -165,44 +165,44 @@ mount:
       type: str
       sample: overlay
     options:
-      description: Options of the mount, as containerd names them.
+      description: Options of the mount, as containerd reports them.
       type: list
       elements: str
 mounted:
-  description: Whether it is mounted.
+  description: Whether the toolbox is mounted.
   returned: success
   type: bool
 adopted:
-  description: Whether a snapshot was taken over that was left to garbage collection.
+  description: Whether an existing snapshot without a pin was adopted.
   returned: success
   type: bool
 image_drift:
-  description: The chain IDs of what the snapshot is made of, and of its image as it is on the node; none if they are the same, or
-    the image isn't there.
+  description: The chain IDs of the snapshot's parent and of the image on the node; null if they are equal, or the image doesn't exist.
   returned: success
   type: dict
   contains:
     from:
-      description: That of the snapshot.
+      description: Chain ID of the snapshot's parent.
       type: str
     to:
-      description: That of the image.
+      description: Chain ID of the image.
       type: str
-freed:
-  description: Bytes of the snapshot that was removed. Layers that nothing else needs are not counted.
+freed_bytes:
+  description: Size of the removed snapshot in bytes, without unused layers of its image.
   returned: success
   type: int
 unit:
-  description: Name of the unit that mounts it; none if there is none.
+  description: Name of the mount unit; null if there is none.
   returned: success
   type: str
   sample: var-lib-toolbox-debug.mount
 steps:
   description:
-    - What was done, or would be in check mode, in this order. V(pull) is for all that the image needs; V(pin), V(label) and
-      V(release) (of a lease) are for the snapshot that is there, V(remove) and V(prepare) take it away and make another;
-      V(unmount), V(directory), V(unit), V(enable), V(mount), V(disable) (the unit goes), V(collect) (garbage, waited for) and
-      V(remove_directory).
+    - The steps that were taken, or would be in check mode, in this order.
+    - V(pull) gets the image. V(pin), V(label) and V(release) (remove the lease) change the existing snapshot. V(remove) and V(prepare)
+      replace it.
+    - V(unmount), V(directory), V(unit), V(enable), V(mount) and V(disable) (remove the unit) concern the mount.
+    - V(collect) waits for garbage collection, V(remove_directory) removes the mount point.
   returned: success
   type: list
   elements: str
@@ -231,6 +231,7 @@ _IMAGE_OPTIONS = ("platform", "snapshotter", "namespace", "timeout", "hosts_dir"
 def image_request(params: dict[str, Any], wanted: Wanted, own: str) -> Request:
     """What is asked for of the image; ``own`` is the node's platform. Raises ValueError that names the option."""
     fixed = {
+        "all": False,
         "state": "present",
         "pull": "missing",
         "archive": None,
@@ -272,7 +273,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     unknown = module.check_mode and toolbox_plan.PREPARE in plan.steps
     shown = None if unknown or wanted.state != toolbox.MOUNTED else box.source
     mount = {"what": shown.what, "type": shown.kind, "options": list(shown.options)} if shown is not None else None
-    return {**plan.result(), "mount": mount, "freed": freed}
+    return {**plan.result(), "mount": mount, "freed_bytes": freed}
 
 
 def main() -> None:

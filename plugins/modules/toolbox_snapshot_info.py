@@ -7,16 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: toolbox_snapshot_info
-short_description: List a node's toolboxes, and the mounted snapshots that garbage collection is going to delete
+short_description: List toolboxes and mounted snapshots that garbage collection will delete
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Lists the writable snapshots under a directory that no container has, such as M(slipway.node.toolbox_snapshot), Flatcar's C(toolbox) and
-    C(ctr images mount --rw) make them, with their images, ages, sizes, mounts and leases. A pinned one stays until somebody removes it.
-  - RV(at_risk) are the mounted writable snapshots of all namespaces that garbage collection deletes, at once or when a lease ends. It does
-    so under their users; the mount stays and lists nothing.
-  - Nothing on the node is changed, and no registry is asked.
+  - Lists the writable snapshots below a directory that don't belong to a container, with their images, ages, sizes, mounts and leases.
+    M(slipway.node.toolbox_snapshot), Flatcar's C(toolbox) and C(ctr images mount --rw) create such snapshots. A pinned snapshot stays until
+    it is removed.
+  - RV(at_risk) lists the mounted writable snapshots of all namespaces that garbage collection deletes, immediately or when a lease
+    expires. It deletes them even if they are in use. The mount then remains and is empty.
+  - Nothing on the node is changed, and no registry is contacted.
 attributes:
   check_mode:
     support: full
@@ -30,21 +31,21 @@ options:
     type: str
     default: default
   snapshotter:
-    description: Their snapshotter. That of the daemon's CRI configuration if it is left out.
+    description: The snapshotter of the toolboxes. Default is the snapshotter of the daemon's CRI configuration.
     type: str
   path_prefix:
-    description: The directory that the toolboxes are in, at any depth.
+    description: Directory of the toolboxes, which may be at any depth.
     type: path
     default: /var/lib/toolbox
-  expected:
-    description: Paths of the toolboxes that are known. Unless it is left out, RV(toolboxes[].listed) says whether each is one of them.
+  listed_paths:
+    description: Paths of the known toolboxes, for RV(toolboxes[].listed).
     type: list
     elements: path
   prune_after:
     description:
-      - An age such as V(30d), in one of the units V(s), V(m), V(h), V(d) and V(w). Toolboxes of this age or older that O(expected)
-        doesn't have are RV(toolboxes[].prunable). V(0s) means all of them.
-      - It needs O(expected).
+      - An age in one of the units V(s), V(m), V(h), V(d) and V(w), such as V(30d). Toolboxes of at least this age that aren't in
+        O(listed_paths) are RV(toolboxes[].prunable). V(0s) selects all of them.
+      - Requires O(listed_paths).
     type: str
 extends_documentation_fragment:
   - slipway.node.attributes
@@ -57,81 +58,81 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Which toolboxes are there?
+- name: List toolboxes
   slipway.node.toolbox_snapshot_info:
   register: node
 
-- name: Stop if somebody is going to lose what is in a toolbox
+- name: Stop if garbage collection will delete a mounted snapshot
   ansible.builtin.assert:
     that: node.at_risk | length == 0
     fail_msg: "{{ node.at_risk | map(attribute='key') | join(', ') }}"
 
-- name: Which toolboxes are older than a month, and nobody lists them?
+- name: Find unlisted toolboxes older than 30 days
   slipway.node.toolbox_snapshot_info:
-    expected: [/var/lib/toolbox/debug]
+    listed_paths: [/var/lib/toolbox/debug]
     prune_after: 30d
   register: old
 """
 
 RETURN = r"""
 toolboxes:
-  description: The writable snapshots under O(path_prefix) that no container has, by path.
+  description: The writable snapshots below O(path_prefix) that don't belong to a container, by path.
   returned: always
   type: list
   elements: dict
   contains:
     key:
-      description: Name of the snapshot. C(ctr images mount) takes it as it was typed, perhaps with a slash at the end.
+      description: Key of the snapshot. C(ctr images mount) uses the path as it was typed, including a trailing slash.
       type: str
       sample: /var/lib/toolbox/debug
     path:
-      description: The directory that it is for.
+      description: The directory of the toolbox.
       type: str
       sample: /var/lib/toolbox/debug
     image:
-      description: Name of the image that M(slipway.node.toolbox_snapshot) was told to make it of; else of an image of the namespace
-        that it stands on, none if there is none (any more), as when its tag was moved.
+      description:
+        - Name of the image that M(slipway.node.toolbox_snapshot) created it from, or of an image with the same topmost layer.
+        - Null if there is no such image, for example because its tag moved.
       type: str
       sample: docker.io/library/debian:13
-    drift:
-      description: Whether that name stands for another image on the node by now; none if it isn't known what it was made of, or the
-        image isn't there.
+    image_drift:
+      description: Whether RV(toolboxes[].image) now refers to another image on the node; null if unknown, or the image doesn't exist.
       type: bool
     parent:
-      description: The snapshot that it stands on, the topmost layer of an image.
+      description: Key of the parent snapshot, the topmost layer of an image.
       type: str
       sample: sha256:418dccb7d85a63a6aa574439840f7a6fa6fd2321b3e2394568a317735e867d35
     created:
-      description: When it was made.
+      description: Time of creation.
       type: str
       sample: "2026-01-31T12:00:00.123456789Z"
-    size:
-      description: Bytes that were written to it; none if its snapshotter doesn't say.
+    size_bytes:
+      description: Size of the data written to it in bytes; null if its snapshotter doesn't report it.
       type: int
     pinned:
-      description: Whether it is kept from garbage collection for good.
+      description: Whether garbage collection keeps it permanently.
       type: bool
     mounted:
-      description: Whether it is what is seen at its path; none if that can't be told.
+      description: Whether it is mounted at its path; null if unknown.
       type: bool
     lease:
-      description: The lease that was made for it; none if there is none.
+      description: ID of its lease; null if there is none.
       type: str
     lease_expires:
-      description: When that ends; none if it doesn't.
+      description: Time when the lease expires; null if it doesn't.
       type: str
       sample: "2026-02-01T12:00:00Z"
     listed:
-      description: Whether O(expected) has it; none if that was left out.
+      description: Whether O(listed_paths) contains its path; null if O(listed_paths) isn't set.
       type: bool
     prunable:
-      description: Whether O(expected) hasn't, and it is at least as old as O(prune_after).
+      description: Whether it isn't listed, and is at least as old as O(prune_after).
       type: bool
     unit_enabled:
       description: Whether a unit mounts it at boot.
       type: bool
 at_risk:
-  description: Mounted writable snapshots, of all namespaces, that nothing keeps or a lease keeps for a while.
+  description: Mounted writable snapshots, of all namespaces, that only a lease or nothing keeps from garbage collection.
   returned: always
   type: list
   elements: dict
@@ -143,32 +144,32 @@ at_risk:
       description: The snapshotter.
       type: str
     key:
-      description: Name of the snapshot.
+      description: Key of the snapshot.
       type: str
     mount_point:
-      description: Where it is mounted; none if that can't be told.
+      description: Its mount point; null if unknown.
       type: str
     expires:
-      description: When the lease ends that was made for it; none if it has none.
+      description: Time when its lease expires; null if it has none.
       type: str
     reason:
-      description: Why it is deleted.
+      description: Why it will be deleted.
       type: str
     certain:
-      description: Whether nothing that can't be seen may keep it. What a lease of another name keeps can't be seen.
+      description: Whether it will certainly be deleted. V(false) if a lease that the module can't read may keep it.
       type: bool
-lost:
-  description: Mount points of snapshots that are gone already.
+stale_mounts:
+  description: Mount points of snapshots that don't exist any more.
   returned: always
   type: list
   elements: str
-unread:
-  description: What couldn't be read, and so isn't in the lists.
+errors:
+  description: Errors of reading, because of which the lists may be incomplete.
   returned: always
   type: list
   elements: str
 snapshotter:
-  description: The snapshotter that was looked at.
+  description: The snapshotter that the result is for.
   returned: always
   type: str
   sample: overlayfs
@@ -235,7 +236,7 @@ def described(held: Held, chains: Chains) -> dict[str, Any]:
         "key": held.key,
         "path": held.path,
         "image": held.image or chains.name_of(held.parent),
-        "drift": chain != held.parent if chain is not None else None,
+        "image_drift": chain != held.parent if chain is not None else None,
         "parent": held.parent,
         "created": held.created,
         "pinned": held.pinned,
@@ -250,7 +251,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     containerd = Containerd.from_module(module)
     absolute_path("path_prefix", params["path_prefix"])
     namespace = plain_name("namespace", params["namespace"])
-    expected = None if params["expected"] is None else {plain_path(absolute_path("expected", one)) for one in params["expected"]}
+    listed_paths = (
+        None
+        if params["listed_paths"] is None
+        else {plain_path(absolute_path("listed_paths", one)) for one in params["listed_paths"]}
+    )
     age = None if params["prune_after"] is None else parse_duration("prune_after", params["prune_after"])
     containerd.check_installed()
     snapshotter = params["snapshotter"]
@@ -268,11 +273,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     chains = Chains(containerd.store(namespace), containerd.platform) if found else None
     toolboxes = []
     for one in found:
-        listed = None if expected is None else one.path in expected
+        listed = None if listed_paths is None else one.path in listed_paths
         toolboxes.append(
             {
                 **(described(one, chains) if chains else {}),
-                "size": snapshots.size(one),
+                "size_bytes": snapshots.size(one),
                 "listed": listed,
                 "prunable": is_prunable(one, bool(listed), age, time.time()),
                 "unit_enabled": enabled.get(one.path, False),
@@ -282,8 +287,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "changed": False,
         "toolboxes": toolboxes,
         "at_risk": [risk.to_dict() for risk in map(risk_of, everything) if risk is not None],
-        "lost": list(mounts.lost()),
-        "unread": list(dict.fromkeys(snapshots.trouble)),
+        "stale_mounts": list(mounts.lost()),
+        "errors": list(dict.fromkeys(snapshots.trouble)),
         "snapshotter": snapshotter,
     }
 
@@ -295,11 +300,11 @@ def main() -> None:
             "namespace": {"type": "str", "default": "default"},
             "snapshotter": {"type": "str"},
             "path_prefix": {"type": "path", "default": "/var/lib/toolbox"},
-            "expected": {"type": "list", "elements": "path"},
+            "listed_paths": {"type": "list", "elements": "path"},
             "prune_after": {"type": "str"},
             **Containerd.OPTIONS,
         },
-        required_by={"prune_after": ("expected",)},
+        required_by={"prune_after": ("listed_paths",)},
     )
 
 

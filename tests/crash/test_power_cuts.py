@@ -241,7 +241,7 @@ def prepared(disk: OwnDisk, batch: Batch) -> float:
     done = payload.run_module(disk.node, "containerd_image", args(*batch.names))
     assert [one["action"] for one in done["images"]] == ["none", *["pull"] * 4], done
     batch.intact(disk.compare())
-    return float(done["seconds"])
+    return float(done["duration"])
 
 
 def recovers(disk: OwnDisk, batch: Batch) -> dict[str, int]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where release_archive installs on this machine, and archives that are made for it."""
+"""Where release_install installs on this machine, and archives that are made for it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Site:
         if archive is not None:
             sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
             options = {"version": number, "src": str(archive), "sha256": sha256, **options}
-        return self.run_module(name="demo", prefix=str(self.prefix), links=str(self.links), **options)
+        return self.run_module(name="demo", prefix=str(self.prefix), link_dir=str(self.links), **options)
 
     def tree(self) -> dict[str, Any]:
         """Everything below the site: content or link target, and mode."""
@@ -51,7 +51,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> LocalModule:
-    return LocalModule("release_archive", tmp_path_factory.mktemp("collections"))
+    return LocalModule("release_install", tmp_path_factory.mktemp("collections"))
 
 
 @pytest.fixture

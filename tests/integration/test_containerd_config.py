@@ -132,7 +132,7 @@ def test_a_run_killed_between_write_and_restart_is_mended_by_the_next(modern: No
     assert daemon.main_pid(modern) == pid
     modern.ssh("rm /usr/local/sbin/systemctl")
     assert daemon.record(modern)["pending"]
-    assert "interrupted_change" in modern.module("node_verify", {})["msg"]
+    assert "interrupted_config_change" in modern.module("node_verify", {})["msg"]
     result = configure(modern, **DURABLE)
     assert result["restarted"] and not result.get("failed")
     assert daemon.main_pid(modern) != pid

@@ -138,7 +138,7 @@ def test_the_verdict_is_what_the_kernel_does(node: Node, images: Path) -> None:
     daemon.reset(node)
     before = info(node)
     assert before["images"] == [] and before["snapshotter"] == "overlayfs" and before["headroom_reason"] == ""
-    assert before["headroom"]["layers_lasting"] == 354
+    assert before["headroom"]["layers_guaranteed"] == 354
     load(node, images)
     try:
         packed = verdicts(node, COUNTS)
@@ -221,10 +221,10 @@ def test_what_is_not_there_is_said(node: Node, tmp_path: Path) -> None:
         manifest = blob(node, index["manifests"][1]["digest"])
         own = [index["manifests"][1], manifest["config"], *manifest["layers"]]
         whole = len(json.dumps(index)) + sum(part["size"] for part in own)
-        assert image["size"] == whole
+        assert image["size_bytes"] == whole
         missing = manifest["layers"][2]
         node.exec("ctr", "-n", NAMESPACE, "content", "rm", missing["digest"])
-        assert info(node, name=[f"{NAME}:3"])["images"][0]["size"] == whole - missing["size"]
+        assert info(node, name=[f"{NAME}:3"])["images"][0]["size_bytes"] == whole - missing["size"]
         node.exec("ctr", "-n", NAMESPACE, "content", "rm", image["digest"])
         broken, intact = info(node, name=[f"{NAME}:3", f"{NAME}:2"])["images"]
         assert broken["layers"] is None and image["digest"] in broken["reason"]

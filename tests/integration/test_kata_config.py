@@ -39,10 +39,10 @@ class Site:
 
     def handler(self, name: str, hypervisor: str = "qemu", flavor: str = "go", **options: Any) -> dict[str, Any]:
         base = str(self.release.path(flavor, hypervisor))
-        return {"name": name, "flavor": flavor, "hypervisor": hypervisor, "base_config": base, **options}
+        return {"name": name, "runtime": flavor, "hypervisor": hypervisor, "base_config": base, **options}
 
     def __call__(self, *handlers: dict[str, Any], **options: Any) -> dict[str, Any]:
-        return self.run(handlers=list(handlers), config_root=str(self.root), **options)
+        return self.run(handlers=list(handlers), config_dir=str(self.root), **options)
 
     def tree(self) -> dict[str, tuple[str, int]]:
         """Every file with its content and mode; directories with their modes."""
@@ -151,9 +151,9 @@ def test_drop_ins_of_others_are_kept_and_reported(site: Site) -> None:
     theirs.write_text('[hypervisor.qemu]\nenable_annotations = ["x"]\nblock_device_aio = "threads"\n')
     report = site(one)["handlers"][0]
     assert report["effective"]["block_device_aio"] == "threads"
-    assert (report["foreign"], report["overridden"]) == ([str(theirs)], [])
+    assert (report["other_drop_ins"], report["overridden"]) == ([str(theirs)], [])
     answer = site({**one, "block_device_aio": "native"})
-    assert answer["handlers"][0]["overridden"] == [{"path": str(theirs), "keys": ["hypervisor.qemu.block_device_aio"]}]
+    assert answer["handlers"][0]["overridden"] == [{"path": str(theirs), "settings": ["hypervisor.qemu.block_device_aio"]}]
     assert f"{theirs} overrides hypervisor.qemu.block_device_aio" in answer["output"]
     gone = site(state="absent")
     assert str(theirs) not in gone["removed"]
@@ -190,7 +190,7 @@ def test_kata_deploys_layout_is_left_alone(site: Site) -> None:
     assert site(one)["kata_deploy"] == [str(shim)]
     refused = site({**one, "base_config": str(copy)})
     assert "is kata-deploy's copy, and left to it" in refused["msg"]
-    refused = site.run(handlers=[one], config_root=str(site.release.defaults / "runtimes"))
+    refused = site.run(handlers=[one], config_dir=str(site.release.defaults / "runtimes"))
     assert "that tree is Kata's own, and kata-deploy's" in refused["msg"]
     shutil.copytree(shim, site.root / "kata-deployed")
     refused = site(one, site.handler("kata-deployed", **SAFE))
@@ -313,7 +313,7 @@ def test_a_killed_run_is_finished_by_the_next(site: Site, tmp_path: Path) -> Non
 def test_runs_wait_for_each_other(site: Site) -> None:
     with open(LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        answer = site(site.handler("kata-qemu", **SAFE), timeout=0.5)
-        assert f"another run has held {LOCK} for 0.5 seconds" in answer["msg"]
+        answer = site(site.handler("kata-qemu", **SAFE), timeout=1)
+        assert f"another run has held {LOCK} for 1 seconds" in answer["msg"]
         assert site(site.handler("kata-qemu", **SAFE), check=True)["changed"]
     assert site(site.handler("kata-qemu", **SAFE))["changed"]

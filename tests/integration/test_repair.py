@@ -93,7 +93,7 @@ def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(clean: Node, t
     done = image(clean, references[0], **REPAIR, **options)
     assert actions(done) == ["repair"] and done["diff"] == predicted["diff"]
     assert done["images"][0]["integrity"] == "repaired"
-    assert {one["name"]: one["outcome"] for one in done["recovered"]} == dict.fromkeys(references[:2], "unpacked again")
+    assert {one["name"]: one["outcome"] for one in done["recovered"]} == dict.fromkeys(references[:2], "unpacked")
     again = image(clean, *references, **REPAIR, **options)
     assert not again.get("failed"), again
     if snapshotter == "overlayfs":
@@ -148,7 +148,7 @@ def test_discarded_layers_are_no_damage(clean: Node, source: Registry) -> None:
     looked = image(clean, reference, **METADATA)
     assert not looked.get("failed") and not looked["changed"], looked
     assert looked["images"][0]["integrity"] == "unknown" and "discarded" in looked["images"][0]["integrity_reason"]
-    options = {"only": ["images_intact"], "integrity": "metadata", "fail_on": []}
+    options = {"only": ["image_integrity"], "integrity": "metadata", "fail_on": []}
     assert run_module(clean, "node_verify", options)["checks"][0]["status"] == "unknown"
     fetched = image(clean, reference, **REPAIR)
     assert actions(fetched) == ["repair"] and fetched["images"][0]["integrity"] == "intact"
@@ -180,15 +180,15 @@ def test_a_damaged_document_of_an_image_that_nobody_named(clean: Node, tmp_path:
         digest = ctr(clean, "images", "ls", f"name=={reference}").splitlines()[-1].split()[2]
         clean.ssh(f": > {BLOBS}/{digest[7:]}")
         before = state(clean)
-        looked = image(clean, "*", **METADATA)
+        looked = image(clean, all=True, **METADATA)
         with server.away():
-            refused = image(clean, "*", **REPAIR)
+            refused = image(clean, all=True, **REPAIR)
         for done, reason in ((looked, "set repair"), (refused, "it can't be fetched again")):
             assert done["failed"] and reason in done["msg"] and other not in done["msg"], done
             assert [(one["name"], one["integrity"]) for one in done["images"]] == [(other, "intact")]
         assert state(clean) == before
-        assert not image(clean, "*", **REPAIR).get("failed")
-        assert not image(clean, "*", **REPAIR)["changed"]
+        assert not image(clean, all=True, **REPAIR).get("failed")
+        assert not image(clean, all=True, **REPAIR)["changed"]
     assert files(clean, reference) == expected(layers)
 
 
@@ -268,26 +268,26 @@ def test_all_images_of_a_namespace(clean: Node, source: Registry) -> None:
     references = [source.push(one) for one in layers]
     ctr(clean, "images", "pull", "--plain-http", references[0])
     image(clean, references[1])
-    looked = image(clean, "*", **METADATA)
+    looked = image(clean, all=True, **METADATA)
     assert {one["name"]: one["integrity"] for one in looked["images"]} == dict.fromkeys(references, "intact")
     assert not looked["changed"] and looked["images"][0]["action"] == "none"
     damage(clean, chain_ids(layers[0])[0], "layer0/file0")
-    assert image(clean, "*", **METADATA)["failed"]
-    assert image(clean, "*", **REPAIR)["changed"]
+    assert image(clean, all=True, **METADATA)["failed"]
+    assert image(clean, all=True, **REPAIR)["changed"]
     assert [files(clean, one) for one in references] == list(map(expected, layers))
-    assert not image(clean, "*", **REPAIR)["changed"] and names(clean) == set(references)
+    assert not image(clean, all=True, **REPAIR)["changed"] and names(clean) == set(references)
 
 
 def test_a_lost_uuid_is_found_and_mended(clean: Node) -> None:
     clean.ssh(f"ctr version && : > {UUID}")
     found = run_module(clean, "node_verify", {"only": ["daemon_uuid"], "fail_on": []})["checks"][0]
     assert found["status"] == "fail" and "slipway.node.repair" in found["remedy"]
-    predicted = image(clean, "*", **REPAIR, check=True)
+    predicted = image(clean, all=True, **REPAIR, check=True)
     assert predicted["changed"] and clean.ssh(f"test -s {UUID}", check=False).returncode != 0
-    done = image(clean, "*", **REPAIR)
-    assert done["changed"] and done["recovered"][0]["outcome"] == "made anew"
+    done = image(clean, all=True, **REPAIR)
+    assert done["changed"] and done["recovered"][0]["outcome"] == "recreated"
     clean.ssh("ctr version")
-    assert not image(clean, "*", **REPAIR)["changed"]
+    assert not image(clean, all=True, **REPAIR)["changed"]
     assert run_module(clean, "node_verify", {"only": ["daemon_uuid"]})["checks"][0]["status"] == "ok"
 
 
@@ -301,7 +301,7 @@ def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path
         wanted = {"name": reference, "plain_http": True, "username": LOGIN[0], "password": LOGIN[1], "namespace": "images"}
         settings: dict[str, Any] = {
             "containerd_images": [wanted],
-            "verify_only": ["images_intact"],
+            "verify_only": ["image_integrity"],
             "verify_integrity": "metadata",
             "repair_namespaces": ["images"],
             "containerd_image_pull_sync_fs": node.suite != "bookworm",

@@ -300,7 +300,7 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
     assert fleet["nodes"][3]["worst"] in ("ok", "warn")
     assert "only names no check" in fleet["nodes"][2]["reason"]
     failed = [finding["id"] for finding in fleet["nodes"][0]["findings"].values() if finding["status"] == "fail"]
-    assert failed == ["settings"], failed
+    assert failed == ["config_settings"], failed
     page = (report / "fleet.html").read_text()
     places = [page.index(f">{name}<") for name in ("c-broken", "b-gone", "a-good")]
     assert places == sorted(places)

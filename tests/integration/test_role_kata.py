@@ -35,11 +35,11 @@ MODULES, DEVICES, PURGE = (
 )
 # In check mode apt's own prediction, which needs package lists, is replaced.
 SAME_TASK = {"Look for zstd": "Install zstd"}
-QEMU: dict[str, Any] = {"name": "kata-qemu", "flavor": "go", "hypervisor": "qemu", "disable_block_device_use": True}
+QEMU: dict[str, Any] = {"name": "kata-qemu", "runtime": "go", "hypervisor": "qemu", "disable_block_device_use": True}
 BLOCK_QEMU = {**QEMU, "snapshotter": "blockfile", "disable_block_device_use": False}
-CLH = {"name": "kata-clh", "flavor": "go", "hypervisor": "clh", "snapshotter": "blockfile", "disable_block_device_use": False}
-FC = {"name": "kata-fc", "flavor": "go", "hypervisor": "fc", "snapshotter": "blockfile"}
-RUST = {"name": "kata-rust", "flavor": "rust", "hypervisor": "qemu"}
+CLH = {"name": "kata-clh", "runtime": "go", "hypervisor": "clh", "snapshotter": "blockfile", "disable_block_device_use": False}
+FC = {"name": "kata-fc", "runtime": "go", "hypervisor": "fc", "snapshotter": "blockfile"}
+RUST = {"name": "kata-rust", "runtime": "rust", "hypervisor": "qemu"}
 SNAPSHOTTERS = {"kata-qemu": "overlayfs", "kata-clh": "blockfile", "kata-fc": "blockfile"}
 
 
@@ -148,10 +148,17 @@ def test_a_fresh_node_gets_the_handlers_that_were_predicted(suite: str, releases
         assert succeeded(fresh.play(PROVISION, settings), fresh)["changed"] == 0
         verified = fresh.play(VERIFY, settings)
         succeeded(verified, fresh)
-        names = ("kata_handlers", "kata_shims", "kata_files", "kata_settings", "kata_transport", "kata_snapshotters")
+        names = (
+            "kata_handlers",
+            "kata_shims",
+            "kata_config_files",
+            "kata_settings",
+            "kata_rootfs_transport",
+            "kata_snapshotters",
+        )
         assert {finding(verified, fresh, name)["status"] for name in names} == {"ok"}
         transports = {"kata-qemu": "virtio-fs", "kata-clh": "block-hotplug", "kata-fc": "block-hotplug"}
-        assert finding(verified, fresh, "kata_transport")["found"] == transports
+        assert finding(verified, fresh, "kata_rootfs_transport")["found"] == transports
         assert kept(fresh) == before
 
         # Another release, while something of the old one runs: the daemon and what runs go on.

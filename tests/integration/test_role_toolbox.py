@@ -118,11 +118,11 @@ def test_a_fresh_node_gets_the_toolboxes_that_were_predicted(suite: str, registr
         verified = fresh.play(VERIFY, settings)
         succeeded(verified, fresh)
         assert {
-            finding(verified, fresh, name)["status"] for name in ("toolboxes", "toolboxes_unlisted", "snapshots_at_risk")
+            finding(verified, fresh, name)["status"] for name in ("toolboxes", "unlisted_snapshots", "snapshots_at_risk")
         } == {"ok"}
         # What isn't in the inventory any more is found, and nothing is done about it.
         alone = {**settings, "toolbox_snapshots": settings["toolbox_snapshots"][:1]}
-        unlisted = finding(fresh.play(VERIFY, alone), fresh, "toolboxes_unlisted")
+        unlisted = finding(fresh.play(VERIFY, alone), fresh, "unlisted_snapshots")
         assert unlisted["status"] == "warn" and f"{PREFIX}/spare in default (overlayfs)" in unlisted["found"]
 
 
@@ -196,7 +196,7 @@ def test_flatcars_command_finds_its_toolbox(box_sid: Node, registry: Registry) -
     daemon.write(box_sid, "/root/flatcar.sh", FLATCAR)
     assert box_sid.ssh("bash /root/flatcar.sh").stdout.strip() == "ID=boxed"
     assert succeeded(box_sid.play(ROLE, settings), box_sid)["changed"] == 0
-    verified = box_sid.play(VERIFY, {**settings, "verify_only": ["toolboxes", "toolboxes_unlisted", "snapshots_at_risk"]})
+    verified = box_sid.play(VERIFY, {**settings, "verify_only": ["toolboxes", "unlisted_snapshots", "snapshots_at_risk"]})
     succeeded(verified, box_sid)
 
 

@@ -149,7 +149,7 @@ def test_images_containers_and_toolboxes_on_every_snapshotter(clean: Node, kind:
     assert before.startswith("kept\n") and clean.ssh(shown).stdout == before
     done(run_module(clean, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
 
-    checks = verified(clean, "snapshotters", "snapshotter_needs", "images_unpacked", "discarded_layers", "durability_cri")
+    checks = verified(clean, "snapshotters", "snapshotter_requirements", "images_unpacked", "discarded_layers", "durability_cri")
     durable = checks.pop("durability_cri")
     assert {one["status"] for one in checks.values()} == {"ok"}, checks
     assert durable["status"] == ("unknown" if kind != "native" else "warn" if clean.suite == "bookworm" else "ok"), durable
@@ -191,33 +191,36 @@ def test_to_another_snapshotter_and_back_without_a_network(clean: Node, kind: st
     clean.ssh(f"echo {shlex.quote(to_text([Pull(boot, 'default', kind, (images.one,), (), ())]))} > {RECORD}")
     with images.server.away():
         for check in (True, False):
-            moved = done(run_module(clean, "containerd_snapshotter", {"name": kind}, check=check), changed=True, default=OLD)
+            moved = done(run_module(clean, "containerd_image_migrate", {"name": kind}, check=check), changed=True, default=OLD)
             assert sorted((one["namespace"], one["name"]) for one in moved["images"]) == sorted(
                 [("default", images.one), ("default", images.two), (KUBELET, images.one)]
             )
             assert bool(snapshots(clean, kind)) is not check
-        assert moved["synced"] and 0 < moved["needed"] < moved["free"], moved
-        done(run_module(clean, "containerd_snapshotter", {"name": kind}), changed=False)
+        assert moved["synced"] and 0 < moved["needed_bytes"] < moved["free_bytes"], moved
+        done(run_module(clean, "containerd_image_migrate", {"name": kind}), changed=False)
         done(configure(clean, kind), restarted=True)
         names = [images.one, images.two, "example.com/again:1"]
         there = done(have(clean, names, integrity="content"), changed=False, snapshotter=kind)
         assert {one["integrity"] for one in there["images"]} == {"intact"}
         assert alive(clean, "stays")
 
-        held = {one["namespace"]: one for one in done(run_module(clean, "containerd_snapshotter", {"name": kind}))["left"]}
+        held = {
+            one["namespace"]: one
+            for one in done(run_module(clean, "containerd_image_migrate", {"name": kind}))["unused_snapshots"]
+        }
         assert held["default"]["layers"] == 5 and held["default"]["used_by"] == ["container stays"], held
-        assert held["default"]["removable_layers"] == 2 and 0 < held["default"]["removable"] < held["default"]["size"]
+        assert held["default"]["removable_layers"] == 2 and 0 < held["default"]["removable_bytes"] < held["default"]["size_bytes"]
         assert held[KUBELET]["removable_layers"] == held[KUBELET]["layers"] == 3
-        gone = done(run_module(clean, "containerd_snapshotter", {"name": kind, "remove": True}), changed=True)
-        assert gone["removed"] == held["default"]["removable"] + held[KUBELET]["removable"]
+        gone = done(run_module(clean, "containerd_image_migrate", {"name": kind, "remove_unused": True}), changed=True)
+        assert gone["freed_bytes"] == held["default"]["removable_bytes"] + held[KUBELET]["removable_bytes"]
         assert len(snapshots(clean, OLD)) == 4 and not snapshots(clean, OLD, KUBELET)
         assert f"slipway.node/synced.{OLD}" not in clean.exec("ctr", "-n", KUBELET, "images", "ls").stdout
-        done(run_module(clean, "containerd_snapshotter", {"name": kind, "remove": True}), changed=False, removed=0)
+        done(run_module(clean, "containerd_image_migrate", {"name": kind, "remove_unused": True}), changed=False, freed_bytes=0)
 
-        back = done(run_module(clean, "containerd_snapshotter", {"name": OLD}), changed=True)
+        back = done(run_module(clean, "containerd_image_migrate", {"name": OLD}), changed=True)
         assert {(one["namespace"], one["name"]) for one in back["images"]} == {("default", images.two), (KUBELET, images.one)}
         done(configure(clean, None), restarted=True)
-        done(run_module(clean, "containerd_snapshotter", {"name": OLD, "remove": True}), changed=True)
+        done(run_module(clean, "containerd_image_migrate", {"name": OLD, "remove_unused": True}), changed=True)
         assert not snapshots(clean, kind) and not snapshots(clean, kind, KUBELET)
         there = done(have(clean, names, integrity="content"), changed=False, snapshotter=OLD)
         assert {one["integrity"] for one in there["images"]} == {"intact"}
@@ -338,10 +341,10 @@ def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(clean: No
         result = run_module(clean, "blockfile_scratch", {"path": SCRATCH, "size": size})
         assert words in result["msg"], result
     for name, words in (("devmapper", "not configured"), ("lazy", "isn't configured")):
-        result = run_module(clean, "containerd_snapshotter", {"name": name})
+        result = run_module(clean, "containerd_image_migrate", {"name": name})
         assert words in result["msg"], result
     clean.ssh(f"mount -t tmpfs -o size=1m tmpfs {ROOT}native")
-    result = run_module(clean, "containerd_snapshotter", {"name": "native"})
+    result = run_module(clean, "containerd_image_migrate", {"name": "native"})
     clean.ssh(f"umount {ROOT}native")
     assert "too little space for native" in result["msg"] and "MiB" in result["msg"], result
     assert not snapshots(clean, "native")
@@ -400,11 +403,11 @@ def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(clean: Node) ->
     assert images["disable_snapshot_annotations"] is False
     exports = dump["proxy_plugins"]["lazy"]["exports"] or {}
     assert exports.get("enable_remote_snapshot_annotations") == ("true" if clean.suite == "sid" else None)
-    assert verified(clean, "snapshotter_needs")["snapshotter_needs"]["status"] == "ok"
+    assert verified(clean, "snapshotter_requirements")["snapshotter_requirements"]["status"] == "ok"
     clean.ssh("systemctl stop stargz")
-    found = verified(clean, "snapshotters", "snapshotter_needs")
+    found = verified(clean, "snapshotters", "snapshotter_requirements")
     assert {one["status"] for one in found.values()} == {"fail"}, found
-    assert "nobody answers at /run/lazy.sock" in str(found["snapshotter_needs"]["found"])
+    assert "nobody answers at /run/lazy.sock" in str(found["snapshotter_requirements"]["found"])
 
 
 @pytest.mark.parametrize("clean", ["trixie"], indirect=True)
@@ -415,16 +418,18 @@ def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images
     done(configure(clean, "native"))
     found = verified(clean, "images_unpacked")["images_unpacked"]
     assert found["status"] == "warn" and "overlayfs" in str(found["found"]) and "source: overlayfs" in found["remedy"], found
-    stays = done(run_module(clean, "containerd_snapshotter", {"name": "native", "remove": True}), changed=False, removed=0)
-    assert "no snapshotter in use has" in str(stays["left"]) and snapshots(clean, OLD, KUBELET), stays
-    done(run_module(clean, "containerd_snapshotter", {"name": "native", "source": OLD}), changed=True)
+    stays = done(
+        run_module(clean, "containerd_image_migrate", {"name": "native", "remove_unused": True}), changed=False, freed_bytes=0
+    )
+    assert "no snapshotter in use has" in str(stays["unused_snapshots"]) and snapshots(clean, OLD, KUBELET), stays
+    done(run_module(clean, "containerd_image_migrate", {"name": "native", "from_snapshotter": OLD}), changed=True)
     assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
     discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
     done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))
     found = verified(clean, "discarded_layers")["discarded_layers"]
     assert found["status"] == "fail" and "discard_unpacked_layers" in found["found"], found
     # The handler's images are compared as well.
-    look = {"only": ["images_intact"], "integrity": "metadata", "fail_on": []}
+    look = {"only": ["image_integrity"], "integrity": "metadata", "fail_on": []}
     assert done(run_module(clean, "node_verify", look))["summary"]["worst"] == "ok"
     clean.ssh(f": > {top_layer(clean, KUBELET)}/layer1/file0")
     found = done(run_module(clean, "node_verify", look))["checks"][0]

@@ -78,7 +78,7 @@ def test_check_mode_is_exact_and_the_second_run_is_a_look(clean: Node, source: R
     assert shown(clean) == before
     made = box(clean, reference, labels={"team": "storage"})
     assert done(made) == predicted["steps"] and made["diff"] == predicted["diff"]
-    same = ("key", "path", "parent", "pinned", "mounted", "adopted", "image_drift", "freed", "unit")
+    same = ("key", "path", "parent", "pinned", "mounted", "adopted", "image_drift", "freed_bytes", "unit")
     assert [made[key] for key in same] == [predicted[key] for key in same]
     assert (made["key"], made["parent"], made["unit"]) == (PATH, chain_ids(layers)[-1], UNIT)
     found = info(clean)
@@ -205,7 +205,7 @@ def test_a_moved_tag_is_reported_and_followed_only_if_asked(clean: Node, source:
     with killing(clean, *moments) as options:
         for count in range(1, len(moments) + 1):
             assert box(clean, reference, **anew, **options)["failed"] and killed(clean) == count
-        assert done(predicted) == ["unmount", "remove", "prepare", "label", "unit", "mount"] and predicted["freed"] > 0
+        assert done(predicted) == ["unmount", "remove", "prepare", "label", "unit", "mount"] and predicted["freed_bytes"] > 0
         assert done(box(clean, reference, **anew, **options)) == ["label", "unit", "mount"]
     assert clean.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0", "layer1"]
     assert info(clean)["Parent"] == drift["to"] and done(box(clean, reference, **anew)) == []
@@ -213,7 +213,7 @@ def test_a_moved_tag_is_reported_and_followed_only_if_asked(clean: Node, source:
 
 def listed(node: Node) -> list[tuple[str, bool | None]]:
     """Image and drift of every toolbox, as they are reported."""
-    return [(one["image"], one["drift"]) for one in run_module(node, "toolbox_snapshot_info", {})["toolboxes"]]
+    return [(one["image"], one["image_drift"]) for one in run_module(node, "toolbox_snapshot_info", {})["toolboxes"]]
 
 
 @pytest.mark.parametrize(("node", "snapshotter"), SNAPSHOTTERS, indirect=["node"])
@@ -238,7 +238,7 @@ def test_nothing_is_left_of_what_is_no_longer_wanted(clean: Node, source: Regist
             assert box(clean, state="absent", **options, **tools)["failed"] and killed(clean) == count
     gone = box(clean, state="absent", **options)
     assert done(gone) == ["remove", "collect", "remove_directory"]
-    assert gone["freed"] == predicted["freed"] > 40_000_000 and full - used(clean) > 40_000_000
+    assert gone["freed_bytes"] == predicted["freed_bytes"] > 40_000_000 and full - used(clean) > 40_000_000
     looked_for = f"{PATH} {UNITS}/{UNIT} {UNITS}/multi-user.target.wants/{UNIT}"
     snapshots = f"ctr snapshots --snapshotter {snapshotter} ls | awk '$1 !~ /^sha256:/ {{print $1}}'"
     looks = f"ls -d {looked_for}; ctr leases ls -q; systemctl list-units --all | grep {UNIT}; findmnt {PATH}; {snapshots}"
@@ -276,7 +276,7 @@ def test_it_outlives_a_power_cut_and_gives_the_disk_its_space_back(suite: str, n
             gone = box(node, state="absent", **own)
             assert done(gone) == ["unmount", "disable", "remove", "collect", "remove_directory"]
             assert before - full > 40_000_000 and free(node) >= before
-            assert gone["freed"] == pytest.approx(before - full, rel=0.01)
+            assert gone["freed_bytes"] == pytest.approx(before - full, rel=0.01)
         finally:
             emptied(node)
 

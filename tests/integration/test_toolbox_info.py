@@ -19,7 +19,7 @@ from nodes.toolboxes import PREFIX, mounted, removed
 
 LAYERS = random_layers(2, seed=11)
 MEGABYTE = 1024 * 1024
-CHECKS = ["toolboxes", "toolboxes_unlisted", "snapshots_at_risk"]
+CHECKS = ["toolboxes", "unlisted_snapshots", "snapshots_at_risk"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def leased(node: Node, image: str, target: str) -> None:
 def info(node: Node, **options: Any) -> dict[str, Any]:
     found = run_module(node, "toolbox_snapshot_info", options)
     assert not found.get("failed"), found
-    assert not found["changed"] and found["unread"] == []
+    assert not found["changed"] and found["errors"] == []
     return found
 
 
@@ -73,20 +73,20 @@ def test_every_toolbox_is_listed_whoever_made_it(well: Node, image: str) -> None
     well.exec("ctr", "snapshots", "prepare", f"{PREFIX}/my box", top)
     well.exec("ctr", "snapshots", "prepare", "/srv/other", top)
     well.ssh(f"head -c {MEGABYTE} /dev/urandom > {PREFIX}/leased/blob; sync")
-    found = info(well, expected=[f"{PREFIX}/leased"], prune_after="1h")
+    found = info(well, listed_paths=[f"{PREFIX}/leased"], prune_after="1h")
     assert [box["key"] for box in found["toolboxes"]] == [f"{PREFIX}/leased/", f"{PREFIX}/my box"]
     box, pinned = found["toolboxes"]
     assert (box["path"], box["image"], box["parent"]) == (f"{PREFIX}/leased", image, top)
     assert (box["pinned"], box["mounted"], box["lease"]) == (False, True, f"{PREFIX}/leased/")
     assert box["lease_expires"] in well.exec("ctr", "leases", "ls").stdout
-    assert MEGABYTE <= box["size"] < MEGABYTE + 65536
+    assert MEGABYTE <= box["size_bytes"] < MEGABYTE + 65536
     assert (box["listed"], box["prunable"], box["unit_enabled"]) == (True, False, False)
     assert (pinned["pinned"], pinned["mounted"], pinned["lease"]) == (True, False, None)
     assert (pinned["listed"], pinned["prunable"]) == (False, False)
 
-    (old,) = (one for one in info(well, expected=[], prune_after="0s")["toolboxes"] if one["key"] == f"{PREFIX}/my box")
+    (old,) = (one for one in info(well, listed_paths=[], prune_after="0s")["toolboxes"] if one["key"] == f"{PREFIX}/my box")
     assert old["prunable"]
-    assert {(one["listed"], one["drift"]) for one in info(well)["toolboxes"]} == {(None, None)}
+    assert {(one["listed"], one["image_drift"]) for one in info(well)["toolboxes"]} == {(None, None)}
     assert [one["key"] for one in info(well, path_prefix="/srv")["toolboxes"]] == ["/srv/other"]
     # Without the image's name, nobody can tell what it was made of.
     well.exec("ctr", "images", "rm", "--sync", image)
@@ -114,8 +114,8 @@ def test_what_garbage_collection_will_delete_is_at_risk_until_it_is_lost(well: N
     well.exec("ctr", "leases", "rm", "--sync", "/mnt/elsewhere")
     lost = info(well)
     assert lost["at_risk"] == []
-    assert set(lost["lost"]) == {"/mnt/elsewhere", f"{PREFIX}/kept"}
-    assert all(mounted(well, path) and well.exec("ls", path).stdout == "" for path in lost["lost"])
+    assert set(lost["stale_mounts"]) == {"/mnt/elsewhere", f"{PREFIX}/kept"}
+    assert all(mounted(well, path) and well.exec("ls", path).stdout == "" for path in lost["stale_mounts"])
     finding = verified(well)["snapshots_at_risk"]
     assert finding["status"] == "fail" and "gone already" in str(finding["found"])
 
@@ -128,7 +128,7 @@ def test_containers_and_pinned_snapshots_are_not_at_risk(well: Node, registry: R
         collected(well)
         found = info(well, path_prefix="/")
         assert found["at_risk"] == [] and found["toolboxes"] == []
-        assert verified(well, toolboxes=[])["toolboxes_unlisted"]["status"] == "ok"
+        assert verified(well, toolboxes=[])["unlisted_snapshots"]["status"] == "ok"
     finally:
         well.ssh("ctr tasks kill --signal SIGKILL boxed; sleep 1; ctr tasks rm -f boxed; ctr containers rm boxed", check=False)
 
@@ -143,20 +143,20 @@ def test_verify_judges_what_is_expected_and_finds_what_is_not(well: Node, image:
     assert found["toolboxes"]["status"] == "fail"
     for reason in ("it isn't pinned", f"it has the lease {path}", "no enabled unit"):
         assert reason in found["toolboxes"]["found"][path]
-    assert (found["toolboxes_unlisted"]["status"], found["snapshots_at_risk"]["status"]) == ("ok", "fail")
+    assert (found["unlisted_snapshots"]["status"], found["snapshots_at_risk"]["status"]) == ("ok", "fail")
     well.ssh(f"ctr snapshots label {path} containerd.io/gc.root=yes; ctr leases rm {path}; umount {path}")
     assert verified(well, toolboxes=[{"path": path, "state": "present"}])["toolboxes"]["status"] == "ok"
     assert "it isn't mounted" in verified(well, toolboxes=[{"path": path}])["toolboxes"]["found"][path]
     assert verified(well, toolboxes=[{"path": path, "state": "absent"}])["toolboxes"]["found"] == {path: "it is still there"}
 
     well.exec("ctr", "--namespace", "other", "snapshots", "prepare", "forgotten")
-    unlisted = verified(well, toolboxes=[{"path": path}])["toolboxes_unlisted"]
+    unlisted = verified(well, toolboxes=[{"path": path}])["unlisted_snapshots"]
     assert unlisted["status"] == "warn" and "forgotten in other (overlayfs)" in unlisted["found"]
-    assert {one["id"]: one["found"] for one in verified(well).values()}["toolboxes_unlisted"] == "2 pinned"
+    assert {one["id"]: one["found"] for one in verified(well).values()}["unlisted_snapshots"] == "2 pinned"
     assert {one["status"] for one in verified(well).values()} == {"ok"}
     well.exec("ctr", "--namespace", "other", "snapshots", "rm", "forgotten")
     assert top  # the image's own layers are nobody's pins
-    assert list(verified(well, toolboxes=[])["toolboxes_unlisted"]["found"]) == [f"{path} in default (overlayfs)"]
+    assert list(verified(well, toolboxes=[])["unlisted_snapshots"]["found"]) == [f"{path} in default (overlayfs)"]
 
 
 def test_what_cannot_be_asked_is_said_in_one_sentence(trixie: Node) -> None:
@@ -164,8 +164,8 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(trixie: Node) -> None:
         ({"snapshotter": "nosuch"}, "the daemon has no snapshotter nosuch: take one of "),
         ({"namespace": "-x"}, "namespace has to be a name"),
         ({"path_prefix": "box"}, "path_prefix has to be an absolute path"),
-        ({"expected": ["../x"]}, "expected has to be an absolute path"),
-        ({"expected": [], "prune_after": "soon"}, "prune_after has to be a number with one of the units"),
+        ({"listed_paths": ["../x"]}, "listed_paths has to be an absolute path"),
+        ({"listed_paths": [], "prune_after": "soon"}, "prune_after has to be a number with one of the units"),
         ({"prune_after": "1d"}, "missing parameter(s) required by 'prune_after': expected"),
         ({"binary": "/usr/bin/nothing"}, "name the program with binary"),
     ):

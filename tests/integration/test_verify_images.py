@@ -20,7 +20,7 @@ from nodes.payload import run_module
 from nodes.registry import Registry, serve
 
 NAMESPACE = "verified"
-OWN = ("images_present", "layer_headroom", "unfinished_pulls", "root_filesystem")
+OWN = ("images_present", "layer_headroom", "interrupted_pulls", "storage_filesystem")
 RECORD = "/var/lib/containerd/slipway-pulls.json"
 WEAK = "/var/lib/weak"
 
@@ -113,29 +113,29 @@ def test_pulls_that_were_cut_short_are_seen(well: Node) -> None:
     boot = well.exec("cat", "/proc/sys/kernel/random/boot_id").stdout.strip()
     pull = Pull(boot, NAMESPACE, "overlayfs", ("registry.example/half:1",), ())
     daemon.write(well, RECORD, to_text([pull]))
-    now = verified(well)["unfinished_pulls"]
+    now = verified(well)["interrupted_pulls"]
     assert now["status"] == "warn" and "registry.example/half:1" in now["found"]
     daemon.write(well, RECORD, to_text([pull, Pull("earlier", NAMESPACE, "overlayfs", ("registry.example/lost:1",), ())]))
-    lost = verified(well)["unfinished_pulls"]
+    lost = verified(well)["interrupted_pulls"]
     assert lost["status"] == "fail" and lost["found"].endswith(": registry.example/lost:1")
     assert NAMESPACE in lost["remedy"]
     finished = run_module(well, "containerd_image", {"name": [], "namespace": NAMESPACE})
     assert finished["changed"] and not finished.get("failed"), finished.get("msg")
-    assert verified(well)["unfinished_pulls"]["status"] == "ok"
+    assert verified(well)["interrupted_pulls"]["status"] == "ok"
     daemon.write(well, RECORD, "nonsense")
-    assert verified(well)["unfinished_pulls"]["status"] == "unknown"
+    assert verified(well)["interrupted_pulls"]["status"] == "unknown"
 
 
 def test_room_for_layers_is_held_against_what_is_asked_for(well: Node) -> None:
     room = run_module(well, "containerd_image_info", {"name": []})["headroom"]
-    least, most = room["layers_lasting"], room["layers_max"]
+    least, most = room["layers_guaranteed"], room["layers_max"]
     expected = {least: "ok", least + 1: "warn" if most > least else "fail"}
     if most < 500:
         expected[most + 1] = "fail"
-    found = {layers: verified(well, layers_min=layers)["layer_headroom"]["status"] for layers in expected}
+    found = {layers: verified(well, min_layers=layers)["layer_headroom"]["status"] for layers in expected}
     assert found == expected
-    refused = run_module(well, "node_verify", {"layers_min": 501})
-    assert refused["failed"] and refused["msg"].startswith("layers_min has to be between 0 and 500")
+    refused = run_module(well, "node_verify", {"min_layers": 501})
+    assert refused["failed"] and refused["msg"].startswith("min_layers has to be between 0 and 500")
 
 
 @contextmanager
@@ -165,6 +165,6 @@ FILE_SYSTEMS = {
 def test_the_file_system_that_images_lie_on_is_judged(trixie: Node, kind: str) -> None:
     command, expected, reason = FILE_SYSTEMS[kind]
     with mounted(trixie, command):
-        found = verified(trixie)["root_filesystem"]
+        found = verified(trixie)["storage_filesystem"]
     assert found["status"] == expected, found
     assert reason in json.dumps(found["found"]) and WEAK in json.dumps(found["found"])

@@ -16,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
+PLUGINS = "ansible_collections.slipway.node.plugins"
 FRAGMENT = re.compile(r"slipway\.node\.(\w+)")
 by_name = pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
 
@@ -139,6 +140,11 @@ def test_every_task_that_names_a_module_of_ours_names_one_that_exists(role: Path
     assert names <= set(MODULES)
 
 
-def test_every_module_is_in_the_action_group() -> None:
+def test_the_action_group_is_the_modules_that_take_a_daemon() -> None:
     runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
-    assert runtime["action_groups"]["node"] == MODULES
+    fragments = {
+        name: yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)["extends_documentation_fragment"]
+        for name in MODULES
+    }
+    taken = [name for name in MODULES if "slipway.node.daemon" in fragments[name]]
+    assert runtime["action_groups"] == {"containerd": taken}

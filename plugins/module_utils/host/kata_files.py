@@ -46,11 +46,11 @@ _KATA_DEPLOY = ("runtimes", "custom-runtimes")
 _DIRECTORY_MODE = 0o755
 
 
-def read_found(config_root: str) -> Found:
+def read_found(config_dir: str) -> Found:
     """What is in the directory, which need not exist. Raises HostError for what can't be read."""
     directories, others, leftovers = {}, [], []
-    for name in _names(config_root):
-        path = os.path.join(config_root, name)
+    for name in _names(config_dir):
+        path = os.path.join(config_dir, name)
         if name.startswith(TEMPORARY_PREFIX):
             leftovers.append(name)
         elif os.path.islink(path) or not os.path.isdir(path):
@@ -132,28 +132,28 @@ def kata_deploy_directories(base_config: str) -> list[str]:
 def apply_plan(plan: Plan) -> None:
     """Make the changes in their order, each durably. Raises HostError naming the path that failed."""
     for name in plan.leftovers:
-        _clear(os.path.join(plan.config_root, name))
+        _clear(os.path.join(plan.config_dir, name))
     for directory in plan.directories:
         if directory.create:
-            _create(plan.config_root, directory)
+            _create(plan.config_dir, directory)
         else:
             _change(directory)
     if any(directory.remove for directory in plan.directories):
-        remove_empty_dir(plan.config_root)
+        remove_empty_dir(plan.config_dir)
 
 
-def _create(config_root: str, directory: DirectoryChange) -> None:
+def _create(config_dir: str, directory: DirectoryChange) -> None:
     """Make the directory elsewhere and move it to its place, so that no part of it is ever seen alone."""
-    make_directories(config_root)
+    make_directories(config_dir)
     with naming("make the directory", directory.path):
-        staging = tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{os.path.basename(directory.path)}.", dir=config_root)
+        staging = tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{os.path.basename(directory.path)}.", dir=config_dir)
         os.chmod(staging, _DIRECTORY_MODE)
     try:
         for change in directory.changes:
             _write_new(os.path.join(staging, change.name), change.after or b"")
         with naming("make the directory", directory.path):
             os.rename(staging, directory.path)
-            sync_directory(config_root)
+            sync_directory(config_dir)
     except BaseException:
         _clear(staging)
         raise

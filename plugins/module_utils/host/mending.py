@@ -35,12 +35,12 @@ DAMAGED = "damaged"
 UNKNOWN = "unknown"
 # What becomes of images.
 REPAIRED = "repaired"
-UNPACKED_AGAIN = "unpacked again"
-MADE_ANEW = "made anew"
-BROKEN = "broken"
+UNPACKED_AGAIN = "unpacked"
+MADE_ANEW = "recreated"
+BROKEN = "failed"
 _DISCARDED = "its layers were discarded when they had been unpacked, so that there is nothing to compare it with"
 # An image under a staged name, or layers without an image: it has to be pulled again, if it is still wanted.
-DROPPED = "dropped"
+DROPPED = "discarded"
 
 
 @dataclass(frozen=True)

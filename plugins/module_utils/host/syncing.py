@@ -31,7 +31,7 @@ class Synced:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        return {"path": self.path, "seconds": round(self.seconds, 3)}
+        return {"path": self.path, "duration": round(self.seconds, 3)}
 
 
 def sync_file_systems(runner: Runner, directories: Iterable[str]) -> tuple[Synced, ...]:

@@ -169,9 +169,9 @@ def parse_release(params: Mapping[str, Any], *, node_architecture: str) -> Relea
     bin_dir = posixpath.normpath(params["bin_dir"])
     if bin_dir.startswith(("/", "..")) or _CONTROL.search(bin_dir):
         raise ValueError(f"bin_dir must be a directory inside the archive, not {params['bin_dir']!r}")
-    tree = parse_directory(params["tree"], "tree")[1:] if params.get("tree") else None
+    tree = parse_directory(params["install_root"], "install_root")[1:] if params.get("install_root") else None
     if tree and not f"{bin_dir}/".startswith(f"{tree}/"):
-        raise ValueError(f"bin_dir must be inside tree, as {tree}/bin is, not {params['bin_dir']!r}")
+        raise ValueError(f"bin_dir must be inside install_root, as {tree}/bin is, not {params['bin_dir']!r}")
     architecture = normal_architecture(params["architecture"] or node_architecture)
     return Release(parse_name(params["name"]), version, sha256, architecture, bin_dir, tree)
 
@@ -282,7 +282,7 @@ def check_machine(path: str, header: bytes, architecture: str) -> None:
         )
 
 
-def plan_links(executables: Sequence[str], found: Mapping[str, FoundLink], *, links: str, home: str, replace: bool) -> LinkPlan:
+def plan_links(executables: Sequence[str], found: Mapping[str, FoundLink], *, links: str, home: str, adopt: bool) -> LinkPlan:
     """Plan the links to executables (paths inside a version directory) from the directory links.
 
     home is the release's directory, ``PREFIX/NAME``: links that lead below it are ours. found maps paths in
@@ -295,7 +295,7 @@ def plan_links(executables: Sequence[str], found: Mapping[str, FoundLink], *, li
         if link is None or link.target != target:
             changed.append(path)
         if link is not None and not _is_ours(link, home):
-            _refuse_foreign(path, link, replace)
+            _refuse_foreign(path, link, adopt)
     stale = [path for path, link in sorted(found.items()) if _is_ours(link, home) and path not in wanted]
     return LinkPlan(wanted, tuple(changed), tuple(stale))
 
@@ -304,12 +304,12 @@ def _is_ours(link: FoundLink, home: str) -> bool:
     return link.target is not None and link.target.startswith(f"{home}/")
 
 
-def _refuse_foreign(path: str, link: FoundLink, replace: bool) -> None:
+def _refuse_foreign(path: str, link: FoundLink, adopt: bool) -> None:
     if link.is_directory:
         raise ValueError(f"{path} is a directory: move it away")
-    if not replace:
+    if not adopt:
         what = "is a file" if link.target is None else f"is a link to {link.target}"
-        raise ValueError(f"{path} {what} and was not made by this module: move it away, or set replace to take its place")
+        raise ValueError(f"{path} {what} and was not made by this module: move it away, or set adopt to take its place")
 
 
 def versions_to_drop(installed: Iterable[Installed], *, wanted: str, previous: str | None, keep: int) -> tuple[str, ...]:
@@ -318,7 +318,7 @@ def versions_to_drop(installed: Iterable[Installed], *, wanted: str, previous: s
     The one that the links led to before stays first, then the newest. Raises ValueError if keep is negative.
     """
     if keep < 0:
-        raise ValueError(f"keep must not be negative, but is {keep}")
+        raise ValueError(f"keep_versions must not be negative, but is {keep}")
     others = [version for version in installed if version.directory != wanted]
     others.sort(key=lambda version: (version.directory == previous, version.installed_at, version.directory), reverse=True)
     return tuple(version.directory for version in others[keep:])
@@ -331,7 +331,7 @@ def plan_present(
     *,
     links: str,
     home: str,
-    replace: bool,
+    adopt: bool,
     keep: int,
 ) -> Plan:
     """Plan the release's installation. executables is None if the archive can't be looked at yet, in check mode.
@@ -341,7 +341,7 @@ def plan_present(
     install = found.whole(release) is None
     link_plan = LinkPlan({}, (), ())
     if executables is not None:
-        link_plan = plan_links(executables, found.links, links=links, home=home, replace=replace)
+        link_plan = plan_links(executables, found.links, links=links, home=home, adopt=adopt)
     return Plan(
         install=install,
         switch=found.current != release.directory,

@@ -2,18 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a check of a node gets, and what it says.
+"""The input and the result of a check of the node.
 
-To add a check, write a function with the decorator ``@check(ID)`` at its place in checks.py, image_checks.py, toolbox_checks.py,
-kata_checks.py or pool_checks.py. It gets what was read and what is expected, and returns one Finding by ``ok``, ``fail``,
-``warn`` or ``unknown``, or None if it doesn't apply; what can't be told is ``unknown``, never None. What it needs is read in
-host/node_state.py.
+To add a check, write a function with the decorator ``@check`` in checks.py (the daemon), snapshotter_checks.py, image_checks.py,
+toolbox_checks.py, kata_checks.py or pool_checks.py. The function's name is the check's id, its place in the file the place of its
+finding. It gets the node's state and the expectation, and returns one Finding by ``ok``, ``fail``, ``warn`` or ``unknown``, or
+None if it doesn't apply. A state that can't be determined is ``unknown``, never None. host/node_state.py reads the state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model import reference
@@ -150,13 +150,13 @@ class NodeState:
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's result; ``expected`` and ``found`` are for people and programs to read."""
+    """One check's result. ``expected`` and ``found`` are shown as they are; the check that ran sets ``id``."""
 
-    id: str
     status: str
     expected: Any
     found: Any
     remedy: str = ""
+    id: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -170,80 +170,84 @@ class Finding:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the node should be: the settings, the proxy variables of the daemon's environment, the images, and the toolboxes.
+    """The expected state of the node.
 
-    ``toolboxes`` None: which there should be isn't said. ``layers_min`` is how many layers an image must be able to have,
-    ``integrity`` how closely images are compared with theirs, ``kata`` the handlers of Kata. ``pool_warn`` and ``pool_fail`` are
-    from how much use on, in percent, a thin pool is warned of and fails.
+    ``environment`` are the proxy variables of the daemon's environment; ``toolboxes`` None: the toolboxes aren't listed.
+    ``min_layers`` is the number of layers that an image must be able to have, ``integrity`` how closely images are compared
+    with theirs, ``kata`` the Kata handlers. A thin pool that is used to ``thin_pool_warn_percent`` is warned of; at
+    ``thin_pool_fail_percent`` it fails.
     """
 
     settings: Settings = field(default_factory=Settings)
     environment: Mapping[str, str] = field(default_factory=dict)
     images: tuple[ExpectedImage, ...] = ()
-    layers_min: int = 128
+    min_layers: int = 128
     integrity: str = AUTO
     toolboxes: tuple[ExpectedToolbox, ...] | None = None
     kata: tuple[Handler, ...] = ()
-    pool_warn: int = 80
-    pool_fail: int = 95
+    thin_pool_warn_percent: int = 80
+    thin_pool_fail_percent: int = 95
 
     def __post_init__(self) -> None:
-        if not 0 <= self.layers_min <= KERNEL_LAYERS:
-            raise ValueError(f"layers_min has to be between 0 and {KERNEL_LAYERS}, the kernel's limit, not {self.layers_min}")
-        if not 1 <= self.pool_warn <= self.pool_fail <= 100:
-            raise ValueError(f"pool_warn and pool_fail have to be 1 to 100 in this order, not {self.pool_warn}, {self.pool_fail}")
+        if not 0 <= self.min_layers <= KERNEL_LAYERS:
+            raise ValueError(f"min_layers has to be between 0 and {KERNEL_LAYERS}, the kernel's limit, not {self.min_layers}")
+        if not 1 <= self.thin_pool_warn_percent <= self.thin_pool_fail_percent <= 100:
+            given = f"{self.thin_pool_warn_percent}, {self.thin_pool_fail_percent}"
+            raise ValueError(f"thin_pool_warn_percent and thin_pool_fail_percent have to be 1 to 100 in this order, not {given}")
 
 
-Check = Callable[[NodeState, Expectation], "Finding | None"]
+@dataclass(frozen=True)
+class Check:
+    """A check of the node. Its id is the name of its function, and the id of its finding."""
+
+    id: str
+    judge: Callable[[NodeState, Expectation], Finding | None]
+
+    def run(self, state: NodeState, expectation: Expectation) -> Finding | None:
+        """Return the finding, or None if the check doesn't apply."""
+        finding = self.judge(state, expectation)
+        return None if finding is None else replace(finding, id=self.id)
 
 
-def registering(checks: dict[str, Check]) -> Callable[[str], Callable[[Check], Check]]:
-    """A decorator that puts a check under its id; they run in the order of their file."""
-
-    def check(name: str) -> Callable[[Check], Check]:
-        def register(function: Check) -> Check:
-            checks[name] = function
-            return function
-
-        return register
-
-    return check
+def check(judge: Callable[[NodeState, Expectation], Finding | None]) -> Check:
+    """Turn a function into the check of its name."""
+    return Check(judge.__name__, judge)
 
 
-def ok(name: str, expected: Any, found: Any) -> Finding:
-    """As it should be."""
-    return Finding(name, "ok", expected, found)
+def ok(expected: Any, found: Any) -> Finding:
+    """Report the expected state."""
+    return Finding("ok", expected, found)
 
 
-def fail(name: str, expected: Any, found: Any, remedy: str) -> Finding:
-    """Not as it should be; ``remedy`` says what to do about it."""
-    return Finding(name, "fail", expected, found, remedy)
+def fail(expected: Any, found: Any, remedy: str) -> Finding:
+    """Report another state than the expected one; ``remedy`` says how to correct it."""
+    return Finding("fail", expected, found, remedy)
 
 
-def warn(name: str, expected: Any, found: Any, remedy: str) -> Finding:
-    """As it should be by the letter, but something threatens it."""
-    return Finding(name, "warn", expected, found, remedy)
+def warn(expected: Any, found: Any, remedy: str) -> Finding:
+    """Report a risk to the expected state."""
+    return Finding("warn", expected, found, remedy)
 
 
-def unknown(name: str, expected: Any, why: str, remedy: str) -> Finding:
-    """It couldn't be told; ``why`` says so."""
-    return Finding(name, "unknown", expected, why, remedy)
+def unknown(expected: Any, found: Any, remedy: str) -> Finding:
+    """Report a state that can't be determined; ``found`` says why."""
+    return Finding("unknown", expected, found, remedy)
 
 
-def unread(name: str, expected: Any, state: NodeState, *parts: str) -> Finding:
-    """For a check that needs parts of the node which couldn't be read: ``unknown``, with the reason."""
+def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
+    """Report that ``parts`` of the node, which the check needs, couldn't be read: ``unknown``, with the reason."""
     why = next((state.trouble[part] for part in parts if part in state.trouble), "not read")
     remedy = "see that containerd is installed, and run this as root"
     if why == DEAF:
         remedy = "start the daemon"
     elif why == state.trouble.get("dump"):
         remedy = f"mend {state.config_file}, or {CONFIGURE}"
-    return unknown(name, expected, why, remedy)
+    return unknown(expected, why, remedy)
 
 
-def not_running(name: str, expected: Any, state: NodeState) -> Finding:
-    """For a check of the running daemon where there is none."""
+def not_running(expected: Any, state: NodeState) -> Finding:
+    """Report that the daemon, which the check needs, doesn't run."""
     if state.daemon is None:
-        return unread(name, expected, state, "daemon")
+        return unread(expected, state, "daemon")
     why = "the daemon doesn't run" if state.daemon.unit.loaded else f"there is no unit {state.unit}"
-    return unknown(name, expected, why, "start the daemon")
+    return unknown(expected, why, "start the daemon")

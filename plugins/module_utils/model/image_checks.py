@@ -13,42 +13,38 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
     AUTO,
     CONFIGURE,
     REPAIR,
-    Check,
     Expectation,
     Finding,
     FoundImage,
     NodeState,
+    check,
     fail,
     ok,
-    registering,
     unknown,
     unread,
     warn,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 
-CHECKS: dict[str, Check] = {}
-check = registering(CHECKS)
 
-
-@check("images_present")
+@check
 def images_present(state: NodeState, expectation: Expectation) -> Finding | None:
     """Expected images are there, unpacked, mountable and on disk."""
     if not expectation.images:
         return None
     expected = sorted({image.name for image in expectation.images})
     if state.images is None:
-        return unread("images_present", expected, state, "images", "dump", "version")
+        return unread(expected, state, "images", "dump", "version")
     lacking = _said([(image, image.problem) for image in state.images])
     if lacking:
-        return fail("images_present", expected, lacking, CONFIGURE)
+        return fail(expected, lacking, CONFIGURE)
     unread_ones = _said([(image, image.trouble) for image in state.images])
     if unread_ones:
-        return Finding("images_present", "unknown", expected, unread_ones, "look at the reasons, and run this again")
+        return unknown(expected, unread_ones, "look at the reasons, and run this again")
     unsynced = _said([(one, "" if one.synced else "there, but whether it is on disk is not known") for one in state.images])
     if unsynced:
-        return warn("images_present", expected, unsynced, CONFIGURE)
-    return ok("images_present", expected, "all there and unpacked")
+        return warn(expected, unsynced, CONFIGURE)
+    return ok(expected, "all there and unpacked")
 
 
 def _said(reasons: Sequence[tuple[FoundImage, str]]) -> dict[str, str]:
@@ -61,87 +57,87 @@ def _said(reasons: Sequence[tuple[FoundImage, str]]) -> dict[str, str]:
     return found
 
 
-@check("layer_headroom")
+@check
 def layer_headroom(state: NodeState, expectation: Expectation) -> Finding | None:
     """overlayfs can mount images of as many layers as are asked for."""
-    expected = f"room for images of {expectation.layers_min} layers"
+    expected = f"room for images of {expectation.min_layers} layers"
     if state.dump is None:
-        return unread("layer_headroom", expected, state, "dump", "version")
+        return unread(expected, state, "dump", "version")
     if "overlayfs" not in state.dump.own_snapshotters:
         return None
     room = state.headroom
     if room is None:
-        return unread("layer_headroom", expected, state, "overlay", "daemon")
-    if room.layers_max < expectation.layers_min:
+        return unread(expected, state, "overlay", "daemon")
+    if room.layers_max < expectation.min_layers:
         remedy = "drain the node and provision it again with an empty root, whose ids start from 1, or with a shorter one"
-        return fail("layer_headroom", expected, f"for {room.layers_max}: {room.reason}", remedy)
-    if room.layers_lasting < expectation.layers_min:
-        found = f"for {room.layers_max} now, for {room.layers_lasting} once snapshot ids have 7 digits"
-        return warn("layer_headroom", expected, found, "move the root to a shorter path when the node is made again")
-    return ok("layer_headroom", expected, f"for {room.layers_max} now, for {room.layers_lasting} for the node's life")
+        return fail(expected, f"for {room.layers_max}: {room.reason}", remedy)
+    if room.layers_guaranteed < expectation.min_layers:
+        found = f"for {room.layers_max} now, for {room.layers_guaranteed} once snapshot ids have 7 digits"
+        return warn(expected, found, "move the root to a shorter path when the node is made again")
+    return ok(expected, f"for {room.layers_max} now, for {room.layers_guaranteed} for the node's life")
 
 
-@check("unfinished_pulls")
-def unfinished_pulls(state: NodeState, expectation: Expectation) -> Finding:
+@check
+def interrupted_pulls(state: NodeState, expectation: Expectation) -> Finding:
     """No record of a pull is left whose layers may not be on disk."""
     expected = "no pull cut short"
     if state.pulls is None or state.boot is None:
-        return unread("unfinished_pulls", expected, state, "pulls", "boot", "daemon", "version")
+        return unread(expected, state, "pulls", "boot", "daemon", "version")
     if not state.pulls:
-        return ok("unfinished_pulls", expected, "none")
+        return ok(expected, "none")
     lost = pulls.lost(state.pulls, state.boot)
     namespaces = ", ".join(sorted({pull.namespace for pull in lost or state.pulls}))
     names = ", ".join(sorted({name for pull in lost or state.pulls for name in pull.names})) or "no image by name"
     remedy = f"{CONFIGURE}, or slipway.node.containerd_image for the namespace {namespaces}: it judges them and finishes"
     if lost:
-        return fail("unfinished_pulls", expected, f"cut short before this boot, so layers may be lost: {names}", remedy)
-    return warn("unfinished_pulls", expected, f"another run is at work or was killed: {names}", remedy)
+        return fail(expected, f"cut short before this boot, so layers may be lost: {names}", remedy)
+    return warn(expected, f"another run is at work or was killed: {names}", remedy)
 
 
-@check("images_intact")
-def images_intact(state: NodeState, expectation: Expectation) -> Finding | None:
+@check
+def image_integrity(state: NodeState, expectation: Expectation) -> Finding | None:
     """No file of an unpacked image differs from its layers; by default that is looked at only after an unclean shutdown."""
     if expectation.integrity == UNCOMPARED:
         return None
     if state.shutdown is None or (state.judged is None and state.compared != UNCOMPARED):
-        return unread("images_intact", "images as their layers", state, "judged", "shutdown", "daemon", "version")
+        return unread("images as their layers", state, "judged", "shutdown", "daemon", "version")
     why = f" ({state.shutdown.evidence})" if expectation.integrity == AUTO else ""
     if state.judged is None:
-        return ok("images_intact", "images as their layers", f"not compared, for the node was shut down properly{why}")
+        return ok("images as their layers", f"not compared, for the node was shut down properly{why}")
     expected = f"images as their layers, by {state.compared}{why}"
     damaged = {str(image): image.damage for image in state.judged if image.damage}
     if damaged:
-        return fail("images_intact", expected, damaged, REPAIR)
+        return fail(expected, damaged, REPAIR)
     doubtful = {str(image): image.unknown for image in state.judged if image.unknown}
     if doubtful:
-        return Finding("images_intact", "unknown", expected, doubtful, "look at the reasons; pulling an image anew settles it")
-    return ok("images_intact", expected, f"{len(state.judged)} compared, none differs")
+        return unknown(expected, doubtful, "look at the reasons; pulling an image anew settles it")
+    return ok(expected, f"{len(state.judged)} compared, none differs")
 
 
-@check("daemon_uuid")
+@check
 def daemon_uuid(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon can read who it is, which it writes without syncing it."""
     expected = "the daemon says its UUID"
     if state.uuid_trouble is None:
-        return unread("daemon_uuid", expected, state, "uuid_trouble", "daemon", "version")
+        return unread(expected, state, "uuid_trouble", "daemon", "version")
     if state.uuid_trouble:
-        return fail("daemon_uuid", expected, state.uuid_trouble, REPAIR)
-    return ok("daemon_uuid", expected, "it does")
+        return fail(expected, state.uuid_trouble, REPAIR)
+    return ok(expected, "it does")
 
 
-@check("root_filesystem")
-def root_filesystem(state: NodeState, expectation: Expectation) -> Finding:
+@check
+def storage_filesystem(state: NodeState, expectation: Expectation) -> Finding:
     """The file systems of containerd and its snapshotters keep what is synced."""
     expected = "what is synced stays"
     if not state.mounts:
-        return unread("root_filesystem", expected, state, "mounts", "daemon", "version")
+        return unread(expected, state, "mounts", "daemon", "version")
     found = {path: (mount, mounts.weakness(mount)) for path, mount in state.mounts.items()}
     for status in (mounts.FAIL, mounts.UNKNOWN, mounts.WARN):
         weak = {path: weakness for path, (_mount, weakness) in found.items() if weakness and weakness.status == status}
         if weak:
             remedies = dict.fromkeys(weakness.remedy for weakness in weak.values())
             reasons = {path: weakness.reason for path, weakness in weak.items()}
-            return Finding("root_filesystem", status, expected, reasons, "; ".join(remedies))
+            return Finding(status, expected, reasons, "; ".join(remedies))
     if "mounts" in state.trouble:
-        return unknown("root_filesystem", expected, state.trouble["mounts"], "see where the snapshotter keeps its data")
-    return ok("root_filesystem", expected, list(dict.fromkeys(str(mount) for mount, _none in found.values())))
+        return unknown(expected, state.trouble["mounts"], "see where the snapshotter keeps its data")
+    return ok(expected, list(dict.fromkeys(str(mount) for mount, _none in found.values())))

@@ -27,7 +27,6 @@ ACTIONS = (PULL, IMPORT, UNPACK, SYNC, REPAIR)
 UNCOMPARED = "none"
 LEVELS = (UNCOMPARED, "metadata", "content")
 # Stands for every image of the namespace.
-EVERY = "*"
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?\Z")
 _CRI_ID = re.compile(r"sha256:[a-f0-9]{64}\Z")
@@ -82,7 +81,7 @@ class Request:
             if params[option] < 1:
                 raise ValueError(f"{option} has to be at least 1, not {params[option]}")
         present = params["state"] == "present"
-        every = EVERY in (params["name"] or ())
+        every = bool(params["all"])
         _check_together(params, present, every)
         return cls(
             names=() if every else tuple(dict.fromkeys(map(_name, params["name"] or ()))),
@@ -110,16 +109,18 @@ def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> No
     """Options that need others, or don't go with them."""
     if not present and params["archive"]:
         raise ValueError("archive is for state present: name the images that have to go with name")
-    if params["name"] is None and not params["archive"]:
-        raise ValueError("name is missing: list the images")
+    if params["name"] is None and not params["archive"] and not every:
+        raise ValueError("name is missing: list the images, or set all to true")
+    if every and not present:
+        raise ValueError("all is for state present: name the images that have to go")
     if params["integrity"] != UNCOMPARED and not present:
         raise ValueError("integrity is for state present: images that have to go aren't compared")
     if params["repair"] and params["integrity"] == UNCOMPARED:
         raise ValueError("repair needs to know what is wrong: set integrity to metadata or content")
-    if every and len(params["name"]) > 1:
-        raise ValueError(f"name: {EVERY!r} stands for all images of the namespace, so it is the only one")
+    if every and params["name"] is not None:
+        raise ValueError("name and all exclude each other: list the images, or set all to true")
     if every and (params["integrity"] == UNCOMPARED or params["archive"] or params["pull"] == "always"):
-        raise ValueError(f"name: {EVERY!r} is for images that are there: use it with integrity, without archive and pull")
+        raise ValueError("all is for images that are on the node: set integrity, and neither archive nor pull")
 
 
 def images_there(references: Mapping[str, str]) -> tuple[ImageName, ...]:

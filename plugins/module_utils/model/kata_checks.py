@@ -12,13 +12,12 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     CONFIGURE,
-    Check,
     Expectation,
     Finding,
     NodeState,
+    check,
     fail,
     ok,
-    registering,
     unknown,
     unread,
     warn,
@@ -34,9 +33,6 @@ from ansible_collections.slipway.node.plugins.module_utils.model.kata_options im
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_plan import check_drop_in, reading_order
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_state import DEVICES, DeclaredHandler
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree
-
-CHECKS: dict[str, Check] = {}
-check = registering(CHECKS)
 
 
 class NotReadable(ValueError):
@@ -101,14 +97,13 @@ def _default_snapshotter(state: NodeState) -> str:
     return state.dump.default_snapshotter if state.dump is not None else "overlayfs"
 
 
-def _unread(name: str, expected: Any, state: NodeState, expectation: Expectation) -> Finding | None:
+def _unread(expected: Any, state: NodeState, expectation: Expectation) -> Finding | None:
     """Unknown where there should be handlers, or may be: on a node whose daemon can't be read that is said by other checks."""
     concerned = expectation.kata or "kata" in state.trouble
-    return unread(name, expected, state, "kata", "dump", "version") if concerned else None
+    return unread(expected, state, "kata", "dump", "version") if concerned else None
 
 
 def _of_each(
-    name: str,
     expected: str,
     state: NodeState,
     expectation: Expectation,
@@ -117,31 +112,31 @@ def _of_each(
 ) -> Finding | None:
     """A finding on all handlers of the node: ok, or what ``look`` says of each that isn't."""
     if state.kata is None:
-        return _unread(name, expected, state, expectation)
+        return _unread(expected, state, expectation)
     if not state.kata.handlers:
         return None
     wrong = {handler.name: problem for handler in state.kata.handlers for problem in [look(handler)] if problem}
     if wrong:
-        return fail(name, expected, wrong, remedy)
-    return ok(name, expected, [handler.name for handler in state.kata.handlers])
+        return fail(expected, wrong, remedy)
+    return ok(expected, [handler.name for handler in state.kata.handlers])
 
 
-@check("kata_handlers")
+@check
 def kata_handlers(state: NodeState, expectation: Expectation) -> Finding | None:
     """Handlers that should be there are declared."""
     expected = [handler.name for handler in expectation.kata]
     if not expected:
         return None
     if state.kata is None:
-        return unread("kata_handlers", expected, state, "kata", "dump", "version")
+        return unread(expected, state, "kata", "dump", "version")
     declared = [handler.name for handler in state.kata.handlers]
     missing = [name for name in expected if name not in declared]
     if missing:
-        return fail("kata_handlers", expected, f"not declared: {', '.join(missing)}", CONFIGURE)
-    return ok("kata_handlers", expected, declared)
+        return fail(expected, f"not declared: {', '.join(missing)}", CONFIGURE)
+    return ok(expected, declared)
 
 
-@check("kata_shims")
+@check
 def kata_shims(state: NodeState, expectation: Expectation) -> Finding | None:
     """The program of each handler is there."""
 
@@ -151,11 +146,11 @@ def kata_shims(state: NodeState, expectation: Expectation) -> Finding | None:
         return f"there is no executable {handler.shim}" if handler.shim else f"{handler.shim_name} is in no directory of programs"
 
     remedy = "install Kata, or name the shim with runtime_path"
-    return _of_each("kata_shims", "each handler's shim is there", state, expectation, look, remedy)
+    return _of_each("each handler's shim is there", state, expectation, look, remedy)
 
 
-@check("kata_files")
-def kata_files(state: NodeState, expectation: Expectation) -> Finding | None:
+@check
+def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | None:
     """Kata can start with each handler's files, and nothing lies among them by mistake."""
     expected = "each handler names its file, and config.d holds drop-ins alone"
     remedy = "mend or move away the file named"
@@ -169,25 +164,23 @@ def kata_files(state: NodeState, expectation: Expectation) -> Finding | None:
             return str(error)
         return None
 
-    finding = _of_each("kata_files", expected, state, expectation, look, remedy)
+    finding = _of_each(expected, state, expectation, look, remedy)
     if finding is None or finding.status != "ok" or state.kata is None:
         return finding
     odd = [name for handler in state.kata.handlers for name in sorted(handler.drop_ins) if not name.endswith(".toml")]
     if odd:
-        return warn(
-            "kata_files", expected, f"read as drop-ins: {', '.join(dict.fromkeys(odd))}", "move them away if they are backups"
-        )
+        return warn(expected, f"read as drop-ins: {', '.join(dict.fromkeys(odd))}", "move them away if they are backups")
     return finding
 
 
-@check("kata_settings")
+@check
 def kata_settings(state: NodeState, expectation: Expectation) -> Finding | None:
     """Expected handlers have the settings that are expected of them."""
     expected: dict[str, Any] = {handler.name: dict(handler.settings) for handler in expectation.kata if handler.settings}
     if not expected:
         return None
     if state.kata is None:
-        return unread("kata_settings", expected, state, "kata", "dump", "version")
+        return unread(expected, state, "kata", "dump", "version")
     found: dict[str, Any] = {}
     for handler in state.kata.handlers:
         if handler.name in expected:
@@ -197,16 +190,16 @@ def kata_settings(state: NodeState, expectation: Expectation) -> Finding | None:
             except NotReadable as error:
                 found[handler.name] = str(error)
     if found == expected:
-        return ok("kata_settings", expected, found)
-    return fail("kata_settings", expected, {name: found.get(name, "not declared") for name in expected}, CONFIGURE)
+        return ok(expected, found)
+    return fail(expected, {name: found.get(name, "not declared") for name in expected}, CONFIGURE)
 
 
-@check("kata_transport")
-def kata_transport(state: NodeState, expectation: Expectation) -> Finding | None:
+@check
+def kata_rootfs_transport(state: NodeState, expectation: Expectation) -> Finding | None:
     """No handler has a combination that can't work or that endangers the host."""
     expected = "root file systems reach the guest of each handler, and the host's disk doesn't"
     if state.kata is None or not state.kata.handlers:
-        return _of_each("kata_transport", expected, state, expectation, lambda handler: None, "")
+        return _of_each(expected, state, expectation, lambda handler: None, "")
     refused, doubtful, found = {}, {}, {}
     accepted = {handler.name for handler in expectation.kata if handler.allow_host_disk_hotplug}
     for handler in state.kata.handlers:
@@ -222,13 +215,13 @@ def kata_transport(state: NodeState, expectation: Expectation) -> Finding | None
         else:
             found[handler.name] = verdict.transport
     if refused:
-        return fail("kata_transport", expected, refused, "set these handlers' options as named, with kata_config")
+        return fail(expected, refused, "set these handlers' options as named, with kata_config")
     if doubtful:
-        return unknown("kata_transport", expected, f"{doubtful}", "see docs/kata.md for what is known")
-    return ok("kata_transport", expected, found)
+        return unknown(expected, f"{doubtful}", "see docs/kata.md for what is known")
+    return ok(expected, found)
 
 
-@check("kata_snapshotters")
+@check
 def kata_snapshotters(state: NodeState, expectation: Expectation) -> Finding | None:
     """Each handler has the same snapshotter wherever the daemon looks for it, the one expected, and it is ok."""
     default = _default_snapshotter(state)
@@ -247,19 +240,19 @@ def kata_snapshotters(state: NodeState, expectation: Expectation) -> Finding | N
             return f"{name} is {states.get(name, 'not loaded')} in the daemon"
         return None
 
-    return _of_each("kata_snapshotters", "one snapshotter for each handler, and ok", state, expectation, look, CONFIGURE)
+    return _of_each("one snapshotter for each handler, and ok", state, expectation, look, CONFIGURE)
 
 
-@check("kata_devices")
+@check
 def kata_devices(state: NodeState, expectation: Expectation) -> Finding | None:
     """What guests need of the kernel is there."""
     if state.kata is None:
-        return _unread("kata_devices", list(DEVICES), state, expectation)
+        return _unread(list(DEVICES), state, expectation)
     if not (state.kata.handlers or expectation.kata):
         return None
     expected = list(state.kata.devices)
     missing = [path for path, found in state.kata.devices.items() if not found]
     if missing:
         remedy = "enable virtualisation in the firmware or the hypervisor below, and load kvm, vhost_net and vhost_vsock"
-        return fail("kata_devices", expected, f"missing: {', '.join(missing)}", remedy)
-    return ok("kata_devices", expected, "all there")
+        return fail(expected, f"missing: {', '.join(missing)}", remedy)
+    return ok(expected, "all there")

@@ -35,7 +35,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.version import 
 _OPTIONS = frozenset(
     {
         "name",
-        "flavor",
+        "runtime",
         "hypervisor",
         "base_config",
         "version",
@@ -85,11 +85,11 @@ class Handler:
         unknown = sorted(set(params) - _OPTIONS)
         if unknown:
             raise ValueError(f"{option} has no key {unknown[0]!r}: it takes {', '.join(sorted(_OPTIONS))}")
-        for required in ("flavor", "hypervisor", "base_config"):
+        for required in ("runtime", "hypervisor", "base_config"):
             if not params.get(required):
                 raise ValueError(f"{option}.{required} is missing")
         try:
-            kind = hypervisor_of(params["flavor"], params["hypervisor"])
+            kind = hypervisor_of(params["runtime"], params["hypervisor"])
         except ValueError as error:
             raise ValueError(f"{option}.hypervisor: {error}") from error
         settings = {key: params[key] for key in SETTINGS if params.get(key) is not None}
@@ -155,16 +155,16 @@ def check_twice(names: Sequence[str]) -> None:
             raise ValueError(f"handlers lists {name} twice")
 
 
-def parse_config_root(path: str) -> str:
+def parse_config_dir(path: str) -> str:
     """Raises ValueError for a directory in which Kata or kata-deploy would meet the handlers' files."""
-    path = absolute_path("config_root", path).rstrip("/")
+    path = absolute_path("config_dir", path).rstrip("/")
     if not path:
-        raise ValueError("config_root can't be the root directory")
+        raise ValueError("config_dir can't be the root directory")
     if "config.d" in path.split("/"):
-        raise ValueError(f"config_root can't be {path}: Kata would read everything in it as drop-ins")
+        raise ValueError(f"config_dir can't be {path}: Kata would read everything in it as drop-ins")
     if f"{path}/".find("/share/defaults/kata-containers/") >= 0:
         raise ValueError(
-            f"config_root can't be {path}: that tree is Kata's own, and kata-deploy's; take one such as /etc/kata-containers"
+            f"config_dir can't be {path}: that tree is Kata's own, and kata-deploy's; take one such as /etc/kata-containers"
         )
     return path
 
@@ -223,7 +223,7 @@ def vendor_tree(handler: Handler, vendor: Vendor) -> Tree:
     if found != handler.flavor:
         flavor = found.capitalize()
         raise ValueError(
-            f"{option}: {handler.base_config} is a file of the {flavor} runtime: set flavor to {flavor.lower()}, or name another"
+            f"{option}: {handler.base_config} is a file of the {flavor} runtime: set runtime to {flavor.lower()}, or name another"
         )
     section_of(handler, tree)
     return tree

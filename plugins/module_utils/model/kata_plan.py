@@ -103,14 +103,14 @@ class DirectoryChange:
 class Plan:
     """The changes in their order. Paths are absolute; ``reports`` is what the module says of each handler.
 
-    ``waiting`` are the handlers that are left for a run after containerd's, ``unlisted`` our others.
+    ``deferred`` are the handlers that are left for a run after containerd's, ``unlisted`` our others.
     """
 
-    config_root: str
+    config_dir: str
     directories: tuple[DirectoryChange, ...]
     leftovers: tuple[str, ...]
     reports: tuple[Mapping[str, Any], ...] = ()
-    waiting: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
 
     @property
@@ -120,14 +120,14 @@ class Plan:
     def result(self) -> dict[str, Any]:
         """What the module returns."""
         changes = [(f"{one.path}/{change.name}", change) for one in self.directories for change in one.changes]
-        leftovers = [f"{self.config_root}/{name}" for name in self.leftovers]
+        leftovers = [f"{self.config_dir}/{name}" for name in self.leftovers]
         leftovers += [f"{one.path}/{name}" for one in self.directories for name in one.leftovers]
         return {
             "changed": self.changed,
             "handlers": [dict(report) for report in self.reports],
             "files": [path for path, change in changes if change.after is not None],
             "removed": [path for path, change in changes if change.after is None] + leftovers,
-            "waiting": list(self.waiting),
+            "deferred": list(self.deferred),
             "unlisted": list(self.unlisted),
             "diff": [_diff(path, change) for path, change in changes if not path.endswith(f"/{MARK}")],
         }
@@ -143,41 +143,41 @@ def plan_present(
     handlers: Sequence[Handler],
     vendors: Mapping[str, Vendor],
     *,
-    config_root: str,
+    config_dir: str,
     purge: bool,
-    before_daemon: bool = False,
+    defer_unsafe: bool = False,
 ) -> Plan:
     """Plan the directories of the handlers, and the removal of our others if ``purge``.
 
-    ``vendors`` has each handler's vendor file by the handler's name. ``before_daemon``: containerd is configured later, so a
+    ``vendors`` has each handler's vendor file by the handler's name. ``defer_unsafe``: containerd is configured later, so a
     handler waits whose new settings could endanger the host as long as it has another snapshotter. Raises ValueError, naming
     the handler or the file, for what Kata couldn't run, what would endanger the host, and what belongs to someone else.
     """
-    directories, reports, waiting = [], [], []
+    directories, reports, deferred = [], [], []
     for handler in handlers:
-        path = f"{config_root}/{handler.name}"
+        path = f"{config_dir}/{handler.name}"
         directory = found.directories.get(handler.name)
         if handler.name in found.others:
-            raise ValueError(f"{path} is not a directory: move it away, or choose another config_root")
+            raise ValueError(f"{path} is not a directory: move it away, or choose another config_dir")
         _refuse_foreign(path, directory)
         state = _State(handler, vendors[handler.name], path, directory or {})
         reports.append(state.report())
-        if before_daemon and state.waits_for_daemon():
-            waiting.append(handler.name)
+        if defer_unsafe and state.waits_for_daemon():
+            deferred.append(handler.name)
             continue
         directories.append(state.change(create=directory is None))
     listed = {handler.name for handler in handlers}
     unlisted = [name for name, directory in sorted(found.directories.items()) if name not in listed and is_ours(directory)]
-    directories += [_removal(f"{config_root}/{name}", found.directories[name]) for name in unlisted if purge]
+    directories += [_removal(f"{config_dir}/{name}", found.directories[name]) for name in unlisted if purge]
     changes = tuple(one for one in directories if one.changed)
-    return Plan(config_root, changes, found.leftovers, tuple(reports), tuple(waiting), tuple(unlisted))
+    return Plan(config_dir, changes, found.leftovers, tuple(reports), tuple(deferred), tuple(unlisted))
 
 
-def plan_absent(found: Found, names: Sequence[str], *, config_root: str) -> Plan:
+def plan_absent(found: Found, names: Sequence[str], *, config_dir: str) -> Plan:
     """Plan the removal of what is ours of the named handlers; of all if none are named."""
     gone = [name for name, directory in sorted(found.directories.items()) if is_ours(directory) and (not names or name in names)]
-    directories = [_removal(f"{config_root}/{name}", found.directories[name]) for name in gone]
-    return Plan(config_root, tuple(directories), found.leftovers)
+    directories = [_removal(f"{config_dir}/{name}", found.directories[name]) for name in gone]
+    return Plan(config_dir, tuple(directories), found.leftovers)
 
 
 def _refuse_foreign(path: str, directory: FoundDirectory | None) -> None:
@@ -187,7 +187,7 @@ def _refuse_foreign(path: str, directory: FoundDirectory | None) -> None:
         if name.startswith("configuration") and name.endswith(".toml"):
             mark = KATA_DEPLOY_MARK.encode() in (entry.content or b"")
             owner = "is kata-deploy's, and left to it" if mark else "was not made by this module"
-            raise ValueError(f"{path}/{name} {owner}: choose another name or config_root, or move it away")
+            raise ValueError(f"{path}/{name} {owner}: choose another name or config_dir, or move it away")
 
 
 def _removal(path: str, directory: FoundDirectory) -> DirectoryChange:
@@ -311,8 +311,8 @@ class _State:
             "reason": self.verdict.reason,
             "source": self.verdict.source,
             "warnings": [*self.verdict.warnings, *self._sentences(overriding)],
-            "foreign": [f"{self.path}/{name}" for name in self.foreign],
-            "overridden": [{"path": f"{self.path}/{name}", "keys": keys} for name, keys in overriding.items()],
+            "other_drop_ins": [f"{self.path}/{name}" for name in self.foreign],
+            "overridden": [{"path": f"{self.path}/{name}", "settings": keys} for name, keys in overriding.items()],
         }
 
     def _sentences(self, overriding: Mapping[str, list[str]]) -> Iterator[str]:

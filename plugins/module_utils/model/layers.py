@@ -79,11 +79,11 @@ class Verdict:
 class Headroom:
     """The largest number of layers of an image that is pulled now, and what it comes from.
 
-    ``layers_max`` if the next id is ``next_id``, the least that it can be; ``layers_lasting`` while ids have at most 7 digits.
+    ``layers_max`` if the next id is ``next_id``, the least that it can be; ``layers_guaranteed`` while ids have at most 7 digits.
     """
 
     layers_max: int
-    layers_lasting: int
+    layers_guaranteed: int
     reason: str
     overlay: Overlay
     next_id: int
@@ -97,7 +97,7 @@ class Headroom:
         """Lengths in characters, the page size in bytes."""
         return {
             "layers_max": self.layers_max,
-            "layers_lasting": self.layers_lasting,
+            "layers_guaranteed": self.layers_guaranteed,
             "reason": self.reason,
             "root": self.overlay.root,
             "root_length": len(self.overlay.root),

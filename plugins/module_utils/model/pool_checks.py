@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
-    Check,
     Expectation,
     Finding,
     NodeState,
+    check,
     fail,
     ok,
-    registering,
     unknown,
     unread,
     warn,
@@ -26,16 +25,13 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     PoolStatus,
 )
 
-CHECKS: dict[str, Check] = {}
-check = registering(CHECKS)
-
 _MIB = 1 << 20
 _FREE = "remove images, containers or toolboxes that nobody needs"
 
 
-def _absent(name: str, expected: str, state: NodeState) -> Finding | None:
+def _absent(expected: str, state: NodeState) -> Finding | None:
     """Where no pool was read: unknown if there should be one, or may be."""
-    return unread(name, expected, state, "thin_pool") if "thin_pool" in state.trouble else None
+    return unread(expected, state, "thin_pool") if "thin_pool" in state.trouble else None
 
 
 def _loaded(state: NodeState) -> tuple[PoolState, PoolStatus] | None:
@@ -44,93 +40,91 @@ def _loaded(state: NodeState) -> tuple[PoolState, PoolStatus] | None:
     return (pool, pool.status) if pool is not None and pool.status is not None and not pool.status.failed else None
 
 
-@check("thin_pool")
+@check
 def thin_pool(state: NodeState, expectation: Expectation) -> Finding | None:
     """The pool is loaded, and takes reads and writes."""
     expected = "loaded, and takes reads and writes"
     pool = state.thin_pool
     if pool is None:
-        return _absent("thin_pool", expected, state)
+        return _absent(expected, state)
     if pool.status is None:
         remedy = "run 'systemctl restart slipway-devmapper' or activate it by hand, then restart containerd"
-        return fail("thin_pool", expected, f"{pool.name} isn't loaded", remedy)
+        return fail(expected, f"{pool.name} isn't loaded", remedy)
     if pool.status.failed or pool.status.needs_check or pool.status.mode == "ro":
         found = "failed" if pool.status.failed else "needs a check" if pool.status.needs_check else "read-only"
         remedy = "stop what uses it, deactivate it, and run 'lvconvert --repair VG/POOL' (thin_check and thin_repair)"
-        return fail("thin_pool", expected, f"{pool.name}: {found}, {_numbers(pool.status)}", remedy)
+        return fail(expected, f"{pool.name}: {found}, {_numbers(pool.status)}", remedy)
     if pool.status.mode == "out_of_data_space":
         remedy = f"extend it ('lvextend', 'vgextend'), or {_FREE}; file systems on it may have turned read-only"
-        return fail("thin_pool", expected, f"{pool.name}: no data space left, {_numbers(pool.status)}", remedy)
-    return ok("thin_pool", expected, f"{pool.name}: {_numbers(pool.status)}")
+        return fail(expected, f"{pool.name}: no data space left, {_numbers(pool.status)}", remedy)
+    return ok(expected, f"{pool.name}: {_numbers(pool.status)}")
 
 
-@check("thin_pool_space")
+@check
 def thin_pool_space(state: NodeState, expectation: Expectation) -> Finding | None:
     """Less of its data and metadata space is used than the thresholds allow."""
-    expected = f"less than {expectation.pool_warn} % of data and metadata used"
+    expected = f"less than {expectation.thin_pool_warn_percent} % of data and metadata used"
     loaded = _loaded(state)
     if loaded is None:
-        return _absent("thin_pool_space", expected, state)
+        return _absent(expected, state)
     pool, status = loaded
     used = max(status.data_percent or 0, status.metadata_percent or 0)
     remedy = f"extend it ('lvextend', 'vgextend'), or {_FREE}"
     found = f"{pool.name}: {_numbers(status)}"
-    if used >= expectation.pool_fail:
-        return fail("thin_pool_space", expected, found, remedy)
-    if used >= expectation.pool_warn:
-        return warn("thin_pool_space", expected, found, remedy)
-    return ok("thin_pool_space", expected, found)
+    if used >= expectation.thin_pool_fail_percent:
+        return fail(expected, found, remedy)
+    if used >= expectation.thin_pool_warn_percent:
+        return warn(expected, found, remedy)
+    return ok(expected, found)
 
 
-@check("thin_pool_watched")
-def thin_pool_watched(state: NodeState, expectation: Expectation) -> Finding | None:
+@check
+def thin_pool_monitored(state: NodeState, expectation: Expectation) -> Finding | None:
     """LVM's monitor watches it, and extends it if LVM's configuration or the pool's profile says so."""
     expected = "watched by dmeventd"
     loaded = _loaded(state)
     if loaded is None:
-        return _absent("thin_pool_watched", expected, state)
+        return _absent(expected, state)
     pool, _status = loaded
     if pool.volume is None:
-        return unknown("thin_pool_watched", expected, f"{pool.name} is no LVM volume", "watch it by other means")
+        return unknown(expected, f"{pool.name} is no LVM volume", "watch it by other means")
     if not pool.volume.monitored:
-        return warn(
-            "thin_pool_watched", expected, f"{pool.name} isn't", "install dmeventd and run 'lvchange --monitor y VG/POOL'"
-        )
-    return ok("thin_pool_watched", expected, f"{pool.name} is")
+        return warn(expected, f"{pool.name} isn't", "install dmeventd and run 'lvchange --monitor y VG/POOL'")
+    return ok(expected, f"{pool.name} is")
 
 
-@check("thin_pool_order")
-def thin_pool_order(state: NodeState, expectation: Expectation) -> Finding | None:
+@check
+def thin_pool_boot_order(state: NodeState, expectation: Expectation) -> Finding | None:
     """It was there before containerd was started, which looks for it only then."""
     expected = "loaded before containerd started"
     loaded = _loaded(state)
     if loaded is None:
-        return _absent("thin_pool_order", expected, state)
+        return _absent(expected, state)
     pool, _status = loaded
     if pool.loaded is None or pool.started is None:
-        return unknown("thin_pool_order", expected, "when they were started isn't known", "see that udev and containerd run")
+        return unknown(expected, "when they were started isn't known", "see that udev and containerd run")
     found = f"{pool.name} at {pool.loaded:.1f} s after boot, containerd at {pool.started:.1f} s"
     if pool.loaded < pool.started:
-        return ok("thin_pool_order", expected, found)
+        return ok(expected, found)
     remedy = "restart containerd; slipway-devmapper.service of the role devmapper has it there in time at boot"
-    return fail("thin_pool_order", expected, found, remedy)
+    return fail(expected, found, remedy)
 
 
-@check("thin_pool_devices")
+@check
 def thin_pool_devices(state: NodeState, expectation: Expectation) -> Finding | None:
     """Its devices are those that the snapshotter's database lists."""
     expected = "the devices that the snapshotter lists"
     pool = state.thin_pool
     if pool is None:
-        return _absent("thin_pool_devices", expected, state)
+        return _absent(expected, state)
     if pool.belonging.verdict == FOREIGN:
-        return fail("thin_pool_devices", expected, pool.belonging.reason, pool.belonging.remedy)
+        return fail(expected, pool.belonging.reason, pool.belonging.remedy)
     if pool.belonging.verdict == LEFTOVERS:
         remedy = f"'dmsetup message {pool.name} 0 \"delete ID\"', with each of these IDs, frees what it takes up"
-        return warn("thin_pool_devices", expected, pool.belonging.reason, remedy)
+        return warn(expected, pool.belonging.reason, remedy)
     if pool.belonging.verdict == UNKNOWN:
-        return unknown("thin_pool_devices", expected, pool.belonging.reason, "see to the reason, and run this again")
-    return ok("thin_pool_devices", expected, "the same")
+        return unknown(expected, pool.belonging.reason, "see to the reason, and run this again")
+    return ok(expected, "the same")
 
 
 def _numbers(status: PoolStatus) -> str:

@@ -9,86 +9,82 @@ from __future__ import annotations
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     CONFIGURE,
     DEAF,
-    Check,
     Expectation,
     Finding,
     NodeState,
+    check,
     fail,
     ok,
-    registering,
     unknown,
     unread,
     warn,
 )
 
-CHECKS: dict[str, Check] = {}
-check = registering(CHECKS)
 
-
-@check("snapshotters")
+@check
 def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
     """Those that are used are ok in the daemon; if not, in its own words why."""
     if state.daemon is None or state.dump is None:
-        return unread("snapshotters", "ok", state, "dump", "daemon", "version")
+        return unread("ok", state, "dump", "daemon", "version")
     names = list(expectation.settings.chosen_snapshotters())
     names += [name for name in state.dump.used_snapshotters if name not in names]
     expected = dict.fromkeys(names, "ok")
     if state.daemon.plugins is None:
-        return unknown("snapshotters", expected, DEAF, "start the daemon")
+        return unknown(expected, DEAF, "start the daemon")
     states = {one.id: one.status for one in state.daemon.plugins if one.is_snapshotter}
     found = {name: states.get(name, "not loaded") for name in names}
     if found == expected:
-        return ok("snapshotters", expected, found)
+        return ok(expected, found)
     found = {name: ": ".join(filter(None, (one, state.plugin_reasons.get(name)))) for name, one in found.items()}
-    return fail("snapshotters", expected, found, f"set the snapshotter up as its reason says, then {CONFIGURE}")
+    return fail(expected, found, f"set the snapshotter up as its reason says, then {CONFIGURE}")
 
 
-@check("snapshotter_needs")
-def snapshotter_needs(state: NodeState, expectation: Expectation) -> Finding | None:
+@check
+def snapshotter_requirements(state: NodeState, expectation: Expectation) -> Finding | None:
     """What they need of the node is there: pools, scratch files, programs, services."""
     if state.dump is None:
-        return unread("snapshotter_needs", "all there", state, "dump", "version")
+        return unread("all there", state, "dump", "version")
     names = list(dict.fromkeys((*state.dump.used_snapshotters, *expectation.settings.chosen_snapshotters())))
     if not names:
         return None
     if state.snapshotter_needs is None:
-        return unread("snapshotter_needs", "all there", state, "snapshotter_needs", "daemon")
+        return unread("all there", state, "snapshotter_needs", "daemon")
     if state.snapshotter_needs:
-        return fail("snapshotter_needs", "all there", dict(state.snapshotter_needs), "; ".join(state.snapshotter_needs.values()))
-    return ok("snapshotter_needs", "all there", f"all that {', '.join(names)} need")
+        return fail("all there", dict(state.snapshotter_needs), "; ".join(state.snapshotter_needs.values()))
+    return ok("all there", f"all that {', '.join(names)} need")
 
 
-@check("images_unpacked")
+@check
 def images_unpacked(state: NodeState, expectation: Expectation) -> Finding | None:
     """No image that CRI takes for present is unpacked for snapshotters alone that pods don't use."""
     if state.dump is None:
-        return unread("images_unpacked", "CRI's images unpacked", state, "dump", "version")
+        return unread("CRI's images unpacked", state, "dump", "version")
     used = state.dump.used_snapshotters
     if not used:
         return None
     expected = f"CRI's images unpacked for {' or '.join(used)}"
     if state.stranded is None:
-        return unread("images_unpacked", expected, state, "stranded", "daemon", "version")
+        return unread(expected, state, "stranded", "daemon", "version")
     if state.stranded:
         found = {one.name: f"unpacked for {', '.join(one.snapshotters)} alone" for one in state.stranded}
         sources = sorted({name for one in state.stranded for name in one.snapshotters})
-        remedy = f"unpack them with slipway.node.containerd_snapshotter (name: {used[0]}, source: {sources[0]})"
-        return warn("images_unpacked", expected, found, f"{remedy}, or pods that start do so, without bringing them to disk")
-    return ok("images_unpacked", expected, "all of them")
+        remedy = f"unpack them with slipway.node.containerd_image_migrate (name: {used[0]}, from_snapshotter: {sources[0]})"
+        return warn(expected, found, f"{remedy}, or pods that start do so, without bringing them to disk")
+    return ok(expected, "all of them")
 
 
-@check("discarded_layers")
+@check
 def discarded_layers(state: NodeState, expectation: Expectation) -> Finding | None:
     """Blobs stay where a second snapshotter has to be given images that were unpacked for the first."""
     if state.dump is None:
-        return unread("discarded_layers", "blobs kept", state, "dump", "version")
+        return unread("blobs kept", state, "dump", "version")
     used = state.dump.used_snapshotters
     if not used:
         return None
     expected = f"blobs kept where {' and '.join(used)} need them"
     if not state.dump.discards_layers:
-        return ok("discarded_layers", expected, "they are kept")
+        return ok(expected, "they are kept")
     if len(used) == 1:
-        return ok("discarded_layers", expected, "they are given up once they are unpacked; there is no second snapshotter")
+        return ok(expected, "they are given up once they are unpacked; there is no second snapshotter")
     remedy = "set discard_unpacked_layers to false, and pull again what a handler can't find (containerd#11390)"
-    return fail("discarded_layers", expected, "discard_unpacked_layers is true", remedy)
+    return fail(expected, "discard_unpacked_layers is true", remedy)

@@ -113,9 +113,9 @@ class Left:
             "snapshotter": self.snapshotter,
             "namespace": self.namespace,
             "layers": self.layers,
-            "size": self.size,
+            "size_bytes": self.size,
             "removable_layers": len(self.keys),
-            "removable": self.removable,
+            "removable_bytes": self.removable,
             "used_by": list(users),
         }
 

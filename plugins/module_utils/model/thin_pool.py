@@ -20,7 +20,7 @@ _UNSETTLED = frozenset({0, 1, 11, 13})
 _REMOVED = 12
 _IDS_SHOWN = 20
 LVM_MEMBER = "LVM2_member"
-BELONGS, FOREIGN, LEFTOVERS, UNKNOWN = "belongs", "foreign", "leftovers", "unknown"
+BELONGS, FOREIGN, LEFTOVERS, UNKNOWN = "match", "mismatch", "orphans", "unknown"
 # containerd's own database lists the snapshots as well, so the snapshotter's alone can't be started anew.
 _START_ANEW = "if all images and containers may be lost, remove the pool and containerd's root"
 _APART = f"restore the one that was replaced; or, {_START_ANEW}"

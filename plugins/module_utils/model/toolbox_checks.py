@@ -10,82 +10,78 @@ from collections.abc import Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
     CONFIGURE,
-    Check,
     Expectation,
     Finding,
     NodeState,
+    check,
     fail,
     ok,
-    registering,
     unknown,
     unread,
     warn,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Risk
 
-CHECKS: dict[str, Check] = {}
-check = registering(CHECKS)
-
 _LOOK = "look at the reasons, and run this again"
 _KEEP = "'ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY containerd.io/gc.root=kept'"
 
 
-@check("toolboxes")
+@check
 def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
     """Expected toolboxes are pinned, mounted now and after a reboot, and no lease of theirs expires."""
     if not expectation.toolboxes:
         return None
     expected = [f"{one.path} {one.state}" for one in expectation.toolboxes]
     if state.toolboxes is None:
-        return unread("toolboxes", expected, state, "toolboxes", "dump", "version")
+        return unread(expected, state, "toolboxes", "dump", "version")
     wrong = {one.expected.path: one.problem for one in state.toolboxes.expected if one.problem}
     if wrong and not state.toolboxes.trouble:
-        return fail("toolboxes", expected, wrong, CONFIGURE)
+        return fail(expected, wrong, CONFIGURE)
     doubtful = {one.expected.path: one.trouble for one in state.toolboxes.expected if one.trouble}
     if wrong or doubtful:
         # What couldn't be read may be what is missing.
         reasons = {**wrong, **doubtful, **({"": state.toolboxes.trouble} if state.toolboxes.trouble else {})}
-        return Finding("toolboxes", "unknown", expected, reasons, _LOOK)
-    return ok("toolboxes", expected, "as expected")
+        return unknown(expected, reasons, _LOOK)
+    return ok(expected, "as expected")
 
 
-@check("toolboxes_unlisted")
-def toolboxes_unlisted(state: NodeState, expectation: Expectation) -> Finding | None:
+@check
+def unlisted_snapshots(state: NodeState, expectation: Expectation) -> Finding | None:
     """No writable snapshot is pinned that neither a container nor the inventory has, if it says which there should be."""
     if expectation.toolboxes is None:
         counted = f"{state.toolboxes.pinned} pinned" if state.toolboxes else None
-        return ok("toolboxes_unlisted", "any, for none are listed", counted) if counted else None
+        return ok("any, for none are listed", counted) if counted else None
     expected = "no pinned snapshot that nobody lists"
     if state.toolboxes is None:
-        return unread("toolboxes_unlisted", expected, state, "toolboxes", "dump", "version")
+        return unread(expected, state, "toolboxes", "dump", "version")
     if state.toolboxes.unlisted:
         sizes = {key: "size unknown" if size is None else f"{size} bytes" for key, size in state.toolboxes.unlisted.items()}
         remedy = "list them in toolbox_snapshots, or have them removed: toolbox_exclusive, toolbox_prune_after, or by hand"
-        return warn("toolboxes_unlisted", expected, sizes, remedy)
+        return warn(expected, sizes, remedy)
     if state.toolboxes.trouble:
-        return unknown("toolboxes_unlisted", expected, state.toolboxes.trouble, _LOOK)
-    return ok("toolboxes_unlisted", expected, "none")
+        return unknown(expected, state.toolboxes.trouble, _LOOK)
+    return ok(expected, "none")
 
 
-@check("snapshots_at_risk")
+@check
 def snapshots_at_risk(state: NodeState, expectation: Expectation) -> Finding:
     """No mounted writable snapshot is one that garbage collection deletes under its users."""
     expected = "no mounted snapshot that garbage collection deletes"
     if state.toolboxes is None:
-        return unread("snapshots_at_risk", expected, state, "toolboxes", "daemon", "dump", "version")
+        return unread(expected, state, "toolboxes", "daemon", "dump", "version")
     certain = _said([risk for risk in state.toolboxes.at_risk if risk.certain])
     lost = dict.fromkeys(state.toolboxes.lost, "its snapshot is gone already, and what was written there with it")
     if certain or lost:
         remedy = f"list toolboxes in toolbox_snapshots, which pins them; else run {_KEEP}"
         if not certain:
             remedy = "unmount it (umount PATH); a toolbox of the inventory is then made again by slipway.node.provision"
-        return fail("snapshots_at_risk", expected, {**certain, **lost}, remedy)
+        return fail(expected, {**certain, **lost}, remedy)
     doubtful = _said(state.toolboxes.at_risk)
     if doubtful or state.toolboxes.trouble:
         reasons = {**doubtful, **({"": state.toolboxes.trouble} if state.toolboxes.trouble else {})}
         remedy = f"ask whoever made it whether it is in use; {_KEEP} keeps it"
-        return Finding("snapshots_at_risk", "unknown", expected, reasons, remedy if doubtful else _LOOK)
-    return ok("snapshots_at_risk", expected, "none")
+        return unknown(expected, reasons, remedy if doubtful else _LOOK)
+    return ok(expected, "none")
 
 
 def _said(risks: Sequence[Risk]) -> dict[str, str]:

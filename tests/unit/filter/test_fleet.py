@@ -11,7 +11,7 @@ from ansible_collections.slipway.node.plugins.filter.fleet import fleet
 def test_a_node_that_could_not_be_read_says_why() -> None:
     summary = {"fail": 0, "unknown": 0, "warn": 0, "ok": 1, "worst": "ok"}
     variables: dict[str, Any] = {
-        "well": {"verify_node": {"summary": summary, "checks": [{"id": "cri", "status": "ok"}], "version": "1.7.24"}},
+        "well": {"verify_node": {"summary": summary, "checks": [{"id": "cri_plugin", "status": "ok"}], "version": "1.7.24"}},
         "odd": {"verify_node": {"failed": True, "msg": "only names no check 'nosuch'"}},
         "gone": {"verify_node": {"unreachable": True, "msg": "Failed to connect to the host via ssh"}},
         "new": {},
@@ -23,4 +23,4 @@ def test_a_node_that_could_not_be_read_says_why() -> None:
         ("odd", "unreachable", "only names no check 'nosuch'"),
         ("well", "ok", ""),
     ]
-    assert (found["checks"], found["summary"]) == (["cri"], {"unreachable": 3, "ok": 1})
+    assert (found["checks"], found["summary"]) == (["cri_plugin"], {"unreachable": 3, "ok": 1})

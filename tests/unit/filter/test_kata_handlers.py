@@ -13,7 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler im
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 
 DEFAULTS = "/opt/kata/share/defaults/kata-containers"
-QEMU: dict[str, Any] = {"name": "kata-qemu", "flavor": "go", "hypervisor": "qemu"}
+QEMU: dict[str, Any] = {"name": "kata-qemu", "runtime": "go", "hypervisor": "qemu"}
 
 
 def completed(*entries: Any, **options: Any) -> dict[str, list[dict[str, Any]]]:
@@ -71,7 +71,7 @@ def test_what_an_entry_says_wins() -> None:
     ("hypervisor", "file"), [("qemu", "configuration-qemu-runtime-rs.toml"), ("dragonball", "configuration-dragonball.toml")]
 )
 def test_the_rust_runtime_has_its_own_files(hypervisor: str, file: str) -> None:
-    found = completed({"name": "kata", "flavor": "rust", "hypervisor": hypervisor})
+    found = completed({"name": "kata", "runtime": "rust", "hypervisor": hypervisor})
     assert found["handlers"][0]["base_config"] == f"{DEFAULTS}/runtime-rs/{file}"
     assert found["runtimes"][0]["path"] == "/opt/kata/runtime-rs/bin/containerd-shim-kata-v2"
 
@@ -82,9 +82,9 @@ def test_the_rust_runtime_has_its_own_files(hypervisor: str, file: str) -> None:
         ("kata", "kata_handlers has to be a list"),
         ({}, "kata_handlers has to be a list"),
         (["kata"], r"kata_handlers\[0\]: it has to be a dictionary"),
-        ([QEMU, {**QEMU, "flavor": None}], r"kata_handlers\[1\]: it needs flavor"),
+        ([QEMU, {**QEMU, "runtime": None}], r"kata_handlers\[1\]: it needs runtime"),
         ([{**QEMU, "name": "../x"}], "handlers.name"),
-        ([{**QEMU, "flavor": "rust", "hypervisor": "clh"}], "it needs base_config"),
+        ([{**QEMU, "runtime": "rust", "hypervisor": "clh"}], "it needs base_config"),
     ],
 )
 def test_nonsense_is_named(entries: Any, message: str) -> None:

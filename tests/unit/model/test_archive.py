@@ -50,7 +50,7 @@ def test_a_release() -> None:
     assert parsed == Release("containerd", "2.1.4", SHA256, "aarch64", "opt/kata/bin")
     assert parsed.directory == "2.1.4-0123456789ab"
     assert release().architecture == "x86_64"
-    assert release(tree="/opt/kata/", bin_dir="opt/kata/bin").tree == "opt/kata"
+    assert release(install_root="/opt/kata/", bin_dir="opt/kata/bin").tree == "opt/kata"
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_a_release() -> None:
         ({"sha256": "abc"}, "sha256 must be 64"),
         ({"sha256": SHA256 + "\n"}, "sha256 must be 64"),
         ({"bin_dir": "/bin"}, "bin_dir must be"),
-        ({"tree": "opt/kata"}, "tree must be an absolute path"),
-        ({"tree": "/opt/kata"}, "bin_dir must be inside tree, as opt/kata/bin is, not 'bin'"),
-        ({"tree": "/opt/kata", "bin_dir": "opt/katana"}, "bin_dir must be inside tree"),
+        ({"install_root": "opt/kata"}, "install_root must be an absolute path"),
+        ({"install_root": "/opt/kata"}, "bin_dir must be inside install_root, as opt/kata/bin is, not 'bin'"),
+        ({"install_root": "/opt/kata", "bin_dir": "opt/katana"}, "bin_dir must be inside install_root"),
         ({"bin_dir": "a/../.."}, "bin_dir must be"),
         ({"architecture": "vax"}, "architecture must be one of .*amd64.*'vax'"),
     ],
@@ -223,7 +223,7 @@ def test_links() -> None:
         f"{LINKS}/vim": FoundLink(None),
         f"{LINKS}/other": FoundLink(f"{HOME}-other/current/bin/other"),
     }
-    plan = plan_links(["bin/containerd", "bin/ctr", "bin/moved"], found, links=LINKS, home=HOME, replace=False)
+    plan = plan_links(["bin/containerd", "bin/ctr", "bin/moved"], found, links=LINKS, home=HOME, adopt=False)
     assert plan.wanted[f"{LINKS}/containerd"] == f"{ours}/containerd"
     assert plan.changed == (f"{LINKS}/containerd", f"{LINKS}/moved")
     assert plan.stale == (f"{LINKS}/gone",)
@@ -240,13 +240,13 @@ def test_links() -> None:
 )
 def test_what_is_in_the_way(link: FoundLink, message: str, replaceable: bool) -> None:
     with pytest.raises(ValueError, match=message):
-        plan_links(["bin/ctr"], {f"{LINKS}/ctr": link}, links=LINKS, home=HOME, replace=False)
+        plan_links(["bin/ctr"], {f"{LINKS}/ctr": link}, links=LINKS, home=HOME, adopt=False)
     if replaceable:
-        plan = plan_links(["bin/ctr"], {f"{LINKS}/ctr": link}, links=LINKS, home=HOME, replace=True)
+        plan = plan_links(["bin/ctr"], {f"{LINKS}/ctr": link}, links=LINKS, home=HOME, adopt=True)
         assert plan.changed == (f"{LINKS}/ctr",)
     else:
         with pytest.raises(ValueError, match=message):
-            plan_links(["bin/ctr"], {f"{LINKS}/ctr": link}, links=LINKS, home=HOME, replace=True)
+            plan_links(["bin/ctr"], {f"{LINKS}/ctr": link}, links=LINKS, home=HOME, adopt=True)
 
 
 def installed(*names: str) -> list[Installed]:
@@ -269,12 +269,12 @@ def test_versions_to_drop(previous: str | None, keep: int, dropped: set[str]) ->
 
 
 def test_keep_must_not_be_negative() -> None:
-    with pytest.raises(ValueError, match="keep must not be negative"):
+    with pytest.raises(ValueError, match="keep_versions must not be negative"):
         versions_to_drop([], wanted="1", previous=None, keep=-1)
 
 
 def present(found: Found, executables: list[str] | None, **changed: Any) -> Any:
-    return plan_present(found, release(**changed), executables, links=LINKS, home=HOME, replace=False, keep=1)
+    return plan_present(found, release(**changed), executables, links=LINKS, home=HOME, adopt=False, keep=1)
 
 
 def test_a_fresh_node_and_then_nothing() -> None:
@@ -310,5 +310,5 @@ def test_absent() -> None:
 
 
 def test_every_link_is_named_after_its_executable() -> None:
-    plan = plan_links(["sbin/a", "sbin/b"], {}, links=LINKS, home=HOME, replace=False)
+    plan = plan_links(["sbin/a", "sbin/b"], {}, links=LINKS, home=HOME, adopt=False)
     assert all(posixpath.basename(path) == posixpath.basename(target) for path, target in plan.wanted.items())

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.model import kata_checks, pool_checks
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import CHECKS as ALL
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import STATUSES, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import CHECKS as ALL
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import STATUSES, checks_in, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
@@ -25,6 +25,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
     JudgedImage,
     NodeState,
     StrandedImage,
+    check,
+    ok,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
@@ -41,7 +43,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.tree import mer
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 # Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
-CHECKS = [name for name in ALL if name not in {**kata_checks.CHECKS, **pool_checks.CHECKS}]
+CHECKS = [name for name in ALL if name not in {**checks_in(kata_checks), **checks_in(pool_checks)}]
 V2 = "io.containerd.grpc.v1.cri"
 ROOT = "/etc/containerd/config.toml"
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
@@ -134,13 +136,13 @@ def test_all_is_well(well: NodeState) -> None:
     assert not any(one.remedy for one in findings if one.status == "ok")
 
 
-UNASKED = {"settings", "proxy", "images_present", "toolboxes"}
+UNASKED = {"config_settings", "http_proxy", "images_present", "toolboxes"}
 
 
 def test_pins_are_only_counted_where_no_toolboxes_are_listed(well: NodeState) -> None:
     pinned = with_toolboxes(well, pinned=3, unlisted={"/old": 4096})
     found = {one.id: one for one in run_checks(pinned, Expectation())}
-    assert (found["toolboxes_unlisted"].status, found["toolboxes_unlisted"].found) == ("ok", "3 pinned")
+    assert (found["unlisted_snapshots"].status, found["unlisted_snapshots"].found) == ("ok", "3 pinned")
 
 
 def test_nothing_expected_compares_nothing(well: NodeState) -> None:
@@ -151,11 +153,11 @@ Change = Callable[[NodeState], NodeState]
 
 # What is changed on a node that is well, and what the check says of it.
 FAULTS: list[tuple[str, str, Change, str]] = [
-    ("version", "fail", lambda one: replace(one, version=None), "not installed"),
-    ("version", "fail", lambda one: replace(one, version=Version.parse("1.5.13")), "1.5.13"),
-    ("version", "unknown", lambda one: replace(one, version=Version.parse("2.9.0")), "newer than what is known"),
-    ("version", "warn", lambda one: replace(one, version=Version.parse("2.2.1")), "may lose deleted files"),
-    ("version", "ok", lambda one: replace(one, version=Version.parse("2.2.3")), "2.2.3"),
+    ("containerd_version", "fail", lambda one: replace(one, version=None), "not installed"),
+    ("containerd_version", "fail", lambda one: replace(one, version=Version.parse("1.5.13")), "1.5.13"),
+    ("containerd_version", "unknown", lambda one: replace(one, version=Version.parse("2.9.0")), "newer than what is known"),
+    ("containerd_version", "warn", lambda one: replace(one, version=Version.parse("2.2.1")), "may lose deleted files"),
+    ("containerd_version", "ok", lambda one: replace(one, version=Version.parse("2.2.3")), "2.2.3"),
     ("daemon_running", "fail", lambda one: with_unit(one, active="failed", pid=0), "the unit is failed"),
     ("daemon_running", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
     ("daemon_stable", "warn", lambda one: with_unit(one, restarts=3), "3 crashes, none lately"),
@@ -182,8 +184,8 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         "/other.toml",
     ),
     ("config_file", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
-    ("daemon_fresh", "fail", lambda one: replace(one, daemon=replace(DAEMON, newer=(ROOT,))), f"changed since: {ROOT}"),
-    ("daemon_fresh", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
+    ("restart_pending", "fail", lambda one: replace(one, daemon=replace(DAEMON, newer=(ROOT,))), f"changed since: {ROOT}"),
+    ("restart_pending", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
     (
         "daemon_binary",
         "fail",
@@ -191,8 +193,8 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         "has been replaced",
     ),
     ("daemon_binary", "unknown", lambda one: replace(one, daemon=replace(DAEMON, binary=None)), "not read"),
-    ("interrupted_change", "fail", lambda one: replace(one, pending=(ROOT,)), f"unproven: {ROOT}"),
-    ("interrupted_change", "unknown", lambda one: replace(one, trouble={"record": "it is damaged"}), "it is damaged"),
+    ("interrupted_config_change", "fail", lambda one: replace(one, pending=(ROOT,)), f"unproven: {ROOT}"),
+    ("interrupted_config_change", "unknown", lambda one: replace(one, trouble={"record": "it is damaged"}), "it is damaged"),
     (
         "config_schema",
         "warn",
@@ -210,15 +212,15 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ),
     ("unknown_keys", "unknown", lambda one: replace(one, known_plugins=None), "not read"),
     ("unknown_keys", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
-    ("cri", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(OVERLAYFS,))), "isn't loaded"),
+    ("cri_plugin", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(OVERLAYFS,))), "isn't loaded"),
     (
-        "cri",
+        "cri_plugin",
         "fail",
         lambda one: replace(one, daemon=replace(DAEMON, plugins=(replace(CRI, status="error"), OVERLAYFS))),
         "in state error",
     ),
-    ("cri", "fail", lambda one: replace(one, dump=changed(one.dump, "disabled_plugins", value=["cri"])), "disabled"),
-    ("cri", "unknown", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
+    ("cri_plugin", "fail", lambda one: replace(one, dump=changed(one.dump, "disabled_plugins", value=["cri"])), "disabled"),
+    ("cri_plugin", "unknown", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
     ("snapshotters", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(CRI,))), "not loaded"),
     (
         "snapshotters",
@@ -237,8 +239,8 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         ),
         "skip: no such file system",
     ),
-    ("snapshotter_needs", "fail", lambda one: replace(one, snapshotter_needs={"erofs": "no mkfs.erofs"}), "no mkfs.erofs"),
-    ("snapshotter_needs", "unknown", lambda one: replace(one, snapshotter_needs=None), "not read"),
+    ("snapshotter_requirements", "fail", lambda one: replace(one, snapshotter_needs={"erofs": "no mkfs.erofs"}), "no mkfs.erofs"),
+    ("snapshotter_requirements", "unknown", lambda one: replace(one, snapshotter_needs=None), "not read"),
     (
         "images_unpacked",
         "warn",
@@ -254,16 +256,16 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ),
     ("discarded_layers", "ok", lambda one: replace(one, dump=discarding(one.dump, "")), "no second snapshotter"),
     (
-        "settings",
+        "config_settings",
         "fail",
         lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "image_pull_with_sync_fs", value=False)),
         "image_pull_with_sync_fs': False",
     ),
-    ("settings", "fail", lambda one: replace(one, version=Version.parse("1.6.20")), "needs containerd 1.7.14"),
-    ("settings", "unknown", lambda one: replace(one, dump=None), "can't be loaded"),
-    ("settings", "unknown", lambda one: replace(one, version=None), "not read"),
-    ("proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
-    ("proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
+    ("config_settings", "fail", lambda one: replace(one, version=Version.parse("1.6.20")), "needs containerd 1.7.14"),
+    ("config_settings", "unknown", lambda one: replace(one, dump=None), "can't be loaded"),
+    ("config_settings", "unknown", lambda one: replace(one, version=None), "not read"),
+    ("http_proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
+    ("http_proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
     (
         "durability_cri",
         "fail",
@@ -287,22 +289,22 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         "have to fit in a page",
     ),
     ("layer_headroom", "unknown", lambda one: replace(one, headroom=None, trouble={"overlay": "no ctr"}), "no ctr"),
-    ("unfinished_pulls", "warn", lambda one: replace(one, pulls=(PULL,)), f"at work or was killed: {ALPINE}"),
-    ("unfinished_pulls", "fail", lambda one: replace(one, pulls=(PULL, replace(PULL, boot="earlier"))), "may be lost"),
-    ("unfinished_pulls", "unknown", lambda one: replace(one, pulls=None, trouble={"pulls": "it is no JSON"}), "no JSON"),
-    ("unfinished_pulls", "unknown", lambda one: replace(one, boot=None, trouble={"boot": "no such file"}), "no such file"),
-    ("root_filesystem", "fail", lambda one: with_mount(one, options=("rw", "nobarrier")), "nobarrier"),
-    ("root_filesystem", "warn", lambda one: with_mount(one, options=("rw", "data=writeback")), "that a program doesn't sync"),
-    ("root_filesystem", "warn", lambda one: with_mount(one, type="tmpfs"), "in memory"),
-    ("root_filesystem", "unknown", lambda one: with_mount(one, type="overlay"), "below"),
-    ("root_filesystem", "unknown", lambda one: replace(one, mounts=None, trouble={"mounts": "no ctr"}), "no ctr"),
-    ("root_filesystem", "unknown", lambda one: replace(one, trouble={"mounts": "no such directory"}), "no such directory"),
-    ("images_intact", "ok", lambda one: replace(one, judged=(JudgedImage("a", "b"),), compared="metadata"), "1 compared"),
-    ("images_intact", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone"),)), "'a in b': 'gone'"),
-    ("images_intact", "unknown", lambda one: replace(one, judged=(JudgedImage("a", "b", "", "odd"),)), "'a in b': 'odd'"),
-    ("images_intact", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone", "", "erofs"),)), "a in b (erofs)"),
-    ("images_intact", "unknown", lambda one: replace(one, compared="metadata", trouble={"judged": "no ctr"}), "no ctr"),
-    ("images_intact", "unknown", lambda one: replace(one, shutdown=None, trouble={"shutdown": "no uptime"}), "no uptime"),
+    ("interrupted_pulls", "warn", lambda one: replace(one, pulls=(PULL,)), f"at work or was killed: {ALPINE}"),
+    ("interrupted_pulls", "fail", lambda one: replace(one, pulls=(PULL, replace(PULL, boot="earlier"))), "may be lost"),
+    ("interrupted_pulls", "unknown", lambda one: replace(one, pulls=None, trouble={"pulls": "it is no JSON"}), "no JSON"),
+    ("interrupted_pulls", "unknown", lambda one: replace(one, boot=None, trouble={"boot": "no such file"}), "no such file"),
+    ("storage_filesystem", "fail", lambda one: with_mount(one, options=("rw", "nobarrier")), "nobarrier"),
+    ("storage_filesystem", "warn", lambda one: with_mount(one, options=("rw", "data=writeback")), "that a program doesn't sync"),
+    ("storage_filesystem", "warn", lambda one: with_mount(one, type="tmpfs"), "in memory"),
+    ("storage_filesystem", "unknown", lambda one: with_mount(one, type="overlay"), "below"),
+    ("storage_filesystem", "unknown", lambda one: replace(one, mounts=None, trouble={"mounts": "no ctr"}), "no ctr"),
+    ("storage_filesystem", "unknown", lambda one: replace(one, trouble={"mounts": "no such directory"}), "no such directory"),
+    ("image_integrity", "ok", lambda one: replace(one, judged=(JudgedImage("a", "b"),), compared="metadata"), "1 compared"),
+    ("image_integrity", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone"),)), "'a in b': 'gone'"),
+    ("image_integrity", "unknown", lambda one: replace(one, judged=(JudgedImage("a", "b", "", "odd"),)), "'a in b': 'odd'"),
+    ("image_integrity", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone", "", "erofs"),)), "a in b (erofs)"),
+    ("image_integrity", "unknown", lambda one: replace(one, compared="metadata", trouble={"judged": "no ctr"}), "no ctr"),
+    ("image_integrity", "unknown", lambda one: replace(one, shutdown=None, trouble={"shutdown": "no uptime"}), "no uptime"),
     ("toolboxes", "fail", lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "it isn't pinned"),)), "isn't pinned"),
     ("toolboxes", "unknown", lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "", "no answer"),)), "no answer"),
     (
@@ -312,10 +314,10 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         "can't list them",
     ),
     ("toolboxes", "unknown", lambda one: replace(one, toolboxes=None, trouble={"toolboxes": "no ctr"}), "no ctr"),
-    ("toolboxes_unlisted", "warn", lambda one: with_toolboxes(one, unlisted={"/old": 4096}), "'/old': '4096 bytes'"),
-    ("toolboxes_unlisted", "warn", lambda one: with_toolboxes(one, unlisted={"/old": None}), "size unknown"),
-    ("toolboxes_unlisted", "unknown", lambda one: with_toolboxes(one, trouble="can't list them"), "can't list them"),
-    ("toolboxes_unlisted", "unknown", lambda one: replace(one, toolboxes=None, trouble={"toolboxes": "no ctr"}), "no ctr"),
+    ("unlisted_snapshots", "warn", lambda one: with_toolboxes(one, unlisted={"/old": 4096}), "'/old': '4096 bytes'"),
+    ("unlisted_snapshots", "warn", lambda one: with_toolboxes(one, unlisted={"/old": None}), "size unknown"),
+    ("unlisted_snapshots", "unknown", lambda one: with_toolboxes(one, trouble="can't list them"), "can't list them"),
+    ("unlisted_snapshots", "unknown", lambda one: replace(one, toolboxes=None, trouble={"toolboxes": "no ctr"}), "no ctr"),
     (
         "snapshots_at_risk",
         "fail",
@@ -331,7 +333,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     *(
         (name, "unknown", lambda one: replace(one, dump=None, trouble={"dump": "bad TOML"}), "bad TOML")
         for name in (
-            *("unknown_keys", "cri", "snapshotters", "snapshotter_needs", "images_unpacked", "discarded_layers"),
+            *("unknown_keys", "cri_plugin", "snapshotters", "snapshotter_requirements", "images_unpacked", "discarded_layers"),
             *("durability_cri", "durability_ctr", "durability_transfer"),
         )
     ),
@@ -348,9 +350,9 @@ FAULTS: list[tuple[str, str, Change, str]] = [
             "unit_enabled",
             "kill_mode",
             "config_file",
-            "daemon_fresh",
+            "restart_pending",
             "daemon_binary",
-            "cri",
+            "cri_plugin",
             "snapshotters",
         )
     ),
@@ -411,7 +413,7 @@ def test_the_remedy_names_options_that_the_version_has(well: NodeState, version:
 
 def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
     state = replace(well, dump=changed(well.dump, "disabled_plugins", value=["cri"]))
-    found = finding("cri", state, Expectation())
+    found = finding("cri_plugin", state, Expectation())
     assert found is not None
     assert found.status == "ok"
     assert finding("durability_cri", state) is None
@@ -436,24 +438,37 @@ def test_what_a_handler_has_unpacked_for_itself_is_judged_too(well: NodeState, s
 
 
 def test_only_and_skip_choose(well: NodeState) -> None:
-    assert [one.id for one in run_checks(well, EXPECTED, only=["cri", "version"])] == ["version", "cri"]
-    assert [one.id for one in run_checks(well, EXPECTED, only=["cri", "version"], skip=["cri"])] == ["version"]
-    assert "cri" not in {one.id for one in run_checks(well, EXPECTED, skip=["cri"])}
+    assert [one.id for one in run_checks(well, EXPECTED, only=["cri_plugin", "containerd_version"])] == [
+        "containerd_version",
+        "cri_plugin",
+    ]
+    assert [one.id for one in run_checks(well, EXPECTED, only=["cri_plugin", "containerd_version"], skip=["cri_plugin"])] == [
+        "containerd_version"
+    ]
+    assert "cri_plugin" not in {one.id for one in run_checks(well, EXPECTED, skip=["cri_plugin"])}
 
 
 @pytest.mark.parametrize("option", ["only", "skip"])
 def test_refuses_an_id_that_no_check_has(well: NodeState, option: str) -> None:
-    names: dict[str, list[str]] = {option: ["cri", "nosuch"]}
-    with pytest.raises(ValueError, match=f"{option} names no check 'nosuch': take of version, "):
+    names: dict[str, list[str]] = {option: ["cri_plugin", "nosuch"]}
+    with pytest.raises(ValueError, match=f"{option} names no check 'nosuch': choose from containerd_version, "):
         run_checks(well, EXPECTED, **names)
 
 
 def test_the_summary_counts_and_names_the_worst() -> None:
-    findings = [Finding("a", status, "", "") for status in ("ok", "warn", "ok", "unknown")]
+    findings = [Finding(status, "", "") for status in ("ok", "warn", "ok", "unknown")]
     assert summarize(findings) == {"ok": 2, "warn": 1, "unknown": 1, "fail": 0, "worst": "unknown"}
-    assert summarize([*findings, Finding("b", "fail", "", "")])["worst"] == "fail"
+    assert summarize([*findings, Finding("fail", "", "")])["worst"] == "fail"
     assert summarize([])["worst"] == "unknown"
     assert STATUSES[-1] == "ok"
+
+
+def test_a_check_is_named_once() -> None:
+    def some_check(state: NodeState, expectation: Expectation) -> Finding | None:
+        return ok("this", state.config_file)
+
+    found = check(some_check).run(NodeState(ROOT, "containerd.service", 0.0), EXPECTED)
+    assert found == Finding("ok", "this", ROOT, id="some_check")
 
 
 @pytest.mark.parametrize("enabled", ["masked", "masked-runtime", "enabled-runtime"])
@@ -472,7 +487,7 @@ def test_an_import_that_is_not_there_fails(well: NodeState) -> None:
 
 
 def test_headroom_that_does_not_last_warns(well: NodeState) -> None:
-    found = {layers: finding("layer_headroom", well, replace(EXPECTED, layers_min=layers)) for layers in (354, 355, 500)}
+    found = {layers: finding("layer_headroom", well, replace(EXPECTED, min_layers=layers)) for layers in (354, 355, 500)}
     assert [one.status for one in found.values() if one is not None] == ["ok", "warn", "warn"]
     assert "for 500 now, for 354 once snapshot ids have 7 digits" in str(found[355])
 
@@ -487,8 +502,8 @@ def test_headroom_of_other_snapshotters_is_not_judged(well: NodeState) -> None:
 
 @pytest.mark.parametrize("layers", [-1, 501])
 def test_refuses_a_number_of_layers_that_no_node_can_have(layers: int) -> None:
-    with pytest.raises(ValueError, match="layers_min has to be between 0 and 500"):
-        Expectation(layers_min=layers)
+    with pytest.raises(ValueError, match="min_layers has to be between 0 and 500"):
+        Expectation(min_layers=layers)
 
 
 def test_everything_that_is_wrong_with_an_image_is_said_once(well: NodeState) -> None:
@@ -509,7 +524,7 @@ def test_the_worst_file_system_counts(well: NodeState) -> None:
             "/unknown": replace(DISK, type="zfs"),
         },
     )
-    found = finding("root_filesystem", state)
+    found = finding("storage_filesystem", state)
     assert found is not None
     assert (found.status, list(found.found)) == ("fail", ["/failed"])
 

@@ -20,10 +20,13 @@ from ansible_collections.slipway.node.plugins.module_utils.model.oci import Desc
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import parse
 
 DEFAULTS: dict[str, Any] = {
-    "name": ["alpine"], "state": "present", "pull": "missing", "archive": None, "platform": None, "snapshotter": None,
-    "namespace": "default", "hosts_dir": None, "plain_http": False, "username": None, "password": None, "parallel": 3,
+    "name": ["alpine"], "all": False, "state": "present", "pull": "missing", "archive": None, "platform": None,
+    "snapshotter": None, "namespace": "default",
+    "hosts_dir": None, "plain_http": False, "username": None, "password": None, "parallel": 3,
     "durable": True, "integrity": "none", "repair": False, "timeout": 1800,
 }  # fmt: skip
+# All images of the namespace.
+ALL: dict[str, Any] = {"name": None, "all": True, "integrity": "metadata"}
 
 
 def digest(number: int) -> str:
@@ -73,10 +76,10 @@ def test_the_same_image_twice_is_one() -> None:
         ({"name": ["import.slipway.invalid/staged:0"]}, "name: .* unfinished runs"),
         ({"repair": True}, "repair needs to know what is wrong: set integrity"),
         ({"integrity": "content", "state": "absent"}, "integrity is for state present"),
-        ({"name": ["*"]}, "name: .* use it with integrity"),
-        ({"name": ["*", "alpine"], "integrity": "metadata"}, "name: .* the only one"),
-        ({"name": ["*"], "integrity": "metadata", "pull": "always"}, "name: .* without archive and pull"),
-        ({"name": ["*"], "state": "absent"}, "name: .* for images that are there"),
+        ({**ALL, "integrity": "none"}, "all is for images that are on the node: set integrity"),
+        ({**ALL, "name": ["alpine"]}, "name and all exclude each other"),
+        ({**ALL, "pull": "always"}, "all is .* neither archive nor pull"),
+        ({**ALL, "state": "absent"}, "all is for state present"),
     ],
 )
 def test_nonsense_names_its_option(changes: dict[str, Any], option: str) -> None:

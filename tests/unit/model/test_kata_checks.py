@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import run_checks
+from ansible_collections.slipway.node.plugins.module_utils.model import kata_checks
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation, Finding, NodeState
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_checks import CHECKS
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_plan import DIRECTORY, FILE, LINK, MODE, FoundEntry
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_state import DEVICES, DeclaredHandler, KataState, declared
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 from nodes.kata import vendor_file
 
+CHECKS = checks_in(kata_checks)
 PATH = "/etc/kata-containers/kata-qemu/configuration.toml"
 DROP_IN = "/etc/kata-containers/kata-qemu/config.d/60-slipway.toml"
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
@@ -48,7 +49,7 @@ EXPECTED = Expectation(
             [
                 {
                     "name": "kata-qemu",
-                    "flavor": "go",
+                    "runtime": "go",
                     "hypervisor": "qemu",
                     "base_config": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml",
                     "disable_block_device_use": True,
@@ -103,30 +104,35 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("kata_handlers", "fail", {"name": "kata-other"}, "not declared: kata-qemu"),
     ("kata_shims", "fail", {"shim_found": False}, "there is no executable /opt/kata/bin/containerd-shim-kata-v2"),
     ("kata_shims", "fail", {"shim_found": False, "shim": None}, "containerd-shim-kata-v2 is in no directory of programs"),
-    ("kata_files", "fail", {"config_path": None}, "no ConfigPath"),
-    ("kata_files", "fail", {"main": None}, f"there is no file {PATH}"),
-    ("kata_files", "fail", {"main": b"["}, "is not TOML"),
-    ("kata_files", "fail", {"drop_ins": {"/x/config.d/old": FoundEntry(DIRECTORY)}}, "/x/config.d/old is a directory"),
-    ("kata_files", "fail", {"drop_ins": {"/x/config.d/1.toml": file("[hypervisor.clh]\n")}}, "have 2 hypervisors to start"),
-    ("kata_files", "warn", {"drop_ins": {"/x/config.d/1.toml~": file("")}}, "read as drop-ins: /x/config.d/1.toml~"),
+    ("kata_config_files", "fail", {"config_path": None}, "no ConfigPath"),
+    ("kata_config_files", "fail", {"main": None}, f"there is no file {PATH}"),
+    ("kata_config_files", "fail", {"main": b"["}, "is not TOML"),
+    ("kata_config_files", "fail", {"drop_ins": {"/x/config.d/old": FoundEntry(DIRECTORY)}}, "/x/config.d/old is a directory"),
+    (
+        "kata_config_files",
+        "fail",
+        {"drop_ins": {"/x/config.d/1.toml": file("[hypervisor.clh]\n")}},
+        "have 2 hypervisors to start",
+    ),
+    ("kata_config_files", "warn", {"drop_ins": {"/x/config.d/1.toml~": file("")}}, "read as drop-ins: /x/config.d/1.toml~"),
     ("kata_settings", "fail", {"drop_ins": {}, "main": vendor_file("go", "qemu", disable=False).encode()}, "False"),
     ("kata_settings", "fail", {"main": None}, "there is no file"),
     ("kata_settings", "fail", {"name": "kata-other"}, "not declared"),
     (
-        "kata_transport",
+        "kata_rootfs_transport",
         "fail",
         {"drop_ins": {"/x/config.d/99.toml": file("[hypervisor.qemu]\ndisable_block_device_use = false\n")}},
         "the host's own disk",
     ),
     (
-        "kata_transport",
+        "kata_rootfs_transport",
         "fail",
         {"main": vendor_file("go", "fc").encode(), "drop_ins": {}},
         "Firecracker shares no file system",
     ),
-    ("kata_transport", "unknown", {"snapshotters": {"runtimes": "stargz"}}, "it depends on what this snapshotter mounts"),
-    ("kata_transport", "unknown", {"main": b"[hypervisor.acrn]\n", "drop_ins": {}}, "a hypervisor that isn't known here"),
-    ("kata_transport", "unknown", {"main": None}, "there is no file"),
+    ("kata_rootfs_transport", "unknown", {"snapshotters": {"runtimes": "stargz"}}, "it depends on what this snapshotter mounts"),
+    ("kata_rootfs_transport", "unknown", {"main": b"[hypervisor.acrn]\n", "drop_ins": {}}, "a hypervisor that isn't known here"),
+    ("kata_rootfs_transport", "unknown", {"main": None}, "there is no file"),
     (
         "kata_snapshotters",
         "fail",
@@ -169,8 +175,8 @@ def test_missing_devices_are_named() -> None:
 def test_a_risk_that_was_accepted_by_name_is_accepted_for_that_handler_alone() -> None:
     risky = replace(WELL, drop_ins={"/x/config.d/99.toml": file("[hypervisor.qemu]\ndisable_block_device_use = false\n")})
     expected = Expectation(kata=(replace(EXPECTED.kata[0], settings={}, allow_host_disk_hotplug=True),))
-    assert findings(state(risky), expected)["kata_transport"].status == "ok"
-    other = findings(state(risky, replace(risky, name="other")), expected)["kata_transport"]
+    assert findings(state(risky), expected)["kata_rootfs_transport"].status == "ok"
+    other = findings(state(risky, replace(risky, name="other")), expected)["kata_rootfs_transport"]
     assert other.status == "fail"
     assert list(other.found) == ["other"]
 
@@ -179,9 +185,9 @@ def test_the_rust_runtime_starts_the_hypervisor_that_it_names() -> None:
     main = vendor_file("rust", "qemu").encode()
     two = replace(WELL, main=main, drop_ins={"/x/config.d/1.toml": file("[hypervisor.clh]\n")}, version=Version(4, 1, 0))
     found = findings(state(two), Expectation())
-    assert (found["kata_files"].status, found["kata_transport"].found) == ("ok", {"kata-qemu": "virtio-fs"})
+    assert (found["kata_config_files"].status, found["kata_rootfs_transport"].found) == ("ok", {"kata-qemu": "virtio-fs"})
     link = replace(two, drop_ins={"/x/config.d/1.toml": FoundEntry(LINK, b"")})
-    assert findings(state(link), Expectation())["kata_files"].status == "fail"
+    assert findings(state(link), Expectation())["kata_config_files"].status == "fail"
 
 
 def test_handlers_are_found_in_what_the_daemon_prints(recorded: Callable[[str, str], str]) -> None:

@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler im
     assumed_vendor,
     effective_settings,
     merged,
-    parse_config_root,
+    parse_config_dir,
     parse_handlers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_matrix import REFUSED, Combination, judge
@@ -46,7 +46,7 @@ Directories = dict[str, dict[str, FoundEntry]]
 
 
 def handler(name: str = "kata-qemu", **options: Any) -> Handler:
-    options = {"flavor": "go", "hypervisor": "qemu", **options}
+    options = {"runtime": "go", "hypervisor": "qemu", **options}
     options.setdefault("base_config", BASE.format(options["hypervisor"]))
     return parse_handlers([{"name": name, **options}])[0]
 
@@ -59,9 +59,9 @@ def file(text: str | bytes) -> FoundEntry:
     return FoundEntry(FILE, text.encode() if isinstance(text, str) else text, MODE)
 
 
-def plan(directories: Directories, *handlers: Handler, purge: bool = True, before_daemon: bool = False, **options: Any) -> Plan:
+def plan(directories: Directories, *handlers: Handler, purge: bool = True, defer_unsafe: bool = False, **options: Any) -> Plan:
     vendors = options["vendors"] if "vendors" in options else {one.name: vendor(one, **options) for one in handlers}
-    return plan_present(Found(directories), handlers, vendors, config_root=ROOT, purge=purge, before_daemon=before_daemon)
+    return plan_present(Found(directories), handlers, vendors, config_dir=ROOT, purge=purge, defer_unsafe=defer_unsafe)
 
 
 def steps(made: Plan) -> list[tuple[str, Change]]:
@@ -166,11 +166,11 @@ def test_absent_removes_what_is_ours() -> None:
     foreign = file("[runtime]\n")
     found = {**made(handler("a", **SAFE), handler("b", **SAFE)), "foreign": {MAIN: file("")}}
     found["b"]["config.d/50-theirs.toml"] = foreign
-    one = apply(found, plan_absent(Found(found), ["a", "unheard-of"], config_root=ROOT))
+    one = apply(found, plan_absent(Found(found), ["a", "unheard-of"], config_dir=ROOT))
     assert sorted(one) == ["b", "foreign"]
-    rest = apply(one, plan_absent(Found(one), [], config_root=ROOT))
+    rest = apply(one, plan_absent(Found(one), [], config_dir=ROOT))
     assert rest == {"b": {"config.d/50-theirs.toml": foreign}, "foreign": {MAIN: file("")}}
-    assert plan_absent(Found(rest), [], config_root=ROOT).changed is False
+    assert plan_absent(Found(rest), [], config_dir=ROOT).changed is False
     # What is left of it is taken up again.
     assert set(apply(rest, plan(rest, handler("b", **SAFE)))["b"]) == {MARK, MAIN, DROP_IN, "config.d/50-theirs.toml"}
 
@@ -218,24 +218,24 @@ def test_a_run_cut_anywhere_leaves_nothing_dangerous_and_is_finished_by_the_next
         cut = apply(found, whole, count)
         assert not is_dangerous(cut, "overlayfs"), count
         assert apply(cut, plan(cut, one, disable=after[1])) == final
-    removal = plan_absent(Found(final), [], config_root=ROOT)
+    removal = plan_absent(Found(final), [], config_dir=ROOT)
     for count in range(len(steps(removal)) + 1):
         cut = apply(final, removal, count)
         assert not is_dangerous(cut, "overlayfs"), count
-        assert not any(MARK in entries for entries in apply(cut, plan_absent(Found(cut), [], config_root=ROOT)).values())
+        assert not any(MARK in entries for entries in apply(cut, plan_absent(Found(cut), [], config_dir=ROOT)).values())
 
 
 def test_leftovers_are_removed() -> None:
     found = Found(made(handler(**SAFE)), leftovers=(".slipway-kata-qemu.x",))
     found.directories["kata-qemu"][".slipway-configuration.toml.x.tmp"] = file("half")  # type: ignore[index]
-    cleared = plan_present(found, [handler(**SAFE)], {"kata-qemu": vendor(handler())}, config_root=ROOT, purge=True).result()
+    cleared = plan_present(found, [handler(**SAFE)], {"kata-qemu": vendor(handler())}, config_dir=ROOT, purge=True).result()
     assert cleared["changed"]
     assert cleared["removed"] == [f"{ROOT}/.slipway-kata-qemu.x", f"{ROOT}/kata-qemu/.slipway-configuration.toml.x.tmp"]
 
 
 def with_drop_in(name: str, content: str | FoundEntry, *, flavor: str = "go", **options: Any) -> dict[str, Any]:
     """The report of a handler beside whose drop-in lies another."""
-    one = handler(flavor=flavor, **options)
+    one = handler(runtime=flavor, **options)
     found = made(one)
     found["kata-qemu"][f"config.d/{name}"] = content if isinstance(content, FoundEntry) else file(content)
     planned = plan(found, one)
@@ -249,7 +249,7 @@ def test_an_earlier_drop_in_is_merged_and_does_not_override() -> None:
     report = with_drop_in("50-theirs.toml", content, **SAFE)
     assert report["effective"]["block_device_aio"] == "native"
     assert report["effective"]["disable_block_device_use"] is True
-    assert report["foreign"] == [f"{ROOT}/kata-qemu/config.d/50-theirs.toml"]
+    assert report["other_drop_ins"] == [f"{ROOT}/kata-qemu/config.d/50-theirs.toml"]
     assert report["overridden"] == []
 
 
@@ -259,7 +259,7 @@ def test_a_later_drop_in_that_overrides_is_reported() -> None:
     )
     path = f"{ROOT}/kata-qemu/config.d/70-theirs.toml"
     assert report["effective"]["block_device_aio"] == "native"
-    assert report["overridden"] == [{"path": path, "keys": ["hypervisor.qemu.block_device_aio"]}]
+    assert report["overridden"] == [{"path": path, "settings": ["hypervisor.qemu.block_device_aio"]}]
     assert f"{path} overrides hypervisor.qemu.block_device_aio" in report["warnings"]
 
 
@@ -344,7 +344,7 @@ def test_the_vendors_default_decides_where_nothing_is_set() -> None:
 
 
 def test_the_version_is_the_handlers_or_else_the_archives() -> None:
-    asked = {"flavor": "rust", "snapshotter": "devmapper"}
+    asked = {"runtime": "rust", "snapshotter": "devmapper"}
     with pytest.raises(ValueError, match=r"from 3\.22 to 3\.32"):
         plan({}, handler(**asked), version="3.25.0")
     report = plan({}, handler(**asked, version="4.0.0"), version="3.25.0").reports[0]
@@ -354,8 +354,8 @@ def test_the_version_is_the_handlers_or_else_the_archives() -> None:
 @pytest.mark.parametrize(
     ("options", "vendor_text", "message"),
     [
-        ({}, vendor_file("rust", "qemu"), "is a file of the Rust runtime: set flavor to rust"),
-        ({"flavor": "rust"}, vendor_file("go", "qemu"), "is a file of the Go runtime: set flavor to go"),
+        ({}, vendor_file("rust", "qemu"), "is a file of the Rust runtime: set runtime to rust"),
+        ({"runtime": "rust"}, vendor_file("go", "qemu"), "is a file of the Go runtime: set runtime to go"),
         ({}, vendor_file("go", "clh"), r"has \[hypervisor\.clh\], where \[hypervisor\.qemu\] alone is expected"),
         ({}, vendor_file("go", "qemu") + "[hypervisor.clh]\n", r"has \[hypervisor\.qemu\], \[hypervisor\.clh\]"),
         ({}, "[runtime]\n", "has no table of a hypervisor"),
@@ -383,12 +383,12 @@ def test_keys_that_the_vendors_file_shows_are_known() -> None:
     found = made(handler(extra=extra, block_device_logical_sector_size=4096, block_device_driver="virtio-blk"))
     assert drop_in(found)["hypervisor"]["qemu"]["memory_slots"] == 20
     # The Rust runtime ignores what it doesn't know.
-    ignored = plan({}, handler(flavor="rust", indep_iothreads=1)).reports[0]
+    ignored = plan({}, handler(runtime="rust", indep_iothreads=1)).reports[0]
     assert any(sentence.startswith("indep_iothreads may have no effect") for sentence in ignored["warnings"])
 
 
 def test_rusts_name_of_cloud_hypervisor() -> None:
-    one = handler("kata-qemu", flavor="rust", hypervisor="clh", block_device_cache_direct=True)
+    one = handler("kata-qemu", runtime="rust", hypervisor="clh", block_device_cache_direct=True)
     text_of = vendor_file("rust", "clh").replace("[hypervisor.clh]", "[hypervisor.cloud-hypervisor]")
     found = apply({}, plan({}, one, vendors={"kata-qemu": Vendor(text_of, Version(3, 20, 0))}))
     assert drop_in(found) == {"hypervisor": {"cloud-hypervisor": {"block_device_cache_direct": True}}}
@@ -412,7 +412,7 @@ def test_directories_that_are_somebody_elses(entries: dict[str, FoundEntry], mes
 def test_a_link_in_the_place_of_a_directory() -> None:
     found = Found(others=("kata-qemu",))
     with pytest.raises(ValueError, match="kata-qemu is not a directory"):
-        plan_present(found, [handler(**SAFE)], {"kata-qemu": vendor(handler())}, config_root=ROOT, purge=True)
+        plan_present(found, [handler(**SAFE)], {"kata-qemu": vendor(handler())}, config_dir=ROOT, purge=True)
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_a_link_in_the_place_of_a_directory() -> None:
         ({"name": "../x"}, "handlers.name has to be a name"),
         ({"name": "config.d"}, r"handlers\.name can't be config\.d"),
         ({"name": "configuration.toml"}, "Kata gives that name to something else"),
-        ({"flavor": None}, r"handlers\[kata-qemu\]\.flavor is missing"),
+        ({"runtime": None}, r"handlers\[kata-qemu\]\.runtime is missing"),
         (
             {"hypervisor": "dragonball"},
             "hypervisor: the go runtime doesn't run dragonball: take one of qemu, clh, fc, stratovirt",
@@ -447,7 +447,7 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_a_handler_listed_twice() -> None:
-    entry = {"name": "a", "flavor": "go", "hypervisor": "qemu", "base_config": BASE.format("qemu")}
+    entry = {"name": "a", "runtime": "go", "hypervisor": "qemu", "base_config": BASE.format("qemu")}
     with pytest.raises(ValueError, match="handlers lists a twice"):
         parse_handlers([entry, entry])
 
@@ -456,13 +456,13 @@ def test_a_handler_listed_twice() -> None:
     "path", ["relative", "/", "/etc/kata-containers/config.d", "/opt/kata/share/defaults/kata-containers/runtimes"]
 )
 def test_bad_roots(path: str) -> None:
-    with pytest.raises(ValueError, match="config_root"):
-        parse_config_root(path)
+    with pytest.raises(ValueError, match="config_dir"):
+        parse_config_dir(path)
 
 
 @pytest.mark.parametrize(("flavor", "hypervisor"), [("go", "qemu"), ("go", "fc"), ("rust", "qemu"), ("rust", "dragonball")])
 def test_check_mode_before_kata_is_installed(flavor: str, hypervisor: str) -> None:
-    one = handler(flavor=flavor, hypervisor=hypervisor, snapshotter="devmapper", version="4.0.0", indep_iothreads=1)
+    one = handler(runtime=flavor, hypervisor=hypervisor, snapshotter="devmapper", version="4.0.0", indep_iothreads=1)
     assumed = plan({}, one, vendors={one.name: assumed_vendor(one)})
     assert assumed.changed
     assert "isn't there yet" in assumed.reports[0]["warnings"][0]
@@ -483,7 +483,7 @@ WAITING: list[tuple[dict[str, Any] | None, dict[str, Any], bool]] = [
     (BLOCK, SAFE, False),
     (BLOCK, {**BLOCK, "snapshotter": "blockfile", "block_device_aio": "native"}, False),
     ({**BLOCK, "snapshotter": "overlayfs", "allow_host_disk_hotplug": True}, BLOCK, False),
-    ({"flavor": "rust"}, {"flavor": "rust", **BLOCK, "block_device_driver": "virtio-blk-pci"}, False),
+    ({"runtime": "rust"}, {"runtime": "rust", **BLOCK, "block_device_driver": "virtio-blk-pci"}, False),
 ]
 
 
@@ -491,19 +491,19 @@ WAITING: list[tuple[dict[str, Any] | None, dict[str, Any], bool]] = [
 def test_before_containerd_nothing_becomes_unsafe(before: dict[str, Any] | None, after: dict[str, Any], waits: bool) -> None:
     there = made(handler(**before)) if before is not None else {}
     wanted = handler(**after)
-    first = plan(there, wanted, before_daemon=True)
-    assert first.waiting == (("kata-qemu",) if waits else ())
+    first = plan(there, wanted, defer_unsafe=True)
+    assert first.deferred == (("kata-qemu",) if waits else ())
     assert not (waits and first.changed)
     both = apply(apply(there, first), plan(apply(there, first), wanted))
     assert both == apply(there, plan(there, wanted))
-    assert not plan(both, wanted, before_daemon=True).changed
-    assert plan(both, wanted, before_daemon=True).waiting == ()
+    assert not plan(both, wanted, defer_unsafe=True).changed
+    assert plan(both, wanted, defer_unsafe=True).deferred == ()
 
 
 def test_a_handler_whose_files_cannot_be_read_waits_for_nothing() -> None:
     there = made(handler(**SAFE))
     there["kata-qemu"][DROP_IN] = file("[")
-    assert plan(there, handler(**BLOCK), before_daemon=True).waiting == ()
+    assert plan(there, handler(**BLOCK), defer_unsafe=True).deferred == ()
 
 
 def test_what_is_not_listed_is_named_whether_it_is_removed_or_not() -> None:

@@ -172,7 +172,7 @@ def test_what_the_limit_comes_from_is_said() -> None:
     assert "4096 bytes" in tight.reason and "58 characters" in tight.reason and "4 digits" in tight.reason
     assert tight.to_dict() == {
         "layers_max": 488,
-        "layers_lasting": 354,
+        "layers_guaranteed": 354,
         "reason": tight.reason,
         "root": ROOT,
         "root_length": 58,
@@ -183,7 +183,7 @@ def test_what_the_limit_comes_from_is_said() -> None:
     }
     assert headroom(Overlay("/" + "r" * 2100, 4096), 1).layers_max == 0
     late = headroom(DEFAULT, 12_345_679)
-    assert late.layers_max == late.layers_lasting == 324
+    assert late.layers_max == late.layers_guaranteed == 324
 
 
 def test_the_next_id_follows_the_greatest() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.checks import run_checks
+from ansible_collections.slipway.node.plugins.module_utils.model import pool_checks
+from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation, Finding, NodeState
-from ansible_collections.slipway.node.plugins.module_utils.model.pool_checks import CHECKS
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import (
     BELONGS,
     FOREIGN,
@@ -22,6 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     parse_status,
 )
 
+CHECKS = checks_in(pool_checks)
 LINE = "0 614400 thin-pool 0 213/2048 {used}/2400 - {mode} discard_passdown queue_if_no_space {check} 512"
 VOLUME = Volume("UvD0xs-k3qQ-OKgz-dqF1-yeh4-ywht-d0NjeR", 314572800, True, "slipway", True)
 WELL = PoolState(
@@ -68,11 +69,11 @@ def test_a_pool_that_could_not_be_read_is_unknown() -> None:
         (used(1917), "thin_pool_space", "ok", "data 79.9 %"),
         (used(1920), "thin_pool_space", "warn", "data 80.0 % (240 of 300 MiB), metadata 10.4 %"),
         (used(2280), "thin_pool_space", "fail", "data 95.0 % (285 of 300 MiB)"),
-        (replace(WELL, volume=replace(VOLUME, monitored=False)), "thin_pool_watched", "warn", "containerd-pool isn't"),
-        (replace(WELL, volume=None), "thin_pool_watched", "unknown", "containerd-pool is no LVM volume"),
-        (replace(WELL, loaded=21.0), "thin_pool_order", "fail", "containerd-pool at 21.0 s after boot, containerd at 20.2 s"),
-        (replace(WELL, loaded=None), "thin_pool_order", "unknown", "isn't known"),
-        (replace(WELL, started=None), "thin_pool_order", "unknown", "isn't known"),
+        (replace(WELL, volume=replace(VOLUME, monitored=False)), "thin_pool_monitored", "warn", "containerd-pool isn't"),
+        (replace(WELL, volume=None), "thin_pool_monitored", "unknown", "containerd-pool is no LVM volume"),
+        (replace(WELL, loaded=21.0), "thin_pool_boot_order", "fail", "21.0 s after boot, containerd at 20.2 s"),
+        (replace(WELL, loaded=None), "thin_pool_boot_order", "unknown", "isn't known"),
+        (replace(WELL, started=None), "thin_pool_boot_order", "unknown", "isn't known"),
         (replace(WELL, belonging=Belonging(FOREIGN, "recreated", "restore it")), "thin_pool_devices", "fail", "recreated"),
         (replace(WELL, belonging=Belonging(LEFTOVERS, "2 more")), "thin_pool_devices", "warn", "2 more"),
         (replace(WELL, belonging=Belonging(UNKNOWN, "no thin_ls")), "thin_pool_devices", "unknown", "no thin_ls"),
@@ -95,10 +96,10 @@ def test_a_failed_pool_is_one_finding_only() -> None:
 
 
 def test_the_thresholds_are_the_users() -> None:
-    strict = Expectation(pool_warn=1, pool_fail=10)
+    strict = Expectation(thin_pool_warn_percent=1, thin_pool_fail_percent=10)
     assert findings(WELL, strict)["thin_pool_space"].status == "fail"
-    with pytest.raises(ValueError, match="pool_warn and pool_fail"):
-        Expectation(pool_warn=90, pool_fail=80)
+    with pytest.raises(ValueError, match="thin_pool_warn_percent and thin_pool_fail_percent"):
+        Expectation(thin_pool_warn_percent=90, thin_pool_fail_percent=80)
 
 
 def test_a_pool_that_went_away_is_loaded_by_a_unit_that_was_active_already() -> None:

@@ -88,9 +88,9 @@ def test_what_somebodys_snapshot_stands_on_stays(mine: Snapshot) -> None:
         "snapshotter": "overlayfs",
         "namespace": "default",
         "layers": 3,
-        "size": 16,
+        "size_bytes": 16,
         "removable_layers": 1,
-        "removable": 2,
+        "removable_bytes": 2,
         "used_by": ["somebody"],
     }
 

@@ -5,19 +5,19 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: containerd_snapshotter
-short_description: Unpack a node's images for another snapshotter
+module: containerd_image_migrate
+short_description: Unpack images for another containerd snapshotter
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Makes a snapshotter ready to become the default. Every image that is unpacked for the old one is unpacked for it as well, from
-    the blobs that are in the content store, without a network, and brought to disk. What an image would miss, and what room all of
-    it takes, is found out first.
-  - Containers go on as they are, with the snapshots that they have. What the old snapshotter still holds is listed with its
-    size, and removed only with O(remove), as far as nothing uses it.
-  - The default itself is a setting of M(slipway.node.containerd_config), which comes after this. The role
-    P(slipway.node.containerd#role) does both, in that order, when C(containerd_snapshotter) is changed.
+  - Prepares a snapshotter to become the default. Every image that is unpacked for the old snapshotter is also unpacked for the new
+    one, from the local content store without a network, and flushed to disk.
+  - The module first checks that all layers are available and that the disk has room for them.
+  - Running containers keep their snapshots. The module lists the snapshots of unused snapshotters with their sizes, and removes
+    layers that nothing needs only with O(remove_unused).
+  - The default snapshotter is a setting of M(slipway.node.containerd_config), to be changed afterwards. The role
+    P(slipway.node.containerd#role) does both in this order when C(containerd_snapshotter) changes.
 attributes:
   check_mode:
     support: full
@@ -27,43 +27,45 @@ attributes:
     support: full
 options:
   name:
-    description: The snapshotter that images are to be unpacked for. The daemon has to have loaded it.
+    description: The snapshotter to unpack images for. The daemon must have loaded it.
     type: str
     required: true
-  source:
+  from_snapshotter:
     description:
-      - The snapshotter whose images are taken. By default the one that is the daemon's default now; if that is O(name), there is
-        nothing to unpack.
-      - If the daemon hasn't loaded it, such as a thin pool's that is lost, the images are taken that were unpacked for it.
+      - The snapshotter whose images are unpacked for O(name). Default is the daemon's default snapshotter; if that is O(name),
+        nothing is unpacked.
+      - If the daemon can't load it, for example after the loss of a thin pool, the module takes the images that were unpacked for it.
     type: str
   namespaces:
-    description: containerd's namespaces whose images are taken. All of them by default.
+    description: The containerd namespaces of the images. Default is all namespaces.
     type: list
     elements: str
-  remove:
+  remove_unused:
     description:
-      - Whether layers are removed that snapshotters hold which are used no more, that is neither the daemon's default nor that of a
-        runtime handler. Proxy plugins are left alone.
-      - What containers, toolboxes and other snapshots stand on stays, and so do layers that no snapshotter in use has as well, such
-        as those of an image that isn't unpacked for O(name), or those that only a lease holds.
-      - Needs O(name) to be the default already.
+      - Remove the layers of unused snapshotters. A snapshotter is unused if it is neither the daemon's default, nor used by a
+        runtime handler, nor listed in O(keep_snapshotters). Proxy plugins are never touched.
+      - A layer is removed only if a snapshotter in use has the same layer, and no container, toolbox or other snapshot
+        depends on it.
+      - O(name) must already be the default.
     type: bool
     default: false
-  keep:
-    description: Snapshotters that are used for something else, such as toolboxes. They count as in use.
+  keep_snapshotters:
+    description: Snapshotters that are used for another purpose, such as toolboxes. They count as used.
     type: list
     elements: str
     default: []
-  unready:
+  on_not_loaded:
     description:
-      - What to do if the daemon doesn't run, or has not loaded O(name). With V(ignore) nothing is done, and RV(ready) is V(false).
-      - With V(assume), check mode takes it that the daemon will have loaded it, and that it will be the default when O(remove) is
-        asked for. Outside of check mode that is as V(fail).
+      - What to do if the daemon doesn't run or hasn't loaded O(name).
+      - V(fail) fails.
+      - V(ignore) does nothing. RV(ready) is V(false).
+      - V(assume) predicts in check mode as if the snapshotter were loaded, and were the default for O(remove_unused). Outside check mode
+        it is the same as V(fail).
     type: str
     choices: [fail, ignore, assume]
     default: fail
   timeout:
-    description: Seconds for which to wait for another run, and that unpacking one image may take.
+    description: Seconds to wait for another run on this node, and seconds that unpacking one image may take.
     type: int
     default: 1800
 extends_documentation_fragment:
@@ -75,19 +77,19 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have all images for erofs as well
-  slipway.node.containerd_snapshotter:
+- name: Unpack all images for erofs
+  slipway.node.containerd_image_migrate:
     name: erofs
 
-- name: Make it the default
+- name: Make erofs the default snapshotter
   slipway.node.containerd_config:
     settings:
       snapshotter: erofs
 
-- name: Give back the room that the old one takes
-  slipway.node.containerd_snapshotter:
+- name: Remove the layers of the old snapshotter
+  slipway.node.containerd_image_migrate:
     name: erofs
-    remove: true
+    remove_unused: true
 """
 
 RETURN = r"""
@@ -96,66 +98,104 @@ name:
   type: str
   returned: success
   sample: erofs
-source:
-  description: The one whose images were taken; null if there was nothing to take.
+from_snapshotter:
+  description: The snapshotter whose images were unpacked for RV(name); null if it is RV(name), or nothing was done.
   type: str
   returned: success
   sample: overlayfs
 default:
-  description: The snapshotter that is the daemon's default now; null if it isn't known.
+  description: The daemon's default snapshotter; null if the daemon doesn't answer.
   type: str
   returned: success
   sample: overlayfs
 ready:
-  description: Whether the daemon runs and has the snapshotter.
+  description: Whether the daemon runs and has loaded the snapshotter.
   type: bool
   returned: success
 reason:
-  description: Why it isn't ready.
+  description: Why RV(ready) is V(false).
   type: str
-  returned: success, when it isn't
+  returned: success, when RV(ready) is V(false)
 images:
   description: The images that were unpacked, or would be in check mode.
   type: list
   elements: dict
   returned: success
-  sample: [{"name": "docker.io/library/alpine:3.22", "namespace": "k8s.io", "layers": 1}]
-skipped:
-  description: Images that can't be unpacked on this node at all, such as those for another platform, and why.
+  contains:
+    name:
+      description: Name of the image.
+      type: str
+      sample: docker.io/library/alpine:3.22
+    namespace:
+      description: containerd namespace of the image.
+      type: str
+      sample: k8s.io
+    layers:
+      description: Number of layers.
+      type: int
+skipped_images:
+  description: Images that can't be unpacked on this node, such as those for another platform, with the reason.
   type: dict
   returned: success
-needed:
-  description: Bytes that unpacking takes, about.
+needed_bytes:
+  description: Estimated space that unpacking takes, in bytes.
   type: int
   returned: success
-free:
-  description: Bytes that were free where the snapshotter keeps its layers.
+free_bytes:
+  description: Free space in the directory of the snapshotter before unpacking, in bytes.
   type: int
   returned: success
-left:
-  description:
-    - What snapshotters hold that are used no more, or will not be once O(name) is the default. C(size) and C(removable) are bytes,
-      C(used_by) says what keeps the rest.
+unused_snapshots:
+  description: Snapshots of snapshotters that are unused, or will be when O(name) is the default; one entry for each snapshotter and namespace.
   type: list
   elements: dict
   returned: success
-  sample:
-    - snapshotter: overlayfs
-      namespace: k8s.io
-      layers: 12
-      size: 734003200
-      removable_layers: 9
-      removable: 629145600
-      used_by: ["container web of the pod default/web-1"]
-removed:
-  description: Bytes of the layers that were removed, or would be in check mode.
+  contains:
+    snapshotter:
+      description: The unused snapshotter.
+      type: str
+      sample: overlayfs
+    namespace:
+      description: The containerd namespace.
+      type: str
+      sample: k8s.io
+    layers:
+      description: Number of layers.
+      type: int
+      sample: 12
+    size_bytes:
+      description: Size of all snapshots in bytes.
+      type: int
+      sample: 734003200
+    removable_layers:
+      description: Number of the layers that O(remove_unused) removes.
+      type: int
+      sample: 9
+    removable_bytes:
+      description: Size of these layers in bytes.
+      type: int
+      sample: 629145600
+    used_by:
+      description: Containers, images and snapshots that need the other layers.
+      type: list
+      elements: str
+      sample: ["container web of the pod default/web-1"]
+freed_bytes:
+  description: Size of the layers that were removed, or would be in check mode.
   type: int
   returned: success
 synced:
-  description: The file systems that were brought to disk, by a directory on each, and how many seconds that took.
+  description: The file systems that were flushed to disk.
   type: list
   elements: dict
   returned: success
+  contains:
+    path:
+      description: A directory on the file system.
+      type: str
+    duration:
+      description: Seconds that flushing took.
+      type: float
 """
 
 from collections.abc import Sequence
@@ -208,11 +248,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     containerd = Containerd.from_module(module)
     name = plain_name("name", params["name"])
-    if params["source"] is not None:
-        plain_name("source", params["source"])
+    if params["from_snapshotter"] is not None:
+        plain_name("from_snapshotter", params["from_snapshotter"])
     if params["timeout"] < 1:
         raise ValueError(f"timeout has to be at least 1, not {params['timeout']}")
-    assumed, ignored = module.check_mode and params["unready"] == "assume", params["unready"] == "ignore"
+    assumed, ignored = module.check_mode and params["on_not_loaded"] == "assume", params["on_not_loaded"] == "ignore"
     silent = why_silent(containerd)
     reason = silent or why_not_loaded(containerd, name)
     missing = unmet(containerd.runner, containerd.config, [name]).get(name, "") if not reason else ""
@@ -224,33 +264,33 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if not ignored and not assumed:
             raise ValueError(f"{reason}: give the daemon its settings with slipway.node.containerd_config first")
         return {**report(name, None, Plan(), []), "default": default, "ready": False, "reason": reason}
-    if params["remove"] and default != name and not assumed:
-        raise ValueError(f"remove: {default} is the default still: make {name} the default first")
+    if params["remove_unused"] and default != name and not assumed:
+        raise ValueError(f"remove_unused: {default} is the default still: make {name} the default first")
     return {**have(module, containerd), "default": default, "ready": not reason}
 
 
 def have(module: AnsibleModule, containerd: Containerd) -> dict[str, Any]:
     params, check = module.params, module.check_mode
-    name, source = params["name"], params["source"] or containerd.config.default_snapshotter
+    name, source = params["name"], params["from_snapshotter"] or containerd.config.default_snapshotter
     with nullcontext(-1) if check else exclusive(params["timeout"]) as lock:
         switch = Switch(containerd, names=(source, name), timeout=float(params["timeout"]))
         spaces = params["namespaces"] or containerd.namespaces
         if source not in containerd.snapshotters and not any(map(switch.held, spaces)):
             raise ValueError(
-                f"source: the daemon has no snapshotter {source}, and no image was unpacked for it: correct the name"
+                f"from_snapshotter: the daemon has no snapshotter {source}, and no image was unpacked for it: correct the name"
             )
         copied = read_scratch(blockfile_copy(containerd.config)) if name == "blockfile" else None
         plan = switch.plan(spaces, watch=check, copied=copied.size if copied else 0) if source != name else Plan()
         outcomes = [] if check else [switch.apply(task, lock)[0] for task in plan.tasks]
-        used, unused = shared_out(containerd, name, params["keep"])
+        used, unused = shared_out(containerd, name, params["keep_snapshotters"])
         left = switch.left(spaces, unused, used, plan)
         result = report(name, source if source != name else None, plan, outcomes)
-        result["left"] = [one.to_dict(switch.users(one)) for one in left]
+        result["unused_snapshots"] = [one.to_dict(switch.users(one)) for one in left]
         failures = [failure for outcome in outcomes for failure in outcome.failures.values()]
         if failures:
             return {**result, "failed": True, "msg": "; ".join(failures)}
-        if params["remove"]:
-            result["removed"] = remove(switch, left, check=check)
+        if params["remove_unused"]:
+            result["freed_bytes"] = remove(switch, left, check=check)
             result["changed"] = result["changed"] or any(one.keys for one in left)
     return result
 
@@ -271,13 +311,13 @@ def report(name: str, source: str | None, plan: Plan, outcomes: list[Outcome]) -
     return {
         "changed": bool(plan.tasks),
         "name": name,
-        "source": source,
+        "from_snapshotter": source,
         "images": images,
-        "skipped": plan.skipped,
-        "needed": plan.needed,
-        "free": plan.free,
-        "left": [],
-        "removed": 0,
+        "skipped_images": plan.skipped,
+        "needed_bytes": plan.needed,
+        "free_bytes": plan.free,
+        "unused_snapshots": [],
+        "freed_bytes": 0,
         "synced": synced,
         "diff": {"before": "", "after": "".join(f"{one['namespace']}/{one['name']}: unpack for {name}\n" for one in images)},
     }
@@ -288,11 +328,11 @@ def main() -> None:
         run,
         {
             "name": {"type": "str", "required": True},
-            "source": {"type": "str"},
+            "from_snapshotter": {"type": "str"},
             "namespaces": {"type": "list", "elements": "str"},
-            "remove": {"type": "bool", "default": False},
-            "keep": {"type": "list", "elements": "str", "default": []},
-            "unready": {"type": "str", "choices": ["fail", "ignore", "assume"], "default": "fail"},
+            "remove_unused": {"type": "bool", "default": False},
+            "keep_snapshotters": {"type": "list", "elements": "str", "default": []},
+            "on_not_loaded": {"type": "str", "choices": ["fail", "ignore", "assume"], "default": "fail"},
             "timeout": {"type": "int", "default": 1800},
             **Containerd.OPTIONS,
         },

@@ -130,7 +130,7 @@ def test_what_is_in_the_way_is_named(site: Site, tmp_path: Path, kind: str) -> N
         answer = site(archive, check=check)
         assert answer["failed"] and f"{path} is a {kind}" in answer["msg"]
     assert site.tree() == before
-    replaced = site(archive, replace=True)
+    replaced = site(archive, adopt=True)
     assert replaced["failed"] is (kind == "directory")
     assert path.is_symlink() is (kind != "directory")
 
@@ -200,9 +200,9 @@ def test_the_version_is_on_disk_before_anything_leads_to_it(site: Site, tmp_path
         ({"version": "a/b"}, "version must be"),
         ({"src": "relative.tgz"}, "src must be an absolute path"),
         ({"architecture": "vax"}, "architecture must be one of"),
-        ({"links": "/a\nb"}, "links must be an absolute path"),
-        ({"keep": -1}, "keep must not be negative"),
-        ({"keep": "many"}, "keep"),
+        ({"link_dir": "/a\nb"}, "link_dir must be an absolute path"),
+        ({"keep_versions": -1}, "keep_versions must not be negative"),
+        ({"keep_versions": "many"}, "keep_versions"),
         ({"src": None}, "state is present but all of the following are missing: src"),
     ],
 )
@@ -213,7 +213,7 @@ def test_bad_options(site: Site, tmp_path: Path, options: dict[str, Any], messag
         "version": "1",
         "src": str(archive),
         "prefix": str(site.prefix),
-        "links": str(site.links),
+        "link_dir": str(site.links),
     }
     arguments["sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
     answer = site.run_module(**{key: value for key, value in {**arguments, **options}.items() if value is not None})

@@ -5,77 +5,78 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: release_archive
-short_description: Install the release archive of a program, durably and switchably
+module: release_install
+short_description: Install and switch between release archives of a program
 version_added: 0.1.0
 description:
-  - Installs an archive as upstream projects release it (containerd, Kata Containers), or a single executable (runc),
-    in a directory of its own for each version, and links its executables.
-  - An archive with a wrong checksum, for another architecture, or with members that would be written outside
-    its directory is refused, and nothing of it is installed.
-  - All links change to another version in one step. Going back to a version that is still there needs no download.
-  - When the module returns, everything is on disk.
+  - Installs a release archive (containerd, Kata Containers) or a single executable (runc) into a directory of its own for each
+    version, and links its executables.
+  - The module refuses an archive with a wrong checksum, for another architecture, or with members outside its directory, and
+    then installs nothing.
+  - All links switch to another version in one step. Switching back to a version that is still installed needs no download.
+  - Everything is on disk when the module returns.
 author:
   - the slipway.node authors (@slipway)
 options:
   name:
-    description: Name of the program. A source that is one executable is installed under this name.
+    description: Name of the program. If O(src) is an executable, it is installed under this name.
     type: str
     required: true
   version:
-    description: The version that O(src) holds. Required with O(state=present).
+    description: Version of O(src). Required with O(state=present).
     type: str
   src:
     description:
       - Absolute path on the node, or URL (V(https), V(http), V(file)), of a tar archive (plain, gzip, xz or zstd) or an ELF executable.
-      - It is not read if the version is installed already. In check mode a path need not exist and nothing is downloaded.
+      - It isn't read if the version is already installed. In check mode, a path doesn't have to exist, and nothing is downloaded.
       - Required with O(state=present).
     type: str
   sha256:
-    description: Checksum of O(src), 64 hexadecimal digits. Required with O(state=present).
+    description: SHA-256 checksum of O(src), 64 hexadecimal digits. Required with O(state=present).
     type: str
   architecture:
-    description: Architecture that the executables must be built for, as C(uname -m) or Go name it. The node's by default.
+    description: Architecture of the executables, as C(uname -m) or Go name it. Default is the architecture of the node.
     type: str
   bin_dir:
-    description: Directory in the archive whose executables are linked. V(.) is the archive's root.
+    description: Directory in the archive whose executables are linked. V(.) is the root of the archive.
     type: str
     default: bin
-  tree:
+  install_root:
     description:
-      - For an archive that is meant to be unpacked at the root directory, because its files name each other by absolute path, the
-        directory that all of it lies in, such as V(/opt/kata).
-      - This path then is the one link, to the directory of that name in the version's directory; executables aren't linked.
-        O(bin_dir) has to be inside.
+      - The directory that contains all files of an archive whose files refer to each other by absolute path, such as V(/opt/kata).
+      - The module then creates one link, from this path to the same directory of the installed version. It doesn't link the
+        executables one by one. O(bin_dir) must be inside this directory.
     type: path
   prefix:
-    description: The directory below which versions are kept, as C(PREFIX/NAME/VERSION-CHECKSUM).
+    description: Directory of the installed versions, which are stored in C(PREFIX/NAME/VERSION-CHECKSUM).
     type: path
     default: /usr/local/lib/slipway
-  links:
-    description: The directory in which executables are linked.
+  link_dir:
+    description: Directory of the links to the executables.
     type: path
     default: /usr/local/bin
-  replace:
-    description: Whether files and links of others that are in the way of a link are replaced. Otherwise they are refused by name.
+  adopt:
+    description: Replace files and links that this module didn't create, where it needs a link. If V(false), the module fails and names them.
     type: bool
     default: false
-  keep:
-    description: How many other versions stay, to go back to.
+  keep_versions:
+    description: Number of other versions to keep.
     type: int
     default: 1
   url_username:
-    description: User for basic authentication at the server of O(src).
+    description: User name for basic authentication at the server of O(src).
     type: str
   url_password:
     description: Password of O(url_username).
     type: str
   timeout:
-    description: Seconds without an answer after which a download fails.
+    description: Seconds to wait for the server during a download.
     type: int
     default: 60
   state:
-    description: Whether this version is installed and linked, or all versions and links are removed.
+    description:
+      - V(present) installs and links the version.
+      - V(absent) removes all versions and links.
     type: str
     choices: [present, absent]
     default: present
@@ -95,61 +96,63 @@ notes:
 
 EXAMPLES = r"""
 - name: Install containerd
-  slipway.node.release_archive:
+  slipway.node.release_install:
     name: containerd
     version: 2.1.4
     src: https://github.com/containerd/containerd/releases/download/v2.1.4/containerd-2.1.4-linux-amd64.tar.gz
     sha256: "{{ containerd_archive_sha256 }}"
 
-- name: Install Kata Containers, whose files all name each other below /opt/kata
-  slipway.node.release_archive:
+- name: Install Kata Containers, whose files refer to each other below /opt/kata
+  slipway.node.release_install:
     name: kata
     version: 3.26.0
     src: /root/kata-static-3.26.0-amd64.tar.zst
     sha256: "{{ kata_archive_sha256 }}"
-    tree: /opt/kata
+    install_root: /opt/kata
     bin_dir: opt/kata/bin
 
 - name: Install runc from a file on the node
-  slipway.node.release_archive:
+  slipway.node.release_install:
     name: runc
     version: 1.3.0
     src: /root/runc.amd64
     sha256: "{{ runc_sha256 }}"
 
-- name: Remove every version
-  slipway.node.release_archive:
+- name: Remove all versions
+  slipway.node.release_install:
     name: runc
     state: absent
 """
 
 RETURN = r"""
 version:
-  description: The version that the links lead to, null with O(state=absent).
+  description: The linked version; null with O(state=absent).
   type: str
   returned: success
   sample: 2.1.4
 path:
-  description: The version's directory, null with O(state=absent).
+  description: Directory of the version; null with O(state=absent).
   type: str
   returned: success
   sample: /usr/local/lib/slipway/containerd/2.1.4-316d510a0428
 links:
-  description: Paths of the links to its executables. Empty in check mode if O(src) can't be looked at.
+  description: Paths of the links. Empty in check mode if O(src) can't be read.
   type: list
   elements: str
   returned: success
   sample: [/usr/local/bin/containerd, /usr/local/bin/ctr]
 previous:
-  description: The version that the links led to before, null if there was none.
+  description: The version that was linked before; null if there was none.
   type: str
   returned: success
-missing:
-  description: Whether O(src) is needed, because the node doesn't have this version, or not the whole of it, before the run.
+installed:
+  description:
+    - Whether the version was completely installed before the run. If V(false), O(src) is needed.
+    - V(false) with O(state=absent).
   type: bool
   returned: success
 removed:
-  description: Paths of the version directories and links removed, or in check mode to be removed.
+  description: Paths of the version directories and links that were removed, or would be in check mode.
   type: list
   elements: str
   returned: success
@@ -192,7 +195,7 @@ def result_of(plan: Plan, found: Found, release: Release | None, home: str) -> d
         "path": f"{home}/{plan.current}" if plan.current else None,
         "links": sorted(plan.links.wanted),
         "previous": found.version,
-        "missing": plan.install,
+        "installed": release is not None and not plan.install,
         "removed": [*plan.links.stale, *(f"{home}/{name}" for name in plan.dropped)],
         "diff": {
             "before": {"path": f"{home}/{found.current}" if found.current else None, "links": before},
@@ -230,7 +233,9 @@ def install(module: AnsibleModule, release: Release, home: str, links: str) -> d
             executables = tuple(contents.executables)
         if release.tree is not None:
             executables = (release.tree,)
-        plan = plan_present(found, release, executables, links=links, home=home, replace=params["replace"], keep=params["keep"])
+        plan = plan_present(
+            found, release, executables, links=links, home=home, adopt=params["adopt"], keep=params["keep_versions"]
+        )
         if plan.changed and not module.check_mode:
             apply_plan(plan, home, source)
     return result_of(plan, found, release, home)
@@ -238,9 +243,9 @@ def install(module: AnsibleModule, release: Release, home: str, links: str) -> d
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    links = parse_directory(params["links"], "links")
-    if params["tree"] is not None:
-        links = posixpath.dirname(parse_directory(params["tree"], "tree"))
+    links = parse_directory(params["link_dir"], "link_dir")
+    if params["install_root"] is not None:
+        links = posixpath.dirname(parse_directory(params["install_root"], "install_root"))
     home = f"{parse_directory(params['prefix'], 'prefix')}/{parse_name(params['name'])}"
     if params["state"] == "absent":
         return remove(module, home, links)
@@ -258,11 +263,11 @@ def main() -> None:
             "sha256": {"type": "str"},
             "architecture": {"type": "str"},
             "bin_dir": {"type": "str", "default": "bin"},
-            "tree": {"type": "path"},
+            "install_root": {"type": "path"},
             "prefix": {"type": "path", "default": "/usr/local/lib/slipway"},
-            "links": {"type": "path", "default": "/usr/local/bin"},
-            "replace": {"type": "bool", "default": False},
-            "keep": {"type": "int", "default": 1},
+            "link_dir": {"type": "path", "default": "/usr/local/bin"},
+            "adopt": {"type": "bool", "default": False},
+            "keep_versions": {"type": "int", "default": 1},
             "url_username": {"type": "str"},
             "url_password": {"type": "str", "no_log": True},
             "timeout": {"type": "int", "default": 60},

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""release_archive on a real file system, with archives made here."""
+"""release_install on a real file system, with archives made here."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_upgrade_and_back_without_the_archive(site: Site, tmp_path: Path) -> Non
     assert third["removed"] == [str(site.links / "old"), second["path"]]
     assert not Path(second["path"]).exists()
     assert site(three, "3.0")["changed"] is False
-    assert site(three, "3.0", keep=0)["removed"] == [first["path"]]
+    assert site(three, "3.0", keep_versions=0)["removed"] == [first["path"]]
 
 
 def test_the_same_version_from_another_build(site: Site, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_absent(site: Site, tmp_path: Path) -> None:
 def test_a_tree_is_linked_as_a_whole(site: Site, tmp_path: Path) -> None:
     tree = site.directory / "opt" / "demo"
     inside = str(tree)[1:]
-    options: dict[str, Any] = {"tree": str(tree), "bin_dir": f"{inside}/bin"}
+    options: dict[str, Any] = {"install_root": str(tree), "bin_dir": f"{inside}/bin"}
 
     def packed(name: str) -> Path:
         program = member(f"./{inside}/bin/demo", PROGRAM + name.encode())
@@ -125,7 +125,7 @@ def test_a_tree_is_linked_as_a_whole(site: Site, tmp_path: Path) -> None:
     assert (tree / "share/x").read_text() == "b"
     assert site(packed("a"), "1.0", **options)["changed"] and (tree / "share/x").read_text() == "a"
     assert site(packed("a"), "1.0", **options)["changed"] is False
-    assert site(state="absent", tree=str(tree))["changed"] and not tree.is_symlink()
+    assert site(state="absent", install_root=str(tree))["changed"] and not tree.is_symlink()
 
     tree.mkdir()
     refused = site(packed("a"), "1.0", **options)
