@@ -402,7 +402,7 @@ class Report:
         return [*lines, *(f"{one.path}: brought to disk in {one.seconds:.1f} s" for one in self._outcome.synced)]
 
 
-def have(module: AnsibleModule, containerd: Containerd, request: Request) -> dict[str, Any]:
+def ensure_present(module: AnsibleModule, containerd: Containerd, request: Request) -> dict[str, Any]:
     check = module.check_mode
     containerd.read_ahead()
     with nullcontext(None) if check else exclusive(request.timeout) as lock:
@@ -427,7 +427,7 @@ def have(module: AnsibleModule, containerd: Containerd, request: Request) -> dic
     return result
 
 
-def lose(module: AnsibleModule, store: NamespaceStore, request: Request) -> dict[str, Any]:
+def ensure_absent(module: AnsibleModule, store: NamespaceStore, request: Request) -> dict[str, Any]:
     with nullcontext(None) if module.check_mode else exclusive(request.timeout):
         references = {one.name: one.digest for one in store.images.references()}
         removal = plan_removal(request.names, references, store.containers.by_image(), module.params["namespace"])
@@ -435,12 +435,12 @@ def lose(module: AnsibleModule, store: NamespaceStore, request: Request) -> dict
             store.images.remove(*removal.names, sync=True)
     return {
         "changed": bool(removal.names),
-        "images": [_lost(str(name), removal) for name in request.names],
+        "images": [_absent_result(str(name), removal) for name in request.names],
         "diff": {"before": "".join(f"{name}\n" for name in removal.names), "after": ""},
     }
 
 
-def _lost(name: str, removal: Removal) -> dict[str, Any]:
+def _absent_result(name: str, removal: Removal) -> dict[str, Any]:
     return {
         "name": name,
         "action": image_plan.REMOVE if name in removal.names else image_plan.NONE,
@@ -454,8 +454,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     request = Request.from_params(module.params, containerd.platform)
     containerd.check_installed()
     if not request.present:
-        return lose(module, containerd.store(request.namespace), request)
-    return have(module, containerd, request)
+        return ensure_absent(module, containerd.store(request.namespace), request)
+    return ensure_present(module, containerd, request)
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ MANIFEST, CONFIG = "application/vnd.oci.image.manifest.v1+json", "application/vn
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 NAMES = ("r.example/one:1", "r.example/two:1")
 OPTIONS: dict[str, Any] = {
+    "all": False,
     "state": "present",
     "pull": "missing",
     "archive": None,
