@@ -50,7 +50,7 @@ $(INSTALLED)/MANIFEST.json: $(SHIPPED)
 demo: build
 	@ansible-playbook -i $(NODES)/demo.yml tests/nodes/create.yml
 	ansible-playbook -i $(NODES)/demo.yml slipway.node.provision
-	ansible-playbook -i $(NODES)/demo.yml slipway.node.verify --extra-vars '{"verify_show": ["fail", "unknown", "warn", "ok"]}'
+	ansible-playbook -i $(NODES)/demo.yml slipway.node.verify --extra-vars '{"verify_print_statuses": ["fail", "unknown", "warn", "ok"]}'
 	printf "\nLook inside:  %s\nRemove it:    make clean\n" "ssh -F .work/nodes/demo-trixie/ssh_config demo-trixie"
 
 check: style types lint unit

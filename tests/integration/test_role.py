@@ -25,13 +25,13 @@ PASSWORD = "correct horse battery"
 SETTINGS: dict[str, Any] = {
     "containerd_systemd_cgroup": True,
     "containerd_max_concurrent_downloads": 6,
-    "containerd_service": {"LimitNOFILE": 65536},
+    "containerd_service_directives": {"LimitNOFILE": 65536},
     "containerd_registries": [
         {"name": "registry.example", "mirrors": [{"url": "https://mirror.example", "username": "node", "password": PASSWORD}]}
     ],
 }
 # In check mode apt's own prediction, which needs package lists, is replaced.
-SAME_TASK = {"Predict what apt would install": "Install containerd"}
+SAME_TASK = {"Predict the packages that apt would install": "Install containerd"}
 PROGRAMS = ("/usr/bin/containerd", "/usr/bin/ctr", "/usr/bin/containerd-shim-runc-v2")
 
 
@@ -66,7 +66,7 @@ def changed(played: dict[str, Any], node: Node) -> dict[str, dict[str, Any]]:
 
 def paths(results: dict[str, dict[str, Any]]) -> set[str]:
     """The files that the settings and the registries change."""
-    files = {one["path"] for one in results["Give the daemon its settings"]["files"] if one["changed"]}
+    files = {one["path"] for one in results["Apply the settings"]["files"] if one["changed"]}
     return files | set(results["Configure registry hosts"]["files"])
 
 
@@ -97,11 +97,11 @@ def test_a_fresh_node_becomes_what_was_predicted_and_stays(fresh: Node) -> None:
     first = fresh.play(PROVISION, SETTINGS)
     succeeded(first, fresh)
     done = changed(first, fresh)
-    assert set(done) >= {"Install containerd", "Give the daemon its settings", "Configure registry hosts"}
+    assert set(done) >= {"Install containerd", "Apply the settings", "Configure registry hosts"}
     for prediction in predictions:
         assert set(prediction) == set(done)
     assert paths(known) == paths(done)
-    assert known["Give the daemon its settings"]["restarted"] == done["Give the daemon its settings"]["restarted"]
+    assert known["Apply the settings"]["restarted"] == done["Apply the settings"]["restarted"]
 
     before = daemon.etc_hashes(fresh)
     assert succeeded(fresh.play(PROVISION, SETTINGS), fresh)["changed"] == 0
@@ -119,7 +119,7 @@ def test_a_fresh_node_becomes_what_was_predicted_and_stays(fresh: Node) -> None:
 
 
 def pack(path: Path, programs: Path, epoch: int) -> dict[str, str]:
-    """A release archive as upstream packs it, and its entry in containerd_archives."""
+    """A release archive as upstream packs it, and its entry in containerd_releases."""
 
     def stamped(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.mtime, member.uid, member.gid = epoch, 0, 0
@@ -148,20 +148,20 @@ def releases(tmp_path_factory: pytest.TempPathFactory, nodes: dict[str, Node]) -
     architecture = run(["dpkg", "--print-architecture"]).stdout.strip()
     return {
         "first": {
-            "containerd_install": "archive",
+            "containerd_install_method": "archive",
             "containerd_version": "1.7.24",
-            "containerd_archives": {architecture: pack(directory / "first.tar.gz", directory / "bin", 1)},
+            "containerd_releases": {architecture: pack(directory / "first.tar.gz", directory / "bin", 1)},
             "containerd_runc_version": "1.1.15",
-            "containerd_runc_binaries": {
+            "containerd_runc_releases": {
                 architecture: {"src": str(runc), "sha256": hashlib.sha256(runc.read_bytes()).hexdigest()}
             },
         },
         "next": {
             "containerd_version": "1.7.24-2",
-            "containerd_archives": {architecture: pack(directory / "next.tar.gz", directory / "bin", 2)},
+            "containerd_releases": {architecture: pack(directory / "next.tar.gz", directory / "bin", 2)},
         },
         "wrong": {
-            "containerd_archives": {architecture: {"src": str(directory / "first.tar.gz"), "sha256": "0" * 64}},
+            "containerd_releases": {architecture: {"src": str(directory / "first.tar.gz"), "sha256": "0" * 64}},
         },
     }
 
@@ -236,10 +236,10 @@ def test_a_network_that_is_none_is_refused(trixie: Node, network: str) -> None:
     before, pid = daemon.etc_hashes(trixie), daemon.main_pid(trixie)
     proxy = {"https": "http://proxy.example:3128", "no_proxy": ["localhost", ".example", "10.0.0.0/8", network]}
     for check in (True, False):
-        played = trixie.play(PROVISION, {"containerd_proxy": proxy}, check=check)
+        played = trixie.play(PROVISION, {"containerd_http_proxy": proxy}, check=check)
         assert played["stats"][trixie.name]["failures"] == 1
         said = messages(played, trixie)
-        assert "containerd_proxy.no_proxy" in said and network in said, said
+        assert "containerd_http_proxy.no_proxy" in said and network in said, said
     assert daemon.etc_hashes(trixie) == before
     assert daemon.main_pid(trixie) == pid
 
@@ -250,7 +250,7 @@ def test_credentials_are_neither_shown_nor_readable(trixie: Node, tmp_path: Path
     for password in (PASSWORD, "another one"):
         registries = [{"name": "registry.example", "username": "node", "password": password}]
         proxy = {"https": f"http://builder:{password.replace(' ', '-')}@proxy.example:3128"}
-        variables.write_text(json.dumps({"containerd_registries": registries, "containerd_proxy": proxy}))
+        variables.write_text(json.dumps({"containerd_registries": registries, "containerd_http_proxy": proxy}))
         for flags in (["--check"], []):
             argv = ["-i", str(trixie.inventory), "--limit", trixie.name, "-e", f"@{variables}", "-vvv", "--diff", *flags]
             done = ansible("ansible-playbook", *argv, PROVISION)
@@ -283,7 +283,7 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
     inventory = tmp_path / "fleet.yml"
     inventory.write_text(json.dumps({"all": {"children": {"nodes": {"hosts": hosts}}}}))
     report = tmp_path / "report"
-    argv = ["-i", str(inventory), VERIFY, "-e", f"verify_report={os.path.relpath(report, CHECKOUT)}"]
+    argv = ["-i", str(inventory), VERIFY, "-e", f"verify_report_dir={os.path.relpath(report, CHECKOUT)}"]
     report.mkdir()
     before = daemon.etc_hashes(trixie)
     played = ansible("ansible-playbook", *argv, check=False)

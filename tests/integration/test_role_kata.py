@@ -27,14 +27,14 @@ ROOT = "/etc/kata-containers"
 TREE = "/opt/kata"
 SHIM = f"{TREE}/bin/containerd-shim-kata-v2"
 SCRATCH = "/var/lib/scratch.ext4"
-INSTALL, FILES, SETTINGS = "Install the release", "Give each handler its configuration", "Give the daemon its settings"
+INSTALL, FILES, SETTINGS = "Install the release", "Write the handlers' files", "Apply the settings"
 MODULES, DEVICES, PURGE = (
-    "Have the kernel modules at every boot",
-    "Give handlers their block devices",
-    "Remove handlers that nobody lists",
+    "Load the kernel modules at boot",
+    "Write the settings that require containerd's",
+    "Remove unlisted handlers",
 )
 # In check mode apt's own prediction, which needs package lists, is replaced.
-SAME_TASK = {"Look for zstd": "Install zstd"}
+SAME_TASK = {"Check for zstd": "Install zstd"}
 QEMU: dict[str, Any] = {"name": "kata-qemu", "runtime": "go", "hypervisor": "qemu", "disable_block_device_use": True}
 BLOCK_QEMU = {**QEMU, "snapshotter": "blockfile", "disable_block_device_use": False}
 CLH = {"name": "kata-clh", "runtime": "go", "hypervisor": "clh", "snapshotter": "blockfile", "disable_block_device_use": False}

@@ -25,9 +25,9 @@ from nodes.toolboxes import PREFIX, enterable, keys, mounted, process_in, remove
 ROLE = "tests/nodes/toolbox.yml"
 MEGABYTE = 1024 * 1024
 LOGIN = ("node", "correct-horse-battery")
-MAKE = "Make, mount or remove the toolboxes"
-PREDICT = "Predict what becomes of the toolboxes"
-PRUNE = "Remove toolboxes that nobody lists"
+MAKE = "Change the toolboxes"
+PREDICT = "Predict the changes of the toolboxes"
+PRUNE = "Remove the unlisted toolboxes"
 COMMAND = "/usr/local/bin/toolbox"
 DEFAULTS = "/etc/default/toolbox"
 # What Flatcar's command does before it enters; made again here from its description, see github.com/flatcar/toolbox.
@@ -100,17 +100,17 @@ def test_a_fresh_node_gets_the_toolboxes_that_were_predicted(suite: str, registr
                 entry(registry.push(random_layers(2)), name="spare", state="present"),
                 {"name": "gone", "state": "absent"},
             ],
-            "toolbox_command": True,
+            "toolbox_install_command": True,
             "toolbox_prune_after": "30d",
         }
         before = kept(fresh)
         predicted = fresh.play(PROVISION, settings, check=True)
         succeeded(predicted, fresh)
         assert kept(fresh) == before
-        assert {PREDICT, "Install the command"} <= set(changed(predicted, fresh))
+        assert {PREDICT, "Write the command"} <= set(changed(predicted, fresh))
         first = fresh.play(PROVISION, settings)
         succeeded(first, fresh)
-        assert {MAKE, "Install the command"} <= set(changed(first, fresh))
+        assert {MAKE, "Write the command"} <= set(changed(first, fresh))
         assert mounted(fresh, f"{PREFIX}/debug")
         assert keys(fresh) == {f"{PREFIX}/debug", f"{PREFIX}/spare"}
 
@@ -142,11 +142,11 @@ def test_what_nobody_lists_goes_by_age_and_nothing_else(box_bookworm: Node, regi
     assert succeeded(node.play(ROLE, young), node)["changed"] == 0
     assert keys(node) == there
 
-    exclusive = {**listed, "toolbox_exclusive": True}
+    exclusive = {**listed, "toolbox_prune_unlisted": True}
     dry = node.play(ROLE, exclusive, check=True)
     succeeded(dry, node)
     assert keys(node) == there
-    (said,) = results(dry, node, "Say how much that frees")
+    (said,) = results(dry, node, "Report the freed space")
     assert 3 * MEGABYTE <= int(said["msg"].split()[0]) < 4 * MEGABYTE
 
     before = used(node)
@@ -165,7 +165,10 @@ def test_what_nobody_lists_goes_by_age_and_nothing_else(box_bookworm: Node, regi
 
 
 def test_the_command_enters_and_runs_a_command(box_sid: Node, registry: Registry) -> None:
-    settings: dict[str, Any] = {"toolbox_snapshots": [entry(registry.push(enterable()), name="debug")], "toolbox_command": True}
+    settings: dict[str, Any] = {
+        "toolbox_snapshots": [entry(registry.push(enterable()), name="debug")],
+        "toolbox_install_command": True,
+    }
     succeeded(box_sid.play(ROLE, settings), box_sid)
     entered = box_sid.exec("toolbox", "/bin/cat", "/etc/os-release", "/media/root/etc/hostname")
     assert entered.stdout.split() == ["ID=boxed", box_sid.ssh("cat /etc/hostname").stdout.strip()]
@@ -179,7 +182,7 @@ def test_the_command_enters_and_runs_a_command(box_sid: Node, registry: Registry
     box_sid.exec("systemctl", "stop", "var-lib-toolbox-debug.mount")
     stopped = box_sid.exec("toolbox", "/bin/sh", check=False)
     assert stopped.returncode == 1 and f"{PREFIX}/debug is not mounted" in stopped.stderr
-    settings["toolbox_command"] = False
+    settings["toolbox_install_command"] = False
     succeeded(box_sid.play(ROLE, settings), box_sid)
     assert box_sid.exec("test", "-e", COMMAND, check=False).returncode == 1
     assert mounted(box_sid, f"{PREFIX}/debug")
@@ -202,7 +205,10 @@ def test_flatcars_command_finds_its_toolbox(box_sid: Node, registry: Registry) -
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"toolbox_snapshots": [{"image": "debian:13", "name": "../etc"}]}, "name takes at most"),
-    ({"toolbox_snapshots": [{"image": "debian:13", "name": "a"}], "toolbox_default": "b"}, "toolbox_default names b, but"),
+    (
+        {"toolbox_snapshots": [{"image": "debian:13", "name": "a"}], "toolbox_default_name": "b"},
+        "toolbox_default_name names b, but",
+    ),
     (
         {"toolbox_snapshots": [{"image": "debian:13", "name": "a"}], "toolbox_flatcar_defaults": True},
         f"Flatcar's command doesn't find {PREFIX}/a",
@@ -220,11 +226,11 @@ def test_a_wrong_inventory_is_refused_before_anything_is_done(trixie: Node, sett
 
 def test_files_of_others_are_not_overwritten(box_trixie: Node, registry: Registry) -> None:
     daemon.write(box_trixie, COMMAND, "#!/bin/sh\necho mine")
-    settings = {"toolbox_snapshots": [entry(registry.push(enterable()), name="debug")], "toolbox_command": True}
+    settings = {"toolbox_snapshots": [entry(registry.push(enterable()), name="debug")], "toolbox_install_command": True}
     played = box_trixie.play(ROLE, settings)
     assert f"{COMMAND} was not written by this role" in messages(played, box_trixie)
     assert daemon.read(box_trixie, COMMAND) == "#!/bin/sh\necho mine\n"
-    del settings["toolbox_command"]
+    del settings["toolbox_install_command"]
     succeeded(box_trixie.play(ROLE, settings), box_trixie)
     assert daemon.read(box_trixie, COMMAND) == "#!/bin/sh\necho mine\n"
 

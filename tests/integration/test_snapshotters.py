@@ -233,7 +233,7 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
     blockfile = {
         "containerd_snapshotter": "blockfile",
         "containerd_snapshotters": TABLES["blockfile"],
-        "containerd_blockfile_size": "64M",
+        "containerd_blockfile_scratch_size": "64M",
     }
     done(configure(clean, None))
     done(have(clean, [images.one], namespace=KUBELET))
@@ -244,17 +244,17 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
         # It has to be loaded first, so there are two changes of the settings.
         assert changes(clean, {**wanted, **blockfile}) == predicted
         assert predicted == [
-            "Make the scratch file",
-            "Give the daemon its settings",
-            "Unpack the images for it",
-            "Give the daemon its settings",
+            "Create the scratch file",
+            "Apply the settings",
+            "Unpack the images for the loaded snapshotter",
+            "Apply the settings",
         ]
         assert changes(clean, {**wanted, **blockfile}) == []
         assert len(snapshots(clean, "blockfile", KUBELET)) == 3 and alive(clean, "stays", KUBELET)
-        back = {**wanted, "containerd_snapshotter": OLD, "containerd_snapshotter_remove_old": True}
+        back = {**wanted, "containerd_snapshotter": OLD, "containerd_remove_unused_snapshots": True}
         assert changes(clean, back) == [
-            "Give the daemon its settings",
-            "Unpack what has come meanwhile, and see what old snapshotters hold",
+            "Apply the settings",
+            "Unpack remaining images, and find unused snapshots",
         ]
         assert not snapshots(clean, "blockfile", KUBELET) and alive(clean, "stays", KUBELET)
 
@@ -263,9 +263,9 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
 def test_the_role_unpacks_also_where_the_old_default_is_known_only_afterwards(clean: Node, images: Images) -> None:
     done(configure(clean, "native"))
     done(have(clean, [images.one], namespace=KUBELET))
-    switched = "Unpack what has come meanwhile, and see what old snapshotters hold"
+    switched = "Unpack remaining images, and find unused snapshots"
     # The inventory names none any more.
-    assert changes(clean, {}, check=True) == changes(clean, {}) == ["Give the daemon its settings", switched]
+    assert changes(clean, {}, check=True) == changes(clean, {}) == ["Apply the settings", switched]
     assert len(snapshots(clean, OLD, KUBELET)) == 3
 
 

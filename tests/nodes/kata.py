@@ -100,4 +100,4 @@ def archive(path: Path, version: str, *, comment: str = "") -> dict[str, Any]:
     if path.suffix == ".zst":
         subprocess.run(["zstd", "-q", "--rm", str(packed), "-o", str(path)], check=True)
     source = {"src": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return {"kata_version": version, "kata_archives": {"amd64": source, "arm64": source}}
+    return {"kata_version": version, "kata_releases": {"amd64": source, "arm64": source}}

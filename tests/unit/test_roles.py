@@ -13,11 +13,18 @@ import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.model.node_spec import OPTIONAL
+
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
-PLUGINS = "ansible_collections.slipway.node.plugins"
 FRAGMENT = re.compile(r"slipway\.node\.(\w+)")
+SPEC = "node_spec"
+# Given to modules as they are.
+PLACES = {"containerd_config_file", "containerd_unit", "containerd_address"}
+# What roles give to each other and to the operator's own tasks.
+PUBLIC = {SPEC: {"node_spec", "node_spec_architecture", "node_spec_daemon_pending"}, "verify": {"verify_node"}}
+INSTALLERS = {f"ansible.builtin.{name}" for name in ("raw", "shell", "command", "apt", "dnf", "package")}
 by_name = pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
 
 
@@ -33,11 +40,16 @@ def documented(role: Path) -> dict[str, Any]:
 
 def tasks(role: Path) -> Iterator[dict[str, Any]]:
     """Every task of the role, also those in blocks."""
-    waiting = [task for path in sorted(role.glob("*/*.yml")) if path.parent.name in ("tasks", "handlers") for task in load(path)]
-    while waiting:
-        task = waiting.pop()
+    for path in sorted(role.glob("*/*.yml")):
+        if path.parent.name in ("tasks", "handlers"):
+            yield from flattened(load(path))
+
+
+def flattened(waiting: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The tasks, also those in blocks."""
+    for task in waiting:
         yield task
-        waiting += [inner for key in ("block", "rescue", "always") for inner in task.get(key, [])]
+        yield from flattened([inner for key in ("block", "rescue", "always") for inner in task.get(key, [])])
 
 
 class Spec(BaseException):
@@ -109,20 +121,96 @@ def test_every_option_is_described(role: Path) -> None:
         assert option.get("type"), name
 
 
-@by_name
-def test_every_variable_has_the_roles_name_before_it(role: Path) -> None:
-    names = {
-        *documented(role),
-        *(load(role / "defaults" / "main.yml") or {}),
-        *(load(role / "vars" / "main.yml") or {}),
-    }
+def private_names(role: Path) -> set[str]:
+    """What the role's tasks and vars/main.yml define, but for what they pass to another role."""
+    names = set(load(role / "vars" / "main.yml") or {})
     for task in tasks(role):
         imported = task.get("ansible.builtin.import_role", {}).get("name", "").rpartition(".")[2]
         names |= {name for name in task.get("vars", {}) if not imported or not name.startswith(f"{imported}_")}
         names |= set(task.get("ansible.builtin.set_fact", {})) - {"cacheable"}
         names |= {task["register"]} if "register" in task else set()
-    own = (f"{role.name}_", "ansible_")
-    assert [name for name in sorted(names) if not name.startswith(own)] == []
+        names |= {task["loop_control"]["loop_var"]} if "loop_var" in task.get("loop_control", {}) else set()
+    return {name for name in names if not name.startswith("ansible_")}
+
+
+@by_name
+def test_private_variables_are_marked(role: Path) -> None:
+    wrong = {name for name in private_names(role) if not name.startswith(f"__{role.name}_")}
+    assert wrong == PUBLIC.get(role.name, set())
+
+
+@by_name
+def test_public_variables_have_the_roles_name_before_them(role: Path) -> None:
+    prefixes = tuple(f"{other.name}_" for other in ROLES) if role.name == SPEC else (f"{role.name}_",)
+    assert [name for name in sorted(documented(role)) if not name.startswith(prefixes)] == []
+
+
+@by_name
+def test_private_variables_of_other_roles_are_not_used(role: Path) -> None:
+    """The registers that say whether the daemon would change are set by one role and read by all."""
+    used = {name for path in role.rglob("*") if path.is_file() for name in re.findall(r"\b__[a-z][a-z_]*", path.read_text())}
+    foreign = {name for name in used if not name.startswith(f"__{role.name}_")}
+    assert foreign == ({"__containerd_configured", "__containerd_registries_configured"} if role.name == SPEC else set())
+
+
+def test_no_variable_is_documented_by_two_roles() -> None:
+    names = [name for role in ROLES for name in documented(role)]
+    assert len(names) == len(set(names))
+
+
+def test_the_filter_gets_every_shared_variable_but_the_daemons_places() -> None:
+    role = ROOT / "roles" / SPEC
+    names = load(role / "vars" / "main.yml")["__node_spec_names"]
+    assert len(names) == len(set(names))
+    assert set(names) == set(documented(role)) - PLACES
+    defaults = set(load(role / "defaults" / "main.yml"))
+    assert set(names) - defaults == OPTIONAL - defaults
+
+
+def referenced(role: Path) -> set[str]:
+    """The roles that the role runs: its dependencies, and those that its tasks include."""
+    names = {dependency["role"] for dependency in load(role / "meta" / "main.yml")["dependencies"]}
+    for task in tasks(role):
+        names |= {task[key]["name"] for key in ("ansible.builtin.import_role", "ansible.builtin.include_role") if key in task}
+    return {name.rpartition(".")[2] for name in names}
+
+
+def reached(name: str) -> set[str]:
+    """All roles that the role runs, directly or not; itself only if there is a circle."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = referenced(ROOT / "roles" / waiting.pop()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+@by_name
+def test_no_role_runs_itself(role: Path) -> None:
+    assert role.name not in reached(role.name)
+
+
+@by_name
+def test_every_role_of_the_node_has_the_specification(role: Path) -> None:
+    dependencies = [dependency["role"] for dependency in load(role / "meta" / "main.yml")["dependencies"]]
+    assert dependencies == ([] if role.name in (SPEC, "bootstrap") else [f"slipway.node.{SPEC}"])
+
+
+@pytest.mark.parametrize("name", ["node_spec", "repair", "verify"])
+def test_roles_that_install_nothing(name: str) -> None:
+    """Not by another role either: repair runs nothing but the images of the role containerd."""
+    assert reached(name) <= {SPEC, "containerd"}
+    files = {
+        task["ansible.builtin.import_role"]["tasks_from"]
+        for task in tasks(ROOT / "roles" / name)
+        if "ansible.builtin.import_role" in task
+    }
+    assert files <= {"images"}
+    used = list(tasks(ROOT / "roles" / name))
+    for file in ("images", "image_batch") if files else ():
+        used += flattened(load(ROOT / "roles" / "containerd" / "tasks" / f"{file}.yml"))
+    assert not [task["name"] for task in used if INSTALLERS & set(task)]
 
 
 @by_name
@@ -140,11 +228,9 @@ def test_every_task_that_names_a_module_of_ours_names_one_that_exists(role: Path
     assert names <= set(MODULES)
 
 
-def test_the_action_group_is_the_modules_that_take_a_daemon() -> None:
+def test_the_action_group_has_the_modules_that_take_the_daemons_place(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
-    fragments = {
-        name: yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)["extends_documentation_fragment"]
-        for name in MODULES
+    options = {"config_file", "unit", "address"}
+    assert runtime["action_groups"] == {
+        "containerd": [name for name in MODULES if options <= set(argument_spec(name, monkeypatch))]
     }
-    taken = [name for name in MODULES if "slipway.node.daemon" in fragments[name]]
-    assert runtime["action_groups"] == {"containerd": taken}

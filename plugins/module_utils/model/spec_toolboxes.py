@@ -2,58 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+"""Toolboxes of an inventory, completed for toolbox_snapshot and listed for node_verify."""
+
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-name: toolboxes
-short_description: The toolboxes of an inventory, completed for toolbox_snapshot
-version_added: 0.1.0
-author:
-  - the slipway.node authors (@slipway)
-description:
-  - Takes the list C(toolbox_snapshots) of the role C(toolbox), checks it, and gives every toolbox a name, a path, a namespace and
-    a state.
-  - A toolbox without a name gets the one that Flatcar's C(toolbox) looks for, made of the user and the image.
-positional: _input, directory, user
-options:
-  _input:
-    description:
-      - Toolboxes, each with C(name) or C(image) and any of C(path), C(state), C(on_image_change), C(labels), C(namespace),
-        C(snapshotter), C(platform), C(hosts_dir), C(plain_http), C(username) and C(password).
-    type: list
-    elements: dict
-    required: true
-  directory:
-    description: The directory of toolboxes that have no path.
-    type: str
-    required: true
-  user:
-    description: Name of the user who enters the toolbox with Flatcar's command.
-    type: str
-    required: true
-"""
-
-EXAMPLES = r"""
-- name: Say where the toolboxes are
-  ansible.builtin.debug:
-    msg: "{{ toolbox_snapshots | slipway.node.toolboxes('/var/lib/toolbox', 'core') | map(attribute='path') }}"
-"""
-
-RETURN = r"""
-_value:
-  description:
-    - The toolboxes with C(name), C(path), C(namespace), C(state), and of the other keys those that were set. One that Flatcar's
-      C(toolbox) finds has C(flatcar), a dictionary with its C(image) and C(tag).
-  type: list
-  elements: dict
-"""
 
 import posixpath
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from ansible.errors import AnsibleFilterError
 
 from ansible_collections.slipway.node.plugins.module_utils.model import reference
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import (
@@ -64,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import 
     toolbox_path,
 )
 
+VARIABLE = "toolbox_snapshots"
 _KEYS = (
     "name",
     "image",
@@ -79,29 +36,60 @@ _KEYS = (
     "username",
     "password",
 )
-_VARIABLE = "toolbox_snapshots"
+# The keys that node_verify takes.
+_VERIFIED = ("path", "namespace", "snapshotter", "state")
 _STATES = (PRESENT, MOUNTED, ABSENT)
 _ON_IMAGE_CHANGE = ("keep", "recreate")
 
 
-def toolboxes(entries: Sequence[Mapping[str, Any]], directory: str, user: str) -> list[dict[str, Any]]:
-    """One dictionary a toolbox. Raises AnsibleFilterError that names the element at fault, but none of its credentials."""
+def toolboxes(entries: Any, directory: str, user: str) -> list[dict[str, Any]]:
+    """Return one dictionary per toolbox, with ``name``, ``path``, ``namespace`` and ``state``.
+
+    A toolbox that Flatcar's ``toolbox`` finds has ``flatcar``, a dictionary with its ``image`` and ``tag``.
+    Raises ValueError that names the element at fault, but none of its credentials.
+    """
     if isinstance(entries, (str, Mapping)) or not isinstance(entries, Sequence):
-        raise AnsibleFilterError(f"{_VARIABLE} has to be a list of dictionaries, each with a name or an image")
+        raise ValueError(f"{VARIABLE} has to be a list of dictionaries, each with a name or an image")
     found: list[dict[str, Any]] = []
     for number, entry in enumerate(entries):
-        where = f"{_VARIABLE}[{number}]"
+        where = f"{VARIABLE}[{number}]"
         try:
-            one = _understood(entry, directory, user)
+            toolbox = _completed(entry, directory, user)
         except ValueError as error:
-            raise AnsibleFilterError(f"{where}: {error}") from error
-        if one["path"] in [other["path"] for other in found]:
-            raise AnsibleFilterError(f"{where}: there is another toolbox at {one['path']}: list each once")
-        found.append(one)
+            raise ValueError(f"{where}: {error}") from error
+        if toolbox["path"] in [other["path"] for other in found]:
+            raise ValueError(f"{where}: there is another toolbox at {toolbox['path']}: list each once")
+        found.append(toolbox)
     return found
 
 
-def _understood(entry: Any, directory: str, user: str) -> dict[str, Any]:
+def listed_toolboxes(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the toolboxes with the keys that node_verify takes."""
+    return [{key: entry[key] for key in _VERIFIED if key in entry} for entry in entries]
+
+
+def default_toolbox(entries: Sequence[Mapping[str, Any]], name: str | None, *, flatcar: bool, command: bool) -> Mapping[str, Any]:
+    """Return the toolbox that the command enters: the one of that name, or the first that is mounted; empty if there is none.
+
+    Raises ValueError if a setting needs one and there is none, or if Flatcar's command wouldn't find it.
+    """
+    mounted = [entry for entry in entries if entry["state"] == MOUNTED]
+    default: Mapping[str, Any] = next((entry for entry in mounted if name is None or entry["name"] == name), {})
+    if not default and (name is not None or flatcar or command):
+        names = ", ".join(entry["name"] for entry in mounted) or "none"
+        raise ValueError(
+            f"toolbox_default_name names {name or 'no toolbox'}, but {VARIABLE} has {names} of state mounted: name one of these"
+        )
+    if flatcar and "flatcar" not in default:
+        raise ValueError(
+            f"toolbox_flatcar_defaults is set, but Flatcar's command doesn't find {default['path']}: it derives the name "
+            "from toolbox_user and the image's name and tag, in toolbox_directory. Leave out name and path, and name the "
+            "image by a tag"
+        )
+    return default
+
+
+def _completed(entry: Any, directory: str, user: str) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         raise ValueError("it has to be a dictionary with a name or an image, such as {image: docker.io/library/debian:13}")
     unknown = [key for key in entry if key not in _KEYS]
@@ -123,7 +111,7 @@ def _understood(entry: Any, directory: str, user: str) -> dict[str, Any]:
 
 
 def _flatcar_name(image: reference.ImageName | None, user: str) -> str:
-    """What Flatcar's toolbox makes of an image: github.com/flatcar/toolbox."""
+    """Return the name that Flatcar's toolbox derives from an image: github.com/flatcar/toolbox."""
     if image is None:
         return ""
     return re.sub(r"[^a-zA-Z0-9_.-]", "_", f"{user}-{image.repository}-{image.tag or image.digest}")
@@ -137,13 +125,5 @@ def _one_of(key: str, value: Any, choices: Sequence[str]) -> str:
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{key} has to be a text, not {value!r}")
+        raise ValueError(f"{key} has to be a string, not {value!r}")
     return value
-
-
-class FilterModule:
-    """The collection's view of the toolboxes in an inventory."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """By name."""
-        return {"toolboxes": toolboxes}

@@ -6,9 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from ansible_collections.slipway.node.plugins.filter.toolboxes import FilterModule, toolboxes
+from ansible_collections.slipway.node.plugins.module_utils.model.spec_toolboxes import (
+    default_toolbox,
+    listed_toolboxes,
+    toolboxes,
+)
 
 DIRECTORY = "/var/lib/toolbox"
 FEDORA = "docker.io/library/fedora"
@@ -62,7 +65,7 @@ WRONG: list[tuple[Any, str]] = [
     ([{"image": "debian:13", "state": "there"}], "state has to be one of present, mounted, absent, not 'there'"),
     ([{"image": "debian:13", "on_image_change": "panic"}], "on_image_change has to be one of"),
     ([{"image": "Debian:13"}], "is no image's name"),
-    ([{"image": 13}], "image has to be a text"),
+    ([{"image": 13}], "image has to be a string"),
     ([{"image": "debian:13", "name": "../etc"}], "name takes at most"),
     ([{"image": "debian:13", "name": "a b"}], "name takes at most"),
     ([{"image": "debian:13", "name": "-a"}], "name takes at most"),
@@ -79,16 +82,34 @@ WRONG: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("entries", "sentence"), WRONG, ids=[str(number) for number in range(len(WRONG))])
 def test_a_wrong_list_is_refused_by_its_element(entries: Any, sentence: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=sentence) as error:
+    with pytest.raises(ValueError, match=sentence) as error:
         toolboxes(entries, DIRECTORY, "core")
     assert "toolbox_snapshots" in str(error.value)
 
 
 def test_credentials_are_in_no_message() -> None:
-    with pytest.raises(AnsibleFilterError) as error:
+    with pytest.raises(ValueError, match="is no image's name") as error:
         completed({"image": "Debian:13", "username": "node", "password": "correct-horse"})
     assert "correct-horse" not in str(error.value)
 
 
-def test_the_filter_is_called_by_its_name() -> None:
-    assert list(FilterModule().filters()) == ["toolboxes"]
+def test_verify_gets_the_toolboxes_without_their_credentials() -> None:
+    entries = completed({"name": "debug", "image": "debian:13", "username": "node", "password": "correct-horse"})
+    assert listed_toolboxes(entries) == [{"path": f"{DIRECTORY}/debug", "namespace": "default", "state": "mounted"}]
+
+
+def test_the_default_toolbox_is_the_first_that_is_mounted_unless_it_is_named() -> None:
+    entries = completed(
+        {"name": "spare", "image": "debian:13", "state": "present"},
+        {"name": "first", "image": "debian:13"},
+        {"name": "second", "image": "debian:13"},
+    )
+    assert default_toolbox(entries, None, flatcar=False, command=True)["name"] == "first"
+    assert default_toolbox(entries, "second", flatcar=False, command=False)["name"] == "second"
+    assert default_toolbox([], None, flatcar=False, command=False) == {}
+    with pytest.raises(ValueError, match="names spare, but toolbox_snapshots has first, second of state mounted"):
+        default_toolbox(entries, "spare", flatcar=False, command=False)
+    with pytest.raises(ValueError, match="names no toolbox, but toolbox_snapshots has none of state mounted"):
+        default_toolbox([], None, flatcar=False, command=True)
+    with pytest.raises(ValueError, match=f"Flatcar's command doesn't find {DIRECTORY}/first"):
+        default_toolbox(entries, None, flatcar=True, command=False)

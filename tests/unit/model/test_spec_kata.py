@@ -6,24 +6,27 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from ansible_collections.slipway.node.plugins.filter.kata_handlers import FilterModule, kata_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.spec_kata import kata_handlers, kernel_modules
 
 DEFAULTS = "/opt/kata/share/defaults/kata-containers"
 QEMU: dict[str, Any] = {"name": "kata-qemu", "runtime": "go", "hypervisor": "qemu"}
 
 
 def completed(*entries: Any, **options: Any) -> dict[str, list[dict[str, Any]]]:
-    return kata_handlers(list(entries), **{"tree": "/opt/kata", "config_root": "/etc/kata-containers", **options})
+    defaults = {"config_dir": "/etc/kata-containers", "snapshotter": "overlayfs", "version": ""}
+    handlers, runtimes = kata_handlers(list(entries), **{**defaults, **options})
+    return {"handlers": handlers, "runtimes": runtimes}
 
 
 def test_both_sides_of_a_handler() -> None:
     found = completed({**QEMU, "disable_block_device_use": True, "block_device_aio": None}, version="3.26.0")
     handler = {
-        **QEMU,
+        "name": "kata-qemu",
+        "runtime": "go",
+        "hypervisor": "qemu",
         "base_config": f"{DEFAULTS}/configuration-qemu.toml",
         "snapshotter": "overlayfs",
         "version": "3.26.0",
@@ -88,5 +91,10 @@ def test_the_rust_runtime_has_its_own_files(hypervisor: str, file: str) -> None:
     ],
 )
 def test_nonsense_is_named(entries: Any, message: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=message):
-        FilterModule().filters()["kata_handlers"](entries, "/opt/kata", "/etc/kata-containers")
+    with pytest.raises(ValueError, match=message):
+        kata_handlers(entries, config_dir="/etc/kata-containers", snapshotter="overlayfs", version="")
+
+
+def test_the_thin_pool_module_is_loaded_only_for_handlers_that_use_it() -> None:
+    assert kernel_modules(completed(QEMU)["handlers"]) == ["vhost", "vhost_net", "vhost_vsock"]
+    assert kernel_modules(completed({**QEMU, "snapshotter": "devmapper"})["handlers"])[-1] == "dm_thin_pool"

@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from ansible_collections.slipway.node.plugins.filter.image_batches import FilterModule, image_batches
+from ansible_collections.slipway.node.plugins.module_utils.model.spec_images import image_batches, present_images
 
 LIBRARY = "docker.io/library"
 
@@ -83,15 +82,21 @@ WRONG: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("images", "sentence"), WRONG, ids=[str(number) for number in range(len(WRONG))])
 def test_refuses_in_one_sentence(images: Any, sentence: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         image_batches(images, "k8s.io")
 
 
 def test_no_sentence_has_a_password() -> None:
-    with pytest.raises(AnsibleFilterError) as refused:
+    with pytest.raises(ValueError, match="is no image's name") as refused:
         image_batches([{"name": "a b", "username": "node", "password": "hunter2"}], "k8s.io")
     assert "hunter2" not in str(refused.value)
 
 
-def test_it_is_there_under_its_name() -> None:
-    assert FilterModule().filters() == {"image_batches": image_batches}
+def test_verify_gets_the_images_that_are_present_without_their_credentials() -> None:
+    images: list[dict[str, Any]] = [
+        {"name": "a", "username": "node", "password": "hunter2", "platform": "linux/arm64"},
+        {"name": "b", "state": "absent"},
+    ]
+    assert present_images(image_batches(images, "k8s.io")) == [
+        {"name": [f"{LIBRARY}/a:latest"], "namespace": "k8s.io", "platform": "linux/arm64"}
+    ]
