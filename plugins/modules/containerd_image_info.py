@@ -233,13 +233,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import (
-    Reference,
-    content_root,
-    read_overlay,
-    snapshot_ids,
-)
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, details, trees_directory
+from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import content_root, read_overlay, snapshot_ids
 from ansible_collections.slipway.node.plugins.module_utils.model import durability
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, Verdict, headroom, judge_present, next_id
@@ -259,8 +255,8 @@ class ImageReport:
         self._namespace = namespace
         self._level = level
         self._store = containerd.store(namespace)
-        self._blobs = self._store.blobs()
-        self._snapshots = self._store.snapshots(snapshotter)
+        self._blobs = self._store.content.digests()
+        self._snapshots = self._store.snapshots(snapshotter).layers()
         self._snapshotter = snapshotter
         self._platform = containerd.platform
         self.trouble = ""
@@ -280,7 +276,7 @@ class ImageReport:
         return headroom(self._overlay, next_id(self._ids)).to_dict() if self._overlay else None
 
     def listed(self, names: list[str] | None) -> list[dict[str, Any]]:
-        there = {reference.name: reference for reference in self._store.references()}
+        there = {reference.name: reference for reference in self._store.images.references()}
         wanted = sorted(there) if names is None else list(dict.fromkeys(names))
         compared = self._compared([name for name in wanted if name in there]) if self._level != UNCOMPARED else {}
         return [
@@ -306,7 +302,7 @@ class ImageReport:
             **dict.fromkeys(("platform", "layers", "chain_id", "size_bytes", "unpacked", "mountable")),
         }
         try:
-            content = self._store.content(reference, self._platform, self._blobs)
+            content = self._store.images.read(reference, self._platform, self._blobs)
         except (ValueError, HostError) as error:
             return {**found, "reason": str(error)}
         chain = content.config.chain_ids

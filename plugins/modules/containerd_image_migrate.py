@@ -266,10 +266,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return {**report(name, None, Plan(), []), "default": default, "ready": False, "reason": reason}
     if params["remove_unused"] and default != name and not assumed:
         raise ValueError(f"remove_unused: {default} is still the default: make {name} the default first")
-    return {**have(module, containerd), "default": default, "ready": not reason}
+    return {**migrate(module, containerd), "default": default, "ready": not reason}
 
 
-def have(module: AnsibleModule, containerd: Containerd) -> dict[str, Any]:
+def migrate(module: AnsibleModule, containerd: Containerd) -> dict[str, Any]:
     params, check = module.params, module.check_mode
     name, source = params["name"], params["from_snapshotter"] or containerd.config.default_snapshotter
     with nullcontext(-1) if check else exclusive(params["timeout"]) as lock:

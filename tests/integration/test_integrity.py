@@ -29,7 +29,8 @@ sys.path.insert(0, sys.argv[1])
 from ansible_collections.slipway.node.plugins.module_utils.host import integrity, views
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore, content_root
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import content_root
 
 class Programs:
     def run_command(self, args, *, environ_update, handle_exceptions):
@@ -47,10 +48,10 @@ elif what == "hold":
         print(len(os.listdir(view.root)), flush=True)
         time.sleep(600)
 else:
-    store = ImageStore(ctr, namespace)
+    store = NamespaceStore(ctr, namespace)
     here = "linux/" + {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-    names = [reference.name for reference in store.references()]
-    contents = [store.content(reference, here, store.blobs()) for reference in store.references()]
+    names = [reference.name for reference in store.images.references()]
+    contents = [store.images.read(reference, here, store.content.digests()) for reference in store.images.references()]
     options = {"namespace": namespace, "snapshotter": snapshotter, "content_root": content_root(ctr), "level": what}
     options.update(trees=dict(enumerate(sys.argv)).get(5), keep=True)
     results = integrity.compare_images(ctr, contents=contents, **options)

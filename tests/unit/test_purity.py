@@ -103,15 +103,14 @@ READERS = frozenset({"model/effective.py", "host/containerd.py"})
 
 
 def raw_dumps(tree: ast.AST) -> Iterator[str]:
-    """The functions and classes that take a dump, by name."""
+    """Functions and classes that take a dump, and expressions that get at one."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
             if any(argument.arg == "dump" for argument in arguments):
                 yield getattr(node, "name", "lambda")
-        elif isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "dump":
-            raw = {"Tree", "Mapping", "dict"}.intersection(ast.unparse(node.annotation).replace("[", " ").split())
-            yield from ["dump"] * bool(raw)
+        elif "dump" in (getattr(node, "attr", ""), getattr(getattr(node, "target", None), "id", "")):
+            yield ast.unparse(node)
 
 
 @pytest.mark.parametrize("path", PLUGINS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -125,6 +124,7 @@ def test_a_raw_dump_is_seen() -> None:
         "def read(dump: Tree) -> None: ...",
         "def read(*, dump) -> None: ...",
         "class State:\n    dump: Tree | None = None",
+        "value = config.dump['plugins']",
     ):
         assert list(raw_dumps(ast.parse(text))), text
     assert list(raw_dumps(ast.parse("def read(config: EffectiveConfig) -> None: ..."))) == []

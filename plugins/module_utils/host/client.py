@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore, namespaces
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore, namespaces
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Plugin
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
@@ -113,11 +112,6 @@ class Containerd:
         return Ctr(self.runner, self.address, self.program.path, self._timeout)
 
     @cached_property
-    def daemon(self) -> RunningDaemon:
-        """The daemon with its unit."""
-        return RunningDaemon(self.unit, self.ctr, self.config_file, self.program.path)
-
-    @cached_property
     def plugins(self) -> tuple[Plugin, ...]:
         """The daemon's plugins with their states."""
         return self.ctr.plugins()
@@ -137,9 +131,9 @@ class Containerd:
         """The daemon's namespaces, sorted."""
         return namespaces(self.ctr)
 
-    def store(self, namespace: str) -> ImageStore:
-        """Return a new store of a namespace's images; it remembers the documents that it has read."""
-        return ImageStore(self.ctr, namespace)
+    def store(self, namespace: str) -> NamespaceStore:
+        """Return a new store of a namespace; it remembers the documents that it has read."""
+        return NamespaceStore(self.ctr, namespace)
 
     def read_ahead(self) -> None:
         """Read at once what takes long and is needed to bring images: configuration, version, and the content store's place."""

@@ -10,6 +10,7 @@ import os
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import candidate, read_text
+from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig
@@ -31,7 +32,7 @@ class ContainerdHost:
         self.drop_in_file = drop_in_file
         self.architecture = containerd.architecture
         self.binary = containerd.program
-        self.daemon = containerd.daemon
+        self.daemon = RunningDaemon(containerd)
 
     def found(self, version: Version) -> CurrentConfig:
         """The configuration as it is. Raises HostError for what can't be read."""

@@ -12,8 +12,9 @@ from ansible_collections.slipway.node.plugins.module_utils.host.config_node impo
 from ansible_collections.slipway.node.plugins.module_utils.host.process import running_shims
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import ConfigRequest, snapshotters_to_probe
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import SPARING_KILL_MODES, Daemon, Plugin
-from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig, handler_without_snapshotter
+from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.model.mismatches import handler_without_snapshotter
 
 
 def restart_decision(

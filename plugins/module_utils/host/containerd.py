@@ -17,6 +17,8 @@ from ansible_collections.slipway.node.plugins.module_utils.model.effective impor
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
+# What containerd says of anything that isn't there: errdefs.
+GONE = "not found"
 NOT_INSTALLED = "containerd isn't installed on the node"
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 
@@ -115,3 +117,23 @@ class Ctr:
     def in_namespace(self, namespace: str, *arguments: str, doing: str) -> str:
         """The output of a command in one of containerd's namespaces. Raises HostError ("cannot DOING …") if it fails."""
         return self._run("--namespace", namespace, *arguments, doing=doing)
+
+
+class NamespaceCtr:
+    """One of the daemon's namespaces, asked through ``ctr``."""
+
+    def __init__(self, ctr: Ctr, namespace: str) -> None:
+        self._ctr = ctr
+        self._namespace = namespace
+
+    def ask(self, *arguments: str, doing: str) -> str:
+        """Return the output of a command. Raises HostError ("cannot DOING …") if it fails."""
+        return self._ctr.in_namespace(self._namespace, *arguments, doing=doing)
+
+    def ensure_gone(self, *arguments: str, doing: str) -> None:
+        """Run a command that removes something, which may be gone already."""
+        try:
+            self.ask(*arguments, doing=doing)
+        except HostError as error:
+            if GONE not in str(error):
+                raise

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
-from ansible_collections.slipway.node.plugins.module_utils.host.images import DamagedDocumentError, Reference
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls
+from ansible_collections.slipway.node.plugins.module_utils.host.store_content import DamagedDocumentError
+from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import CurrentImage, RemoteImage, images_there
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
@@ -38,9 +39,9 @@ class CurrentImages:
         store = target.store
         pulls = tuple(pull for pull in read_pulls(target.root) if target.owns(pull))
         with ThreadPoolExecutor() as pool:
-            references = pool.submit(store.references)
-            blobs = pool.submit(store.blobs)
-            snapshots = pool.submit(store.snapshots, target.snapshotter)
+            references = pool.submit(store.images.references)
+            blobs = pool.submit(store.content.digests)
+            snapshots = pool.submit(store.snapshots(target.snapshotter).layers)
         return cls(target, {one.name: one for one in references.result()}, blobs.result(), snapshots.result(), pulls)
 
     def names(self) -> tuple[ImageName, ...]:
@@ -56,7 +57,7 @@ class CurrentImages:
         """Return the image that a name stands for, as far as its documents can be read."""
         synced = self.target.snapshotter in reference.synced
         try:
-            content = self.target.store.content(reference, self.target.request.platform, self.blobs)
+            content = self.target.store.images.read(reference, self.target.request.platform, self.blobs)
         except DamagedDocumentError as error:
             return CurrentImage(reference.digest, None, False, False, synced, str(error), (error.digest,))
         except (ValueError, HostError) as error:

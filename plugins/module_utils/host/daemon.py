@@ -11,14 +11,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import import_directories, read_sources
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.process import answers, changed_since, read_process
-from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin
-from ansible_collections.slipway.node.plugins.module_utils.model.effective import proxy_addresses
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model.imports import proxy_addresses
 
 # How long a daemon that answers has to stay the same process to be called stable.
 SETTLE_SECONDS = 1.5
@@ -30,10 +29,11 @@ _POLL_SECONDS = 0.2
 class RunningDaemon:
     """One systemd unit, its configuration file and its socket."""
 
-    def __init__(self, unit: Unit, ctr: Ctr, config_file: str, binary: str | None) -> None:
-        self.unit = unit
-        self.ctr = ctr
-        self._config_file = config_file
+    def __init__(self, containerd: Containerd) -> None:
+        binary = containerd.program.path
+        self.unit = containerd.unit
+        self.ctr = containerd.ctr
+        self._config_file = containerd.config_file
         self._binary = os.path.realpath(binary) if binary else None
 
     def look(self) -> Daemon:

@@ -66,7 +66,7 @@ class ImageProvisioner:
         repaired = target.mender().recover(pulls)
         directory = os.path.join(target.snapshotter_root, "snapshots")
         if os.path.isdir(directory):
-            self._store.take_back_directories(target.snapshotter, directory)
+            self._store.snapshots(target.snapshotter).take_back_directories(directory)
         broken = any(one.outcome == BROKEN for one in repaired)
         return Recovery(repaired, pulls if broken else ())
 
@@ -107,7 +107,7 @@ class ImageProvisioner:
     def _bring(self, plan: ImagePlan) -> Outcome:
         """Everything but the names."""
         steps = plan.steps
-        self._store.remove_blobs({digest for step in steps for digest in step.damaged})
+        self._store.content.remove({digest for step in steps for digest in step.damaged})
         outcome = plan.outcome
         outcome = outcome.plus(self._pull([step for step in steps if step.comes and step.position < 0]))
         outcome = outcome.plus(self._import([step for step in steps if step.comes and step.position >= 0]))
@@ -166,17 +166,17 @@ class ImageProvisioner:
     def _give_back(self, steps: Iterable[Step]) -> None:
         """Blobs and layers of what failed, so that a full disk isn't left full."""
         with suppress(HostError):
-            self._store.remove(*(step.staged for step in steps))
+            self._store.images.remove(*(step.staged for step in steps))
         # Also of what has not become an image.
         with suppress(HostError):
-            self._store.collect_garbage()
+            self._store.leases.collect_garbage()
 
     def _unpack(self, steps: Iterable[Step]) -> Outcome:
         seconds, failures = {}, {}
         for step in steps:
             started = time.monotonic()
             try:
-                self._store.unpack(self._target.snapshotter, step.digest)
+                self._store.snapshots(self._target.snapshotter).unpack(step.digest)
             except HostError as error:
                 failures[str(step.name)] = f"{step.name}: {error}"
             seconds[str(step.name)] = time.monotonic() - started
@@ -194,15 +194,15 @@ class ImageProvisioner:
         there.update({step.staged: step.digest for step in steps if step.comes})
         if any(step.action == model.IMPORT for step in steps):
             # An archive may not say what its images' digests are.
-            there.update({one.name: one.digest for one in self._store.references() if is_staged(one.name)})
+            there.update({one.name: one.digest for one in self._store.images.references() if is_staged(one.name)})
         with ThreadPoolExecutor(self._request.parallel) as pool:
             named = list(zip(steps, pool.map(lambda step: self._name_one(step, there), steps)))
             work = [
-                pool.submit(self._store.mark_synced, str(step.name), self._target.snapshotter, digest)
+                pool.submit(self._store.images.mark_synced, str(step.name), self._target.snapshotter, digest)
                 for step, (digest, failure) in named
                 if self._request.durable and step.action != model.NONE and not failure
             ]
-            work.append(pool.submit(self._store.remove, *there))
+            work.append(pool.submit(self._store.images.remove, *there))
         for one in work:
             one.result()
         return Outcome(
@@ -215,7 +215,7 @@ class ImageProvisioner:
         if step.action not in (model.PULL, model.IMPORT):
             return step.digest, ""
         try:
-            self._store.tag(step.staged, str(step.name))
+            self._store.images.tag(step.staged, str(step.name))
         except HostError as error:
             return there.get(step.staged, ""), f"{step.name}: it was removed while it was being pulled: run this again ({error})"
         return there.get(step.staged, ""), ""

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore, Reference
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference
 from ansible_collections.slipway.node.plugins.module_utils.model import oci
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import ExpectedImage, FoundImage
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, judge_present
@@ -25,14 +26,14 @@ class _Namespace:
     """What containerd lists of one namespace, asked for once. Raises HostError where it doesn't answer."""
 
     def __init__(self, ctr: Ctr, name: str) -> None:
-        self.store = ImageStore(ctr, name)
-        self.references: dict[str, Reference] = {one.name: one for one in self.store.references()}
-        self.blobs = self.store.blobs() if self.references else frozenset()
+        self.store = NamespaceStore(ctr, name)
+        self.references: dict[str, Reference] = {one.name: one for one in self.store.images.references()}
+        self.blobs = self.store.content.digests() if self.references else frozenset()
         self._snapshots: dict[str, frozenset[str]] = {}
 
     def snapshots(self, snapshotter: str) -> frozenset[str]:
         if snapshotter not in self._snapshots:
-            self._snapshots[snapshotter] = self.store.snapshots(snapshotter)
+            self._snapshots[snapshotter] = self.store.snapshots(snapshotter).layers()
         return self._snapshots[snapshotter]
 
 
@@ -82,7 +83,7 @@ class ExpectedImages:
     def _faults(self, reference: Reference, namespace: _Namespace, snapshotter: str, platform: str) -> tuple[str, str]:
         """What is wrong with an image that is there, and what can't be told."""
         try:
-            config = namespace.store.content(reference, platform, namespace.blobs).config
+            config = namespace.store.images.read(reference, platform, namespace.blobs).config
         except ValueError as error:
             return str(error), ""
         if not oci.runs_on(config.platform, platform):

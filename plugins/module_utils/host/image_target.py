@@ -10,10 +10,10 @@ import os
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.image_archive import ImageArchive
-from ansible_collections.slipway.node.plugins.module_utils.host.images import content_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.host.registry import Registry, hosts_dir
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import content_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED, Request
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import select_pull_path
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.image_check import Image, ImageCheck
-from ansible_collections.slipway.node.plugins.module_utils.host.images import Content
 from ansible_collections.slipway.node.plugins.module_utils.host.kept_trees import KeptTrees
 from ansible_collections.slipway.node.plugins.module_utils.host.layers import Blob, DamagedBlobError
 from ansible_collections.slipway.node.plugins.module_utils.host.rootfs_walk import Difference
+from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Content
 from ansible_collections.slipway.node.plugins.module_utils.host.views import LostSnapshotError, View, Views
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Descriptor
 

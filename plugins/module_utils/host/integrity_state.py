@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore, namespaces
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, describe, trees_directory
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore, namespaces
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import JudgedImage
 
 
@@ -27,7 +27,7 @@ def compare_all(ctr: Ctr, content_root: str, snapshotters: Sequence[str], platfo
             other = snapshotter if snapshotter != snapshotters[0] else ""
             mender = Mender(ctr, namespace, snapshotter, **options)
             try:
-                if other and not ImageStore(ctr, namespace).snapshots(other):
+                if other and not NamespaceStore(ctr, namespace).snapshots(other).layers():
                     continue
                 # What describes images is the same for all snapshotters.
                 judged = mender.judge_all() if other else {**mender.judge_all(), **mender.undescribed()}

@@ -11,22 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.containerd import GONE, Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import (
-    GONE,
-    Content,
-    DamagedDocumentError,
-    ImageStore,
-    Reference,
-    is_whole,
-)
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import (
     METADATA,
     Comparison,
     compare_images,
     sweep_views,
 )
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.host.store_content import DamagedDocumentError, is_whole
+from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Content, Reference
 from ansible_collections.slipway.node.plugins.module_utils.host.views import is_view
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import images_there
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Manifest
@@ -96,7 +91,7 @@ class Mender:
         self._platform = platform
         self._level = level
         self._trees = trees
-        self._store = ImageStore(ctr, namespace)
+        self._store = NamespaceStore(ctr, namespace)
 
     def recover(self, lost: Iterable[Pull]) -> tuple[Mended, ...]:
         """After a power cut: judge every layer that was unpacked during these pulls or later, and mend what is wrong.
@@ -105,19 +100,21 @@ class Mender:
         """
         self.sweep()
         lost = tuple(lost)
-        self._drop_damaged(frozenset(blob for pull in lost for blob in self._store.blobs().difference(pull.blobs)))
-        suspects = frozenset(key for pull in lost for key in self._store.snapshots(self._snapshotter).difference(pull.before))
+        self._drop_damaged(frozenset(blob for pull in lost for blob in self._store.content.digests().difference(pull.blobs)))
+        suspects = frozenset(
+            key for pull in lost for key in self._store.snapshots(self._snapshotter).layers().difference(pull.before)
+        )
         known = self._known()
         layers = {name: suspects.intersection(one.chain) for name, one in known.items()}
         judged = self._compare({name: one for name, one in known.items() if layers[name]})
         # What can't be judged is taken to be lost.
         wrong = {name: reason for name, one in judged.items() if (reason := describe(one))}
-        self._store.remove_blobs({blob for one in judged.values() for blob in one.damaged_blobs})
+        self._store.content.remove({blob for one in judged.values() for blob in one.damaged_blobs})
         unwanted = suspects.difference(*layers.values()).union(*(layers[name] for name in wrong))
         mended = self._replace(known, unwanted, {name: wrong.get(name, "") for name in judged}, unpacking=True)
         nobodys = suspects.difference(*layers.values())
         if nobodys:
-            stuck = nobodys.intersection(self._store.snapshots(self._snapshotter))
+            stuck = nobodys.intersection(self._store.snapshots(self._snapshotter).layers())
             reason = "something stands on them: remove that, and run this again" if stuck else ""
             mended = (*mended, Mended("layers without an image", BROKEN if stuck else DROPPED, reason))
         return mended
@@ -129,18 +126,18 @@ class Mender:
 
     def judge_all(self) -> dict[str, Comparison]:
         """Every image that is unpacked, under one of its names."""
-        known, unpacked = self._known(), self._store.snapshots(self._snapshotter)
+        known, unpacked = self._known(), self._store.snapshots(self._snapshotter).layers()
         names = images_there({name: one.reference.digest for name, one in known.items()})
         there = {str(name): known[str(name)] for name in names}
         return self._compare({name: one for name, one in there.items() if not one.chain or one.chain[-1] in unpacked})
 
     def undescribed(self) -> dict[str, Comparison]:
         """Those whose documents are damaged or can't be read, each under one of its names."""
-        blobs, references = self._store.blobs(), {one.name: one for one in self._store.references()}
+        blobs, references = self._store.content.digests(), {one.name: one for one in self._store.images.references()}
         found = {}
         for name in map(str, images_there({name: one.digest for name, one in references.items()})):
             try:
-                self._store.content(references[name], self._platform, blobs)
+                self._store.images.read(references[name], self._platform, blobs)
             except DamagedDocumentError as error:
                 found[name] = Comparison(damaged_blobs=(error.digest,))
             except HostError as error:
@@ -154,7 +151,7 @@ class Mender:
         """What stands on layers that would have to be unpacked again, by the name of an image for which that is so."""
         known = self._known()
         # Views are nobody's: one that is still there is a killed run's, and is swept before anything is removed.
-        everything = self._store.all_snapshots(self._snapshotter)
+        everything = self._store.snapshots(self._snapshotter).all()
         snapshots = {key: one for key, one in everything.items() if not is_view(key)}
         found = {}
         for name, one in judged.items():
@@ -162,7 +159,7 @@ class Mender:
                 root = known[name].chain[one.lowest]
                 removal = plan_removal(snapshots, [root])
                 if root in snapshots and root not in removal.keys:
-                    found[name] = tuple(self._store.described_user(key) for key in removal.users)
+                    found[name] = tuple(self._store.containers.describe(key) for key in removal.users)
         return found
 
     def repair(self, judged: Mapping[str, Comparison]) -> tuple[Mended, ...]:
@@ -186,22 +183,22 @@ class Mender:
 
     def _drop_damaged(self, blobs: Iterable[str]) -> None:
         """Forget what isn't what its digest says, so that it is fetched again."""
-        self._store.remove_blobs([digest for digest in blobs if not is_whole(self._content_root, digest)])
+        self._store.content.remove([digest for digest in blobs if not is_whole(self._content_root, digest)])
 
     def _known(self) -> dict[str, _Known]:
         """The images that can be understood, by name; the layers of others belong to none."""
-        blobs = self._store.blobs()
+        blobs = self._store.content.digests()
         found = {}
-        for reference in self._store.references():
+        for reference in self._store.images.references():
             try:
-                found[reference.name] = _Known(reference, self._store.content(reference, self._platform, blobs))
+                found[reference.name] = _Known(reference, self._store.images.read(reference, self._platform, blobs))
             except (ValueError, HostError):
                 continue
         return found
 
     def _compare(self, known: Mapping[str, _Known], *, keep: bool = False) -> dict[str, Comparison]:
         """An image with several names is compared once. What another namespace has of it is not enough."""
-        blobs = self._store.blobs()
+        blobs = self._store.content.digests()
         contents = {one.content.manifest: one.content for one in known.values()}
         found = compare_images(
             self._ctr,
@@ -224,14 +221,14 @@ class Mender:
         ``reasons``: what is wrong with images that were judged, empty if nothing is. ``unpacking``: pulls that were going on
         are not; what they have brought is dropped.
         """
-        before = self._store.all_snapshots(self._snapshotter)
+        before = self._store.snapshots(self._snapshotter).all()
         removal = plan_removal(before, sorted(unwanted), unpacking=unpacking)
-        self._store.remove_snapshots(self._snapshotter, removal.keys)
-        left = self._store.snapshots(self._snapshotter)
+        self._store.snapshots(self._snapshotter).remove_all(removal.keys)
+        left = self._store.snapshots(self._snapshotter).layers()
         lacking = {name for name, one in known.items() if set(removal.keys).intersection(one.chain) and one.chain[-1] not in left}
         outcomes = {name: self._unpack(known[name], reasons.get(name, ""), dropping=unpacking) for name in sorted(lacking)}
         again = self._compare({name: known[name] for name, outcome in outcomes.items() if outcome.outcome == UNPACKED_AGAIN})
-        used = tuple(map(self._store.described_user, removal.users))
+        used = tuple(map(self._store.containers.describe, removal.users))
         return tuple(
             self._judged_again(outcomes.get(name), name, again.get(name), reasons.get(name, ""), used)
             for name in known
@@ -244,7 +241,7 @@ class Mender:
             return Mended(name, DROPPED, reason)
         reason = reason or "it shares layers with an image that isn't intact"
         try:
-            self._store.unpack(self._snapshotter, image.reference.digest)
+            self._store.snapshots(self._snapshotter).unpack(image.reference.digest)
         except HostError as error:
             return Mended(name, DROPPED, f"{reason}; {error}")
         return Mended(name, UNPACKED_AGAIN, reason)

@@ -17,16 +17,10 @@ from ansible_collections.slipway.node.plugins.module_utils.host.client import Co
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import uuid_trouble
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_state import ExpectedImages, read_mounts
-from ansible_collections.slipway.node.plugins.module_utils.host.images import (
-    containerd_root,
-    content_root,
-    read_overlay,
-    snapshot_ids,
-    snapshotter_root,
-)
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity_state import compare_all
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_state import read_kata
@@ -35,6 +29,13 @@ from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boo
 from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import last_shutdown
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_state import plugin_reasons, stranded
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import (
+    containerd_root,
+    content_root,
+    read_overlay,
+    snapshot_ids,
+    snapshotter_root,
+)
 from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
@@ -47,14 +48,14 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Toolboxes
 
 
-class _Reading:
+class _Probe:
     """Parts of a node by name, and why those are missing that couldn't be read."""
 
     def __init__(self) -> None:
         self.parts: dict[str, Any] = {}
         self.trouble: dict[str, str] = {}
 
-    def attempt(self, name: str, read: Callable[[], Any]) -> Any:
+    def try_read(self, name: str, read: Callable[[], Any]) -> Any:
         try:
             self.parts[name] = read()
         except HostError as error:
@@ -76,7 +77,7 @@ def read_node(
     """
     chosen = expectation.settings.chosen_snapshotters()
     state = _without_asking_the_daemon(containerd, chosen)
-    daemon, config = state.daemon, state.dump
+    daemon, config = state.daemon, state.config
     if daemon is None or daemon.plugins is None or config is None:
         return _silent(state)
     runner, ctr, own = containerd.runner, containerd.ctr, config.own_snapshotters
@@ -90,51 +91,51 @@ def read_node(
 
 def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) -> NodeState:
     """The program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
-    reading = _Reading()
+    probe = _Probe()
     runner, config_file = containerd.runner, containerd.config_file
-    if reading.attempt("version", lambda: containerd.version):
-        reading.attempt("dump", lambda: containerd.config)
-        reading.attempt("known_plugins", lambda: containerd.known_plugins)
-    daemon = reading.attempt("daemon", containerd.daemon.look)
+    if probe.try_read("version", lambda: containerd.version):
+        probe.try_read("config", lambda: containerd.config)
+        probe.try_read("known_plugins", lambda: containerd.known_plugins)
+    daemon = probe.try_read("daemon", RunningDaemon(containerd).look)
     process = daemon.process if daemon is not None else None
     if process is not None:
-        reading.attempt("environment", lambda: read_environment(process.pid))
-    if "dump" in reading.parts:
-        config, environment = containerd.config, reading.parts.get("environment")
-        reading.attempt("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
-        reading.attempt("snapshotter_needs", lambda: unmet(runner, config, (*config.used_snapshotters, *chosen)))
-        reading.attempt("kata", lambda: read_kata(config, containerd.version, environment))
-    if reading.attempt("sources", lambda: tuple(read_sources(config_file))):
-        reading.parts["missing_imports"] = tuple(missing_imports(reading.parts["sources"]))
-    record = reading.attempt("record", lambda: read_record(config_file))
-    reading.parts.pop("record", None)
+        probe.try_read("environment", lambda: read_environment(process.pid))
+    if "config" in probe.parts:
+        config, environment = containerd.config, probe.parts.get("environment")
+        probe.try_read("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
+        probe.try_read("snapshotter_needs", lambda: unmet(runner, config, (*config.used_snapshotters, *chosen)))
+        probe.try_read("kata", lambda: read_kata(config, containerd.version, environment))
+    if probe.try_read("sources", lambda: tuple(read_sources(config_file))):
+        probe.parts["missing_imports"] = tuple(missing_imports(probe.parts["sources"]))
+    record = probe.try_read("record", lambda: read_record(config_file))
+    probe.parts.pop("record", None)
     return NodeState(
         config_file=config_file,
         unit=containerd.unit.name,
         now=time.time(),
         architecture=containerd.architecture,
         pending=tuple(sorted(record.pending)) if record is not None else (),
-        trouble=reading.trouble,
-        **reading.parts,
+        trouble=probe.trouble,
+        **probe.parts,
     )
 
 
 def _silent(state: NodeState) -> NodeState:
     """With the reason why nothing is known that only the daemon knows, such as where its images are."""
     parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
-    causes = ("version", "daemon", "dump") if state.daemon is None or state.daemon.plugins is not None else ("version",)
+    causes = ("version", "daemon", "config") if state.daemon is None or state.daemon.plugins is not None else ("version",)
     why = next((state.trouble[name] for name in causes if name in state.trouble), DEAF)
     return replace(state, trouble={**dict.fromkeys(parts, why), **state.trouble})
 
 
 def _with_snapshotters(state: NodeState, ctr: Ctr, config: EffectiveConfig, expected: Sequence[str]) -> NodeState:
-    reading = _Reading()
+    probe = _Probe()
     plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     names = dict.fromkeys((*config.used_snapshotters, *expected))
-    reading.attempt("plugin_reasons", lambda: plugin_reasons(ctr, states, names))
-    reading.attempt("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)))
-    return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
+    probe.try_read("plugin_reasons", lambda: plugin_reasons(ctr, states, names))
+    probe.try_read("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)))
+    return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
 
 
 def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -> PoolState | None:
@@ -147,7 +148,7 @@ def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -
 
 def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Sequence[ExpectedImage]) -> NodeState:
     """What there is to be known of the images of a daemon that answers."""
-    reading = _Reading()
+    probe = _Probe()
     own = config.own_snapshotters
     default = own[0]
     named = dict.fromkeys([*own, *(image.snapshotter for image in images if image.snapshotter)])
@@ -155,50 +156,50 @@ def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Se
     snapshotters = [name for name in named if name in BUILTIN_SNAPSHOTTERS]
     overlay, ids = None, ()
     if "overlayfs" in snapshotters:
-        overlay, ids = reading.attempt("overlay", lambda: _overlay(ctr, config)) or (None, ())
-    root = reading.attempt("root", lambda: containerd_root(ctr))
+        overlay, ids = probe.try_read("overlay", lambda: _overlay(ctr, config)) or (None, ())
+    root = probe.try_read("root", lambda: containerd_root(ctr))
     if root:
-        reading.attempt("pulls", lambda: read_pulls(root))
-        mounts, trouble = read_mounts([root, *_directories(ctr, snapshotters, overlay, reading)])
-        reading.trouble.update({"mounts": trouble} if trouble else {})
+        probe.try_read("pulls", lambda: read_pulls(root))
+        mounts, trouble = read_mounts([root, *_directories(ctr, snapshotters, overlay, probe)])
+        probe.trouble.update({"mounts": trouble} if trouble else {})
     else:
         mounts = {}
-        reading.trouble.update(dict.fromkeys(("pulls", "mounts"), reading.trouble["root"]))
+        probe.trouble.update(dict.fromkeys(("pulls", "mounts"), probe.trouble["root"]))
     return replace(
         state,
         images=ExpectedImages(ctr, default, f"linux/{state.architecture}", overlay, ids).look(images),
         headroom=headroom(overlay, next_id(ids)) if overlay else None,
-        pulls=reading.parts.get("pulls"),
-        boot=reading.attempt("boot", boot_id),
+        pulls=probe.parts.get("pulls"),
+        boot=probe.try_read("boot", boot_id),
         mounts=mounts,
-        trouble={**state.trouble, **reading.trouble},
+        trouble={**state.trouble, **probe.trouble},
     )
 
 
 def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotters: Sequence[str], level: str) -> NodeState:
     """Whether images are as their layers, as far as that is to be looked at; and what else a power cut may have left."""
-    reading = _Reading()
-    content = reading.attempt("content", lambda: content_root(ctr))
+    probe = _Probe()
+    content = probe.try_read("content", lambda: content_root(ctr))
     if not content:
-        trouble = dict.fromkeys(("judged", "shutdown", "uuid_trouble"), reading.trouble["content"])
+        trouble = dict.fromkeys(("judged", "shutdown", "uuid_trouble"), probe.trouble["content"])
         return replace(state, trouble={**state.trouble, **trouble})
     root = os.path.dirname(content)
     devices = tuple(dict.fromkeys(mount.device for mount in (state.mounts or {}).values()))
-    shutdown = reading.attempt("shutdown", lambda: last_shutdown(runner, root, devices))
-    reading.attempt("uuid_trouble", lambda: uuid_trouble(root))
+    shutdown = probe.try_read("shutdown", lambda: last_shutdown(runner, root, devices))
+    probe.try_read("uuid_trouble", lambda: uuid_trouble(root))
     if level == AUTO:
         level = UNCOMPARED if shutdown is None or shutdown.clean else METADATA
     if level != UNCOMPARED:
         platform = f"linux/{state.architecture}"
-        reading.attempt("judged", lambda: compare_all(ctr, content, snapshotters, platform, level))
-    reading.parts.pop("content")
-    return replace(state, compared=level, trouble={**state.trouble, **reading.trouble}, **reading.parts)
+        probe.try_read("judged", lambda: compare_all(ctr, content, snapshotters, platform, level))
+    probe.parts.pop("content")
+    return replace(state, compared=level, trouble={**state.trouble, **probe.trouble}, **probe.parts)
 
 
 def _with_toolboxes(state: NodeState, read: Callable[[], Toolboxes]) -> NodeState:
-    reading = _Reading()
-    reading.attempt("toolboxes", read)
-    return replace(state, trouble={**state.trouble, **reading.trouble}, **reading.parts)
+    probe = _Probe()
+    probe.try_read("toolboxes", read)
+    return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
 
 
 def _overlay(ctr: Ctr, config: EffectiveConfig) -> tuple[Overlay, tuple[int, ...]]:
@@ -206,10 +207,10 @@ def _overlay(ctr: Ctr, config: EffectiveConfig) -> tuple[Overlay, tuple[int, ...
     return overlay, snapshot_ids(overlay)
 
 
-def _directories(ctr: Ctr, snapshotters: Iterable[str], overlay: Overlay | None, reading: _Reading) -> list[str]:
+def _directories(ctr: Ctr, snapshotters: Iterable[str], overlay: Overlay | None, probe: _Probe) -> list[str]:
     """Where the snapshotters keep their snapshots; overlayfs has been asked already."""
     found = [
-        overlay.root if overlay and name == "overlayfs" else reading.attempt("mounts", partial(snapshotter_root, ctr, name))
+        overlay.root if overlay and name == "overlayfs" else probe.try_read("mounts", partial(snapshotter_root, ctr, name))
         for name in snapshotters
     ]
     return [path for path in found if path]

@@ -15,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.host.image_repair import NOT_ASKED, RepairPlanner, cant_be_had
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
-from ansible_collections.slipway.node.plugins.module_utils.host.images import read_overlay, snapshot_ids
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import read_overlay, snapshot_ids
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as model
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import CurrentImage, RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import (
@@ -152,7 +152,7 @@ class ImagePlanner:
         existing = snapshot_ids(overlay)
         unpacked = sum(chain in snapshots for chain in image.chain or ())
         if image.layers > layers_lasting(overlay) and not self._watch:
-            existing = (*existing, self._target.store.latest_id(self._target.snapshotter))
+            existing = (*existing, self._target.store.snapshots(self._target.snapshotter).latest_id())
             if not unpacked:
                 return judge_pull(overlay, image.layers, next_id(existing))
         return judge_present(overlay, image.layers, unpacked, existing)

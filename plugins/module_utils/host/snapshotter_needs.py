@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.files import read_bytes
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ids_in
 from ansible_collections.slipway.node.plugins.module_utils.host.process import answers
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import read_scratch
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import ids_in
 from ansible_collections.slipway.node.plugins.module_utils.model import snapshotter_needs as needs
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 

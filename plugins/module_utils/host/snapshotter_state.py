@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore, ids_in, snapshotter_root
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import ids_in, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import StrandedImage
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
@@ -33,10 +34,10 @@ def stranded(ctr: Ctr, config: EffectiveConfig, loaded: Iterable[str]) -> tuple[
     idle = [name for name in loaded if name in BUILTIN_SNAPSHOTTERS and name not in used and _may_hold(ctr, name)]
     if not used or not idle:
         return ()
-    store = ImageStore(ctr, _CRI_NAMESPACE)
-    there = {name: store.snapshots(name) for name in (*idle, *(name for name in used if name in loaded))}
+    store = NamespaceStore(ctr, _CRI_NAMESPACE)
+    there = {name: store.snapshots(name).layers() for name in (*idle, *(name for name in used if name in loaded))}
     found = []
-    for digest, labels in store.labels().items():
+    for digest, labels in store.content.labels().items():
         # What a snapshotter has that isn't loaded can't be seen: it is taken to have what it is said to.
         unpacked = {
             name
@@ -54,9 +55,9 @@ def _may_hold(ctr: Ctr, name: str) -> bool:
     return not os.path.isdir(directory) or bool(ids_in(directory))
 
 
-def _named(store: ImageStore, found: Iterable[StrandedImage]) -> Iterable[StrandedImage]:
+def _named(store: NamespaceStore, found: Iterable[StrandedImage]) -> Iterable[StrandedImage]:
     """By a name that people know; CRI gives each image its config's digest as another one."""
-    references = {one.name: one.digest for one in store.references()}
+    references = {one.name: one.digest for one in store.images.references()}
     for one in found:
         target = references.get(one.name)
         names = sorted(name for name, digest in references.items() if digest == target and name != one.name)

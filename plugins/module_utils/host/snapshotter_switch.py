@@ -16,15 +16,12 @@ from ansible_collections.slipway.node.plugins.module_utils.host.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Outcome
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
-from ansible_collections.slipway.node.plugins.module_utils.host.images import (
-    ImageStore,
-    Reference,
-    containerd_root,
-    snapshotter_root,
-)
 from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import containerd_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan, switch
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RegistryAuth, Request, images_there
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot
@@ -87,8 +84,8 @@ class Switch:
     def _task(self, namespace: str, plan: Plan, *, watch: bool, copied: int) -> tuple[Task | None, int | None]:
         store = self._containerd.store(namespace)
         source = self.held(namespace)
-        target = store.snapshots(self._target) if self._loaded else frozenset()
-        references = {one.name: one for one in store.references()}
+        target = store.snapshots(self._target).layers() if self._loaded else frozenset()
+        references = {one.name: one for one in store.images.references()}
         candidates = self._candidates(store, references) if source.difference(target) else []
         plan.skipped.update({f"{one.name} in {namespace}": one.trouble for one in candidates if one.trouble})
         images = switch.needed(candidates, source, target)
@@ -106,15 +103,15 @@ class Switch:
     def held(self, namespace: str) -> frozenset[str]:
         """The chain IDs of the layers that the source has; if it isn't loaded, those of images' topmost ones."""
         store = self._containerd.store(namespace)
-        return store.snapshots(self._source) if self._source_loaded else store.unpacked_for(self._source)
+        return store.snapshots(self._source).layers() if self._source_loaded else store.content.unpacked_for(self._source)
 
-    def _candidates(self, store: ImageStore, references: Mapping[str, Reference]) -> list[Candidate]:
+    def _candidates(self, store: NamespaceStore, references: Mapping[str, Reference]) -> list[Candidate]:
         """One for each image, whatever names it has."""
-        blobs = store.blobs()
+        blobs = store.content.digests()
         found = []
         for name in images_there({name: one.digest for name, one in references.items()}):
             try:
-                content = store.content(references[str(name)], self._machine, blobs)
+                content = store.images.read(references[str(name)], self._machine, blobs)
             except (ValueError, HostError) as error:
                 found.append(Candidate(str(name), trouble=str(error)))
                 continue
@@ -151,12 +148,12 @@ class Switch:
         self._mark_names(target.store, outcome)
         return outcome, time.monotonic() - started
 
-    def _mark_names(self, store: ImageStore, outcome: Outcome) -> None:
+    def _mark_names(self, store: NamespaceStore, outcome: Outcome) -> None:
         """The images' other names as well: what is on disk under one is on disk under all."""
         done = {digest for name, digest in outcome.digests.items() if name not in outcome.failures}
-        for one in store.references():
+        for one in store.images.references():
             if one.digest in done and self._target not in one.synced:
-                store.mark_synced(one.name, self._target, one.digest)
+                store.images.mark_synced(one.name, self._target, one.digest)
 
     def left(self, namespaces: Sequence[str], snapshotters: Sequence[str], used: Sequence[str], plan: Plan) -> list[Left]:
         """What ``snapshotters`` hold, where these are ``used`` instead and the plan was, or will be, carried out."""
@@ -165,34 +162,36 @@ class Switch:
 
     def _left(self, namespace: str, snapshotter: str, used: Sequence[str], plan: Plan) -> Left | None:
         store = self._containerd.store(namespace)
-        snapshots: dict[str, Snapshot] = store.all_snapshots(snapshotter)
+        snapshots: dict[str, Snapshot] = store.snapshots(snapshotter).all()
         if not snapshots:
             return None
         planned = (image.chain for task in plan.tasks if task.namespace == namespace for image in task.images)
-        elsewhere = frozenset().union(*planned, *map(store.snapshots, used))
+        elsewhere = frozenset().union(*planned, *(store.snapshots(name).layers() for name in used))
         return switch.left_behind(snapshotter, namespace, snapshots, self._usage(namespace, snapshotter), elsewhere)
 
     def users(self, left: Left) -> list[str]:
         """For people: whose the snapshots are that keep others."""
         store = self._containerd.store(left.namespace)
         return [
-            f"the layers up to {key}, which no snapshotter in use has" if key.startswith("sha256:") else store.described_user(key)
+            f"the layers up to {key}, which no snapshotter in use has"
+            if key.startswith("sha256:")
+            else store.containers.describe(key)
             for key in left.users
         ]
 
     def remove(self, left: Left) -> None:
         """What nobody uses. Raises HostError if something has come to be in use meanwhile."""
         store = self._containerd.store(left.namespace)
-        blobs, going = store.blobs(), frozenset(left.keys)
-        for one in store.references():
+        blobs, going = store.content.digests(), frozenset(left.keys)
+        for one in store.images.references():
             # Whoever unpacks it for this snapshotter again may not bring it to disk.
             if left.snapshotter in one.synced and not self._stays(store, one, blobs, going):
-                store.unmark_synced(one.name, left.snapshotter)
-        store.remove_snapshots(left.snapshotter, left.keys)
+                store.images.unmark_synced(one.name, left.snapshotter)
+        store.snapshots(left.snapshotter).remove_all(left.keys)
 
-    def _stays(self, store: ImageStore, reference: Reference, blobs: frozenset[str], going: frozenset[str]) -> bool:
+    def _stays(self, store: NamespaceStore, reference: Reference, blobs: frozenset[str], going: frozenset[str]) -> bool:
         try:
-            return going.isdisjoint(store.content(reference, self._machine, blobs).config.chain_ids)
+            return going.isdisjoint(store.images.read(reference, self._machine, blobs).config.chain_ids)
         except (ValueError, HostError):
             return False
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore, namespaces
 from ansible_collections.slipway.node.plugins.module_utils.host.mountpoint import read_table, shows
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore, namespaces
 from ansible_collections.slipway.node.plugins.module_utils.host.views import parse_mounts
 from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_state as model
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Plugin
@@ -133,7 +133,7 @@ class WritableSnapshots:
 
     def _active(self, namespace: str, snapshotter: str) -> list[str]:
         try:
-            snapshots = ImageStore(self._ctr, namespace).all_snapshots(snapshotter)
+            snapshots = NamespaceStore(self._ctr, namespace).snapshots(snapshotter).all()
         except HostError as error:
             self.trouble.append(str(error))
             return []

@@ -25,7 +25,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     sync_directory,
     write_file,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.images import containerd_root, snapshotter_root
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import containerd_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.host.syncing import sync_file_systems
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.views import parse_mounts
@@ -88,7 +88,7 @@ class Toolbox:
         return replace(found, users=mountpoint.Users(self._wanted.path, self.source, self._top).find())
 
     def _snapshots(self) -> tuple[FoundSnapshot, ...]:
-        keys = [key for key in self._store.all_snapshots(self._snapshotter) if toolbox.is_for(key, self._wanted.path)]
+        keys = [key for key in self._store.snapshots(self._snapshotter).all() if toolbox.is_for(key, self._wanted.path)]
         return tuple(self._snapshot(key) for key in sorted(keys))
 
     def _snapshot(self, key: str) -> FoundSnapshot:
@@ -174,14 +174,14 @@ class Toolbox:
             steps.LABEL: lambda: self._label(plan, self._wanted.labels),
             steps.RELEASE: lambda: self._release(plan.found.leases),
             steps.UNMOUNT: self._unmount,
-            steps.REMOVE: lambda: self._store.remove_snapshot(self._snapshotter, _old_key(plan)),
+            steps.REMOVE: lambda: self._store.snapshots(self._snapshotter).remove(_old_key(plan)),
             steps.PREPARE: lambda: self._prepare(plan.found.chain or ""),
             steps.DIRECTORY: lambda: _make(self._wanted.path),
             steps.UNIT: lambda: self._write_unit(plan.key),
             steps.ENABLE: self._enable,
             steps.MOUNT: lambda: self._mount(fresh=plan.found.unit.text is None),
             steps.DISABLE: self._disable,
-            steps.COLLECT: self._store.collect_garbage,
+            steps.COLLECT: self._store.leases.collect_garbage,
             steps.REMOVE_DIRECTORY: lambda: _unmake(self._wanted.path),
         }
         for step in plan.steps:
@@ -205,7 +205,7 @@ class Toolbox:
         try:
             self.source = self._ask_source(path)
         except ValueError:
-            self._store.remove_snapshot(self._snapshotter, path)
+            self._store.snapshots(self._snapshotter).remove(path)
             raise
 
     def size(self, key: str) -> int:

@@ -108,13 +108,13 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"containerd can load {state.config_file}"
     if state.version is None:
         return unread(expected, state, "version")
-    if state.dump is None:
+    if state.config is None:
         return fail(
             expected,
-            state.trouble.get("dump", "not read"),
+            state.trouble.get("config", "not read"),
             f"repair {state.config_file}, or {CONFIGURE}",
         )
-    trouble = next(iter(state.missing_imports), None) or state.dump.cri_config_error()
+    trouble = next(iter(state.missing_imports), None) or state.config.cri_config_error()
     if trouble:
         return fail(expected, trouble, f"repair {state.config_file}, or {CONFIGURE}")
     return ok(expected, f"{len(state.sources)} files")
@@ -192,9 +192,9 @@ def config_schema(state: NodeState, expectation: Expectation) -> Finding | None:
 def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon knows every key of its files."""
     expected = "every key known to the daemon"
-    if state.dump is None or state.known_plugins is None or "sources" in state.trouble:
-        return unread(expected, state, "dump", "known_plugins", "sources", "version")
-    ignored = mismatches.unknown_keys(state.sources, state.dump, state.known_plugins)
+    if state.config is None or state.known_plugins is None or "sources" in state.trouble:
+        return unread(expected, state, "config", "known_plugins", "sources", "version")
+    ignored = mismatches.unknown_keys(state.sources, state.config, state.known_plugins)
     if ignored:
         return warn(expected, ignored, "correct or remove these keys: the daemon ignores them")
     return ok(expected, "all known")
@@ -203,10 +203,10 @@ def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
 @check
 def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
     """CRI's plugin is loaded, unless it is disabled on purpose."""
-    if state.daemon is None or state.dump is None:
-        return unread("ok", state, "dump", "daemon", "version")
+    if state.daemon is None or state.config is None:
+        return unread("ok", state, "config", "daemon", "version")
     wanted = mismatches.needs_cri(expectation.settings)
-    if not state.dump.cri_enabled:
+    if not state.config.cri_enabled:
         if wanted:
             remedy = "remove cri from disabled_plugins (containerd_enable_cri: true)"
             return fail("ok", "disabled by disabled_plugins", remedy)
@@ -226,10 +226,10 @@ def config_settings(state: NodeState, expectation: Expectation) -> Finding | Non
         return None
     if state.version is None:
         return unread("as in the inventory", state, "version")
-    if state.dump is None:
+    if state.config is None:
         return unknown("as in the inventory", "the configuration can't be loaded", CONFIGURE)
     try:
-        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.dump, state.known_plugins)
+        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.config, state.known_plugins)
     except ValueError as error:
         return fail("possible with this version", str(error), "change the inventory, or upgrade containerd")
     if not wrong:
@@ -253,11 +253,11 @@ def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 def _durability(path: str, state: NodeState, required: bool, remedy: str) -> Finding | None:
-    if state.dump is None or state.version is None:
-        return unread(durability.DURABLE, state, "dump", "version")
+    if state.config is None or state.version is None:
+        return unread(durability.DURABLE, state, "config", "version")
     if path not in durability.paths(state.version):
         return None
-    verdict = state.dump.pull_durability(state.version)[path]
+    verdict = state.config.pull_durability(state.version)[path]
     found = f"{verdict['durability']}: {verdict['reason']}"
     if verdict["durability"] == durability.DURABLE:
         return ok(durability.DURABLE, found)
@@ -269,14 +269,14 @@ def _durability(path: str, state: NodeState, required: bool, remedy: str) -> Fin
 @check
 def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None:
     """Images that CRI pulls are on disk when the pull ends."""
-    if state.dump is not None and not state.dump.cri_enabled:
+    if state.config is not None and not state.config.cri_enabled:
         return None
     required = bool(expectation.settings.image_pull_sync_fs)
     remedy = "set image_pull_sync_fs to true (containerd 1.7.14 or newer)"
     finding = _durability("cri", state, required, remedy)
-    if finding is None or finding.status != "ok" or state.dump is None or state.version is None:
+    if finding is None or finding.status != "ok" or state.config is None or state.version is None:
         return finding
-    others = state.dump.handlers_durability(state.version)
+    others = state.config.handlers_durability(state.version)
     for verdict, judged in ((durability.NOT_DURABLE, warn), (durability.UNKNOWN, unknown)):
         found = [f"for {name} {verdict}: {one['reason']}" for name, one in others.items() if one["durability"] == verdict]
         if found:

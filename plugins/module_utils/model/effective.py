@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, names, schema, toml_text
-from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, names, schema
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import (
     BY_NAME,
     DISCARD_UNPACKED_LAYERS,
@@ -21,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows im
     SETTINGS,
     Setting,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, lookup
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -286,38 +285,3 @@ class EffectiveConfig:
             "runtimes": {name: handler.to_dict() for name, handler in self.handlers.items()},
             "proxy_snapshotters": list(self.proxy_snapshotters),
         }
-
-
-def handler_without_snapshotter(
-    settings: Settings, states: Mapping[str, str], current: EffectiveConfig, wanted: EffectiveConfig
-) -> str | None:
-    """Return a sentence on the first handler that is new to a snapshotter which isn't ok and which these settings don't touch.
-
-    ``states`` are those of the snapshotters in the running daemon, ``current`` its configuration. None if there is none.
-    """
-    for handler in settings.runtimes:
-        name, before = handler.snapshotter, current.handlers.get(handler.name)
-        if name is None or states.get(name) == "ok" or (before is not None and before.snapshotter == name):
-            continue
-        places: tuple[Path, ...] = (("plugins", schema.SNAPSHOTTER_PREFIX + name), ("proxy_plugins", name))
-        if all(current.lookup(place) == wanted.lookup(place) for place in places):
-            state = f"in state {states[name]}" if name in states else "not loaded"
-            return (
-                f"runtimes[{handler.name}].snapshotter: the snapshotter {name} is {state} in the running daemon: configure it "
-                "with snapshotters, or, if what it needs is there by now, restart containerd"
-            )
-    return None
-
-
-def proxy_addresses(sources: Iterable[Source]) -> dict[str, str]:
-    """The sockets of the proxy snapshotters that the files declare, by name; the last file wins."""
-    addresses: dict[str, str] = {}
-    for source in sources:
-        try:
-            tables = toml_text.parse(source.text).get("proxy_plugins", {})
-        except ValueError:
-            continue
-        for name, table in tables.items() if isinstance(tables, Mapping) else ():
-            if isinstance(table, Mapping) and table.get("type") == "snapshot":
-                addresses[name] = str(table.get("address", ""))
-    return addresses

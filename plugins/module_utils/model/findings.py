@@ -126,7 +126,7 @@ class NodeState:
     daemon: Daemon | None = None
     sources: tuple[Source, ...] = ()
     missing_imports: tuple[str, ...] = ()
-    dump: EffectiveConfig | None = None
+    config: EffectiveConfig | None = None
     known_plugins: frozenset[str] | None = None
     pending: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None
@@ -240,7 +240,7 @@ def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
     remedy = "check that containerd is installed, and run as root"
     if why == DEAF:
         remedy = "start the daemon"
-    elif why == state.trouble.get("dump"):
+    elif why == state.trouble.get("config"):
         remedy = f"repair {state.config_file}, or {CONFIGURE}"
     return unknown(expected, why, remedy)
 

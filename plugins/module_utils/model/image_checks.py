@@ -34,7 +34,7 @@ def images_present(state: NodeState, expectation: Expectation) -> Finding | None
         return None
     expected = sorted({image.name for image in expectation.images})
     if state.images is None:
-        return unread(expected, state, "images", "dump", "version")
+        return unread(expected, state, "images", "config", "version")
     lacking = _said([(image, image.problem) for image in state.images])
     if lacking:
         return fail(expected, lacking, CONFIGURE)
@@ -61,9 +61,9 @@ def _said(reasons: Sequence[tuple[FoundImage, str]]) -> dict[str, str]:
 def layer_headroom(state: NodeState, expectation: Expectation) -> Finding | None:
     """overlayfs can mount images of as many layers as are asked for."""
     expected = f"room for images of {expectation.min_layers} layers"
-    if state.dump is None:
-        return unread(expected, state, "dump", "version")
-    if "overlayfs" not in state.dump.own_snapshotters:
+    if state.config is None:
+        return unread(expected, state, "config", "version")
+    if "overlayfs" not in state.config.own_snapshotters:
         return None
     room = state.headroom
     if room is None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How containerd follows the ``imports`` of its configuration files.
+"""How containerd follows the ``imports`` of its configuration files, and what these declare.
 
 containerd cmd/containerd/server/config/config.go: resolveImports.
 """
@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.model import toml_text
+from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 
 
 def patterns(tree: Mapping[str, Any], path: str) -> list[str]:
@@ -72,3 +75,17 @@ def candidate_imports(
         paths |= {path for path in stand_ins if matches(pattern, path)}
         spelled += [stand_ins.get(path, path) or "" for path in sorted(paths)]
     return [path for path in spelled if path]
+
+
+def proxy_addresses(sources: Iterable[Source]) -> dict[str, str]:
+    """The sockets of the proxy snapshotters that the files declare, by name; the last file wins."""
+    addresses: dict[str, str] = {}
+    for source in sources:
+        try:
+            tables = toml_text.parse(source.text).get("proxy_plugins", {})
+        except ValueError:
+            continue
+        for name, table in tables.items() if isinstance(tables, Mapping) else ():
+            if isinstance(table, Mapping) and table.get("type") == "snapshot":
+                addresses[name] = str(table.get("address", ""))
+    return addresses

@@ -94,13 +94,13 @@ def _section(handler: DeclaredHandler, flavor: str, tree: Tree) -> str:
 
 
 def _default_snapshotter(state: NodeState) -> str:
-    return state.dump.default_snapshotter if state.dump is not None else "overlayfs"
+    return state.config.default_snapshotter if state.config is not None else "overlayfs"
 
 
 def _unread(expected: Any, state: NodeState, expectation: Expectation) -> Finding | None:
     """Unknown where there should be handlers, or may be: on a node whose daemon can't be read that is said by other checks."""
     concerned = expectation.kata or "kata" in state.trouble
-    return unread(expected, state, "kata", "dump", "version") if concerned else None
+    return unread(expected, state, "kata", "config", "version") if concerned else None
 
 
 def _of_each(
@@ -128,7 +128,7 @@ def kata_handlers(state: NodeState, expectation: Expectation) -> Finding | None:
     if not expected:
         return None
     if state.kata is None:
-        return unread(expected, state, "kata", "dump", "version")
+        return unread(expected, state, "kata", "config", "version")
     declared = [handler.name for handler in state.kata.handlers]
     missing = [name for name in expected if name not in declared]
     if missing:
@@ -182,7 +182,7 @@ def kata_settings(state: NodeState, expectation: Expectation) -> Finding | None:
     if not expected:
         return None
     if state.kata is None:
-        return unread(expected, state, "kata", "dump", "version")
+        return unread(expected, state, "kata", "config", "version")
     found: dict[str, Any] = {}
     for handler in state.kata.handlers:
         if handler.name in expected:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,3 +163,24 @@ def _ignored(path: Path, tree: Tree, config: EffectiveConfig, known_plugins: fro
 def _below_free_form(path: Path, config: EffectiveConfig) -> bool:
     """Whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
     return "options" in path and config.lookup(path[: path.index("options")], _MISSING) is not _MISSING
+
+
+def handler_without_snapshotter(
+    settings: Settings, states: Mapping[str, str], current: EffectiveConfig, wanted: EffectiveConfig
+) -> str | None:
+    """Return a sentence on the first handler that is new to a snapshotter which isn't ok and which these settings don't touch.
+
+    ``states`` are those of the snapshotters in the running daemon, ``current`` its configuration. None if there is none.
+    """
+    for handler in settings.runtimes:
+        name, before = handler.snapshotter, current.handlers.get(handler.name)
+        if name is None or states.get(name) == "ok" or (before is not None and before.snapshotter == name):
+            continue
+        places: tuple[Path, ...] = (("plugins", schema.SNAPSHOTTER_PREFIX + name), ("proxy_plugins", name))
+        if all(current.lookup(place) == wanted.lookup(place) for place in places):
+            state = f"in state {states[name]}" if name in states else "not loaded"
+            return (
+                f"runtimes[{handler.name}].snapshotter: the snapshotter {name} is {state} in the running daemon: configure it "
+                "with snapshotters, or, if what it needs is there by now, restart containerd"
+            )
+    return None

@@ -24,10 +24,10 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
 @check
 def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
     """The snapshotters in use are ok in the daemon; otherwise, its own message."""
-    if state.daemon is None or state.dump is None:
-        return unread("ok", state, "dump", "daemon", "version")
+    if state.daemon is None or state.config is None:
+        return unread("ok", state, "config", "daemon", "version")
     names = list(expectation.settings.chosen_snapshotters())
-    names += [name for name in state.dump.used_snapshotters if name not in names]
+    names += [name for name in state.config.used_snapshotters if name not in names]
     expected = dict.fromkeys(names, "ok")
     if state.daemon.plugins is None:
         return unknown(expected, DEAF, "start the daemon")
@@ -42,9 +42,9 @@ def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
 @check
 def snapshotter_requirements(state: NodeState, expectation: Expectation) -> Finding | None:
     """Their requirements are met: pools, scratch files, programs, services."""
-    if state.dump is None:
-        return unread("all met", state, "dump", "version")
-    names = list(dict.fromkeys((*state.dump.used_snapshotters, *expectation.settings.chosen_snapshotters())))
+    if state.config is None:
+        return unread("all met", state, "config", "version")
+    names = list(dict.fromkeys((*state.config.used_snapshotters, *expectation.settings.chosen_snapshotters())))
     if not names:
         return None
     if state.snapshotter_needs is None:
@@ -57,9 +57,9 @@ def snapshotter_requirements(state: NodeState, expectation: Expectation) -> Find
 @check
 def images_unpacked(state: NodeState, expectation: Expectation) -> Finding | None:
     """Every image that CRI takes for present is unpacked for a snapshotter that pods use."""
-    if state.dump is None:
-        return unread("CRI's images unpacked", state, "dump", "version")
-    used = state.dump.used_snapshotters
+    if state.config is None:
+        return unread("CRI's images unpacked", state, "config", "version")
+    used = state.config.used_snapshotters
     if not used:
         return None
     expected = f"CRI's images unpacked for {' or '.join(used)}"
@@ -76,13 +76,13 @@ def images_unpacked(state: NodeState, expectation: Expectation) -> Finding | Non
 @check
 def discarded_layers(state: NodeState, expectation: Expectation) -> Finding | None:
     """Blobs are kept if a second snapshotter needs images that were unpacked for the first."""
-    if state.dump is None:
-        return unread("blobs kept", state, "dump", "version")
-    used = state.dump.used_snapshotters
+    if state.config is None:
+        return unread("blobs kept", state, "config", "version")
+    used = state.config.used_snapshotters
     if not used:
         return None
     expected = f"blobs kept where {' and '.join(used)} need them"
-    if not state.dump.discards_layers:
+    if not state.config.discards_layers:
         return ok(expected, "blobs are kept")
     if len(used) == 1:
         return ok(expected, "blobs are discarded after unpacking; there is no second snapshotter")

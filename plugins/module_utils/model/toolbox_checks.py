@@ -33,7 +33,7 @@ def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
         return None
     expected = [f"{one.path} {one.state}" for one in expectation.toolboxes]
     if state.toolboxes is None:
-        return unread(expected, state, "toolboxes", "dump", "version")
+        return unread(expected, state, "toolboxes", "config", "version")
     wrong = {one.expected.path: one.problem for one in state.toolboxes.expected if one.problem}
     if wrong and not state.toolboxes.trouble:
         return fail(expected, wrong, CONFIGURE)
@@ -53,7 +53,7 @@ def unlisted_snapshots(state: NodeState, expectation: Expectation) -> Finding | 
         return ok("any, because toolboxes aren't listed", counted) if counted else None
     expected = "every pinned snapshot is listed"
     if state.toolboxes is None:
-        return unread(expected, state, "toolboxes", "dump", "version")
+        return unread(expected, state, "toolboxes", "config", "version")
     if state.toolboxes.unlisted:
         sizes = {key: "size unknown" if size is None else f"{size} bytes" for key, size in state.toolboxes.unlisted.items()}
         remedy = "list them in toolbox_snapshots, or remove them: toolbox_prune_unlisted, toolbox_prune_after, or manually"
@@ -68,7 +68,7 @@ def snapshots_at_risk(state: NodeState, expectation: Expectation) -> Finding:
     """No mounted writable snapshot is one that garbage collection deletes under its users."""
     expected = "no mounted snapshot that garbage collection deletes"
     if state.toolboxes is None:
-        return unread(expected, state, "toolboxes", "daemon", "dump", "version")
+        return unread(expected, state, "toolboxes", "daemon", "config", "version")
     certain = _said([risk for risk in state.toolboxes.at_risk if risk.certain])
     lost = dict.fromkeys(state.toolboxes.lost, "its snapshot has been deleted, with its data")
     if certain or lost:

@@ -13,12 +13,9 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import (
-    ImageStore,
-    Reference,
-    parse_references,
-    parse_root,
-)
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference, parse_references
+from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import parse_root
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import parse_snapshots
 
 VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
@@ -77,14 +74,14 @@ def test_what_images_were_unpacked_for_is_known_without_the_snapshotter(recorded
     program = tmp_path / "ctr"
     program.write_text(f"#!/bin/sh\nexec cat {listing}\n")
     program.chmod(0o755)
-    store = ImageStore(Ctr(Runner(Module()), "/run/none.sock", str(tmp_path / "containerd")), "default")
+    store = NamespaceStore(Ctr(Runner(Module()), "/run/none.sock", str(tmp_path / "containerd")), "default")
     one, two = (f"sha256:{key}" for key in (
         "2741dd984b7a00931cb9096f0511b921880d8d56545da27e10551c125f51d531",
         "2b356b3d7aa1231d2f87685565e1d830e955a054a095e34fe59ac3bfec475c91",
     ))  # fmt: skip
-    assert store.unpacked_for("devmapper") == {one}
-    assert store.unpacked_for("overlayfs") == {one, two}
-    assert store.unpacked_for("2") == frozenset()
+    assert store.content.unpacked_for("devmapper") == {one}
+    assert store.content.unpacked_for("overlayfs") == {one, two}
+    assert store.content.unpacked_for("2") == frozenset()
 
 
 class Module:
@@ -105,8 +102,8 @@ COLLECTED = (
 )
 
 
-def store_that_fails(directory: Path, *, times: int, saying: str) -> tuple[ImageStore, Path]:
-    """An image store whose ctr fails so often, and the file that gets a line for each of its calls."""
+def store_that_fails(directory: Path, *, times: int, saying: str) -> tuple[NamespaceStore, Path]:
+    """A store whose ctr fails so often, and the file that gets a line for each of its calls."""
     (directory / "reason").write_text(saying)
     calls = directory / "calls"
     program = directory / "ctr"
@@ -114,7 +111,7 @@ def store_that_fails(directory: Path, *, times: int, saying: str) -> tuple[Image
         f"#!/bin/sh\necho >> {calls}\n[ $(wc -l < {calls}) -gt {times} ] && exit 0\ncat {directory}/reason >&2\nexit 1\n"
     )
     program.chmod(0o755)
-    return ImageStore(Ctr(Runner(Module()), "/run/none.sock", str(directory / "containerd")), "default"), calls
+    return NamespaceStore(Ctr(Runner(Module()), "/run/none.sock", str(directory / "containerd")), "default"), calls
 
 
 @pytest.mark.parametrize(("times", "saying", "called", "fails"), [
@@ -129,7 +126,7 @@ def test_unpacks_again_what_garbage_collection_has_taken(
     store, calls = store_that_fails(tmp_path, times=times, saying=saying)
     reason = ""
     try:
-        store.unpack("devmapper", "sha256:" + "a" * 64)
+        store.snapshots("devmapper").unpack("sha256:" + "a" * 64)
     except HostError as error:
         reason = str(error)
     assert bool(reason) == fails

@@ -81,7 +81,7 @@ def well(recorded: Callable[[str, str], str]) -> NodeState:
         version=Version.parse("1.7.24"),
         daemon=DAEMON,
         sources=(Source(ROOT, TEXT),),
-        dump=EffectiveConfig(dump),
+        config=EffectiveConfig(dump),
         known_plugins=frozenset(dump["plugins"]),
         environment=PROXY,
         images=(IMAGE,),
@@ -174,11 +174,11 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="control-group"), "control-group"),
     ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="mixed"), "mixed"),
     ("kill_mode", "unknown", lambda one: with_unit(one, loaded=False), "there is no unit"),
-    ("config_loads", "fail", lambda one: replace(one, dump=None, trouble={"dump": "bad TOML"}), "bad TOML"),
+    ("config_loads", "fail", lambda one: replace(one, config=None, trouble={"config": "bad TOML"}), "bad TOML"),
     (
         "config_loads",
         "fail",
-        lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "containerd", "default_runtime_name", value="kata")),
+        lambda one: replace(one, config=changed(one.config, "plugins", V2, "containerd", "default_runtime_name", value="kata")),
         "'kata' is not declared",
     ),
     ("config_loads", "unknown", lambda one: replace(one, version=None, trouble={"version": "no such file"}), "no such file"),
@@ -224,7 +224,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, daemon=replace(DAEMON, plugins=(replace(CRI, status="error"), OVERLAYFS))),
         "in state error",
     ),
-    ("cri_plugin", "fail", lambda one: replace(one, dump=changed(one.dump, "disabled_plugins", value=["cri"])), "disabled"),
+    ("cri_plugin", "fail", lambda one: replace(one, config=changed(one.config, "disabled_plugins", value=["cri"])), "disabled"),
     ("cri_plugin", "unknown", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
     ("snapshotters", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(CRI,))), "not loaded"),
     (
@@ -256,31 +256,31 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     (
         "discarded_layers",
         "fail",
-        lambda one: replace(one, dump=discarding(one.dump, "native")),
+        lambda one: replace(one, config=discarding(one.config, "native")),
         "discard_unpacked_layers is true",
     ),
-    ("discarded_layers", "ok", lambda one: replace(one, dump=discarding(one.dump, "")), "no second snapshotter"),
+    ("discarded_layers", "ok", lambda one: replace(one, config=discarding(one.config, "")), "no second snapshotter"),
     (
         "config_settings",
         "fail",
-        lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "image_pull_with_sync_fs", value=False)),
+        lambda one: replace(one, config=changed(one.config, "plugins", V2, "image_pull_with_sync_fs", value=False)),
         "image_pull_with_sync_fs': False",
     ),
     ("config_settings", "fail", lambda one: replace(one, version=Version.parse("1.6.20")), "needs containerd 1.7.14"),
-    ("config_settings", "unknown", lambda one: replace(one, dump=None), "can't be loaded"),
+    ("config_settings", "unknown", lambda one: replace(one, config=None), "can't be loaded"),
     ("config_settings", "unknown", lambda one: replace(one, version=None), "not read"),
     ("http_proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
     ("http_proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
     (
         "durability_cri",
         "fail",
-        lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "image_pull_with_sync_fs", value=False)),
+        lambda one: replace(one, config=changed(one.config, "plugins", V2, "image_pull_with_sync_fs", value=False)),
         "not_durable",
     ),
     (
         "durability_cri",
         "unknown",
-        lambda one: replace(one, dump=changed(one.dump, "plugins", V2, "containerd", "snapshotter", value="devmapper")),
+        lambda one: replace(one, config=changed(one.config, "plugins", V2, "containerd", "snapshotter", value="devmapper")),
         "unknown",
     ),
     ("images_present", "fail", lambda one: replace(one, images=(replace(IMAGE, problem="not there"),)), "not there"),
@@ -336,7 +336,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("daemon_uuid", "fail", lambda one: replace(one, uuid_trouble="uuid is empty"), "is empty"),
     ("daemon_uuid", "unknown", lambda one: replace(one, uuid_trouble=None, trouble={"uuid_trouble": "no ctr"}), "no ctr"),
     *(
-        (name, "unknown", lambda one: replace(one, dump=None, trouble={"dump": "bad TOML"}), "bad TOML")
+        (name, "unknown", lambda one: replace(one, config=None, trouble={"config": "bad TOML"}), "bad TOML")
         for name in (
             *("unknown_keys", "cri_plugin", "snapshotters", "snapshotter_requirements", "images_unpacked", "discarded_layers"),
             *("durability_cri", "durability_ctr", "durability_transfer"),
@@ -397,8 +397,10 @@ def test_a_daemon_that_does_not_answer_is_to_be_started(well: NodeState) -> None
 
 def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(well: NodeState) -> None:
     broken = "cannot load the configuration (containerd config dump exited with 1: unexpected token)"
-    trouble = dict.fromkeys(("dump", "stranded", "pulls", "mounts", "judged", "uuid_trouble", "toolboxes"), broken)
-    unread: dict[str, Any] = dict.fromkeys(("dump", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_trouble"), None)
+    trouble = dict.fromkeys(("config", "stranded", "pulls", "mounts", "judged", "uuid_trouble", "toolboxes"), broken)
+    unread: dict[str, Any] = dict.fromkeys(
+        ("config", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_trouble"), None
+    )
     found = run_checks(replace(well, trouble=trouble, toolboxes=None, **unread), EXPECTED)
     assert {one.remedy.partition(",")[0] for one in found if one.found == broken} == {f"repair {ROOT}"}
     assert not [one for one in found if "run this as root" in one.remedy]
@@ -417,7 +419,7 @@ def test_the_remedy_names_options_that_the_version_has(well: NodeState, version:
 
 
 def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
-    state = replace(well, dump=changed(well.dump, "disabled_plugins", value=["cri"]))
+    state = replace(well, config=changed(well.config, "disabled_plugins", value=["cri"]))
     found = finding("cri_plugin", state, Expectation())
     assert found is not None
     assert found.status == "ok"
@@ -425,7 +427,7 @@ def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState
 
 
 def test_a_pull_path_that_is_not_asked_for_only_warns(well: NodeState) -> None:
-    state = replace(well, dump=changed(well.dump, "plugins", V2, "image_pull_with_sync_fs", value=False))
+    state = replace(well, config=changed(well.config, "plugins", V2, "image_pull_with_sync_fs", value=False))
     found = finding("durability_cri", state, Expectation())
     assert found is not None
     assert found.status == "warn"
@@ -437,7 +439,7 @@ def test_a_pull_path_that_is_not_asked_for_only_warns(well: NodeState) -> None:
 )
 def test_what_a_handler_has_unpacked_for_itself_is_judged_too(well: NodeState, snapshotter: str, status: str, words: str) -> None:
     path = ("plugins", V2, "containerd", "runtimes", "runc", "snapshotter")
-    found = finding("durability_cri", replace(well, dump=changed(well.dump, *path, value=snapshotter)))
+    found = finding("durability_cri", replace(well, config=changed(well.config, *path, value=snapshotter)))
     assert found is not None
     assert (found.status, str(found.found).startswith(words)) == (status, True), found
 
@@ -498,10 +500,10 @@ def test_headroom_that_does_not_last_warns(well: NodeState) -> None:
 
 
 def test_headroom_of_other_snapshotters_is_not_judged(well: NodeState) -> None:
-    state = replace(well, headroom=None, dump=changed(well.dump, "plugins", V2, "containerd", "snapshotter", value="native"))
+    state = replace(well, headroom=None, config=changed(well.config, "plugins", V2, "containerd", "snapshotter", value="native"))
     assert finding("layer_headroom", state) is None
-    by_handler = changed(state.dump, "plugins", V2, "containerd", "runtimes", "runc", "snapshotter", value="overlayfs")
-    judged = finding("layer_headroom", replace(state, dump=by_handler, headroom=well.headroom))
+    by_handler = changed(state.config, "plugins", V2, "containerd", "runtimes", "runc", "snapshotter", value="overlayfs")
+    judged = finding("layer_headroom", replace(state, config=by_handler, headroom=well.headroom))
     assert judged is not None and judged.status == "ok"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model import effective, mismatches
+from ansible_collections.slipway.node.plugins.module_utils.model import imports, mismatches
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
@@ -295,7 +295,7 @@ def test_tables_that_schema_4_moved_are_not_compared() -> None:
 def test_the_sockets_of_proxy_snapshotters_are_those_of_the_last_file() -> None:
     one = Source("/a", '[proxy_plugins.x]\ntype = "snapshot"\naddress = "/run/a.sock"\n[proxy_plugins.y]\ntype = "content"\n')
     two = Source("/b", '[proxy_plugins.x]\ntype = "snapshot"\naddress = "/run/b.sock"\n')
-    assert effective.proxy_addresses([one, two, Source("/c", "no TOML")]) == {"x": "/run/b.sock"}
+    assert imports.proxy_addresses([one, two, Source("/c", "no TOML")]) == {"x": "/run/b.sock"}
 
 
 def test_the_daemons_socket_in_each_schema() -> None:
@@ -348,7 +348,7 @@ def test_a_handler_that_is_new_to_a_snapshotter_which_is_not_ok(recorded: Record
     settings = Settings.from_params({"runtimes": [{"name": "kata", "snapshotter": "devmapper"}]})
 
     def unready(states: dict[str, str], wanted: dict[str, Any] | None = None, before: dict[str, Any] | None = None) -> str | None:
-        return effective.handler_without_snapshotter(
+        return mismatches.handler_without_snapshotter(
             settings, states, EffectiveConfig(before or current), EffectiveConfig(wanted or current)
         )
 

@@ -69,7 +69,7 @@ def state(*handlers: DeclaredHandler, **changes: Any) -> NodeState:
     options: dict[str, Any] = {
         "kata": KataState(handlers, ALL_DEVICES),
         "daemon": daemon,
-        "dump": EffectiveConfig({"version": 3}),
+        "config": EffectiveConfig({"version": 3}),
         **changes,
     }
     return NodeState("/etc/containerd/config.toml", "containerd.service", 2000.0, **options)
