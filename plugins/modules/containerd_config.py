@@ -95,11 +95,11 @@ requirements:
 notes:
   - Before anything changes, the module checks that the node has what each snapshotter requires (a thin pool, a scratch file, the
     program C(mkfs.erofs), the socket of a proxy plugin).
-  - The module doesn't unpack existing images for a new default snapshotter; M(slipway.node.containerd_snapshotter) does.
+  - The module doesn't unpack existing images for a new default snapshotter; M(slipway.node.containerd_image_migrate) does.
   - The proxy is written to a drop-in of the unit that only root can read.
 seealso:
   - module: slipway.node.blockfile_scratch
-  - module: slipway.node.containerd_snapshotter
+  - module: slipway.node.containerd_image_migrate
   - module: slipway.node.node_verify
 """
 
@@ -174,7 +174,7 @@ previous_snapshotter:
   description:
     - The default snapshotter of the files before the run; null if unknown.
     - It can differ from RV(effective) although O(settings.snapshotter) isn't set, namely after the setting was dropped. The images then
-      have to be unpacked with M(slipway.node.containerd_snapshotter).
+      have to be unpacked with M(slipway.node.containerd_image_migrate).
   returned: success
   type: str
   sample: overlayfs
