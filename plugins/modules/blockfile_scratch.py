@@ -94,6 +94,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes, make_scratch, read_scratch
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.scratch import (
     PROGRAMS,
     Scratch,
@@ -101,7 +102,6 @@ from ansible_collections.slipway.node.plugins.module_utils.model.scratch import 
     difference,
     require_room,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
 from ansible_collections.slipway.node.plugins.module_utils.model.sizes import parse_size, shown
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 

@@ -214,14 +214,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import apply
 from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_effective, check_needs, check_roots
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import restart_decision
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import AUTO, FORCE, NEVER, ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig

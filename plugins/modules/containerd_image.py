@@ -318,6 +318,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import mend_uuid, uuid_trouble
 from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
@@ -333,7 +334,6 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
 )
 from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model import durability, image_plan
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import PullPath
@@ -454,7 +454,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     request = Request.from_params(module.params, containerd.platform)
     containerd.check_installed()
     if not request.present:
-        return ensure_absent(module, containerd.store(request.namespace), request)
+        return ensure_absent(module, NamespaceStore(containerd.ctr, request.namespace), request)
     return ensure_present(module, containerd, request)
 
 

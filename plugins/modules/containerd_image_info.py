@@ -231,19 +231,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, details, trees_directory
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference
 from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import content_root, read_overlay, snapshot_ids
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE, LEVELS
 from ansible_collections.slipway.node.plugins.module_utils.model import durability
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, Verdict, headroom, judge_present, next_id
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import (
-    BUILTIN_SNAPSHOTTERS,
-    one_line,
-    plain_name,
-)
+from ansible_collections.slipway.node.plugins.module_utils.model.options import one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
@@ -254,7 +252,7 @@ class ImageReport:
         self._ctr = containerd.ctr
         self._namespace = namespace
         self._level = level
-        self._store = containerd.store(namespace)
+        self._store = NamespaceStore(containerd.ctr, namespace)
         self._blobs = self._store.content.digests()
         self._snapshots = self._store.snapshots(snapshotter).layers()
         self._snapshotter = snapshotter
@@ -278,7 +276,7 @@ class ImageReport:
     def listed(self, names: list[str] | None) -> list[dict[str, Any]]:
         there = {reference.name: reference for reference in self._store.images.references()}
         wanted = sorted(there) if names is None else list(dict.fromkeys(names))
-        compared = self._compared([name for name in wanted if name in there]) if self._level != UNCOMPARED else {}
+        compared = self._compared([name for name in wanted if name in there]) if self._level != INTEGRITY_NONE else {}
         return [
             {**self._described(there[name]), **compared.get(name, {})} if name in there else {"name": name, "present": False}
             for name in wanted
@@ -353,7 +351,7 @@ def main() -> None:
             "name": {"type": "list", "elements": "str"},
             "namespace": {"type": "str", "default": "default"},
             "snapshotter": {"type": "str"},
-            "integrity": {"type": "str", "choices": list(LEVELS), "default": UNCOMPARED},
+            "integrity": {"type": "str", "choices": list(LEVELS), "default": INTEGRITY_NONE},
             **Containerd.OPTIONS,
         },
     )

@@ -204,15 +204,16 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import NOT_INSTALLED
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome
 from ansible_collections.slipway.node.plugins.module_utils.host.scratch import read_scratch
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import blockfile_copy, unmet
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_switch import Plan, Switch
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.options import plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.switch import Left
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 

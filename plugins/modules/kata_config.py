@@ -268,6 +268,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_files import (
     LOCK,
@@ -276,7 +277,6 @@ from ansible_collections.slipway.node.plugins.module_utils.host.kata_files impor
     read_found,
     read_vendor,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import (
     Handler,
     Vendor,

@@ -225,10 +225,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, LEVELS
 from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, chosen, run_checks, summarize
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
@@ -259,7 +260,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     state = read_node(
         containerd,
         expectation=expectation,
-        integrity=expectation.integrity if "image_integrity" in wanted else UNCOMPARED,
+        integrity=expectation.integrity if "image_integrity" in wanted else INTEGRITY_NONE,
         writable=not checks_in(toolbox_checks).keys().isdisjoint(wanted),
     )
     findings = run_checks(state, expectation, params["only"], params["skip"])

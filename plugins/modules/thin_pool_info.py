@@ -177,7 +177,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import
     read_volume,
     thin_pools_supported,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import (
     FOREIGN,
     Device,

@@ -181,23 +181,23 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import (
     NodeMounts,
     WritableSnapshots,
     enabled_units,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import (
     Held,
     is_below,
     is_prunable,
     parse_duration,
-    plain_path,
     risk_of,
 )
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.store.leases import plain_path
 
 
 class Chains:
@@ -265,7 +265,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     own = [one for one in everything if (one.namespace, one.snapshotter) == (namespace, snapshotter)]
     found = sorted((one for one in own if is_below(one.path, params["path_prefix"])), key=lambda one: (one.path, one.key))
     enabled = enabled_units(containerd.runner, [one.path for one in found])
-    chains = Chains(containerd.store(namespace), containerd.platform) if found else None
+    chains = Chains(NamespaceStore(containerd.ctr, namespace), containerd.platform) if found else None
     toolboxes = []
     for one in found:
         is_listed = None if listed_paths is None else one.path in listed_paths

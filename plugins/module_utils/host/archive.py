@@ -21,7 +21,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming, sync_directory
 from ansible_collections.slipway.node.plugins.module_utils.model.archive import (
     ELF_HEADER_BYTES,
@@ -32,6 +31,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.archive import 
     is_executable_below,
     member_path,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 CHUNK_BYTES = 1024 * 1024
 DIRECTORY_MODE = 0o755

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import ContainerdBinary, Ctr, find_containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.process import machine
-from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore, namespaces
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Plugin
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import GO_ARCHITECTURES
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.names import GO_ARCHITECTURES
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, unit_name
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 if TYPE_CHECKING:
@@ -129,11 +127,7 @@ class Containerd:
     @cached_property
     def namespaces(self) -> list[str]:
         """The daemon's namespaces, sorted."""
-        return namespaces(self.ctr)
-
-    def store(self, namespace: str) -> NamespaceStore:
-        """Return a new store of a namespace; it remembers the documents that it has read."""
-        return NamespaceStore(self.ctr, namespace)
+        return self.ctr.namespaces()
 
     def read_ahead(self) -> None:
         """Read at once what takes long and is needed to bring images: configuration, version, and the content store's place."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 # ctr warns of deprecated settings on stderr; what a program prints is parsed, so it speaks C's language.
 ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}

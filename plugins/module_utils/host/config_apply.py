@@ -12,11 +12,11 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import check_kill_mode
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction
 from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import ConfigRequest, snapshotters_to_probe
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import telling
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 
 class ConfigRolledBack(HostError):

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import candidate, read_text
+from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import candidate
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
 from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import ConfigPlan, CurrentConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
 

@@ -12,19 +12,9 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.files import read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.model import imports, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
-
-
-def read_text(path: str) -> str | None:
-    """The file as text, None if there is none. Raises HostError if it can't be read or isn't UTF-8."""
-    content = read_bytes(path)
-    try:
-        return None if content is None else content.decode()
-    except UnicodeDecodeError as error:
-        raise HostError(f"{path} is not UTF-8 text: move it away, or repair it by hand") from error
 
 
 def _expand(pattern: str) -> list[str]:

@@ -10,10 +10,10 @@ import os
 import re
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Plugin, parse_plugins
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import parse
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -98,6 +98,11 @@ class Ctr:
 
     def _run(self, *arguments: str, doing: str) -> str:
         return self._runner.run(*self.command(*arguments), doing=doing)
+
+    def namespaces(self) -> list[str]:
+        """Return the names of the daemon's namespaces, sorted. Raises HostError if it fails."""
+        stdout = NamespaceCtr(self, "default").ask("namespaces", "ls", "-q", doing="ask containerd for its namespaces")
+        return sorted(stdout.split())
 
     def plugins(self) -> tuple[Plugin, ...]:
         return parse_plugins(self._run("plugins", "ls", doing=f"ask containerd at {self.address} for its plugins"))

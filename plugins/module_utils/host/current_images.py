@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.store_content import DamagedDocumentError
 from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import CurrentImage, RemoteImage, images_there
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import CurrentImage, RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
+from ansible_collections.slipway.node.plugins.module_utils.store.image_names import canonical_names
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class CurrentImages:
 
     def names(self) -> tuple[ImageName, ...]:
         """Return one name of each image."""
-        return images_there({one.name: one.digest for one in self.references.values()})
+        return canonical_names({one.name: one.digest for one in self.references.values()})
 
     def find(self, name: ImageName) -> CurrentImage | None:
         """Return the image of a name; None if there is none."""
@@ -73,5 +74,5 @@ class CurrentImages:
         """Return the images that an earlier run has taken layers from, and not unpacked again."""
         recorded = {name for pull in self.pulls for name in pull.names}
         digests = {one.name: one.digest for one in self.references.values() if one.name in recorded}
-        found = {name: self.describe(self.references[str(name)]) for name in images_there(digests)}
+        found = {name: self.describe(self.references[str(name)]) for name in canonical_names(digests)}
         return {name: one for name, one in found.items() if one.whole and not one.unpacked}

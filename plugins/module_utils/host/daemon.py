@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import import_directories, read_sources
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.process import answers, changed_since, read_process
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.imports import proxy_addresses
 

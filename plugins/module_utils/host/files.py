@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 SELINUX_ATTRIBUTE = "security.selinux"
 # Readers of drop-in directories take *.toml, or every name that doesn't start with a dot.

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.model import oci
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName, parse
 

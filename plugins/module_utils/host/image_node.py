@@ -14,16 +14,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.boot import boot_id
 from ansible_collections.slipway.node.plugins.module_utils.host.image_repair import may_be_wrong, repair_images
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import BROKEN, Mended
 from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import run_program
-from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls, write_pulls
+from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls, write_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.syncing import sync_file_systems, writing_back
+from ansible_collections.slipway.node.plugins.module_utils.integrity import levels
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as model
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, lost
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import is_staged
@@ -184,7 +186,7 @@ class ImageProvisioner:
 
     def _repair(self, steps: Iterable[Step], plan: ImagePlan) -> Outcome:
         """Images that others have pulled, that have been found damaged, or that stand on layers that were here."""
-        compared = self._request.integrity != model.UNCOMPARED
+        compared = self._request.integrity != levels.INTEGRITY_NONE
         wrong = [step for step in steps if may_be_wrong(step, plan.current.snapshots, compared=compared)]
         return repair_images(self._target.mender(), wrong, repair=self._request.repair) if wrong else Outcome()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity import Comparison
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
@@ -22,6 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     kept,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as plan
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
 

@@ -6,20 +6,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage, FoundImage
 from ansible_collections.slipway.node.plugins.module_utils.model import oci
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import ExpectedImage, FoundImage
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, judge_present
-from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount, parse_mount_id, parse_mounts
-
-_MOUNTS = "/proc/self/mountinfo"
 
 
 class _Namespace:
@@ -98,29 +93,3 @@ class ExpectedImages:
             return "", "whether it can be mounted can't be told: overlayfs couldn't be looked at"
         verdict = judge_present(self._overlay, layers, layers, self._ids)
         return (verdict.reason, "") if verdict.mountable is False else ("", verdict.reason)
-
-
-def read_mounts(directories: Iterable[str]) -> tuple[dict[str, Mount], str]:
-    """The file system of each directory, as the kernel resolves its path; and why some couldn't be looked at, if so."""
-    troubles: list[str] = []
-    found: dict[str, Mount] = {}
-    with naming("read", _MOUNTS), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as stream:
-        text = stream.read()
-    for path in directories:
-        try:
-            found[path] = parse_mounts(text)[_mount_id(path)]
-        except (HostError, ValueError) as error:
-            troubles.append(str(error))
-        except KeyError:
-            troubles.append(f"{path} is on a file system that {_MOUNTS} doesn't list")
-    return found, "; ".join(troubles)
-
-
-def _mount_id(path: str) -> int:
-    with naming("look at", path):
-        descriptor = os.open(path, os.O_PATH)
-        try:
-            with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as stream:
-                return parse_mount_id(stream.read())
-        finally:
-            os.close(descriptor)

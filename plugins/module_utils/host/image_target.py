@@ -10,11 +10,12 @@ import os
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.image_archive import ImageArchive
-from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.host.registry import Registry, hosts_dir
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import content_root, snapshotter_root
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED, Request
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE, METADATA
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Request
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import select_pull_path
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 
@@ -36,7 +37,7 @@ class ImageTarget:
             platform=request.platform,
             machine=containerd.platform,
         )
-        self.store = containerd.store(request.namespace)
+        self.store = NamespaceStore(containerd.ctr, request.namespace)
         self.archive = ImageArchive(request.archive) if request.archive else None
         self.content_root = content_root(containerd.ctr)
         self.root = os.path.dirname(self.content_root)
@@ -75,6 +76,6 @@ class ImageTarget:
             self.snapshotter,
             content_root=self.content_root,
             platform=request.platform,
-            level=METADATA if request.integrity == UNCOMPARED else request.integrity,
+            level=METADATA if request.integrity == INTEGRITY_NONE else request.integrity,
             trees=trees_directory(self.content_root),
         )

@@ -17,12 +17,11 @@ from ansible_collections.slipway.node.plugins.module_utils.host.layers import Bl
 from ansible_collections.slipway.node.plugins.module_utils.host.rootfs_walk import Difference
 from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Content
 from ansible_collections.slipway.node.plugins.module_utils.host.views import LostSnapshotError, View, Views
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import COMPARED_LEVELS, CONTENT, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Descriptor
 
 __all__ = ["Comparison", "Difference", "compare_images", "compare_views", "damaged_blobs", "sweep_views"]
 
-METADATA, CONTENT = "metadata", "content"
-LEVELS = (METADATA, CONTENT)
 _LOST = "missing, with all that is in it: containerd has a record of the snapshot, but not its directory"
 
 
@@ -109,8 +108,8 @@ def compare_views(
     keep: bool = False,
 ) -> tuple[Comparison, ...]:
     """Directory trees, and the layers that they should be of, lowest first. Without a view, the blobs alone are looked at."""
-    if level not in LEVELS:
-        raise ValueError(f"the level is one of {', '.join(LEVELS)}, not {level!r}")
+    if level not in COMPARED_LEVELS:
+        raise ValueError(f"the level is one of {', '.join(COMPARED_LEVELS)}, not {level!r}")
     begun = [Image(layers, view) for view, layers in images]
     ImageCheck(content_root, KeptTrees(trees, keep=keep), content=level == CONTENT).run(begun)
     return tuple(map(_result, begun))

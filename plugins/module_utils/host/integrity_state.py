@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, describe, trees_directory
-from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore, namespaces
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import JudgedImage
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import JudgedImage
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 
 def compare_all(ctr: Ctr, content_root: str, snapshotters: Sequence[str], platform: str, level: str) -> tuple[JudgedImage, ...]:
@@ -22,7 +22,7 @@ def compare_all(ctr: Ctr, content_root: str, snapshotters: Sequence[str], platfo
     """
     options = {"content_root": content_root, "platform": platform, "level": level, "trees": trees_directory(content_root)}
     found: list[JudgedImage] = []
-    for namespace in namespaces(ctr):
+    for namespace in ctr.namespaces():
         for snapshotter in snapshotters:
             other = snapshotter if snapshotter != snapshotters[0] else ""
             mender = Mender(ctr, namespace, snapshotter, **options)

@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     make_directories,
     naming,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_state import is_device
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_host import (

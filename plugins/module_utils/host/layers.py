@@ -20,8 +20,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import ENVIRONMENT
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.layer_reader import LayerReader
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Descriptor, digest
 
 # What containerd unpacks itself; others, as encrypted ones, need a program that is set in its configuration.

@@ -12,22 +12,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import GONE, Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.integrity import (
-    METADATA,
-    Comparison,
-    compare_images,
-    sweep_views,
-)
+from ansible_collections.slipway.node.plugins.module_utils.host.integrity import Comparison, compare_images, sweep_views
 from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.store_content import DamagedDocumentError, is_whole
 from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Content, Reference
 from ansible_collections.slipway.node.plugins.module_utils.host.views import is_view
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import images_there
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import METADATA
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Manifest
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import is_staged
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import plan_removal
+from ansible_collections.slipway.node.plugins.module_utils.store.image_names import canonical_names
 
 # What comparing an image with its layers comes to.
 INTACT = "intact"
@@ -127,7 +123,7 @@ class Mender:
     def judge_all(self) -> dict[str, Comparison]:
         """Every image that is unpacked, under one of its names."""
         known, unpacked = self._known(), self._store.snapshots(self._snapshotter).layers()
-        names = images_there({name: one.reference.digest for name, one in known.items()})
+        names = canonical_names({name: one.reference.digest for name, one in known.items()})
         there = {str(name): known[str(name)] for name in names}
         return self._compare({name: one for name, one in there.items() if not one.chain or one.chain[-1] in unpacked})
 
@@ -135,7 +131,7 @@ class Mender:
         """Those whose documents are damaged or can't be read, each under one of its names."""
         blobs, references = self._store.content.digests(), {one.name: one for one in self._store.images.references()}
         found = {}
-        for name in map(str, images_there({name: one.digest for name, one in references.items()})):
+        for name in map(str, canonical_names({name: one.digest for name, one in references.items()})):
             try:
                 self._store.images.read(references[name], self._platform, blobs)
             except DamagedDocumentError as error:

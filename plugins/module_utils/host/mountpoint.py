@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_plan as words
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.mount_unit import Source, option
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount, parse_mounts
 

@@ -13,19 +13,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.core.host.boot import boot_id
+from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import uuid_trouble
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.image_state import ExpectedImages, read_mounts
-from ansible_collections.slipway.node.plugins.module_utils.host.integrity import METADATA
+from ansible_collections.slipway.node.plugins.module_utils.host.image_state import ExpectedImages
 from ansible_collections.slipway.node.plugins.module_utils.host.integrity_state import compare_all
 from ansible_collections.slipway.node.plugins.module_utils.host.kata_state import read_kata
 from ansible_collections.slipway.node.plugins.module_utils.host.process import read_environment
-from ansible_collections.slipway.node.plugins.module_utils.host.pulls import boot_id, read_pulls
+from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.host.shutdown import last_shutdown
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import unmet
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_state import plugin_reasons, stranded
@@ -39,11 +40,12 @@ from ansible_collections.slipway.node.plugins.module_utils.host.store_paths impo
 from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.host.transaction import read_record
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, DEAF, Expectation, ExpectedImage, NodeState
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import DEAF, Expectation, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom, next_id
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import Toolboxes
 
@@ -67,7 +69,7 @@ def read_node(
     containerd: Containerd,
     *,
     expectation: Expectation,
-    integrity: str = UNCOMPARED,
+    integrity: str = INTEGRITY_NONE,
     writable: bool = False,
 ) -> NodeState:
     """Each part that can't be read is left None, and ``trouble`` has the reason under its name.
@@ -188,8 +190,8 @@ def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotters: Se
     shutdown = probe.try_read("shutdown", lambda: last_shutdown(runner, root, devices))
     probe.try_read("uuid_trouble", lambda: uuid_trouble(root))
     if level == AUTO:
-        level = UNCOMPARED if shutdown is None or shutdown.clean else METADATA
-    if level != UNCOMPARED:
+        level = INTEGRITY_NONE if shutdown is None or shutdown.clean else METADATA
+    if level != INTEGRITY_NONE:
         platform = f"linux/{state.architecture}"
         probe.try_read("judged", lambda: compare_all(ctr, content, snapshotters, platform, level))
     probe.parts.pop("content")

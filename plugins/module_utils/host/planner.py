@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from ansible_collections.slipway.node.plugins.module_utils.host.current_images import CurrentImages
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_repair import NOT_ASKED, RepairPlanner, cant_be_had
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Step
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import read_overlay, snapshot_ids
+from ansible_collections.slipway.node.plugins.module_utils.integrity import levels
 from ansible_collections.slipway.node.plugins.module_utils.model import image_plan as model
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import CurrentImage, RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import (
     Verdict,
@@ -159,7 +160,7 @@ class ImagePlanner:
 
     def _compared(self, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], Mapping[str, str]]:
         """With what integrity checking finds of images that are there, if that is asked for."""
-        if self._request.integrity == model.UNCOMPARED:
+        if self._request.integrity == levels.INTEGRITY_NONE:
             return steps, {}
         repairs = RepairPlanner(self._target.mender(), self._remote, repair=self._request.repair, keep=not self._watch)
         return repairs.compared(steps)

@@ -10,8 +10,8 @@ import os
 import socket
 import time
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Process
+from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 # A process's start is known to a clock tick (10 ms), a file's change to a jiffy; a daemon takes
 # longer than this from its start until it reads its files.

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import ENVIRONMENT
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.process import answers
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 # ctr reads one line of at most this many bytes: bufio's default buffer.
 SECRET_BYTES = 4000

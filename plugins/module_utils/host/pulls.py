@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.files import naming, read_bytes, remove_file, write_file
+from ansible_collections.slipway.node.plugins.module_utils.host.files import read_bytes, remove_file, write_file
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, parse, to_text
-
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def record_path(root: str) -> str:
@@ -38,9 +36,3 @@ def write_pulls(root: str, pulls: Sequence[Pull]) -> None:
         write_file(path, to_text(pulls).encode(), 0o600)
     else:
         remove_file(path)
-
-
-def boot_id() -> str:
-    """The kernel's name of this boot."""
-    with naming("read", _BOOT_ID), open(_BOOT_ID, encoding="ascii") as stream:
-        return stream.read().strip()

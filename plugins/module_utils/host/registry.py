@@ -11,11 +11,11 @@ import os
 from collections.abc import Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import Output, run_program
 from ansible_collections.slipway.node.plugins.module_utils.host.store_snapshots import LEFTOVER
 from ansible_collections.slipway.node.plugins.module_utils.model import oci
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RegistryAuth, RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.model.pull_errors import explain
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName

@@ -24,7 +24,6 @@ from ansible_collections.slipway.node.plugins.module_utils.host.archive import (
     remove_tree,
     unpack,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     make_directories,
     naming,
@@ -43,6 +42,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.archive import 
     Release,
     check_source,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 MANIFEST = ".slipway-manifest.json"
 STAGING_PREFIX = ".staging-"

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model import comparison
 from ansible_collections.slipway.node.plugins.module_utils.model.canonical import OF_FILE_SYSTEM
 from ansible_collections.slipway.node.plugins.module_utils.model.comparison import Found
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.rootfs import RootFs
 from ansible_collections.slipway.node.plugins.module_utils.model.rootfs_node import Node, layer_of
 from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers import (

@@ -12,7 +12,6 @@ import tempfile
 from contextlib import suppress
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
@@ -21,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     remove_leftovers,
     sync_directory,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.scratch import HEAD_BYTES, PROGRAMS, Scratch, Wanted, judge
 
 

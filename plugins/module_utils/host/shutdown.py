@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterable
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming, read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.shutdown import Shutdown, judge
 
 _LAST_LINES = "40"

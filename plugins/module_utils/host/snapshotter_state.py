@@ -10,12 +10,12 @@ import os
 import re
 from collections.abc import Iterable
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import ids_in, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import StrandedImage
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 
 _CRI_NAMESPACE = "k8s.io"
 # Label of an image's config, by snapshotter: its topmost layer's snapshot. core/unpack and client/image.go.

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Outcome
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
@@ -22,11 +21,14 @@ from ansible_collections.slipway.node.plugins.module_utils.host.scratch import f
 from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference
 from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import containerd_root, snapshotter_root
-from ansible_collections.slipway.node.plugins.module_utils.model import image_plan, switch
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RegistryAuth, Request, images_there
+from ansible_collections.slipway.node.plugins.module_utils.integrity import levels
+from ansible_collections.slipway.node.plugins.module_utils.model import switch
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RegistryAuth, Request
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot
 from ansible_collections.slipway.node.plugins.module_utils.model.switch import Candidate, Left
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import parse_usage
+from ansible_collections.slipway.node.plugins.module_utils.store.image_names import canonical_names
+from ansible_collections.slipway.node.plugins.module_utils.store.usage import parse_usage
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Switch:
         return plan
 
     def _task(self, namespace: str, plan: Plan, *, watch: bool, copied: int) -> tuple[Task | None, int | None]:
-        store = self._containerd.store(namespace)
+        store = NamespaceStore(self._containerd.ctr, namespace)
         source = self.held(namespace)
         target = store.snapshots(self._target).layers() if self._loaded else frozenset()
         references = {one.name: one for one in store.images.references()}
@@ -102,14 +104,14 @@ class Switch:
 
     def held(self, namespace: str) -> frozenset[str]:
         """The chain IDs of the layers that the source has; if it isn't loaded, those of images' topmost ones."""
-        store = self._containerd.store(namespace)
+        store = NamespaceStore(self._containerd.ctr, namespace)
         return store.snapshots(self._source).layers() if self._source_loaded else store.content.unpacked_for(self._source)
 
     def _candidates(self, store: NamespaceStore, references: Mapping[str, Reference]) -> list[Candidate]:
         """One for each image, whatever names it has."""
         blobs = store.content.digests()
         found = []
-        for name in images_there({name: one.digest for name, one in references.items()}):
+        for name in canonical_names({name: one.digest for name, one in references.items()}):
             try:
                 content = store.images.read(references[str(name)], self._machine, blobs)
             except (ValueError, HostError) as error:
@@ -122,7 +124,7 @@ class Switch:
 
     def _request(self, namespace: str, images: Sequence[Candidate]) -> Request:
         return Request(
-            names=images_there({one.name: one.name for one in images}),
+            names=canonical_names({one.name: one.name for one in images}),
             every=False,
             present=True,
             always=False,
@@ -133,7 +135,7 @@ class Switch:
             auth=RegistryAuth(),
             parallel=1,
             durable=True,
-            integrity=image_plan.UNCOMPARED,
+            integrity=levels.INTEGRITY_NONE,
             repair=False,
             timeout=self._timeout,
         )
@@ -161,7 +163,7 @@ class Switch:
         return [one for one in found if one is not None]
 
     def _left(self, namespace: str, snapshotter: str, used: Sequence[str], plan: Plan) -> Left | None:
-        store = self._containerd.store(namespace)
+        store = NamespaceStore(self._containerd.ctr, namespace)
         snapshots: dict[str, Snapshot] = store.snapshots(snapshotter).all()
         if not snapshots:
             return None
@@ -171,7 +173,7 @@ class Switch:
 
     def users(self, left: Left) -> list[str]:
         """For people: whose the snapshots are that keep others."""
-        store = self._containerd.store(left.namespace)
+        store = NamespaceStore(self._containerd.ctr, left.namespace)
         return [
             f"the layers up to {key}, which no snapshotter in use has"
             if key.startswith("sha256:")
@@ -181,7 +183,7 @@ class Switch:
 
     def remove(self, left: Left) -> None:
         """What nobody uses. Raises HostError if something has come to be in use meanwhile."""
-        store = self._containerd.store(left.namespace)
+        store = NamespaceStore(self._containerd.ctr, left.namespace)
         blobs, going = store.content.digests(), frozenset(left.keys)
         for one in store.images.references():
             # Whoever unpacks it for this snapshotter again may not bring it to disk.

@@ -27,8 +27,3 @@ class NamespaceStore:
     def snapshots(self, snapshotter: str) -> Snapshots:
         """Return the snapshots of one snapshotter."""
         return Snapshots(self._ctr, snapshotter, self.content, self.leases)
-
-
-def namespaces(ctr: Ctr) -> list[str]:
-    """The names of the daemon's namespaces, sorted."""
-    return sorted(NamespaceCtr(ctr, "default").ask("namespaces", "ls", "-q", doing="ask containerd for its namespaces").split())

@@ -13,10 +13,10 @@ import re
 from collections.abc import Collection, Iterable
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import NamespaceCtr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.host.store_leases import Leases
 from ansible_collections.slipway.node.plugins.module_utils.model import oci
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 # Label of an image's config, by snapshotter: the snapshot that the garbage collection has to keep.
 _NEEDED = "containerd.io/gc.ref.snapshot."

@@ -10,8 +10,8 @@ import os
 import re
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay
 
 _ROOT_EXPORT = re.compile(r"^ +root +(/.*?) *$", re.MULTILINE)

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import NamespaceCtr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.store_content import ContentStore
 from ansible_collections.slipway.node.plugins.module_utils.host.store_leases import Leases
 from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import ids_in
 from ansible_collections.slipway.node.plugins.module_utils.model import oci
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import Snapshot, parse_snapshots
 
 # What containerd says when it meets a directory that it doesn't know: overlay.go and native.go, createSnapshot.

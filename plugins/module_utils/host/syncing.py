@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 # Rare enough to cost nothing, often enough that the disk and the unpacking overlap.
 _WRITE_BACK_SECONDS = 0.3

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UNIT_PROPERTIES, UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import UNIT_PROPERTIES, UnitStatus
 
 # journald reads what a daemon writes when it gets round to it, and the last words come last.
 _JOURNAL_LOOKS = 6

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import naming, read_bytes
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.model.bolt import Database
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import (
     DATABASE_SUFFIX,
     LVS_FIELDS,

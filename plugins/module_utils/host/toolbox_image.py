@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import RemoteImage, Request
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
 

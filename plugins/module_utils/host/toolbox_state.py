@@ -14,12 +14,12 @@ from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.mountpoint import read_table, shows
-from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore, namespaces
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.views import parse_mounts
 from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_state as model
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Plugin
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.mount_unit import Source, option, unit_name
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import is_unpacking
@@ -27,9 +27,10 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state i
     ExpectedToolbox,
     FoundToolbox,
     Held,
-    Lease,
     Toolboxes,
 )
+from ansible_collections.slipway.node.plugins.module_utils.store import usage
+from ansible_collections.slipway.node.plugins.module_utils.store.leases import Lease, lease_of, parse_leases
 
 _ACTIVE = "Active"
 _GONE = "not found"
@@ -96,7 +97,7 @@ class WritableSnapshots:
 
     def all(self, snapshotters: Sequence[str]) -> tuple[Held, ...]:
         """In all namespaces."""
-        return tuple(held for namespace in namespaces(self._ctr) for held in self.of(namespace, snapshotters))
+        return tuple(held for namespace in self._ctr.namespaces() for held in self.of(namespace, snapshotters))
 
     def of(self, namespace: str, snapshotters: Sequence[str]) -> tuple[Held, ...]:
         """In one namespace."""
@@ -129,7 +130,7 @@ class WritableSnapshots:
         except HostError as error:
             self.trouble.append(str(error))
             return None
-        return model.parse_usage(stdout).get(held.key)
+        return usage.parse_usage(stdout).get(held.key)
 
     def _active(self, namespace: str, snapshotter: str) -> list[str]:
         try:
@@ -145,7 +146,7 @@ class WritableSnapshots:
     def _leases(self, namespace: str) -> tuple[Lease, ...]:
         doing = "ask containerd for its leases"
         try:
-            return model.parse_leases(self._ask(namespace, "leases", "ls", doing=doing))
+            return parse_leases(self._ask(namespace, "leases", "ls", doing=doing))
         except ValueError as error:
             raise HostError(f"cannot {doing}: {error}") from error
 
@@ -155,7 +156,7 @@ class WritableSnapshots:
         shown = self._snapshots(namespace, snapshotter, "mounts", "/", key, doing=f"ask for the mounts of the snapshot {key}")
         return replace(
             held,
-            lease=model.lease_of(snapshotter, key, leases),
+            lease=lease_of(snapshotter, key, leases),
             others=tuple(lease.id for lease in leases if not lease.names(snapshotter, key)),
             mount_points=self._mounts.of(shown),
         )

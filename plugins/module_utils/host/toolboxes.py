@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.host import mountpoint
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     make_directories,
     naming,
@@ -25,18 +25,20 @@ from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     sync_directory,
     write_file,
 )
+from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import containerd_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.host.syncing import sync_file_systems
 from ansible_collections.slipway.node.plugins.module_utils.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.host.views import parse_mounts
 from ansible_collections.slipway.node.plugins.module_utils.model import mount_unit, toolbox
 from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_plan as steps
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.mount_unit import Source
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import EROFS
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.model.names import EROFS
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import Wanted
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_plan import Found, FoundSnapshot, FoundUnit, Plan
+from ansible_collections.slipway.node.plugins.module_utils.store import usage
 
 _ATTEMPTS = 10
 _POLL_SECONDS = 0.3
@@ -52,7 +54,7 @@ class Toolbox:
         self._namespace = namespace
         self._snapshotter = snapshotter
         self._service = containerd.unit.name
-        self._store = containerd.store(namespace)
+        self._store = NamespaceStore(containerd.ctr, namespace)
         self._root = snapshotter_root(ctr, snapshotter)
         self._unit = Unit(runner, wanted.unit)
         self.source: Source | None = None
@@ -212,7 +214,7 @@ class Toolbox:
         """Bytes of what is the snapshot's own."""
         shown = self._ask("usage", "-b", key, doing=f"ask how large the snapshot {key} is")
         try:
-            return toolbox.parse_usage(shown)
+            return usage.parse_single_usage(shown)
         except ValueError as error:
             raise HostError(f"cannot tell how large the snapshot {key} is: {error}") from error
 

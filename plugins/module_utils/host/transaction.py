@@ -10,57 +10,25 @@ leaves the next one what it needs to go back.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 
-from ansible_collections.slipway.node.plugins.module_utils.host.config_tree import read_text
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.host.files import (
-    naming,
     remove_empty_dir,
     remove_file,
     stat_mode,
     write_file,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.record import Record
-
-# Held while a run reads, changes and proves containerd; gone with the process that holds it.
-LOCK = "/run/slipway-containerd.lock"
-_POLL_SECONDS = 0.2
 
 
 def record_path(config_file: str) -> str:
     """The record lies beside the file; its name ends in a way that no glob of imports takes."""
     return f"{config_file}.slipway.json"
-
-
-@contextmanager
-def exclusive(timeout: float, lock: str = LOCK) -> Iterator[int]:
-    """Keep other runs away from what the lock is for until the block ends; wait for them up to ``timeout`` seconds.
-
-    Yields a descriptor: a program that inherits it keeps them away until it ends too. Raises HostError if another run
-    doesn't end.
-    """
-    deadline = time.monotonic() + timeout
-    with naming("lock", lock):
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise HostError(f"another run has held {lock} for {timeout:g} seconds: let it end first") from error
-                time.sleep(_POLL_SECONDS)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def read_record(config_file: str) -> Record:

@@ -11,7 +11,6 @@ import stat
 import threading
 from collections.abc import Iterator
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.rootfs_walk import KINDS, NO_ATTRIBUTES, naming
 from ansible_collections.slipway.node.plugins.module_utils.host.views import call_libc
 from ansible_collections.slipway.node.plugins.module_utils.model.canonical import (
@@ -21,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.canonical impor
     line,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.comparison import is_judged
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.tar_headers import (
     BLOCK_DEVICE,
     CHARACTER,

@@ -22,9 +22,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.loop_device import attached
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import EROFS
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.names import EROFS
 
 PREFIX = "slipway-view-"
 DIRECTORY = "/run"

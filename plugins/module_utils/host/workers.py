@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 Job = Callable[[], Iterator[bytes]]
 

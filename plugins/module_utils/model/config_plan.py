@@ -17,14 +17,13 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model import imports, names, schema, toml_text
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange, holds_secrets
+from ansible_collections.slipway.node.plugins.module_utils.model.names import CRI_NAMES
 from ansible_collections.slipway.node.plugins.module_utils.model.record import OwnedKey, Record
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version, schema_support
 
 HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
-# Names of the CRI plugin in disabled_plugins: schema 1 has the short one.
-CRI_NAMES = ("cri", names.CRI_V2)
 MADE = "Made by slipway.node, as there was no file; add what you like."
 _MISSING = object()
 

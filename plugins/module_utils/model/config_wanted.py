@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, at_least, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, at_least, plain_name, unit_name
 from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service
 
 AUTO, NEVER, FORCE = "auto", "never", "force"
 

@@ -7,100 +7,17 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-UNIT_PROPERTIES = (
-    "LoadState",
-    "ActiveState",
-    "SubState",
-    "MainPID",
-    "NRestarts",
-    "KillMode",
-    "UnitFileState",
-    "FragmentPath",
-    "DropInPaths",
-    "NeedDaemonReload",
-    "Result",
-    "ExecStart",
-)
+from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
+
 # Kill modes under which a restart stops the daemon alone, and its shims go on. Under "none" not even
 # the daemon is stopped; under "mixed" the shims are killed with the rest of the control group.
 SPARING_KILL_MODES = ("process",)
 # After a crash the daemon has to run for so many seconds before it counts as up.
 CRASHED_SECONDS = 60
-_PROGRAM = re.compile(r"path=(\S+)")
-
-
-@dataclass(frozen=True)
-class UnitStatus:
-    """What ``systemctl show`` says of a unit; the main PID is 0 when it doesn't run, ``program`` what is to be run."""
-
-    loaded: bool
-    active: str
-    sub: str
-    pid: int
-    restarts: int
-    kill_mode: str
-    enabled: str
-    files: tuple[str, ...]
-    needs_reload: bool
-    result: str
-    program: str = ""
-
-    @property
-    def running(self) -> bool:
-        return self.active == "active" and self.pid > 0
-
-    @property
-    def crashed(self) -> bool:
-        """Whether it has ended by itself since it was last started by hand; systemd counts it when it starts it again."""
-        return self.restarts > 0 or self.result not in ("", "success")
-
-    @property
-    def masked(self) -> bool:
-        """Whether systemd will not start it, now or at boot."""
-        return self.enabled.startswith("masked")
-
-    @classmethod
-    def parse(cls, stdout: str) -> UnitStatus:
-        """From the KEY=VALUE lines of ``systemctl show``."""
-        values = dict(line.split("=", 1) for line in stdout.splitlines() if "=" in line)
-        files = [values.get("FragmentPath", ""), *values.get("DropInPaths", "").split()]
-        program = _PROGRAM.search(values.get("ExecStart", ""))
-        return cls(
-            loaded=values.get("LoadState") == "loaded",
-            active=values.get("ActiveState", "unknown"),
-            sub=values.get("SubState", "unknown"),
-            pid=int(values.get("MainPID") or 0),
-            restarts=int(values.get("NRestarts") or 0),
-            kill_mode=values.get("KillMode", ""),
-            enabled=values.get("UnitFileState", ""),
-            files=tuple(path for path in files if path),
-            needs_reload=values.get("NeedDaemonReload") == "yes",
-            result=values.get("Result", ""),
-            program=program[1] if program else "",
-        )
-
-
-@dataclass(frozen=True)
-class Process:
-    """``started`` in seconds since the epoch; ``executable`` None where it has been replaced on disk."""
-
-    pid: int
-    started: float
-    arguments: tuple[str, ...]
-    executable: str | None
-
-    def option(self, *names: str) -> str | None:
-        """The value of a command line option, given as ``--name VALUE`` or ``--name=VALUE``."""
-        for index, argument in enumerate(self.arguments):
-            name, equals, value = argument.partition("=")
-            if name in names:
-                following = self.arguments[index + 1 : index + 2]
-                return value if equals else (following[0] if following else None)
-        return None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, names, schema
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.model import durability, names
+from ansible_collections.slipway.node.plugins.module_utils.model.names import SNAPSHOTTER_PREFIX
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import (
     BY_NAME,
     DISCARD_UNPACKED_LAYERS,
@@ -20,7 +22,6 @@ from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows im
     SETTINGS,
     Setting,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, lookup
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
@@ -214,12 +215,12 @@ class EffectiveConfig:
 
     def snapshotter_table(self, name: str) -> Mapping[str, Any]:
         """Return a snapshotter's own settings, empty if the daemon prints none."""
-        found = self.lookup(("plugins", schema.SNAPSHOTTER_PREFIX + name))
+        found = self.lookup(("plugins", SNAPSHOTTER_PREFIX + name))
         return found if isinstance(found, Mapping) else {}
 
     def snapshotter_root(self, name: str) -> str:
         """Return the directory of a snapshotter of containerd's own."""
-        default = posixpath.join(str(self.root or _DEFAULT_ROOT), schema.SNAPSHOTTER_PREFIX + name)
+        default = posixpath.join(str(self.root or _DEFAULT_ROOT), SNAPSHOTTER_PREFIX + name)
         return str(self.snapshotter_table(name).get("root_path") or default)
 
     @cached_property

@@ -12,11 +12,12 @@ None if it doesn't apply. A state that can't be determined is ``unknown``, never
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import reference
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage, FoundImage, JudgedImage
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO
 from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
@@ -25,87 +26,17 @@ from ansible_collections.slipway.node.plugins.module_utils.model.kata_state impo
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import KERNEL_LAYERS, Headroom
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings, one_line, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.shutdown import Shutdown
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox, Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 
 CONFIGURE = "run the playbook slipway.node.provision on this node"
 REPAIR = "run the playbook slipway.node.repair on this node"
 # The reason why the daemon's state is unknown if it doesn't run or doesn't answer.
 DEAF = "the daemon doesn't answer"
-# The way in which the previous boot ended decides how images are compared with their layers.
-AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class ExpectedImage:
-    """An image that should be there. None: the daemon's own snapshotter, the node's own platform."""
-
-    name: str
-    namespace: str
-    snapshotter: str | None = None
-    platform: str | None = None
-
-    @classmethod
-    def several(cls, entries: Iterable[Mapping[str, Any]]) -> tuple[ExpectedImage, ...]:
-        """From the module's option ``images``, each image once. Raises ValueError that names the option."""
-        found = []
-        for entry in entries:
-            namespace = plain_name("images.namespace", entry["namespace"])
-            if entry["snapshotter"] is not None:
-                plain_name("images.snapshotter", entry["snapshotter"])
-            if entry["platform"] is not None:
-                one_line("images.platform", entry["platform"])
-            for name in entry["name"]:
-                try:
-                    spelled_out = str(reference.parse(name))
-                except ValueError as error:
-                    raise ValueError(f"images.name: {error}") from error
-                found.append(cls(spelled_out, namespace, entry["snapshotter"], entry["platform"]))
-        return tuple(dict.fromkeys(found))
-
-
-@dataclass(frozen=True)
-class FoundImage:
-    """An expected image as the node has it, for one snapshotter.
-
-    ``problem`` says what is wrong with it, ``trouble`` what couldn't be told; both are empty if it is as it should be.
-    ``synced``: it is known to have been brought to disk.
-    """
-
-    name: str
-    namespace: str
-    problem: str = ""
-    trouble: str = ""
-    synced: bool = True
-
-
-@dataclass(frozen=True)
-class JudgedImage:
-    """An image that was compared with its layers: how it is damaged, and what couldn't be told; both empty if it is intact.
-
-    ``snapshotter`` is the one that it is unpacked for, empty if that is the daemon's default.
-    """
-
-    name: str
-    namespace: str
-    damage: str = ""
-    unknown: str = ""
-    snapshotter: str = ""
-
-    def __str__(self) -> str:
-        of = f" ({self.snapshotter})" if self.snapshotter else ""
-        return f"{self.name} in {self.namespace}{of}"
-
-
-@dataclass(frozen=True)
-class StrandedImage:
-    """An image that is unpacked for no snapshotter that pods use, but for these."""
-
-    name: str
-    snapshotters: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import FoundImage
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE
 from ansible_collections.slipway.node.plugins.module_utils.model import mounts, pulls
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
-    AUTO,
     CONFIGURE,
     REPAIR,
     Expectation,
     Finding,
-    FoundImage,
     NodeState,
     check,
     fail,
@@ -24,7 +24,6 @@ from ansible_collections.slipway.node.plugins.module_utils.model.findings import
     unread,
     warn,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED
 
 
 @check
@@ -97,9 +96,9 @@ def interrupted_pulls(state: NodeState, expectation: Expectation) -> Finding:
 @check
 def image_integrity(state: NodeState, expectation: Expectation) -> Finding | None:
     """No file of an unpacked image differs from its layers; by default that is looked at only after an unclean shutdown."""
-    if expectation.integrity == UNCOMPARED:
+    if expectation.integrity == INTEGRITY_NONE:
         return None
-    if state.shutdown is None or (state.judged is None and state.compared != UNCOMPARED):
+    if state.shutdown is None or (state.judged is None and state.compared != INTEGRITY_NONE):
         return unread("images equal to their layers", state, "judged", "shutdown", "daemon", "version")
     why = f" ({state.shutdown.evidence})" if expectation.integrity == AUTO else ""
     if state.judged is None:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE
 from ansible_collections.slipway.node.plugins.module_utils.model import oci, reference
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, one_line, plain_name
 
 NONE = "none"
 SYNC = "sync"
@@ -23,9 +24,6 @@ IMPORT = "import"
 REPAIR = "repair"
 REMOVE = "remove"
 ACTIONS = (PULL, IMPORT, UNPACK, SYNC, REPAIR)
-# How closely images that are there are compared with their layers.
-UNCOMPARED = "none"
-LEVELS = (UNCOMPARED, "metadata", "content")
 # Stands for every image of the namespace.
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?\Z")
@@ -113,32 +111,14 @@ def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> No
         raise ValueError("name is missing: list the images, or set all to true")
     if every and not present:
         raise ValueError("all is for state present: name the images that have to go")
-    if params["integrity"] != UNCOMPARED and not present:
+    if params["integrity"] != INTEGRITY_NONE and not present:
         raise ValueError("integrity is for state present: images that have to go aren't compared")
-    if params["repair"] and params["integrity"] == UNCOMPARED:
+    if params["repair"] and params["integrity"] == INTEGRITY_NONE:
         raise ValueError("repair needs to know what is wrong: set integrity to metadata or content")
     if every and params["name"] is not None:
         raise ValueError("name and all exclude each other: list the images, or set all to true")
-    if every and (params["integrity"] == UNCOMPARED or params["archive"] or params["pull"] == "always"):
+    if every and (params["integrity"] == INTEGRITY_NONE or params["archive"] or params["pull"] == "always"):
         raise ValueError("all is for images that are on the node: set integrity, and neither archive nor pull")
-
-
-def images_there(references: Mapping[str, str]) -> tuple[ImageName, ...]:
-    """One name of each image, of names with the digests that they stand for; if there is one, such as it can be pulled by."""
-    found: dict[str, ImageName] = {}
-    for text, digest in sorted(references.items(), key=lambda item: (_as_it_is(item[0]) is None, item[0])):
-        if not reference.is_staged(text):
-            found.setdefault(digest, _as_it_is(text) or ImageName(text))
-    return tuple(found.values())
-
-
-def _as_it_is(text: str) -> ImageName | None:
-    """None if it isn't spelled out as names are."""
-    try:
-        name = reference.parse(text)
-    except ValueError:
-        return None
-    return name if str(name) == text else None
 
 
 def _name(text: str) -> ImageName:

@@ -28,7 +28,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.kata_options im
     parse_version,
     vendor_settings,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Tree, dotted, flatten, merge, nest
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 

@@ -176,7 +176,7 @@ def handler_without_snapshotter(
         name, before = handler.snapshotter, current.handlers.get(handler.name)
         if name is None or states.get(name) == "ok" or (before is not None and before.snapshotter == name):
             continue
-        places: tuple[Path, ...] = (("plugins", schema.SNAPSHOTTER_PREFIX + name), ("proxy_plugins", name))
+        places: tuple[Path, ...] = (("plugins", names.SNAPSHOTTER_PREFIX + name), ("proxy_plugins", name))
         if all(current.lookup(place) == wanted.lookup(place) for place in places):
             state = f"in state {states[name]}" if name in states else "not loaded"
             return (

@@ -66,3 +66,13 @@ def at_least(least: int) -> Callable[[str, Any], Any]:
         return value
 
     return check
+
+
+_UNIT = re.compile(r"^[A-Za-z0-9:_.@-]{1,240}\Z")
+
+
+def unit_name(name: str) -> str:
+    """Return a service's full name. Raises ValueError that names the option."""
+    if not _UNIT.match(name) or name.startswith("-"):
+        raise ValueError(f"unit has to be the name of a systemd service, not {name!r}")
+    return name if name.endswith(".service") else f"{name}.service"

@@ -12,11 +12,15 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.model.names import (
     CRI_IMAGES,
     CRI_RUNTIME,
     CRI_V2,
     DIFF_SERVICE,
+    EROFS,
+    RUNC_TYPE,
+    SNAPSHOTTER_PREFIX,
     TRANSFER,
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import (
@@ -25,26 +29,14 @@ from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows im
     PULL_SWITCHES,
     SETTINGS,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import BUILTIN_SNAPSHOTTERS, Runtime, Settings
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Runtime, Settings
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import Path, Tree, lookup, merge, nest
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
 
-EROFS = "erofs"
-SNAPSHOTTER_PREFIX = "io.containerd.snapshotter.v1."
-RUNC_TYPE = "io.containerd.runc.v2"
 # The differ of all snapshotters but erofs; and what a proxy plugin exports: containerd docs/remote-snapshotter.md.
 _WALKING = "walking"
 _WANTS_ANNOTATIONS = "enable_remote_snapshot_annotations"
 
-# Go's names of the architectures that containerd is released for, by the kernel's (uname -m).
-GO_ARCHITECTURES = {
-    "x86_64": "amd64",
-    "aarch64": "arm64",
-    "armv7l": "arm/v7",
-    "ppc64le": "ppc64le",
-    "s390x": "s390x",
-    "riscv64": "riscv64",
-}
 
 # First releases that know a snapshotter, or a key of its table.
 _SNAPSHOTTER_SINCE: dict[Path, tuple[str, ...]] = {

@@ -10,50 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path as absolute_path  # noqa: PLC0414
-from ansible_collections.slipway.node.plugins.module_utils.model.options import one_line as one_line  # noqa: PLC0414
-from ansible_collections.slipway.node.plugins.module_utils.model.options import plain_name as plain_name  # noqa: PLC0414
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import RUNTIME_SPEC, SETTINGS, SETTINGS_SPEC
 from ansible_collections.slipway.node.plugins.module_utils.model.toml_text import value_text
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import dotted, flatten, lookup
 
-# Snapshotters that are part of containerd, and the keys of their tables with the type of each.
-# containerd plugins/snapshots/*/plugin/plugin.go
-BUILTIN_SNAPSHOTTERS: dict[str, dict[str, type]] = {
-    "overlayfs": {
-        "root_path": str,
-        "upperdir_label": bool,
-        "sync_remove": bool,
-        "slow_chown": bool,
-        "mount_options": list,
-    },
-    "native": {"root_path": str},
-    "btrfs": {"root_path": str},
-    "zfs": {"root_path": str},
-    "devmapper": {
-        "root_path": str,
-        "pool_name": str,
-        "base_image_size": str,
-        "async_remove": bool,
-        "discard_blocks": bool,
-        "fs_type": str,
-        "fs_options": str,
-    },
-    "blockfile": {
-        "root_path": str,
-        "scratch_file": str,
-        "fs_type": str,
-        "mount_options": list,
-        "recreate_scratch": bool,
-    },
-    "erofs": {
-        "root_path": str,
-        "ovl_mount_options": list,
-        "enable_fsverity": bool,
-        "set_immutable": bool,
-        "default_size": str,
-    },
-}
 _PROXY_KEYS: dict[str, type] = {"address": str, "platform": str, "exports": dict, "capabilities": list}
 
 # What a value of each of Ansible's types is, for values that no argument spec has converted.

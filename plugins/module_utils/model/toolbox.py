@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.model import mount_unit, reference
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, one_line
 from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, one_line
 
 PREFIX = "/var/lib/toolbox"
 PRESENT, MOUNTED, ABSENT = "present", "mounted", "absent"
@@ -146,11 +146,3 @@ def _short(value: str) -> str:
 def is_for(key: str, path: str) -> bool:
     """Whether a snapshot or lease was made for a path: ``ctr images mount`` takes its target as it was written."""
     return key.startswith("/") and "/" + posixpath.normpath(key).lstrip("/") == path
-
-
-def parse_usage(stdout: str) -> int:
-    """Bytes, from ``ctr snapshots usage -b KEY``. Raises ValueError if that isn't what it is."""
-    rows = [line.split() for line in stdout.splitlines()[1:] if line.strip()]
-    if len(rows) != 1 or len(rows[0]) < 3 or not rows[0][-2].isdigit():
-        raise ValueError(f"this is no snapshot's usage: {stdout!r}")
-    return int(rows[0][-2])

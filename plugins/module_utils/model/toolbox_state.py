@@ -11,31 +11,14 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, IMAGE_LABEL, MOUNTED, PIN_LABEL
+from ansible_collections.slipway.node.plugins.module_utils.store.leases import Lease, parse_time, plain_path
 
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
 _DURATION = re.compile(r"(\d{1,6})([smhdw])\Z")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_EXPIRE = re.compile(r"containerd\.io/gc\.expire=([^,\s]+)")
-_REFERENCE = re.compile(r"containerd\.io/gc\.ref\.snapshot\.([^=,\s]+)=([^,]*?)(?=,|\s*\Z)")
-_USAGE = re.compile(r"(.*?)\s+(\d+)\s+\d+\s*\Z")
-
-
-@dataclass(frozen=True)
-class Lease:
-    """``expires`` is empty if it never does; ``snapshots`` are those that its labels name, as (snapshotter, key)."""
-
-    id: str
-    expires: str = ""
-    snapshots: frozenset[tuple[str, str]] = frozenset()
-
-    def names(self, snapshotter: str, key: str) -> bool:
-        """Whether it is the lease of a snapshot, as far as that can be seen: what a lease holds isn't listed anywhere."""
-        return plain_path(self.id) == plain_path(key) or (snapshotter, key) in self.snapshots
 
 
 @dataclass(frozen=True)
@@ -150,23 +133,9 @@ class Toolboxes:
     pinned: int = 0
 
 
-def plain_path(key: str) -> str:
-    """The path that a snapshot's key or a lease's id is, which ``ctr images mount`` takes as typed; anything else as it is."""
-    return posixpath.normpath("/" + key.lstrip("/")) if key.startswith("/") else key
-
-
 def is_below(path: str, prefix: str) -> bool:
     """Whether a path is inside a directory, and not the directory itself."""
     return path.startswith(f"{plain_path(prefix).rstrip('/')}/")
-
-
-def parse_time(text: str) -> float:
-    """Seconds since the epoch of a time as RFC 3339 has it. Raises ValueError if it is none."""
-    found = _TIME.match(text)
-    if found is None:
-        raise ValueError(f"{text!r} is no time such as 2026-01-31T12:00:00Z")
-    zone = "+00:00" if found[3] == "Z" else found[3]
-    return datetime.fromisoformat(found[1] + zone).timestamp() + float(found[2] or 0)
 
 
 def parse_duration(option: str, text: str) -> int:
@@ -177,28 +146,6 @@ def parse_duration(option: str, text: str) -> int:
     return int(found[1]) * _UNIT_SECONDS[found[2]]
 
 
-def parse_leases(stdout: str) -> tuple[Lease, ...]:
-    """From ``ctr leases ls``: columns as wide as their longest entry, for an id may hold spaces. Raises ValueError."""
-    lines = stdout.splitlines()
-    if not lines:
-        return ()
-    created, labels = lines[0].find("CREATED AT"), lines[0].find("LABELS")
-    if created < 0 or labels < 0:
-        raise ValueError(f"this is no list of leases: {lines[0]!r}")
-    return tuple(_lease(line[:created].rstrip(), line[labels:]) for line in lines[1:] if line.strip())
-
-
-def _lease(name: str, labels: str) -> Lease:
-    expire = _EXPIRE.search(labels)
-    return Lease(name, expire[1] if expire else "", frozenset((one[0], one[1]) for one in _REFERENCE.findall(labels)))
-
-
-def parse_usage(stdout: str) -> dict[str, int]:
-    """Bytes by key, from ``ctr snapshots usage -b``."""
-    found = (_USAGE.match(line) for line in stdout.splitlines()[1:])
-    return {row[1]: int(row[2]) for row in found if row}
-
-
 def parse_held(namespace: str, snapshotter: str, text: str) -> Held:
     """From ``ctr snapshots info``. Raises ValueError if it isn't what that prints."""
     found = json.loads(text)
@@ -206,12 +153,6 @@ def parse_held(namespace: str, snapshotter: str, text: str) -> Held:
         raise ValueError(f"this is no snapshot: {text[:80]!r}")
     labels = {str(key): str(value) for key, value in (found.get("Labels") or {}).items()}
     return Held(namespace, snapshotter, found["Name"], str(found.get("Parent") or ""), str(found.get("Created") or ""), labels)
-
-
-def lease_of(snapshotter: str, key: str, leases: Iterable[Lease]) -> Lease | None:
-    """The lease that was made for a snapshot; of several, the one that lasts longest."""
-    own = [lease for lease in leases if lease.names(snapshotter, key)]
-    return max(own, key=lambda lease: parse_time(lease.expires) if lease.expires else float("inf"), default=None)
 
 
 def risk_of(held: Held) -> Risk | None:

@@ -11,20 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import one_line
+from ansible_collections.slipway.node.plugins.module_utils.model.options import one_line
 
 _DIRECTIVE = re.compile(r"^[A-Z][A-Za-z0-9]*\Z")
-_UNIT = re.compile(r"^[A-Za-z0-9:_.@-]{1,240}\Z")
 _URL = re.compile(r"^(https?|socks5h?)://[^\s/\x00-\x1f\x7f]+(/[^\s\x00-\x1f\x7f]*)?\Z")
 # Directives that would change what is run, rather than how; the unit itself belongs to the package.
 _FORBIDDEN = re.compile(r"^(Exec|Type\Z|User\Z|Group\Z|Environment)")
-
-
-def unit_name(name: str) -> str:
-    """Return a service's full name. Raises ValueError that names the option."""
-    if not _UNIT.match(name) or name.startswith("-"):
-        raise ValueError(f"unit has to be the name of a systemd service, not {name!r}")
-    return name if name.endswith(".service") else f"{name}.service"
 
 
 def drop_in_path(unit: str) -> str:

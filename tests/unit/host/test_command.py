@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 
 class Module:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     make_directories,
     read_bytes,
@@ -21,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.files import (
     stat_mode,
     write_file,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 
 def names(directory: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible_collections.slipway.node.plugins.module_utils.host.image_state import read_mounts
+from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
 
 
 def test_a_directory_is_on_the_mount_that_the_kernel_says(tmp_path: Path) -> None:

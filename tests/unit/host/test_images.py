@@ -12,10 +12,10 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference, parse_references
 from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import parse_root
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.snapshots import parse_snapshots
 
 VERSIONS = ("1.6.20", "1.7.24", "2.1.9")

@@ -22,10 +22,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.slipway.node.plugins.module_utils.host import image_check, layer_jobs
-from ansible_collections.slipway.node.plugins.module_utils.host.integrity import CONTENT, METADATA, Comparison, compare_views
+from ansible_collections.slipway.node.plugins.module_utils.host.integrity import Comparison, compare_views
 from ansible_collections.slipway.node.plugins.module_utils.host.layer_reader import LayerReader
 from ansible_collections.slipway.node.plugins.module_utils.host.layers import open_layer
 from ansible_collections.slipway.node.plugins.module_utils.host.views import View
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import CONTENT, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.model.oci import Descriptor
 
 ROOT = os.geteuid() == 0

@@ -13,8 +13,8 @@ from typing import IO
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.programs import run_program
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 # What ctr does: take the terminal that it stands on, and read a line there.
 ASKS = """

@@ -19,12 +19,12 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
 from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Outcome
 from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls, write_pulls
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Request
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
 

@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import lost_snapshots
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.model.schema import SNAPSHOTTER_PREFIX
+from ansible_collections.slipway.node.plugins.module_utils.model.names import SNAPSHOTTER_PREFIX
 
 
 @pytest.mark.parametrize(

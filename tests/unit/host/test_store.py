@@ -11,8 +11,8 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 from .test_images import Module
 

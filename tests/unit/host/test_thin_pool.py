@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import (
     read_belonging,
     read_devices,
     read_ids,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import (
     BELONGS,
     FOREIGN,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.host import transaction
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, exclusive, read_record
+from ansible_collections.slipway.node.plugins.module_utils.host.transaction import Transaction, read_record
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.model.record import Record
 

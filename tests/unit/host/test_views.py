@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host import loop_device
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.views import (
     LostSnapshotError,
     Mount,
     mount_detached,
     parse_mounts,
 )
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 TARGET = "/run/slipway-view-x1"

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.host import workers
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.host.workers import spread
+from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
 
 
 def count(number: int) -> Iterator[bytes]:

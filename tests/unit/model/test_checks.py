@@ -10,24 +10,16 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage, FoundImage, JudgedImage
 from ansible_collections.slipway.node.plugins.module_utils.model import kata_checks, pool_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import CHECKS as ALL
 from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import STATUSES, checks_in, run_checks, summarize
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.files import Source
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import (
-    DEAF,
-    Expectation,
-    ExpectedImage,
-    Finding,
-    FoundImage,
-    JudgedImage,
-    NodeState,
-    StrandedImage,
-    check,
-    ok,
-)
+from ansible_collections.slipway.node.plugins.module_utils.model.findings import DEAF, Expectation, Finding, NodeState, check, ok
 from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom
 from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
@@ -41,6 +33,7 @@ from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state i
 )
 from ansible_collections.slipway.node.plugins.module_utils.model.tree import merge, nest
 from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 
 # Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
 CHECKS = [name for name in ALL if name not in {**checks_in(kata_checks), **checks_in(pool_checks)}]

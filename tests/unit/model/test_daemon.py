@@ -9,13 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import (
-    Daemon,
-    Plugin,
-    Process,
-    UnitStatus,
-    parse_plugins,
-)
+from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, parse_plugins
 
 VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
 Recorded = Callable[[str, str], str]

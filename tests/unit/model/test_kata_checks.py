@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.model import kata_checks
 from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, run_checks
-from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin, Process, UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.model.daemon import Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.model.findings import Expectation, Finding, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers

@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SETTINGS_SPEC
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import (
-    BUILTIN_SNAPSHOTTERS,
-    Runtime,
-    Settings,
-)
+from ansible_collections.slipway.node.plugins.module_utils.model.settings import Runtime, Settings
 
 
 def test_nothing_asked_for_is_no_setting() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.model import toolbox, toolbox_plan
 from ansible_collections.slipway.node.plugins.module_utils.model.mount_unit import MARK
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import Wanted, is_for, parse_usage, toolbox_path
+from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import Wanted, is_for, toolbox_path
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_plan import Found, FoundSnapshot, FoundUnit, Plan, plan
+from ansible_collections.slipway.node.plugins.module_utils.store.usage import parse_single_usage
 
 PATH = "/var/lib/toolbox/core"
 TEXT = f"{MARK}\nas it has to be\n"
@@ -339,10 +340,10 @@ def test_other_keys_are_not(key: str) -> None:
 
 @pytest.mark.parametrize("version", ["1.6.20", "1.7.24", "2.1.9"])
 def test_reads_how_large_a_snapshot_is(recorded: Callable[[str, str], str], version: str) -> None:
-    assert parse_usage(recorded(version, "snapshots-usage.txt")) == 4096
+    assert parse_single_usage(recorded(version, "snapshots-usage.txt")) == 4096
 
 
 @pytest.mark.parametrize("stdout", ["", "KEY SIZE INODES\n", "KEY SIZE INODES\na 1.5 KiB\n", "KEY SIZE INODES\na 1 2\nb 1 2\n"])
 def test_refuses_what_is_no_usage(stdout: str) -> None:
     with pytest.raises(ValueError, match="no snapshot's usage"):
-        parse_usage(stdout)
+        parse_single_usage(stdout)

@@ -13,19 +13,21 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import (
     ExpectedToolbox,
     Held,
-    Lease,
     is_below,
     is_prunable,
-    lease_of,
     parse_duration,
     parse_held,
-    parse_leases,
-    parse_time,
-    parse_usage,
-    plain_path,
     problem_of,
     risk_of,
 )
+from ansible_collections.slipway.node.plugins.module_utils.store.leases import (
+    Lease,
+    lease_of,
+    parse_leases,
+    parse_time,
+    plain_path,
+)
+from ansible_collections.slipway.node.plugins.module_utils.store.usage import parse_usage
 
 VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
 Recorded = Callable[[str, str], str]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, drop_in_path, unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.options import unit_name
+from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service, drop_in_path
 
 
 @pytest.mark.parametrize(("name", "full"), [("containerd", "containerd.service"), ("a@b.service", "a@b.service")])
