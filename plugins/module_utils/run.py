@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError, MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError, MissingLibrary
 
 
 def run_module(

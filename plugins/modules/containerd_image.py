@@ -318,13 +318,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import mend_uuid, uuid_trouble
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import mend_uuid, uuid_trouble
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
-from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
-from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
-from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
+from ansible_collections.slipway.node.plugins.module_utils.images import plan as image_plan
+from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
+from ansible_collections.slipway.node.plugins.module_utils.images.host.provision import ImageProvisioner
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import (
     BROKEN,
     DAMAGED,
     MADE_ANEW,
@@ -332,12 +333,12 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     Mended,
     details,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
-from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, image_plan
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
-from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import PullPath
+from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import Removal, Request, plan_removal
+from ansible_collections.slipway.node.plugins.module_utils.images.pull_path import PullPath
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 
 
 class Report:

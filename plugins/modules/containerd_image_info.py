@@ -231,18 +231,24 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, details, trees_directory
-from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
-from ansible_collections.slipway.node.plugins.module_utils.host.store_images import Reference
-from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import content_root, read_overlay, snapshot_ids
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.options import one_line, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import Mender, details, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE, LEVELS
-from ansible_collections.slipway.node.plugins.module_utils.model import durability
-from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, Verdict, headroom, judge_present, next_id
-from ansible_collections.slipway.node.plugins.module_utils.model.options import one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Reference
+from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import content_root, read_overlay, snapshot_ids
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import (
+    Overlay,
+    Verdict,
+    headroom,
+    judge_present,
+    next_id,
+)
 
 
 class ImageReport:

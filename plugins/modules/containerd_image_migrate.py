@@ -204,18 +204,18 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import NOT_INSTALLED
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import NOT_INSTALLED
-from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome
-from ansible_collections.slipway.node.plugins.module_utils.host.scratch import read_scratch
-from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_needs import blockfile_copy, unmet
-from ansible_collections.slipway.node.plugins.module_utils.host.snapshotter_switch import Plan, Switch
-from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.model.options import plain_name
-from ansible_collections.slipway.node.plugins.module_utils.model.switch import Left
+from ansible_collections.slipway.node.plugins.module_utils.core.options import plain_name
+from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import Outcome
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import Plan, Switch
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import blockfile_copy, unmet
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scratch import read_scratch
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import Left
 
 
 def why_silent(containerd: Containerd) -> str:

@@ -180,24 +180,20 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
-from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import (
-    NodeMounts,
-    WritableSnapshots,
-    enabled_units,
-)
-from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.model.options import absolute_path, plain_name
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import (
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.leases import plain_path
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import NodeMounts, WritableSnapshots, enabled_units
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import (
     Held,
     is_below,
     is_prunable,
     parse_duration,
     risk_of,
 )
-from ansible_collections.slipway.node.plugins.module_utils.run import run_module
-from ansible_collections.slipway.node.plugins.module_utils.store.leases import plain_path
 
 
 class Chains:

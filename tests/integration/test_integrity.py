@@ -27,10 +27,10 @@ PROBE = """
 import json, os, platform, resource, shutil, subprocess, sys, time
 sys.path.insert(0, sys.argv[1])
 from ansible_collections.slipway.node.plugins.module_utils.host import integrity, views
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.containerd import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.host.store import NamespaceStore
-from ansible_collections.slipway.node.plugins.module_utils.host.store_paths import content_root
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import content_root
 
 class Programs:
     def run_command(self, args, *, environ_update, handle_exceptions):

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model import reference
-from ansible_collections.slipway.node.plugins.module_utils.model.options import one_line, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.core.options import one_line, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.store import reference
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ansible_collections.slipway.node.plugins.module_utils.model import reference
-from ansible_collections.slipway.node.plugins.module_utils.model.reference import ImageName
+from ansible_collections.slipway.node.plugins.module_utils.store import reference
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
 
 
 def canonical_names(references: Mapping[str, str]) -> tuple[ImageName, ...]:

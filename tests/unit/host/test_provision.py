@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.verify.host.test_node_state import Programs
 
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
-from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import ImagePlan, Outcome
-from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
-from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
-from ansible_collections.slipway.node.plugins.module_utils.host.pulls import read_pulls, write_pulls
-from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Request
-from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull
-
-from .test_node_state import Programs
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls, write_pulls
+from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
+from ansible_collections.slipway.node.plugins.module_utils.images.host.provision import ImageProvisioner
+from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Outcome
+from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
+from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import Request
 
 AMD64 = "linux/amd64"
 MANIFEST, CONFIG = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json"

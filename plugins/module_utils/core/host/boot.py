@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 

@@ -12,10 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ansible_collections.slipway.node.plugins.module_utils.host.files import (
-    naming,
-)
-from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
 
 # Held while a run reads, changes and proves containerd; gone with the process that holds it.
 LOCK = "/run/slipway-containerd.lock"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from ansible_collections.slipway.node.plugins.module_utils.host.files import naming
-from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.model.mounts import Mount, parse_mount_id, parse_mounts
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
+from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount, parse_mount_id, parse_mounts
 
 _MOUNTS = "/proc/self/mountinfo"
 

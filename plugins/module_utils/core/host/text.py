@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.slipway.node.plugins.module_utils.host.files import read_bytes
-from ansible_collections.slipway.node.plugins.module_utils.model.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes
 
 
 def read_text(path: str) -> str | None:
