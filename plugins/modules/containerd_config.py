@@ -22,6 +22,9 @@ description:
   - On containerd 2.x, the module writes the settings to O(drop_in_file), in the schema of O(config_file), and adds the import to
     O(config_file), which it creates if necessary.
   - A daemon that started before its newest configuration file was written is restarted even if no file changes.
+  - If the default snapshotter changes, the module unpacks for the new one every image that is unpacked for the old one, in all
+    namespaces, from the content store without a network, and flushes it to disk. Only then does it change the default. A
+    snapshotter that the daemon hasn't loaded is loaded beside the old default first, with a restart of its own.
 attributes:
   check_mode:
     support: full
@@ -55,24 +58,12 @@ options:
     description:
       - Version of containerd that will be installed. Used only in check mode, on a node without containerd, to predict the files.
     type: str
-  load_snapshotters:
-    description:
-      - Snapshotters to load although nothing uses them yet, for example the future default.
-      - The daemon is restarted if one of them isn't C(ok).
-    type: list
-    elements: str
-    default: []
-  assume_snapshotters:
-    description: Snapshotters whose requirements an earlier task would have created. Used only in check mode.
-    type: list
-    elements: str
-    default: []
   restart:
     description:
       - With V(auto), the daemon is restarted if that is necessary. A restart that would kill running containers (a unit whose
         C(KillMode) isn't V(process)), or a new O(settings.root) that would hide them from the daemon, is refused.
       - With V(never), the files are validated and written, but the daemon is neither restarted nor probed. The next run with another
-        value finds that the daemon is older than its files, and restarts it.
+        value finds that the daemon is older than its files, and restarts it. Images aren't unpacked for a new default snapshotter.
       - With V(force), the daemon is restarted if that is necessary, even if this kills running containers or hides them from the daemon.
     type: str
     choices: [auto, never, force]
@@ -94,12 +85,18 @@ requirements:
   - systemd, unless O(restart=never)
 notes:
   - Before anything changes, the module checks that the node has what each snapshotter requires (a thin pool, a scratch file, the
-    program C(mkfs.erofs), the socket of a proxy plugin).
-  - The module doesn't unpack existing images for a new default snapshotter; M(slipway.node.containerd_image_migrate) does.
+    program C(mkfs.erofs), the socket of a proxy plugin). In check mode, a missing thin pool, scratch file, erofs module or program is
+    a warning, because an earlier task may create it.
+  - Before anything changes, the module also checks that the blobs of all images are in the content store and that there is room for
+    their layers. If the daemon doesn't run, images are unpacked after the change of the default snapshotter.
+  - If unpacking fails after a file was changed, the previous files are restored too. Layers that were unpacked by then stay, and so
+    does the work of an interrupted run, which the next run continues.
+  - The old snapshotter keeps its layers, and containers keep their snapshots. M(slipway.node.containerd_unused_snapshots) lists and
+    removes these layers.
   - The proxy is written to a drop-in of the unit that only root can read.
 seealso:
   - module: slipway.node.blockfile_scratch
-  - module: slipway.node.containerd_image_migrate
+  - module: slipway.node.containerd_unused_snapshots
   - module: slipway.node.node_verify
 """
 
@@ -172,12 +169,53 @@ effective:
   sample: {"image_pull_sync_fs": true, "snapshotter": "overlayfs"}
 previous_snapshotter:
   description:
-    - The default snapshotter of the files before the run; null if unknown.
-    - It can differ from RV(effective) although O(settings.snapshotter) isn't set, namely after the setting was dropped. The images then
-      have to be unpacked with M(slipway.node.containerd_image_migrate).
+    - The default snapshotter before the run, or before an interrupted run that this one completes; null if unknown.
+    - It can differ from RV(effective) although O(settings.snapshotter) isn't set, namely after the setting was dropped.
   returned: success
   type: str
   sample: overlayfs
+images:
+  description: The images that were unpacked for a new default snapshotter, or would be in check mode.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name:
+      description: Name of the image.
+      type: str
+      sample: docker.io/library/alpine:3.22
+    namespace:
+      description: containerd namespace of the image.
+      type: str
+      sample: k8s.io
+    layers:
+      description: Number of layers.
+      type: int
+skipped_images:
+  description: Images that can't be unpacked on this node, such as those for another platform, with the reason.
+  type: dict
+  returned: success
+needed_bytes:
+  description: Estimated space that unpacking takes, in bytes.
+  type: int
+  returned: success
+free_bytes:
+  description: Free space in the directory of the snapshotter before unpacking, in bytes; 0 if the default snapshotter stays.
+  type: int
+  returned: success
+synced:
+  description: The file systems that were flushed to disk.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    path:
+      description: A directory on the file system.
+      type: str
+      sample: /var/lib/containerd/io.containerd.snapshotter.v1.erofs
+    duration:
+      description: Number of seconds that this took.
+      type: float
 durability:
   description:
     - Whether a pulled image survives a power cut, by pull path (C(cri), C(ctr) pulling with C(--local), the C(transfer) service).
@@ -209,19 +247,24 @@ journal:
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.config.host.apply import apply
+from ansible_collections.slipway.node.plugins.module_utils.config.host.apply import ConfigApplication
+from ansible_collections.slipway.node.plugins.module_utils.config.host.migration import (
+    DefaultChange,
+    Unpacked,
+    plan_default_change,
+    report_unpacked,
+)
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
-from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective, check_needs, check_roots
+from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_needs, check_roots
 from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import restart_decision
-from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import Transaction
-from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, plan_config
+from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage, plan_files, plan_stage
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import CurrentConfig
 from ansible_collections.slipway.node.plugins.module_utils.config.request import AUTO, FORCE, NEVER, ConfigRequest
-from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
@@ -229,17 +272,16 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
-from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Configure containerd, one run at a time on a node."""
-    with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext():
-        return configure(module)
+    with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext(-1) as lock:
+        return configure(module, lock)
 
 
-def configure(module: AnsibleModule) -> dict[str, Any]:
+def configure(module: AnsibleModule, lock: int) -> dict[str, Any]:
     """Read, plan, validate, and apply unless it is check mode."""
     wanted = ConfigRequest.from_params(module.params)
     node = ContainerdHost(Containerd.from_module(module), wanted.drop_in_file)
@@ -247,33 +289,31 @@ def configure(module: AnsibleModule) -> dict[str, Any]:
     if version is None:
         return unpredictable()
     found = node.found(version)
-    plan = plan_config(found, wanted.settings, present=wanted.present, enable_cri=module.params["enable_cri"])
-    files = [*plan.files, service_change(wanted)]
-    changes = [change for change in files if change.changed]
-    record = plan.record != found.record
     if node.binary.path is None:
         module.warn(f"containerd isn't installed yet: its files are predicted as if {version} brought none of its own")
-        # What the package brings is started by the package; new files make another start.
-        return report(found, plan, files, None, "it is new" if changes else None, changed=bool(changes))
-    config = node.planned_config(plan)
-    check_effective(node, wanted, plan, found, config)
-    current = node.try_read_config() if changes else config
-    check_roots(current, config)
-    reason, enable = None, False
+        return report_uninstalled(wanted, found)
+    final = plan_stage(node, wanted, found)
+    current = node.try_read_config() if final.changes else final.config
+    check_roots(current, final.config)
+    enable = False
     if wanted.may_restart:
-        reason, enable = restart_decision(node, wanted, changes, config, node.daemon.look(), pending=bool(found.record.pending))
-        if wanted.present:
-            check_needs(node, wanted, config, module.params["assume_snapshotters"] if module.check_mode else ())
-    todo = bool(changes or record or reason)
+        final, enable = decide_restart(module, node, final)
+    before = node.proven_config(found.record, current)
+    change = plan_change(module, node, final, before)
+    todo = bool(final.changes or final.record != found.record or final.reason)
+    unpacked = [Unpacked(change.plan)] if change is not None and change.plan is not None else []
+    diff = [file.diff() for file in final.changes] + diff_of_images(change)
     if todo and not module.check_mode:
-        prove = partial(check_effective, node, wanted, plan, found)
         proven = bool(found.record.pending) and wanted.may_restart and node.is_well()
-        transaction = Transaction(node.config_file, found.record, plan.record, changes, proven=proven)
-        apply(node, wanted, transaction, config, reason, prove)
+        unpacked = ConfigApplication(node, final, change, proven=proven, lock=lock).apply()
     if enable and not module.check_mode:
         node.daemon.unit.enable()
-    before = current.cri_snapshotter if current is not None else None
-    return {**report(found, plan, files, config, reason, changed=todo or enable), "previous_snapshotter": before}
+    return {
+        **report(found, final.plan.schema, final.files, final.config, final.reason, changed=todo or enable),
+        "previous_snapshotter": before.default_snapshotter if before is not None else None,
+        **report_unpacked(unpacked),
+        "diff": diff,
+    }
 
 
 def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version | None:
@@ -284,6 +324,44 @@ def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version
     if node.binary.path is not None or not module.check_mode:
         return node.binary.version()
     return Version.parse(assumed) if assumed else None
+
+
+def decide_restart(module: AnsibleModule, node: ContainerdHost, final: ConfigStage) -> tuple[ConfigStage, bool]:
+    """Return the stage with the reason for a restart, and whether the unit has to be enabled."""
+    pending = bool(final.found.record.pending)
+    reason, enable = restart_decision(node, final.wanted, final.changes, final.config, node.daemon.look(), pending=pending)
+    if final.wanted.present:
+        for lacking in check_needs(node, final.wanted, final.config, predicted=module.check_mode):
+            module.warn(f"{lacking}. This fails outside of check mode, unless another task creates what is missing first")
+    return replace(final, reason=reason), enable
+
+
+def plan_change(
+    module: AnsibleModule, node: ContainerdHost, final: ConfigStage, before: EffectiveConfig | None
+) -> DefaultChange | None:
+    """Plan the change of the default snapshotter; None if it stays, or if the daemon is to be left alone."""
+    new = final.config.default_snapshotter
+    if final.wanted.may_restart:
+        change = plan_default_change(node, final, before, watch=module.check_mode)
+        if change is not None and change.plan is None and module.check_mode:
+            module.warn(f"the daemon doesn't answer: which images have to be unpacked for {new} is known once it is started")
+        return change
+    if before is not None and before.default_snapshotter != new:
+        module.warn(
+            f"the default snapshotter changes from {before.default_snapshotter} to {new}, and with restart=never no image is "
+            f"unpacked for it: unpack them with slipway.node.containerd_image (snapshotter: {new}) before the daemon is restarted"
+        )
+    return None
+
+
+def diff_of_images(change: DefaultChange | None) -> list[dict[str, str]]:
+    """Return what diff mode shows of images that have to be unpacked."""
+    images = change.plan.images() if change is not None and change.plan is not None else []
+    if change is None or not images:
+        return []
+    lines = "".join(f"{one['namespace']}/{one['name']}\n" for one in images)
+    header = f"images unpacked for {change.new}"
+    return [{"before_header": header, "after_header": header, "before": "", "after": lines}]
 
 
 def unpredictable() -> dict[str, Any]:
@@ -298,37 +376,42 @@ def unpredictable() -> dict[str, Any]:
         "previous_snapshotter": None,
         "durability": {},
         "diff": [],
+        **report_unpacked([]),
     }
 
 
-def service_change(wanted: ConfigRequest) -> FileChange:
-    """Plan the drop-in of the unit."""
-    path = drop_in_path(wanted.unit)
-    after = wanted.service.text() if wanted.present else None
-    return FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
+def report_uninstalled(wanted: ConfigRequest, found: CurrentConfig) -> dict[str, Any]:
+    """Return the result of check mode on a node without containerd."""
+    plan, files = plan_files(wanted, found)
+    changed = any(file.changed for file in files)
+    # What the package brings is started by the package; new files make another start.
+    return {
+        **report(found, plan.schema, files, None, "it is new" if changed else None, changed=changed),
+        "previous_snapshotter": None,
+        **report_unpacked([]),
+    }
 
 
 def report(
     found: CurrentConfig,
-    plan: ConfigPlan,
+    schema: int,
     files: Sequence[FileChange],
     config: EffectiveConfig | None,
     reason: str | None,
     *,
     changed: bool,
 ) -> dict[str, Any]:
-    """Return the module's result."""
+    """Return what the module says of files and daemon."""
     result: dict[str, Any] = {
         "changed": changed,
         "version": str(found.version),
-        "schema": plan.schema,
-        "files": [{"path": change.path, "changed": change.changed, "exists": change.after is not None} for change in files],
+        "schema": schema,
+        "files": [{"path": file.path, "changed": file.changed, "exists": file.after is not None} for file in files],
         "effective": config.to_dict() if config is not None else {},
-        "previous_snapshotter": None,
         "durability": config.pull_durability(found.version) if config is not None else {},
         "restarted": reason is not None,
         "rolled_back": False,
-        "diff": [change.diff() for change in files if change.changed],
+        "diff": [file.diff() for file in files if file.changed],
     }
     if reason is not None:
         result["restart_reason"] = reason
@@ -346,8 +429,6 @@ def main() -> None:
             **Containerd.OPTIONS,
             "drop_in_file": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
             "assume_version": {"type": "str"},
-            "load_snapshotters": {"type": "list", "elements": "str", "default": []},
-            "assume_snapshotters": {"type": "list", "elements": "str", "default": []},
             "restart": {"type": "str", "choices": [AUTO, NEVER, FORCE], "default": AUTO},
             "unit_enabled": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},

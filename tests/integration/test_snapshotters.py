@@ -34,6 +34,11 @@ RECORD = "/var/lib/containerd/slipway-pulls.json"
 OLD = "overlayfs"
 STORE = "/var/lib/containerd/io.containerd"
 # By version: what its distribution's containerd can unpack for on a machine with nothing but disks.
+SCRATCH_TASK, SETTINGS_TASK, CLEANUP_TASK = (
+    "Create the scratch file",
+    "Apply the settings",
+    "Find and remove unused snapshots",
+)
 KINDS = [
     ("bookworm", "native"),
     *((suite, kind) for suite in ("trixie", "sid") for kind in ("native", "blockfile")),
@@ -105,11 +110,20 @@ def prepare(node: Node, kind: str) -> None:
         node.ssh("which mkfs.erofs || apt-get -qq install --no-install-recommends erofs-utils >/dev/null")
 
 
-def configure(node: Node, kind: str | None, **more: Any) -> dict[str, Any]:
+def configure(node: Node, kind: str | None, *, check: bool = False, **more: Any) -> dict[str, Any]:
     """``kind``: the default snapshotter, None for none."""
     sync = {} if node.suite == "bookworm" else {"image_pull_sync_fs": True}
     wanted = {"snapshotter": kind, "snapshotters": TABLES.get(kind or "", {}), **more}
-    return run_module(node, "containerd_config", arguments(**sync, **wanted))
+    return run_module(node, "containerd_config", arguments(**sync, **wanted), check=check)
+
+
+def unpacked(result: dict[str, Any], **expected: Any) -> list[tuple[str, str]]:
+    """The namespaces and names of the images that a change of the default has unpacked."""
+    return sorted((one["namespace"], one["name"]) for one in done(result, changed=True, **expected)["images"])
+
+
+def unused(node: Node, **options: Any) -> dict[str, Any]:
+    return done(run_module(node, "containerd_unused_snapshots", options))
 
 
 def verified(node: Node, *only: str) -> dict[str, dict[str, Any]]:
@@ -189,38 +203,33 @@ def test_to_another_snapshotter_and_back_without_a_network(clean: Node, kind: st
     # As if a run had been killed: what it has recorded is of one namespace alone.
     boot = clean.ssh("cat /proc/sys/kernel/random/boot_id").stdout.strip()
     clean.ssh(f"echo {shlex.quote(to_text([Pull(boot, 'default', kind, (images.one,), (), ())]))} > {RECORD}")
+    everything = sorted([("default", images.one), ("default", images.two), (KUBELET, images.one)])
     with images.server.away():
         for check in (True, False):
-            moved = done(run_module(clean, "containerd_image_migrate", {"name": kind}, check=check), changed=True, default=OLD)
-            assert sorted((one["namespace"], one["name"]) for one in moved["images"]) == sorted(
-                [("default", images.one), ("default", images.two), (KUBELET, images.one)]
-            )
-            assert bool(snapshots(clean, kind)) is not check
+            moved = configure(clean, kind, check=check)
+            assert unpacked(moved, restarted=True, previous_snapshotter=OLD) == everything
+            assert bool(snapshots_or_none(clean, kind)) is not check
         assert moved["synced"] and 0 < moved["needed_bytes"] < moved["free_bytes"], moved
-        done(run_module(clean, "containerd_image_migrate", {"name": kind}), changed=False)
-        done(configure(clean, kind), restarted=True)
+        done(configure(clean, kind), changed=False, images=[])
         names = [images.one, images.two, "example.com/again:1"]
         there = done(have(clean, names, integrity="content"), changed=False, snapshotter=kind)
         assert {one["integrity"] for one in there["images"]} == {"intact"}
         assert alive(clean, "stays")
 
-        held = {
-            one["namespace"]: one
-            for one in done(run_module(clean, "containerd_image_migrate", {"name": kind}))["unused_snapshots"]
-        }
+        held = {one["namespace"]: one for one in unused(clean)["unused_snapshots"]}
         assert held["default"]["layers"] == 5 and held["default"]["used_by"] == ["container stays"], held
-        assert held["default"]["removable_layers"] == 2 and 0 < held["default"]["removable_bytes"] < held["default"]["size_bytes"]
+        assert held["default"]["removable_layers"] == 2
+        assert 0 < held["default"]["removable_bytes"] < held["default"]["size_bytes"]
         assert held[KUBELET]["removable_layers"] == held[KUBELET]["layers"] == 3
-        gone = done(run_module(clean, "containerd_image_migrate", {"name": kind, "remove_unused": True}), changed=True)
+        gone = done(unused(clean, remove=True), changed=True)
         assert gone["freed_bytes"] == held["default"]["removable_bytes"] + held[KUBELET]["removable_bytes"]
         assert len(snapshots(clean, OLD)) == 4 and not snapshots(clean, OLD, KUBELET)
         assert f"slipway.node/synced.{OLD}" not in clean.exec("ctr", "-n", KUBELET, "images", "ls").stdout
-        done(run_module(clean, "containerd_image_migrate", {"name": kind, "remove_unused": True}), changed=False, freed_bytes=0)
+        done(unused(clean, remove=True), changed=False, freed_bytes=0)
 
-        back = done(run_module(clean, "containerd_image_migrate", {"name": OLD}), changed=True)
-        assert {(one["namespace"], one["name"]) for one in back["images"]} == {("default", images.two), (KUBELET, images.one)}
-        done(configure(clean, None), restarted=True)
-        done(run_module(clean, "containerd_image_migrate", {"name": OLD, "remove_unused": True}), changed=True)
+        # The inventory names none any more.
+        assert unpacked(configure(clean, None), restarted=True) == sorted([("default", images.two), (KUBELET, images.one)])
+        done(unused(clean, remove=True), changed=True)
         assert not snapshots(clean, kind) and not snapshots(clean, kind, KUBELET)
         there = done(have(clean, names, integrity="content"), changed=False, snapshotter=OLD)
         assert {one["integrity"] for one in there["images"]} == {"intact"}
@@ -241,46 +250,108 @@ def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Ima
     with images.server.away():
         predicted = changes(clean, {**wanted, **blockfile}, check=True)
         assert not snapshots_or_none(clean, "blockfile")
-        # It has to be loaded first, so there are two changes of the settings.
-        assert changes(clean, {**wanted, **blockfile}) == predicted
-        assert predicted == [
-            "Create the scratch file",
-            "Apply the settings",
-            "Unpack the images for the loaded snapshotter",
-            "Apply the settings",
-        ]
+        assert changes(clean, {**wanted, **blockfile}) == predicted == [SCRATCH_TASK, SETTINGS_TASK]
         assert changes(clean, {**wanted, **blockfile}) == []
         assert len(snapshots(clean, "blockfile", KUBELET)) == 3 and alive(clean, "stays", KUBELET)
         back = {**wanted, "containerd_snapshotter": OLD, "containerd_remove_unused_snapshots": True}
-        assert changes(clean, back) == [
-            "Apply the settings",
-            "Unpack remaining images, and find unused snapshots",
-        ]
+        assert changes(clean, back) == [SETTINGS_TASK, CLEANUP_TASK]
         assert not snapshots(clean, "blockfile", KUBELET) and alive(clean, "stays", KUBELET)
 
 
 @pytest.mark.parametrize("clean", ["trixie"], indirect=True)
-def test_the_role_unpacks_also_where_the_old_default_is_known_only_afterwards(clean: Node, images: Images) -> None:
+def test_images_are_unpacked_for_the_default_that_comes_back_when_the_inventory_names_none(clean: Node, images: Images) -> None:
     done(configure(clean, "native"))
     done(have(clean, [images.one], namespace=KUBELET))
-    switched = "Unpack remaining images, and find unused snapshots"
-    # The inventory names none any more.
-    assert changes(clean, {}, check=True) == changes(clean, {}) == ["Apply the settings", switched]
+    assert changes(clean, {}, check=True) == changes(clean, {}) == [SETTINGS_TASK]
     assert len(snapshots(clean, OLD, KUBELET)) == 3
 
 
 @pytest.mark.parametrize("clean", ["trixie"], indirect=True)
-def test_a_snapshotter_that_has_what_it_needs_by_now_is_loaded_beside_the_default(clean: Node) -> None:
+def test_a_daemon_that_does_not_run_is_given_its_images_after_its_start(clean: Node, images: Images) -> None:
+    done(configure(clean, None))
+    done(have(clean, [images.one], namespace=KUBELET))
+    clean.ssh("systemctl stop containerd")
+    predicted = done(configure(clean, "native", check=True), changed=True, images=[])
+    assert "doesn't answer" in str(predicted["warnings"]), predicted
+    assert unpacked(configure(clean, "native")) == [(KUBELET, images.one)]
+    assert len(snapshots(clean, "native", KUBELET)) == 3 and daemon.is_well(clean)
+
+
+@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
+def test_a_snapshotter_that_has_what_it_needs_by_now_is_loaded_beside_the_default(clean: Node, images: Images) -> None:
     prepare(clean, "blockfile")
     table = TABLES["blockfile"]
     done(configure(clean, None, snapshotters=table))
+    done(have(clean, [images.one]))
     # It was started without.
     clean.ssh(f"rm {ROOT}blockfile/scratch; mv {SCRATCH} /srv/away; systemctl restart containerd; mv /srv/away {SCRATCH}")
     done(configure(clean, None, snapshotters=table), changed=False)
-    loaded = {"snapshotters": table, "load_snapshotters": ["blockfile"]}
-    reason = done(configure(clean, None, **loaded), changed=True, restarted=True)["restart_reason"]
-    assert "the snapshotter blockfile is in state" in reason
-    done(configure(clean, None, **loaded), changed=False)
+    assert unpacked(configure(clean, "blockfile")) == [("default", images.one)]
+    assert len(snapshots(clean, "blockfile")) == 3
+    done(configure(clean, "blockfile"), changed=False)
+
+
+@pytest.mark.parametrize(("restart", "reached"), [(1, "overlayfs"), (2, "blockfile")])
+@pytest.mark.parametrize("clean", ["trixie", "sid"], indirect=True)
+def test_a_change_of_the_default_that_is_killed_is_finished_by_the_next_run(
+    clean: Node, images: Images, restart: int, reached: str
+) -> None:
+    prepare(clean, "blockfile")
+    done(configure(clean, None))
+    done(have(clean, [images.one], namespace=KUBELET))
+    killed_at_restart(clean, restart)
+    assert configure(clean, "blockfile").get("failed")
+    clean.ssh("rm /usr/local/sbin/systemctl")
+    # The second restart comes after unpacking; the old default still runs.
+    assert bool(snapshots_or_none(clean, "blockfile")) is (restart == 2)
+    assert default_snapshotter(clean) == reached and daemon.record(clean)["pending"]
+    with images.server.away():
+        result = configure(clean, "blockfile")
+        assert unpacked(result, previous_snapshotter=OLD) == ([] if restart == 2 else [(KUBELET, images.one)])
+        assert len(snapshots(clean, "blockfile", KUBELET)) == 3
+    assert default_snapshotter(clean) == "blockfile" and daemon.is_well(clean)
+    assert not daemon.record(clean).get("pending")
+    done(configure(clean, "blockfile"), changed=False)
+
+
+def files(node: Node) -> list[str | None]:
+    """The contents of the files that a run changes."""
+    return [daemon.read(node, path) for path in (daemon.ROOT, daemon.DROP_IN, daemon.RECORD)]
+
+
+def killed_at_restart(node: Node, number: int) -> None:
+    """Have the run killed that restarts a unit for the n-th time."""
+    script = f"""#!/bin/sh
+        [ "$1" = restart ] && echo >> /run/restarts && [ $(wc -l < /run/restarts) = {number} ] && kill -9 $PPID && exit 1
+        exec /usr/bin/systemctl "$@"
+    """
+    daemon.write(node, "/usr/local/sbin/systemctl", script)
+    node.ssh("rm -f /run/restarts; chmod +x /usr/local/sbin/systemctl")
+
+
+def default_snapshotter(node: Node) -> str:
+    """CRI's, as the files have it."""
+    plugins = daemon.dump(node)["plugins"]
+    found: str = (
+        plugins[daemon.CRI]["containerd"]["snapshotter"] if node.suite == "trixie" else plugins[daemon.IMAGES]["snapshotter"]
+    )
+    return found
+
+
+@pytest.mark.parametrize("clean", ["trixie", "sid"], indirect=True)
+def test_a_snapshotter_that_fails_leaves_the_old_default(clean: Node, images: Images) -> None:
+    done(configure(clean, None))
+    done(have(clean, [images.one], namespace=KUBELET))
+    before = files(clean)
+    # A thin pool's device that is none: nothing tells so beforehand.
+    clean.ssh("mkdir -p /dev/mapper; touch /dev/mapper/nopool")
+    pool = {"devmapper": {"pool_name": "nopool", "base_image_size": "1GB"}}
+    result = configure(clean, "devmapper", snapshotters=pool)
+    clean.ssh("rm /dev/mapper/nopool")
+    assert result["failed"] and result["rolled_back"] and "the snapshotter devmapper is" in result["msg"], result
+    assert files(clean) == before and default_snapshotter(clean) == OLD and daemon.is_well(clean)
+    done(have(clean, [images.one], namespace=KUBELET), changed=False, snapshotter=OLD)
+    done(configure(clean, None), changed=False)
 
 
 def top_layer(node: Node, namespace: str) -> str:
@@ -313,12 +384,15 @@ def changes(node: Node, variables: dict[str, Any], *, check: bool = False) -> li
     return [name for name, result in tasks if result.get("changed")]
 
 
-def refused(node: Node, kind: str, table: dict[str, Any] | None, *words: str) -> None:
+def refused(node: Node, kind: str, table: dict[str, Any] | None, *words: str, creatable: bool = False) -> None:
+    """Check mode refuses as well, but for what an earlier task may create (``creatable``): that is a warning."""
     tables = {} if table is None else {kind: table}
     for check in (True, False):
         result = run_module(node, "containerd_config", arguments(snapshotter=kind, snapshotters=tables), check=check)
-        assert result.get("failed") and not result["rolled_back"], result
-        assert all(word in result["msg"] for word in words) and result["msg"].count(": ") <= 3, result["msg"]
+        warned = check and creatable
+        assert bool(result.get("failed")) is not warned and not result["rolled_back"], result
+        said = str(result["warnings"]) if warned else result["msg"]
+        assert all(word in said for word in words) and (warned or said.count(": ") <= 3), said
 
 
 @pytest.mark.parametrize("clean", ["trixie"], indirect=True)
@@ -330,21 +404,18 @@ def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(clean: No
     refused(clean, "imaginary", None, "no snapshotter 'imaginary'", "proxy plugin")
     refused(clean, "erofs", {}, "containerd 2.1.0 or newer", "1.7.24")
     refused(clean, "devmapper", None, "pool_name")
-    refused(clean, "devmapper", {"pool_name": "nopool", "base_image_size": "1GB"}, "/dev/mapper/nopool", "make the thin pool")
+    refused(clean, "devmapper", {"pool_name": "nopool", "base_image_size": "1GB"}, "/dev/mapper/nopool", creatable=True)
     refused(clean, "lazy", {"address": "/run/nowhere.sock"}, "no socket /run/nowhere.sock", "start the service")
     refused(clean, "blockfile", {}, "scratch_file", "blockfile_scratch")
-    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/none"}, "no file /srv/scratch/none")
+    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/none"}, "no file /srv/scratch/none", creatable=True)
     refused(clean, "blockfile", {"scratch_file": "/srv/scratch/empty"}, "holds no file system")
     refused(clean, "blockfile", {"scratch_file": "/srv/scratch/cut"}, "cut short")
     refused(clean, "blockfile", {"scratch_file": "/srv/scratch/cut", "fs_type": "xfs"}, "nouuid")
     for size, words in (("1P", "too little space"), ("1M", "at least 8 MiB"), ("much", "a size such as 10G")):
         result = run_module(clean, "blockfile_scratch", {"path": SCRATCH, "size": size})
         assert words in result["msg"], result
-    for name, words in (("devmapper", "not configured"), ("lazy", "isn't configured")):
-        result = run_module(clean, "containerd_image_migrate", {"name": name})
-        assert words in result["msg"], result
     clean.ssh(f"mount -t tmpfs -o size=1m tmpfs {ROOT}native")
-    result = run_module(clean, "containerd_image_migrate", {"name": "native"})
+    result = configure(clean, "native")
     clean.ssh(f"umount {ROOT}native")
     assert "too little space for native" in result["msg"] and "MiB" in result["msg"], result
     assert not snapshots(clean, "native")
@@ -357,7 +428,7 @@ def test_erofs_is_set_up_whole_or_not_at_all(clean: Node) -> None:
     done(configure(clean, None))
     before = daemon.main_pid(clean)
     clean.ssh("mv /usr/bin/mkfs.erofs /usr/bin/mkfs.away")
-    refused(clean, "erofs", {}, "no program mkfs.erofs", "install erofs-utils")
+    refused(clean, "erofs", {}, "no program mkfs.erofs", "install erofs-utils", creatable=True)
     clean.ssh("printf '#!/bin/sh\\necho mkfs.erofs 1.5\\n' > /usr/bin/mkfs.erofs; chmod +x /usr/bin/mkfs.erofs")
     refused(clean, "erofs", {}, "of version 1.5", "needs 1.7")
     clean.ssh("mv /usr/bin/mkfs.away /usr/bin/mkfs.erofs")
@@ -415,14 +486,13 @@ def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images
     done(configure(clean, None))
     done(have(clean, [images.one], namespace=KUBELET))
     assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
-    done(configure(clean, "native"))
+    done(configure(clean, "native", restart="never"), images=[])
+    clean.ssh("systemctl restart containerd")
     found = verified(clean, "images_unpacked")["images_unpacked"]
-    assert found["status"] == "warn" and "overlayfs" in str(found["found"]) and "source: overlayfs" in found["remedy"], found
-    stays = done(
-        run_module(clean, "containerd_image_migrate", {"name": "native", "remove_unused": True}), changed=False, freed_bytes=0
-    )
+    assert found["status"] == "warn" and "overlayfs" in str(found["found"]) and "snapshotter: native" in found["remedy"], found
+    stays = done(unused(clean, remove=True), changed=False, freed_bytes=0)
     assert "no snapshotter in use has" in str(stays["unused_snapshots"]) and snapshots(clean, OLD, KUBELET), stays
-    done(run_module(clean, "containerd_image_migrate", {"name": "native", "from_snapshotter": OLD}), changed=True)
+    done(have(clean, [images.one], namespace=KUBELET, snapshotter="native"), changed=True)
     assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
     discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
     done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))

@@ -6,30 +6,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import Service
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, at_least, plain_name, unit_name
+from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, at_least, unit_name
 
 AUTO, NEVER, FORCE = "auto", "never", "force"
 
 
 @dataclass(frozen=True)
 class ConfigRequest:
-    """The parameters of containerd_config, checked."""
+    """The parameters of containerd_config, checked. ``loaded`` are snapshotters that the daemon has to load though unused."""
 
     present: bool
+    enable_cri: bool
     drop_in_file: str
     settings: Settings
-    loaded: tuple[str, ...]
     service: Service
     unit: str
     restart: str
     unit_enabled: bool
     timeout: int
+    loaded: tuple[str, ...] = ()
 
     @property
     def may_restart(self) -> bool:
@@ -41,14 +42,18 @@ class ConfigRequest:
         """Return whether the daemon may be restarted although this kills running containers."""
         return self.restart == FORCE
 
+    def beside(self, old: str, new: str) -> ConfigRequest:
+        """Return the request that loads a snapshotter while the old one still is the default."""
+        return replace(self, settings=self.settings.with_snapshotter(old), loaded=(new,))
+
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> ConfigRequest:
         """Check module parameters. Raises ValueError that names the option."""
         return cls(
             present=params["state"] == "present",
+            enable_cri=params["enable_cri"],
             drop_in_file=absolute_path("drop_in_file", params["drop_in_file"]),
             settings=Settings.from_params(params["settings"]),
-            loaded=tuple(plain_name("load_snapshotters", name) for name in params["load_snapshotters"]),
             service=Service.from_params(params["service_directives"], params["http_proxy"] or {}),
             unit=unit_name(params["unit"]),
             restart=params["restart"],

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import RUNTIME_SPEC, SETTINGS, SETTINGS_SPEC
@@ -147,6 +147,10 @@ class Settings:
     def image_pull_sync_fs(self) -> bool | None:
         """Return whether CRI's pulls are flushed to disk."""
         return self.scalars.get("image_pull_sync_fs")
+
+    def with_snapshotter(self, name: str) -> Settings:
+        """Return the same settings with another default snapshotter."""
+        return replace(self, scalars={**self.scalars, "snapshotter": name})
 
     def _check(self) -> None:
         for row in SETTINGS:

@@ -2,22 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From one snapshotter to another: which images have to be unpacked, what room that takes, and what the old one holds."""
+"""From one snapshotter to another: which images have to be unpacked, when, and what room that takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.core.sizes import shown
-from ansible_collections.slipway.node.plugins.module_utils.store.snapshots import Snapshot, is_unpacking, plan_removal
 
 # Snapshotters each of whose layers is a whole file system of its own, with everything of the layers below.
 _COPYING = ("native",)
 # Those whose layers hold what the layer itself brings.
 _LAYERED = ("overlayfs", "erofs")
-_BLOCKFILE = "blockfile"
+BLOCKFILE = "blockfile"
+# When images are unpacked for a new default snapshotter: at once; after the daemon has loaded it beside the old default; or
+# after the default has changed.
+BEFORE, BESIDE, AFTER = "before", "beside", "after"
 # How much larger layers are than what is downloaded of them, where nothing better is known.
 _UNCOMPRESSED = 3
 
@@ -59,7 +60,7 @@ def room_needed(
     ``present`` are the chain IDs that the target has, ``usage`` what the source's snapshots take, by chain ID; ``copied`` is the
     size of blockfile's scratch file.
     """
-    if target == _BLOCKFILE:
+    if target == BLOCKFILE:
         return copied * len({key for one in images for key in one.chain if key not in present})
     if target not in (*_COPYING, *_LAYERED):
         return None
@@ -92,69 +93,12 @@ def require_room(needed_bytes: int | None, free: int, target: str, directory: st
         )
 
 
-@dataclass(frozen=True)
-class Left:
-    """What a snapshotter that isn't used any more holds in a namespace.
+def moment(*, new_loaded: bool, old_usable: bool, images: bool) -> str:
+    """Return when images are unpacked for a new default snapshotter.
 
-    ``keys`` can be removed, children first; ``users`` are the snapshots because of which others of its ``layers`` stay.
-    ``size`` is the bytes of everything that it holds, ``removable`` those of ``keys``.
+    ``new_loaded``: the running daemon has it. ``old_usable``: the old one works, also with the new settings. ``images``: there
+    is something to unpack.
     """
-
-    snapshotter: str
-    namespace: str
-    layers: int
-    size: int
-    keys: tuple[str, ...]
-    removable: int
-    users: tuple[str, ...]
-
-    def to_dict(self, users: Sequence[str]) -> dict[str, Any]:
-        return {
-            "snapshotter": self.snapshotter,
-            "namespace": self.namespace,
-            "layers": self.layers,
-            "size_bytes": self.size,
-            "removable_layers": len(self.keys),
-            "removable_bytes": self.removable,
-            "used_by": list(users),
-        }
-
-
-def left_behind(
-    snapshotter: str, namespace: str, snapshots: Mapping[str, Snapshot], usage: Mapping[str, int], elsewhere: Set[str]
-) -> Left | None:
-    """None if it holds nothing there. What isn't an image's layer is somebody's, and so is what that stands on.
-
-    ``elsewhere`` are the chain IDs of the layers that snapshotters in use have. A layer that isn't among them may be all that is
-    left of an image, or some lease's.
-    """
-    if not snapshots:
-        return None
-    usage = {key: _whole_size(key, snapshots, usage) for key in usage} if snapshotter == _BLOCKFILE else usage
-    layers = [key for key, one in snapshots.items() if _is_layer(key, one)]
-    going = {key for key in layers if key in elsewhere}
-    judged = {key: one if key in going or is_unpacking(key) else replace(one, kind="Active") for key, one in snapshots.items()}
-    removal = plan_removal(judged, sorted(going))
-    below = {snapshots[key].parent for key in layers if key not in going}
-    return Left(
-        snapshotter,
-        namespace,
-        len(layers),
-        sum(usage.values()),
-        removal.keys,
-        sum(usage.get(key, 0) for key in removal.keys),
-        tuple(sorted(key for key, one in judged.items() if not one.is_layer and key not in below)),
-    )
-
-
-def _whole_size(key: str, snapshots: Mapping[str, Snapshot], usage: Mapping[str, int]) -> int:
-    """blockfile says by how much a file is larger than its parent's, though it shares nothing with it."""
-    size = 0
-    while key in snapshots:
-        size += usage.get(key, 0)
-        key = snapshots[key].parent
-    return size
-
-
-def _is_layer(key: str, snapshot: Snapshot) -> bool:
-    return snapshot.is_layer and key.startswith("sha256:")
+    if new_loaded:
+        return BEFORE
+    return BESIDE if old_usable and images else AFTER

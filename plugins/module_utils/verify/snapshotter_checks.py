@@ -67,8 +67,7 @@ def images_unpacked(state: NodeState, expectation: Expectation) -> Finding | Non
         return unread(expected, state, "stranded", "daemon", "version")
     if state.stranded:
         found = {one.name: f"unpacked for {', '.join(one.snapshotters)} alone" for one in state.stranded}
-        sources = sorted({name for one in state.stranded for name in one.snapshotters})
-        remedy = f"unpack them with slipway.node.containerd_image_migrate (name: {used[0]}, from_snapshotter: {sources[0]})"
+        remedy = f"unpack them with slipway.node.containerd_image (name, namespace: k8s.io, snapshotter: {used[0]})"
         return warn(expected, found, f"{remedy}, or starting pods unpack them without flushing them to disk")
     return ok(expected, "all of them")
 

@@ -8,7 +8,6 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters import migration
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import Candidate
-from ansible_collections.slipway.node.plugins.module_utils.store.snapshots import Snapshot
 
 MIB = 1 << 20
 ONE = Candidate("one", ("a", "b"), (10, 20))
@@ -61,58 +60,17 @@ def test_too_little_room_is_said_with_numbers() -> None:
         migration.require_room(2 * MIB, MIB, "native", "/native")
 
 
-def layer(parent: str = "") -> Snapshot:
-    return Snapshot(parent, "Committed")
-
-
-A, B, C = "sha256:a", "sha256:b", "sha256:c"
-ALL = frozenset({A, B, C})
-
-
-def test_what_nobody_uses_can_go() -> None:
-    left = migration.left_behind("overlayfs", "default", {A: layer(), B: layer(A), C: layer(A)}, {A: 5, B: 1, C: 2}, ALL)
-    assert left is not None
-    assert (left.layers, left.size, left.removable, left.users) == (3, 8, 8, ())
-    assert set(left.keys) == {A, B, C} and left.keys[-1] == A
-
-
-@pytest.mark.parametrize("mine", [Snapshot(B, "Active"), Snapshot(B, "View"), Snapshot(B, "Committed")])
-def test_what_somebodys_snapshot_stands_on_stays(mine: Snapshot) -> None:
-    """Also one that was committed by hand."""
-    left = migration.left_behind(
-        "overlayfs", "default", {A: layer(), B: layer(A), C: layer(A), "mine": mine}, {A: 5, C: 2, "mine": 9}, ALL
-    )
-    assert left is not None
-    assert (left.keys, left.removable, left.users) == ((C,), 2, ("mine",))
-    assert left.to_dict(["somebody"]) == {
-        "snapshotter": "overlayfs",
-        "namespace": "default",
-        "layers": 3,
-        "size_bytes": 16,
-        "removable_layers": 1,
-        "removable_bytes": 2,
-        "used_by": ["somebody"],
-    }
-
-
-def test_files_of_blockfile_share_nothing() -> None:
-    left = migration.left_behind("blockfile", "default", {A: layer(), B: layer(A)}, {A: 64, B: 0}, ALL)
-    assert left is not None and (left.size, left.removable) == (128, 128)
-
-
-def test_nothing_is_left_where_there_is_nothing() -> None:
-    assert migration.left_behind("native", "default", {}, {}, ALL) is None
-
-
 @pytest.mark.parametrize(
-    ("elsewhere", "going", "users"),
+    ("new_loaded", "old_usable", "images", "when"),
     [
-        ({A, B}, {B}, (C,)),
-        ({A}, set(), (B, C)),
-        (set(), set(), (B, C)),
+        (True, True, True, migration.BEFORE),
+        (True, False, True, migration.BEFORE),
+        (False, True, True, migration.BESIDE),
+        # No restart for nothing.
+        (False, True, False, migration.AFTER),
+        # Such as a thin pool that is lost: there is nothing to stay on meanwhile.
+        (False, False, True, migration.AFTER),
     ],
 )
-def test_a_layer_that_no_snapshotter_in_use_has_stays(elsewhere: set[str], going: set[str], users: tuple[str, ...]) -> None:
-    """It may be the last of an image whose blobs were discarded, or a lease's."""
-    left = migration.left_behind("overlayfs", "default", {A: layer(), B: layer(A), C: layer(A)}, {}, frozenset(elsewhere))
-    assert left is not None and (set(left.keys), left.users) == (going, users)
+def test_the_old_default_stays_until_images_are_unpacked(new_loaded: bool, old_usable: bool, images: bool, when: str) -> None:
+    assert migration.moment(new_loaded=new_loaded, old_usable=old_usable, images=images) == when

@@ -18,6 +18,10 @@ ANEW = {"recreate_scratch": True}
 XFS = Scratch(300 << 20, "xfs")
 
 
+def assert_problem(found: needs.Unmet | None, words: str) -> None:
+    assert words in (found.reason if found else "") and bool(words) is bool(found)
+
+
 @pytest.mark.parametrize(
     ("table", "pool_there", "words"),
     [
@@ -28,8 +32,7 @@ XFS = Scratch(300 << 20, "xfs")
     ],
 )
 def test_devmapper(table: dict[str, Any], pool_there: bool, words: str) -> None:
-    found = needs.devmapper_problem(table, pool_there=pool_there)
-    assert words in found and bool(words) is bool(found)
+    assert_problem(needs.devmapper_problem(table, pool_there=pool_there), words)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +63,7 @@ def test_devmapper(table: dict[str, Any], pool_there: bool, words: str) -> None:
     ],
 )
 def test_blockfile(table: dict[str, Any], found: Scratch | None, copy: Scratch | None, loop: bool, words: str) -> None:
-    problem = needs.blockfile_problem(table, found, copy, loop=loop)
-    assert words in problem and bool(words) is bool(problem)
+    assert_problem(needs.blockfile_problem(table, found, copy, loop=loop), words)
 
 
 @pytest.mark.parametrize(
@@ -76,17 +78,35 @@ def test_blockfile(table: dict[str, Any], found: Scratch | None, copy: Scratch |
     ],
 )
 def test_erofs(known: set[str], mkfs: str | None, words: str) -> None:
-    problem = needs.erofs_problem(frozenset(known), mkfs)
-    assert words in problem and bool(words) is bool(problem)
+    assert_problem(needs.erofs_problem(frozenset(known), mkfs), words)
 
 
 @pytest.mark.parametrize(
     ("there", "answers", "words"), [(True, True, ""), (False, False, "no socket /s"), (True, False, "nobody answers at /s")]
 )
 def test_proxies(there: bool, answers: bool, words: str) -> None:
-    problem = needs.proxy_problem("lazy", "/s", there=there, answers=answers)
-    assert words in problem and bool(words) is bool(problem)
+    assert_problem(needs.proxy_problem("lazy", "/s", there=there, answers=answers), words)
 
 
 def test_the_file_systems_that_the_kernel_has() -> None:
     assert needs.file_systems("nodev\tsysfs\n\text4\n\terofs\n") == {"sysfs", "ext4", "erofs"}
+
+
+def test_what_the_roles_create_is_told_apart_from_what_is_wrong() -> None:
+    pool = {"pool_name": "pool", "base_image_size": "10GB"}
+    mkfs = "mkfs.erofs 1.9.4"
+    created = [
+        needs.devmapper_problem(pool, pool_there=False),
+        needs.blockfile_problem(FILE, None, None, loop=True),
+        needs.erofs_problem(frozenset(), mkfs),
+        needs.erofs_problem(frozenset({"erofs"}), None),
+    ]
+    wrong = [
+        needs.devmapper_problem({"pool_name": "pool"}, pool_there=False),
+        needs.blockfile_problem(FILE, DAMAGED, None, loop=True),
+        needs.blockfile_problem(FILE, None, None, loop=False),
+        needs.erofs_problem(frozenset({"erofs"}), "mkfs.erofs 1.5"),
+        needs.proxy_problem("lazy", "/s", there=False, answers=False),
+    ]
+    assert [one.creatable for one in created if one] == [True] * 4
+    assert [one.creatable for one in wrong if one] == [False] * 5

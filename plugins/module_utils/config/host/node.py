@@ -10,6 +10,7 @@ import os
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import read_record
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig
+from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
@@ -27,6 +28,7 @@ class ContainerdHost:
     """
 
     def __init__(self, containerd: Containerd, drop_in_file: str) -> None:
+        self.containerd = containerd
         self.runner = containerd.runner
         self.address = containerd.address
         self.config_file = containerd.config_file
@@ -57,6 +59,16 @@ class ContainerdHost:
             return self.read_config()
         except HostError:
             return None
+
+    def proven_config(self, record: Record, current: EffectiveConfig | None) -> EffectiveConfig | None:
+        """Return what the daemon made of the files before the change that an interrupted run began; else ``current``."""
+        if not record.pending:
+            return current
+        with candidate(self.config_file, {self.config_file: read_text(self.config_file), **record.pending}) as places:
+            try:
+                return self.binary.config(places.get(self.config_file))
+            except HostError:
+                return current
 
     def listens_elsewhere(self, daemon: Daemon, config: EffectiveConfig) -> str | None:
         """The socket of the running daemon if it isn't the one that was named."""

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in
@@ -58,9 +56,14 @@ def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> Non
         raise ValueError(lost)
 
 
-def check_needs(node: ContainerdHost, wanted: ConfigRequest, config: EffectiveConfig, assumed: Sequence[str]) -> None:
-    """Raises ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it."""
-    names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters, *wanted.loaded]
-    lacking = unmet(node.runner, config, [name for name in names if name not in assumed])
-    if lacking:
-        raise ValueError("; ".join(lacking.values()))
+def check_needs(node: ContainerdHost, wanted: ConfigRequest, config: EffectiveConfig, *, predicted: bool) -> list[str]:
+    """Raise ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it.
+
+    ``predicted``: what a role creates may be missing; such sentences are returned.
+    """
+    names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters]
+    lacking = unmet(node.runner, config, names).values()
+    refused = [one.reason for one in lacking if not (predicted and one.creatable)]
+    if refused:
+        raise ValueError("; ".join(refused))
+    return [one.reason for one in lacking]

@@ -11,7 +11,7 @@ leaves the next one what it needs to go back.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
@@ -41,14 +41,25 @@ def read_record(config_file: str) -> Record:
 
 
 class Transaction:
-    """Begin, write, then commit or roll back."""
+    """Begin, write, then commit or roll back.
+
+    ``changes`` are all files that are written. ``stages`` are the records of what is written before them, in this order.
+    """
 
     def __init__(
-        self, config_file: str, found: Record, wanted: Record, changes: Iterable[FileChange], *, proven: bool = False
+        self,
+        config_file: str,
+        found: Record,
+        wanted: Record,
+        changes: Iterable[FileChange],
+        *,
+        stages: Sequence[Record] = (),
+        proven: bool = False,
     ) -> None:
         self._path = record_path(config_file)
         self._found = found
         self._wanted = wanted
+        self._records = (*stages, wanted)
         self._changes = list(changes)
         directories = {os.path.dirname(change.path) for change in self._changes}
         self._new_directories = sorted(path for path in directories if not os.path.isdir(path))
@@ -59,10 +70,14 @@ class Transaction:
 
     def begin(self) -> None:
         """Remember on disk what was there and what is to be ours, before anything is touched."""
-        self._remember(self._found.begun(self._wanted, self._originals))
+        record = self._found
+        for one in self._records:
+            record = record.begun(one, self._originals)
+        self._remember(record)
 
-    def write(self) -> None:
-        for change in self._changes:
+    def write(self, changes: Iterable[FileChange] | None = None) -> None:
+        """Write the files, or those of a stage before them."""
+        for change in self._changes if changes is None else changes:
             known = stat_mode(change.path)
             if known is not None:
                 # A secret that comes into a file which others can read closes it.

@@ -65,6 +65,17 @@ class Containerd:
             timeout=timeout,
         )
 
+    def renewed(self) -> Containerd:
+        """Return a client that has read nothing yet, for use after the daemon was restarted."""
+        return Containerd(
+            self.runner,
+            config_file=self.config_file,
+            unit=self.unit.name,
+            address=self.address,
+            binary=self._binary,
+            timeout=self._timeout,
+        )
+
     @cached_property
     def program(self) -> ContainerdBinary:
         """The program, whether or not it is installed."""

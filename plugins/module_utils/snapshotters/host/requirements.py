@@ -15,16 +15,22 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import answers
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters import requirements as needs
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scratch import read_scratch
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.requirements import Unmet
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import ids_in
 
 
-def unmet(runner: Runner, config: EffectiveConfig, names: Iterable[str]) -> dict[str, str]:
-    """By the names of snapshotters: why the daemon could not use them as they are configured; changes nothing."""
+def unmet(runner: Runner, config: EffectiveConfig, names: Iterable[str]) -> dict[str, Unmet]:
+    """Return by the names of snapshotters why the daemon could not use them as they are configured; changes nothing."""
     found = {name: _unmet(runner, config, name) for name in dict.fromkeys(names)}
-    return {name: reason for name, reason in found.items() if reason}
+    return {name: problem for name, problem in found.items() if problem is not None}
 
 
-def _unmet(runner: Runner, config: EffectiveConfig, name: str) -> str:
+def unmet_reasons(runner: Runner, config: EffectiveConfig, names: Iterable[str]) -> dict[str, str]:
+    """Return the sentences of ``unmet``."""
+    return {name: problem.reason for name, problem in unmet(runner, config, names).items()}
+
+
+def _unmet(runner: Runner, config: EffectiveConfig, name: str) -> Unmet | None:
     address = config.proxy_address(name)
     if address is not None:
         path = address.removeprefix("unix://")
@@ -43,7 +49,7 @@ def _unmet(runner: Runner, config: EffectiveConfig, name: str) -> str:
         known = needs.file_systems((read_bytes("/proc/filesystems") or b"").decode())
         program = runner.find(needs.MKFS_EROFS)
         return needs.erofs_problem(known, _version(runner, program) if program else None)
-    return ""
+    return None
 
 
 def _version(runner: Runner, program: str) -> str:

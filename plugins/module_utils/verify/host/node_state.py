@@ -33,7 +33,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.host.expected 
 from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
-from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import unmet
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import unmet_reasons
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.state import plugin_reasons, stranded
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import PoolState
@@ -105,7 +105,7 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
     if "config" in probe.parts:
         config, environment = containerd.config, probe.parts.get("environment")
         probe.try_read("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
-        probe.try_read("snapshotter_needs", lambda: unmet(runner, config, (*config.used_snapshotters, *chosen)))
+        probe.try_read("snapshotter_needs", lambda: unmet_reasons(runner, config, (*config.used_snapshotters, *chosen)))
         probe.try_read("kata", lambda: read_kata(config, containerd.version, environment))
     if probe.try_read("sources", lambda: tuple(read_sources(config_file))):
         probe.parts["missing_imports"] = tuple(missing_imports(probe.parts["sources"]))
