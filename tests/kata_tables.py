@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "kata.md"
 sys.path.insert(0, str(ROOT / ".work" / "src"))
 
-from ansible_collections.slipway.node.plugins.module_utils.model import kata_matrix, kata_options  # noqa: E402
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_matrix import Combination, Row, judge  # noqa: E402
-from ansible_collections.slipway.node.plugins.module_utils.model.version import Version  # noqa: E402
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version  # noqa: E402
+from ansible_collections.slipway.node.plugins.module_utils.kata import matrix, options  # noqa: E402
+from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import Combination, Row, judge  # noqa: E402
 
-SNAPSHOTTERS = (*kata_matrix.DIRECTORY_SNAPSHOTTERS, *kata_matrix.BLOCK_SNAPSHOTTERS, "erofs", "others")
+SNAPSHOTTERS = (*matrix.DIRECTORY_SNAPSHOTTERS, *matrix.BLOCK_SNAPSHOTTERS, "erofs", "others")
 SHOWN_VERSION = Version(4, 1, 0)
 
 
@@ -34,7 +34,7 @@ def code(values: Iterable[Any] | None) -> str:
 
 def transports() -> str:
     rows = []
-    for one in kata_options.HYPERVISORS:
+    for one in options.HYPERVISORS:
         for disable in (True, False):
             asked = [
                 Combination(
@@ -70,7 +70,7 @@ def conditions(row: Row) -> Iterator[str]:
 
 def rules(flavor: str) -> str:
     rows = []
-    for row in kata_matrix.TABLE:
+    for row in matrix.TABLE:
         if row.flavor != flavor:
             continue
         snapshotter = f"other than {code(row.other_snapshotters_than)}" if row.other_snapshotters_than else code(row.snapshotters)
@@ -80,21 +80,21 @@ def rules(flavor: str) -> str:
 
 
 def shares() -> str:
-    rows = [[f"`{name}`", one.transport, one.reason] for name, one in kata_matrix.SHARED_TABLE.items()]
+    rows = [[f"`{name}`", one.transport, one.reason] for name, one in matrix.SHARED_TABLE.items()]
     return table(["`shared_fs`", "`shared` means", "because"], rows)
 
 
 def values() -> str:
     rows = [
         [one.flavor, one.name, code(one.sections), code(one.drivers), code(one.shared_fs), one.source]
-        for one in kata_options.HYPERVISORS
+        for one in options.HYPERVISORS
     ]
     return table(["runtime", "hypervisor", "`[hypervisor.…]`", "`block_device_driver`", "`shared_fs`", "source"], rows)
 
 
 def without_effect() -> str:
     rows = []
-    for row in kata_options.UNREAD:
+    for row in options.UNREAD:
         shown = ["unset" if value is None else str(value).lower() for value in row.while_values]
         when = f"`{row.while_setting}` {' or '.join(shown)}" if row.while_setting else ""
         since = f"from {row.since}" if row.since else ""
@@ -104,8 +104,8 @@ def without_effect() -> str:
 
 SECTIONS = {
     "transports": transports,
-    "rules-go": lambda: rules(kata_options.GO),
-    "rules-rust": lambda: rules(kata_options.RUST),
+    "rules-go": lambda: rules(options.GO),
+    "rules-rust": lambda: rules(options.RUST),
     "shares": shares,
     "values": values,
     "without-effect": without_effect,

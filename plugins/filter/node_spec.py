@@ -50,7 +50,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.slipway.node.plugins.module_utils.model.node_spec import resolve
+from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import resolve
 
 
 def node_spec(variables: Mapping[str, Any]) -> dict[str, Any]:

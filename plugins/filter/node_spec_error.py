@@ -35,7 +35,7 @@ _value:
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model.node_spec import resolve
+from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import resolve
 
 
 def node_spec_error(variables: Mapping[str, Any]) -> str:

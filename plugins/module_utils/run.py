@@ -11,8 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.model.errors import MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError, MissingLibrary
 
 
 def run_module(

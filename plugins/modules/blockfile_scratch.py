@@ -92,18 +92,18 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.scratch import free_bytes, make_scratch, read_scratch
-from ansible_collections.slipway.node.plugins.module_utils.model.scratch import (
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path
+from ansible_collections.slipway.node.plugins.module_utils.core.sizes import parse_size, shown
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scratch import free_bytes, make_scratch, read_scratch
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch import (
     PROGRAMS,
     Scratch,
     Wanted,
     difference,
     require_room,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path
-from ansible_collections.slipway.node.plugins.module_utils.model.sizes import parse_size, shown
-from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:

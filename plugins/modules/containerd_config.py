@@ -252,26 +252,26 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.config_apply import ConfigApplication
-from ansible_collections.slipway.node.plugins.module_utils.host.config_checks import check_needs, check_roots
-from ansible_collections.slipway.node.plugins.module_utils.host.config_migration import (
+from ansible_collections.slipway.node.plugins.module_utils.config.host.apply import ConfigApplication
+from ansible_collections.slipway.node.plugins.module_utils.config.host.migration import (
     DefaultChange,
     Unpacked,
     plan_default_change,
     report_unpacked,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.config_node import ContainerdHost
-from ansible_collections.slipway.node.plugins.module_utils.host.config_restart import restart_decision
-from ansible_collections.slipway.node.plugins.module_utils.host.config_stage import ConfigStage, plan_files, plan_stage
-from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model.config_plan import CurrentConfig
-from ansible_collections.slipway.node.plugins.module_utils.model.config_wanted import AUTO, FORCE, NEVER, ConfigRequest
-from ansible_collections.slipway.node.plugins.module_utils.model.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.model.files import FileChange
-from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
-from ansible_collections.slipway.node.plugins.module_utils.model.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
+from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_needs, check_roots
+from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import restart_decision
+from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage, plan_files, plan_stage
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import CurrentConfig
+from ansible_collections.slipway.node.plugins.module_utils.config.request import AUTO, FORCE, NEVER, ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 

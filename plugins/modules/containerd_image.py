@@ -318,13 +318,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.daemon_uuid import mend_uuid, uuid_trouble
-from ansible_collections.slipway.node.plugins.module_utils.host.image_node import ImageProvisioner
-from ansible_collections.slipway.node.plugins.module_utils.host.image_steps import Outcome, Step
-from ansible_collections.slipway.node.plugins.module_utils.host.image_target import ImageTarget
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
-from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
+from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import mend_uuid, uuid_trouble
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.images import plan as image_plan
+from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
+from ansible_collections.slipway.node.plugins.module_utils.images.host.provision import ImageProvisioner
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import (
     BROKEN,
     DAMAGED,
     MADE_ANEW,
@@ -332,12 +333,12 @@ from ansible_collections.slipway.node.plugins.module_utils.host.mending import (
     Mended,
     details,
 )
-from ansible_collections.slipway.node.plugins.module_utils.host.planner import ImagePlanner
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model import durability, image_plan
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import Removal, Request, plan_removal
-from ansible_collections.slipway.node.plugins.module_utils.model.pull_way import PullPath
+from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import Removal, Request, plan_removal
+from ansible_collections.slipway.node.plugins.module_utils.images.pull_path import PullPath
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 
 
 class Report:
@@ -402,7 +403,7 @@ class Report:
         return [*lines, *(f"{one.path}: brought to disk in {one.seconds:.1f} s" for one in self._outcome.synced)]
 
 
-def have(module: AnsibleModule, containerd: Containerd, request: Request) -> dict[str, Any]:
+def ensure_present(module: AnsibleModule, containerd: Containerd, request: Request) -> dict[str, Any]:
     check = module.check_mode
     containerd.read_ahead()
     with nullcontext(None) if check else exclusive(request.timeout) as lock:
@@ -427,20 +428,20 @@ def have(module: AnsibleModule, containerd: Containerd, request: Request) -> dic
     return result
 
 
-def lose(module: AnsibleModule, store: ImageStore, request: Request) -> dict[str, Any]:
+def ensure_absent(module: AnsibleModule, store: NamespaceStore, request: Request) -> dict[str, Any]:
     with nullcontext(None) if module.check_mode else exclusive(request.timeout):
-        references = {one.name: one.digest for one in store.references()}
-        removal = plan_removal(request.names, references, store.users(), module.params["namespace"])
+        references = {one.name: one.digest for one in store.images.references()}
+        removal = plan_removal(request.names, references, store.containers.by_image(), module.params["namespace"])
         if removal.names and not module.check_mode:
-            store.remove(*removal.names, sync=True)
+            store.images.remove(*removal.names, sync=True)
     return {
         "changed": bool(removal.names),
-        "images": [_lost(str(name), removal) for name in request.names],
+        "images": [_absent_result(str(name), removal) for name in request.names],
         "diff": {"before": "".join(f"{name}\n" for name in removal.names), "after": ""},
     }
 
 
-def _lost(name: str, removal: Removal) -> dict[str, Any]:
+def _absent_result(name: str, removal: Removal) -> dict[str, Any]:
     return {
         "name": name,
         "action": image_plan.REMOVE if name in removal.names else image_plan.NONE,
@@ -454,8 +455,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     request = Request.from_params(module.params, containerd.platform)
     containerd.check_installed()
     if not request.present:
-        return lose(module, containerd.store(request.namespace), request)
-    return have(module, containerd, request)
+        return ensure_absent(module, NamespaceStore(containerd.ctr, request.namespace), request)
+    return ensure_present(module, containerd, request)
 
 
 def main() -> None:

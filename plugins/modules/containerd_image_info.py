@@ -231,24 +231,24 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import (
-    Reference,
-    content_root,
-    read_overlay,
-    snapshot_ids,
-)
-from ansible_collections.slipway.node.plugins.module_utils.host.mending import Mender, details, trees_directory
-from ansible_collections.slipway.node.plugins.module_utils.model import durability
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
-from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, Verdict, headroom, judge_present, next_id
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import (
-    BUILTIN_SNAPSHOTTERS,
-    one_line,
-    plain_name,
-)
+from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.options import one_line, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import Mender, details, trees_directory
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE, LEVELS
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Reference
+from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import content_root, read_overlay, snapshot_ids
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import (
+    Overlay,
+    Verdict,
+    headroom,
+    judge_present,
+    next_id,
+)
 
 
 class ImageReport:
@@ -258,9 +258,9 @@ class ImageReport:
         self._ctr = containerd.ctr
         self._namespace = namespace
         self._level = level
-        self._store = containerd.store(namespace)
-        self._blobs = self._store.blobs()
-        self._snapshots = self._store.snapshots(snapshotter)
+        self._store = NamespaceStore(containerd.ctr, namespace)
+        self._blobs = self._store.content.digests()
+        self._snapshots = self._store.snapshots(snapshotter).layers()
         self._snapshotter = snapshotter
         self._platform = containerd.platform
         self.trouble = ""
@@ -280,9 +280,9 @@ class ImageReport:
         return headroom(self._overlay, next_id(self._ids)).to_dict() if self._overlay else None
 
     def listed(self, names: list[str] | None) -> list[dict[str, Any]]:
-        there = {reference.name: reference for reference in self._store.references()}
+        there = {reference.name: reference for reference in self._store.images.references()}
         wanted = sorted(there) if names is None else list(dict.fromkeys(names))
-        compared = self._compared([name for name in wanted if name in there]) if self._level != UNCOMPARED else {}
+        compared = self._compared([name for name in wanted if name in there]) if self._level != INTEGRITY_NONE else {}
         return [
             {**self._described(there[name]), **compared.get(name, {})} if name in there else {"name": name, "present": False}
             for name in wanted
@@ -306,7 +306,7 @@ class ImageReport:
             **dict.fromkeys(("platform", "layers", "chain_id", "size_bytes", "unpacked", "mountable")),
         }
         try:
-            content = self._store.content(reference, self._platform, self._blobs)
+            content = self._store.images.read(reference, self._platform, self._blobs)
         except (ValueError, HostError) as error:
             return {**found, "reason": str(error)}
         chain = content.config.chain_ids
@@ -357,7 +357,7 @@ def main() -> None:
             "name": {"type": "list", "elements": "str"},
             "namespace": {"type": "str", "default": "default"},
             "snapshotter": {"type": "str"},
-            "integrity": {"type": "str", "choices": list(LEVELS), "default": UNCOMPARED},
+            "integrity": {"type": "str", "choices": list(LEVELS), "default": INTEGRITY_NONE},
             **Containerd.OPTIONS,
         },
     )

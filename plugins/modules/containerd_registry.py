@@ -191,14 +191,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.registry_hosts import apply_plan, read_hosts
-from ansible_collections.slipway.node.plugins.module_utils.model.registry import (
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host.files import apply_plan, read_hosts
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import (
     CAPABILITIES,
     parse_config_path,
     parse_names,
     parse_registries,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.registry_plan import plan_absent, plan_present
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import plan_absent, plan_present
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 

@@ -109,12 +109,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.host.unused_snapshots import SnapshotCleanup
-from ansible_collections.slipway.node.plugins.module_utils.model.options import at_least, plain_name
-from ansible_collections.slipway.node.plugins.module_utils.model.unused_snapshots import UnusedSnapshots
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.core.options import at_least, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.unused import SnapshotCleanup
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.unused import UnusedSnapshots
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:

@@ -268,16 +268,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
-from ansible_collections.slipway.node.plugins.module_utils.host.kata_files import (
-    LOCK,
-    apply_plan,
-    kata_deploy_directories,
-    read_found,
-    read_vendor,
-)
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import (
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
+from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     Handler,
     Vendor,
     assumed_vendor,
@@ -286,9 +279,16 @@ from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler im
     parse_config_dir,
     parse_handlers,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_matrix import UNKNOWN
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_options import AIO, FLAVORS, HYPERVISOR_NAMES, HYPERVISORS
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_plan import Plan, plan_absent, plan_present
+from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import (
+    LOCK,
+    apply_plan,
+    kata_deploy_directories,
+    read_found,
+    read_vendor,
+)
+from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import UNKNOWN
+from ansible_collections.slipway.node.plugins.module_utils.kata.options import AIO, FLAVORS, HYPERVISOR_NAMES, HYPERVISORS
+from ansible_collections.slipway.node.plugins.module_utils.kata.plan import Plan, plan_absent, plan_present
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 

@@ -64,8 +64,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.kata_machine import read_machine
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_host import MODULES, parse_modules, problems, to_load
+from ansible_collections.slipway.node.plugins.module_utils.kata.hardware import MODULES, parse_modules, problems, to_load
+from ansible_collections.slipway.node.plugins.module_utils.kata.host.hardware import read_machine
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 

@@ -222,20 +222,21 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.discreet import SecretParamsModule
-from ansible_collections.slipway.node.plugins.module_utils.host.node_state import read_node
-from ansible_collections.slipway.node.plugins.module_utils.model import toolbox_checks
-from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import checks_in, chosen, run_checks, summarize
-from ansible_collections.slipway.node.plugins.module_utils.model.findings import AUTO, Expectation, ExpectedImage
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import LEVELS, UNCOMPARED
-from ansible_collections.slipway.node.plugins.module_utils.model.kata_handler import parse_handlers
-from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SHARED_OPTIONS
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import Settings
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import ABSENT, MOUNTED, PRESENT
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import ExpectedToolbox
-from ansible_collections.slipway.node.plugins.module_utils.model.unit import Service
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import Service
+from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
+from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, LEVELS
+from ansible_collections.slipway.node.plugins.module_utils.kata.handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ABSENT, MOUNTED, PRESENT
+from ansible_collections.slipway.node.plugins.module_utils.verify import toolbox_checks
+from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, chosen, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation
+from ansible_collections.slipway.node.plugins.module_utils.verify.host.node_state import read_node
 
 # The limit of each command to the daemon. A proxy's service or a disk that hangs must not hold up a fleet's run.
 CTR_SECONDS = 120
@@ -259,7 +260,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     state = read_node(
         containerd,
         expectation=expectation,
-        integrity=expectation.integrity if "image_integrity" in wanted else UNCOMPARED,
+        integrity=expectation.integrity if "image_integrity" in wanted else INTEGRITY_NONE,
         writable=not checks_in(toolbox_checks).keys().isdisjoint(wanted),
     )
     findings = run_checks(state, expectation, params["only"], params["skip"])

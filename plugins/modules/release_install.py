@@ -165,15 +165,15 @@ from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.archive import Contents, inspect
-from ansible_collections.slipway.node.plugins.module_utils.host.releases import (
+from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import Contents, inspect
+from ansible_collections.slipway.node.plugins.module_utils.release.host.install import (
     apply_plan,
     check_room,
     local_path,
     look,
     open_source,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.archive import (
+from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
     Found,
     Plan,
     Release,

@@ -167,8 +167,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import (
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import (
     loop_device,
     read_backing_file,
     read_belonging,
@@ -177,8 +179,7 @@ from ansible_collections.slipway.node.plugins.module_utils.host.thin_pool import
     read_volume,
     thin_pools_supported,
 )
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
-from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool import (
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import (
     FOREIGN,
     Device,
     PoolStatus,
@@ -189,7 +190,6 @@ from ansible_collections.slipway.node.plugins.module_utils.model.thin_pool impor
     group_problem,
     mapper_name,
 )
-from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 PROGRAMS = ("lvs", "dmeventd", "thin_check", "thin_ls")
 

@@ -215,15 +215,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_image import ToolboxImage
-from ansible_collections.slipway.node.plugins.module_utils.host.toolboxes import Toolbox
-from ansible_collections.slipway.node.plugins.module_utils.host.transaction import exclusive
-from ansible_collections.slipway.node.plugins.module_utils.model import toolbox, toolbox_plan
-from ansible_collections.slipway.node.plugins.module_utils.model.image_plan import UNCOMPARED, Request
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox import Wanted
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_plan import Found
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import Request
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as toolbox_plan
+from ansible_collections.slipway.node.plugins.module_utils.toolbox import toolbox
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.image import ToolboxImage
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.toolbox import Toolbox
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
 
 _IMAGE_OPTIONS = ("platform", "snapshotter", "namespace", "timeout", "hosts_dir", "plain_http", "username", "password")
 
@@ -237,7 +239,7 @@ def image_request(params: dict[str, Any], wanted: Wanted, own: str) -> Request:
         "archive": None,
         "parallel": 1,
         "durable": True,
-        "integrity": UNCOMPARED,
+        "integrity": INTEGRITY_NONE,
         "repair": False,
     }
     name = [str(wanted.image)] if wanted.image is not None else []

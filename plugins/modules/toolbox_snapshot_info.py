@@ -180,34 +180,30 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.host.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.host.images import ImageStore
-from ansible_collections.slipway.node.plugins.module_utils.host.toolbox_state import (
-    NodeMounts,
-    WritableSnapshots,
-    enabled_units,
-)
-from ansible_collections.slipway.node.plugins.module_utils.model.settings import absolute_path, plain_name
-from ansible_collections.slipway.node.plugins.module_utils.model.toolbox_state import (
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.leases import plain_path
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import NodeMounts, WritableSnapshots, enabled_units
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import (
     Held,
     is_below,
     is_prunable,
     parse_duration,
-    plain_path,
     risk_of,
 )
-from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
 class Chains:
     """The topmost layers of a namespace's images, read one after the other as far as they are needed."""
 
-    def __init__(self, store: ImageStore, platform: str) -> None:
+    def __init__(self, store: NamespaceStore, platform: str) -> None:
         self._store = store
         self._platform = platform
-        self._references = {one.name: one for one in store.references()}
-        self._blobs = store.blobs() if self._references else frozenset()
+        self._references = {one.name: one for one in store.images.references()}
+        self._blobs = store.content.digests() if self._references else frozenset()
         self._known: dict[str, str | None] = {}
 
     def name_of(self, chain_id: str) -> str | None:
@@ -223,7 +219,7 @@ class Chains:
 
     def _read(self, name: str) -> str | None:
         try:
-            chain = self._store.content(self._references[name], self._platform, self._blobs).config.chain_ids
+            chain = self._store.images.read(self._references[name], self._platform, self._blobs).config.chain_ids
         except (ValueError, HostError):
             return None
         return chain[-1] if chain else ""
@@ -251,18 +247,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     containerd = Containerd.from_module(module)
     absolute_path("path_prefix", params["path_prefix"])
     namespace = plain_name("namespace", params["namespace"])
-    listed_paths = (
-        None
-        if params["listed_paths"] is None
-        else {plain_path(absolute_path("listed_paths", one)) for one in params["listed_paths"]}
-    )
+    listed = params["listed_paths"]
+    listed_paths = None if listed is None else {plain_path(absolute_path("listed_paths", one)) for one in listed}
     age = None if params["prune_after"] is None else parse_duration("prune_after", params["prune_after"])
     containerd.check_installed()
-    snapshotter = params["snapshotter"]
-    if snapshotter is None:
-        snapshotter = containerd.config.default_snapshotter
+    snapshotter = plain_name("snapshotter", params["snapshotter"] or containerd.config.default_snapshotter)
     loaded = containerd.loaded_snapshotters
-    if plain_name("snapshotter", snapshotter) not in loaded:
+    if snapshotter not in loaded:
         raise HostError(f"the daemon has no snapshotter {snapshotter}: take one of {', '.join(loaded)}")
     mounts = NodeMounts()
     snapshots = WritableSnapshots(containerd.ctr, mounts)
@@ -270,16 +261,16 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     own = [one for one in everything if (one.namespace, one.snapshotter) == (namespace, snapshotter)]
     found = sorted((one for one in own if is_below(one.path, params["path_prefix"])), key=lambda one: (one.path, one.key))
     enabled = enabled_units(containerd.runner, [one.path for one in found])
-    chains = Chains(containerd.store(namespace), containerd.platform) if found else None
+    chains = Chains(NamespaceStore(containerd.ctr, namespace), containerd.platform) if found else None
     toolboxes = []
     for one in found:
-        listed = None if listed_paths is None else one.path in listed_paths
+        is_listed = None if listed_paths is None else one.path in listed_paths
         toolboxes.append(
             {
                 **(described(one, chains) if chains else {}),
                 "size_bytes": snapshots.size(one),
-                "listed": listed,
-                "prunable": is_prunable(one, bool(listed), age, time.time()),
+                "listed": is_listed,
+                "prunable": is_prunable(one, bool(is_listed), age, time.time()),
                 "unit_enabled": enabled.get(one.path, False),
             }
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.layers import Overlay, headroom
+from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom
 from nodes import daemon
 from nodes.images import Layer, random_layers, write_layout
 from nodes.node import PODMAN, Node, run

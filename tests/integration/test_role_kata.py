@@ -166,7 +166,7 @@ def test_a_fresh_node_gets_the_handlers_that_were_predicted(suite: str, releases
         running = daemon.main_pid(fresh), fresh.ssh("systemctl show --property=MainPID sandbox").stdout
         upgraded = fresh.play(PROVISION, {**settings, **newer})
         succeeded(upgraded, fresh)
-        assert tasks(upgraded, fresh) == [FILES, INSTALL]
+        assert tasks(upgraded, fresh) == [INSTALL, FILES]
         assert (daemon.main_pid(fresh), fresh.ssh("systemctl show --property=MainPID sandbox").stdout) == running
         assert (daemon.read(fresh, f"{ROOT}/kata-clh/configuration.toml") or "").startswith("# 3.27.0")
         assert "disable_block_device_use = false" in (daemon.read(fresh, f"{ROOT}/kata-clh/config.d/60-slipway.toml") or "")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, to_text
+from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull, to_text
 from nodes import daemon, registry
 from nodes.config import arguments
 from nodes.fixtures import packaged

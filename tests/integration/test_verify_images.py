@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.pulls import Pull, to_text
+from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull, to_text
 from nodes import daemon
 from nodes.images import random_layers
 from nodes.node import Node

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.model.setting_rows import SETTINGS_SPEC
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SETTINGS_SPEC
 from nodes import daemon
 from nodes.daemon import CRI, IMAGES
 from nodes.node import Node

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.model.all_checks import CHECKS
+from ansible_collections.slipway.node.plugins.module_utils.verify.checks import CHECKS
 from nodes.documented import RESERVED, keys, returned, undocumented
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from unit.model.test_node_spec import DEFAULTS, UNSET
+from unit.node_spec.test_spec import DEFAULTS, UNSET
 
 from ansible_collections.slipway.node.plugins.filter import node_spec, node_spec_error
 

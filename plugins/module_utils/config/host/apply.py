@@ -1,0 +1,115 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A configuration that is given to the daemon and proven, or taken back."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.config.host.migration import DefaultChange, Unpacked, unpack
+from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
+from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import check_kill_mode
+from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage
+from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import Transaction
+from ansible_collections.slipway.node.plugins.module_utils.config.request import snapshotters_to_probe
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import telling
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import BEFORE
+
+
+class ConfigRolledBack(HostError):
+    """The daemon isn't well on what it was given; ``values`` say whether the old files are back."""
+
+
+class ConfigApplication:
+    """One change of the daemon's configuration: the only place that changes anything.
+
+    ``final`` is what the daemon gets, ``change`` that of its default snapshotter, None if that stays. ``proven``: the daemon is
+    well on the files that are there although an earlier run was interrupted. ``lock`` keeps other runs away.
+    """
+
+    def __init__(
+        self, node: ContainerdHost, final: ConfigStage, change: DefaultChange | None, *, proven: bool, lock: int
+    ) -> None:
+        self._node = node
+        self._final = final
+        self._change = change
+        self._lock = lock
+        beside = change.beside if change is not None else None
+        touched = {file.path for stage in (final, beside) if stage is not None for file in stage.changes}
+        self._transaction = Transaction(
+            node.config_file,
+            final.found.record,
+            final.record,
+            [file for file in final.files if file.path in touched],
+            stages=[beside.record] if beside is not None else (),
+            proven=proven,
+        )
+        self._since = time.time()
+        self._restarted = False
+
+    def apply(self) -> list[Unpacked]:
+        """Return what was unpacked.
+
+        Raises ConfigRolledBack after going back to what was there. Layers that were unpacked by then stay.
+        """
+        change = self._change
+        # Nothing has to be taken back as long as no file is touched.
+        unpacked = [unpack(self._node, change, self._lock)] if change is not None and change.when == BEFORE else []
+        self._transaction.begin()
+        try:
+            if change is not None and change.beside is not None:
+                self._start(change.beside)
+                unpacked.append(unpack(self._node, change, self._lock))
+            self._start(self._final)
+            if change is not None:
+                # Images that came meanwhile, and all of them where the daemon had to be restarted first.
+                unpacked.append(unpack(self._node, change, self._lock))
+        except (HostError, ValueError) as error:
+            message, values = self._go_back(str(error))
+            raise ConfigRolledBack(message, values=values) from error
+        self._transaction.commit()
+        return unpacked
+
+    def _start(self, stage: ConfigStage) -> None:
+        """Write the files of a stage, restart the daemon on them if it has to be, and prove that it is well."""
+        node, unit = self._node, self._node.daemon.unit
+        self._transaction.write(None if stage is self._final else stage.changes)
+        stage.prove(node)
+        if stage.reason is None:
+            return
+        unit.reload_manager()
+        status = unit.status()
+        if status.running:
+            # Another drop-in of the unit may have the last word.
+            check_kill_mode(node, stage.wanted, status.kill_mode, stage.reason)
+        self._restarted = True
+        probed = snapshotters_to_probe(stage.wanted, stage.config)
+        node.daemon.restart(probed, cri=stage.config.cri_enabled, timeout=stage.wanted.timeout)
+
+    def _go_back(self, message: str) -> tuple[str, dict[str, Any]]:
+        """Put the old files back, and the daemon on them if it was restarted; returns the message and its facts."""
+        node, wanted, unit = self._node, self._final.wanted, self._node.daemon.unit
+        journal = unit.journal(self._since) if self._restarted else []
+        try:
+            rolled_back = self._transaction.roll_back()
+        except HostError as stuck:
+            rolled_back = False
+            message += f". Going back failed: {stuck}; the next run tries again"
+        if rolled_back:
+            message += ". The old files are back"
+        if rolled_back and wanted.may_restart:
+            unit.reload_manager()
+        if rolled_back and self._restarted:
+            try:
+                old = node.read_config()
+                node.daemon.restart((), cri=old.cri_enabled, timeout=wanted.timeout)
+                message += " and the daemon is well on them"
+            except HostError as again:
+                message += f", and the daemon isn't well on them either: {again}"
+        if journal:
+            message += ". It had logged: " + " | ".join(telling(journal))
+        return message, {"rolled_back": rolled_back, "restarted": self._restarted, "journal": journal[-20:]}

@@ -1,0 +1,69 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Why a configuration isn't given to the daemon."""
+
+from __future__ import annotations
+
+from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
+from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in
+from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
+from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import lost_snapshots, unmet
+
+
+def check_effective(
+    node: ContainerdHost, wanted: ConfigRequest, plan: ConfigPlan, found: CurrentConfig, config: EffectiveConfig
+) -> None:
+    """Raises ValueError for a setting that the daemon would not have, or that CRI would fail on."""
+    ours = {change.path for change in plan.files}
+    everything = read_sources(node.config_file)
+    missing = missing_imports(everything, ours)
+    if missing:
+        raise ValueError(f"{missing[0]}, so containerd would not start: take it out of imports, or make the file")
+    sources = [one for one in everything if one.path not in ours or one.path == node.config_file]
+    if wanted.present and not config.cri_enabled and mismatches.needs_cri(wanted.settings):
+        trees = {one.path: parse(one.text) for one in sources}
+        where = disabled_in(trees) or node.config_file
+        remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
+        raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
+    if wanted.present:
+        known = node.binary.known_plugins() if "plugins" in wanted.settings.extra_config else None
+        others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
+        wrong = mismatches.mismatches(wanted.settings, found.version, found.architecture, config, known, others)
+        odd = mismatches.other_schema(sources, plan.schema)
+        if odd and any(one.culprit is None and one.known for one in wrong):
+            raise ValueError(
+                f"{odd} is written in another schema than {node.config_file} ({plan.schema}), and containerd {found.version} "
+                f"then drops settings ({dotted(wrong[0].path)}): migrate both to one version"
+            )
+        if wrong:
+            raise ValueError("; ".join(one.sentence(found.version) for one in wrong))
+    trouble = config.cri_config_error()
+    if trouble:
+        raise ValueError(f"CRI would fail on this configuration: {trouble}")
+
+
+def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> None:
+    """Raises ValueError if the daemon would not find the snapshots any more that it knows."""
+    lost = lost_snapshots(current, config) if current is not None else ""
+    if lost:
+        raise ValueError(lost)
+
+
+def check_needs(node: ContainerdHost, wanted: ConfigRequest, config: EffectiveConfig, *, predicted: bool) -> list[str]:
+    """Raise ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it.
+
+    ``predicted``: what a role creates may be missing; such sentences are returned.
+    """
+    names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters]
+    lacking = unmet(node.runner, config, names).values()
+    refused = [one.reason for one in lacking if not (predicted and one.creatable)]
+    if refused:
+        raise ValueError("; ".join(refused))
+    return [one.reason for one in lacking]

@@ -1,0 +1,62 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A configuration that the daemon is to run on, tried by the daemon's own program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
+from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, plan_config
+from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
+from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
+
+
+@dataclass(frozen=True)
+class ConfigStage:
+    """Files, and what the daemon makes of them. ``reason`` says why it has to be restarted, None if it needn't."""
+
+    wanted: ConfigRequest
+    found: CurrentConfig
+    plan: ConfigPlan
+    files: tuple[FileChange, ...]
+    config: EffectiveConfig
+    reason: str | None = None
+
+    @property
+    def record(self) -> Record:
+        """Return what is remembered of the files."""
+        return self.plan.record
+
+    @property
+    def changes(self) -> tuple[FileChange, ...]:
+        """Return the files that change."""
+        return tuple(change for change in self.files if change.changed)
+
+    def prove(self, node: ContainerdHost) -> None:
+        """Raise ValueError if what the daemon makes of the written files isn't what is wanted."""
+        check_effective(node, self.wanted, self.plan, self.found, node.read_config())
+
+
+def plan_files(wanted: ConfigRequest, found: CurrentConfig) -> tuple[ConfigPlan, tuple[FileChange, ...]]:
+    """Plan the configuration files and the drop-in of the unit. Raises ValueError, naming file or option, if it can't be done."""
+    plan = plan_config(found, wanted.settings, present=wanted.present, enable_cri=wanted.enable_cri)
+    path = drop_in_path(wanted.unit)
+    after = wanted.service.text() if wanted.present else None
+    service = FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
+    return plan, (*plan.files, service)
+
+
+def plan_stage(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig) -> ConfigStage:
+    """Plan files, and have the daemon's program try them. Raises ValueError, or HostError, if they don't do what is wanted."""
+    plan, files = plan_files(wanted, found)
+    config = node.planned_config(plan)
+    check_effective(node, wanted, plan, found, config)
+    return ConfigStage(wanted, found, plan, files, config)

@@ -1,0 +1,123 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files changed as one: all of them and proven, or none.
+
+What was there before is written beside the root file first, so that a run which is killed halfway
+leaves the next one what it needs to go back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
+    remove_empty_dir,
+    remove_file,
+    stat_mode,
+    write_file,
+)
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
+
+
+def record_path(config_file: str) -> str:
+    """The record lies beside the file; its name ends in a way that no glob of imports takes."""
+    return f"{config_file}.slipway.json"
+
+
+def read_record(config_file: str) -> Record:
+    """Raises HostError if the record beside the file can't be understood."""
+    path = record_path(config_file)
+    try:
+        return Record.from_text(read_text(path))
+    except ValueError as error:
+        raise HostError(f"{path} can't be read: {error}; move it away to start without it") from error
+
+
+class Transaction:
+    """Begin, write, then commit or roll back.
+
+    ``changes`` are all files that are written. ``stages`` are the records of what is written before them, in this order.
+    """
+
+    def __init__(
+        self,
+        config_file: str,
+        found: Record,
+        wanted: Record,
+        changes: Iterable[FileChange],
+        *,
+        stages: Sequence[Record] = (),
+        proven: bool = False,
+    ) -> None:
+        self._path = record_path(config_file)
+        self._found = found
+        self._wanted = wanted
+        self._records = (*stages, wanted)
+        self._changes = list(changes)
+        directories = {os.path.dirname(change.path) for change in self._changes}
+        self._new_directories = sorted(path for path in directories if not os.path.isdir(path))
+        # An earlier run that was cut short knew the last proven state; this one's "before" may not be it,
+        # unless the daemon has since been seen to be well on it (``proven``): then it is somebody's repair.
+        self._originals = {change.path: change.before for change in self._changes} | ({} if proven else dict(found.pending))
+        self._modes = {path: stat_mode(path) for path in self._originals}
+
+    def begin(self) -> None:
+        """Remember on disk what was there and what is to be ours, before anything is touched."""
+        record = self._found
+        for one in self._records:
+            record = record.begun(one, self._originals)
+        self._remember(record)
+
+    def write(self, changes: Iterable[FileChange] | None = None) -> None:
+        """Write the files, or those of a stage before them."""
+        for change in self._changes if changes is None else changes:
+            known = stat_mode(change.path)
+            if known is not None:
+                # A secret that comes into a file which others can read closes it.
+                known &= 0o700 if change.brings_secrets else known
+            _put(change.path, change.after, change.mode if known is None else known)
+
+    def commit(self) -> None:
+        self._remember(self._wanted)
+        for change in self._changes:
+            if change.after is None:
+                remove_empty_dir(os.path.dirname(change.path))
+
+    def roll_back(self) -> bool:
+        """Put everything back; False if there was nothing to put back.
+
+        Raises HostError if something couldn't be put back; the rest is, and the record keeps what was there.
+        """
+        if not self._originals:
+            return False
+        trouble = []
+        for path, text in sorted(self._originals.items(), key=lambda item: item[1] is None):
+            try:
+                known = self._modes[path]
+                if (read_text(path), stat_mode(path)) != (text, known):
+                    _put(path, text, 0o600 if known is None else known)
+            except HostError as error:
+                trouble.append(error)
+        if trouble:
+            raise trouble[0]
+        for path in self._new_directories:
+            remove_empty_dir(path)
+        self._remember(replace(self._found, pending={}))
+        return True
+
+    def _remember(self, record: Record) -> None:
+        _put(self._path, record.to_text(), 0o600)
+
+
+def _put(path: str, text: str | None, mode: int) -> None:
+    if text is None:
+        remove_file(path)
+    else:
+        write_file(path, text.encode(), mode)

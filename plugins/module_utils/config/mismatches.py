@@ -1,0 +1,181 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the daemon's effective configuration differs from the wanted settings, and which keys it ignores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.config import tables
+from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.containerd import names
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import CRI, SETTINGS, schema_2_path
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core import toml
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source, is_secret
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, agrees, dotted, flatten, lookup
+
+_MISSING = object()
+# Tables that schema 4 moved under plugins."io.containerd.server.v1.*".
+_MOVED_IN_V4 = ("grpc", "ttrpc", "metrics", "debug")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A setting that the daemon would not have. ``culprit`` is the file that overrides it, if one does."""
+
+    path: Path
+    wanted: Any
+    found: Any
+    known: bool
+    culprit: str | None
+
+    def shown(self) -> tuple[Any, Any]:
+        """Return the wanted and the found value, for people and logs."""
+        if any(is_secret(part) for part in self.path):
+            return "a secret", "something else"
+        return self.wanted, self.found
+
+    def sentence(self, version: Version) -> str:
+        """Explain the mismatch, with its remedy."""
+        name = dotted(self.path)
+        wanted, found = self.shown()
+        if not self.known and self.culprit is None:
+            return f"{name} is not known to containerd {version}: check its spelling and its plugin, or leave it out"
+        if self.culprit is not None:
+            return f"{self.culprit} overrides {name}: it is {found!r} there and {wanted!r} here; remove it there"
+        return f"{name} would be {found!r} on the daemon, where {wanted!r} is asked for"
+
+
+def wanted_leaves(settings: Settings, version: Version, architecture: str, config: EffectiveConfig) -> dict[Path, Any]:
+    """Write the settings as leaves in the schema of the configuration. Tables that schema 4 moved are left out."""
+    number = config.schema
+    leaves = flatten(tables.tables(settings, version, number, architecture))
+    return {path: value for path, value in leaves.items() if number < 4 or path[0] not in _MOVED_IN_V4}
+
+
+def mismatches(
+    settings: Settings,
+    version: Version,
+    architecture: str,
+    config: EffectiveConfig,
+    known_plugins: frozenset[str] | None = None,
+    others: Sequence[Source] = (),
+) -> list[Mismatch]:
+    """List the settings that the daemon would not have, in a stable order.
+
+    ``known_plugins`` are the ids in ``containerd config default``: 2.x keeps tables of unknown
+    plugins in the effective configuration; None where they needn't be told apart. ``others`` are the files that this
+    collection doesn't write, in the order in which the daemon reads them.
+    """
+    found = []
+    for path, value in wanted_leaves(settings, version, architecture, config).items():
+        actual = config.lookup(path, _MISSING)
+        plugin_known = known_plugins is None or path[0] != "plugins" or len(path) < 2 or path[1] in known_plugins
+        if plugin_known and actual is not _MISSING and agrees(value, actual):
+            continue
+        known = plugin_known and actual is not _MISSING
+        shown = None if actual is _MISSING else actual
+        found.append(Mismatch(path, value, shown, known, _culprit(path, others, version) if plugin_known else None))
+    return found
+
+
+def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | None:
+    """The last of the files that sets this key, or replaces its whole table.
+
+    Every version does so with a proxy plugin's, and 1.x with any plugin's.
+    """
+    aliases = {path, schema_2_path(path) or path}
+    for source in reversed(others):
+        try:
+            tree = toml.parse(source.text)
+        except ValueError:
+            continue
+        for alias in aliases:
+            replaced = alias[0] == "proxy_plugins" or (version.major == 1 and alias[0] == "plugins")
+            whole = alias[:2] if replaced else alias
+            if lookup(tree, whole, _MISSING) is not _MISSING:
+                return source.path
+    return None
+
+
+def needs_cri(settings: Settings) -> bool:
+    """Return whether any of the settings is one of the CRI plugin."""
+    return bool(settings.runtimes) or any(row.name in settings.scalars and row.v2[:2] == CRI for row in SETTINGS)
+
+
+def other_schema(sources: Sequence[Source], number: int) -> str | None:
+    """Find the first of the files that is written in another schema than this; the daemon then drops settings."""
+    for source in sources:
+        try:
+            version = toml.parse(source.text).get("version", number)
+        except ValueError:
+            continue
+        if version != number:
+            return source.path
+    return None
+
+
+def unknown_keys(sources: Sequence[Source], config: EffectiveConfig, known_plugins: frozenset[str]) -> list[str]:
+    """List the keys in the files that the daemon ignores, as ``FILE: key``.
+
+    A key of schema 2's CRI table is looked for where 2.x moves it, and is not reported if it could
+    have been moved out of sight.
+    """
+    printed = config.schema
+    ignored = []
+    for source in sources:
+        try:
+            tree = toml.parse(source.text)
+        except ValueError:
+            continue
+        ignored += [
+            f"{source.path}: {dotted(path)}" for path in flatten(tree) if _ignored(path, tree, config, known_plugins, printed)
+        ]
+    return ignored
+
+
+def _ignored(path: Path, tree: Tree, config: EffectiveConfig, known_plugins: frozenset[str], printed: int) -> bool:
+    if path[0] in ("version", "imports"):
+        return False
+    if path[0] != "plugins":
+        return config.lookup(path[:1], _MISSING) is _MISSING and not (printed >= 4 and path[0] in _MOVED_IN_V4)
+    if len(path) < 2 or not config.cri_enabled:
+        return False
+    written = tree.get("version", printed)
+    if path[1] not in known_plugins:
+        return True
+    if path[1] == names.CRI_V2 and written < 3 <= printed:
+        return False
+    return config.lookup(path, _MISSING) is _MISSING and not _below_free_form(path, config)
+
+
+def _below_free_form(path: Path, config: EffectiveConfig) -> bool:
+    """Whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
+    return "options" in path and config.lookup(path[: path.index("options")], _MISSING) is not _MISSING
+
+
+def handler_without_snapshotter(
+    settings: Settings, states: Mapping[str, str], current: EffectiveConfig, wanted: EffectiveConfig
+) -> str | None:
+    """Return a sentence on the first handler that is new to a snapshotter which isn't ok and which these settings don't touch.
+
+    ``states`` are those of the snapshotters in the running daemon, ``current`` its configuration. None if there is none.
+    """
+    for handler in settings.runtimes:
+        name, before = handler.snapshotter, current.handlers.get(handler.name)
+        if name is None or states.get(name) == "ok" or (before is not None and before.snapshotter == name):
+            continue
+        places: tuple[Path, ...] = (("plugins", names.SNAPSHOTTER_PREFIX + name), ("proxy_plugins", name))
+        if all(current.lookup(place) == wanted.lookup(place) for place in places):
+            state = f"in state {states[name]}" if name in states else "not loaded"
+            return (
+                f"runtimes[{handler.name}].snapshotter: the snapshotter {name} is {state} in the running daemon: configure it "
+                "with snapshotters, or, if what it needs is there by now, restart containerd"
+            )
+    return None

@@ -1,0 +1,251 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which files have to say what, so that the daemon has the settings asked for.
+
+On 1.x an imported file replaces whole plugin tables, so the settings go into the root file, key by
+key. From 2.0 on plugin tables are merged, so they go into a drop-in that the collection owns, and
+the root file has to import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.config import tables as schema
+from ansible_collections.slipway.node.plugins.module_utils.config.record import OwnedKey, Record
+from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.containerd import imports, names
+from ansible_collections.slipway.node.plugins.module_utils.containerd.names import CRI_NAMES
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version, schema_support
+from ansible_collections.slipway.node.plugins.module_utils.core import toml
+from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange, holds_secrets
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
+
+HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
+MADE = "Made by slipway.node, as there was no file; add what you like."
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class CurrentConfig:
+    """The configuration on the node: texts are None where there is no file."""
+
+    version: Version
+    architecture: str
+    config_file: str
+    drop_in_file: str
+    root_text: str | None
+    drop_in_text: str | None
+    record: Record
+
+
+@dataclass(frozen=True)
+class ConfigPlan:
+    """The files in the order in which they are written, and what is remembered of them."""
+
+    files: tuple[FileChange, ...]
+    record: Record
+    schema: int
+
+    @property
+    def changes(self) -> tuple[FileChange, ...]:
+        """Return the files that change."""
+        return tuple(change for change in self.files if change.changed)
+
+
+def _parsed(found: CurrentConfig) -> Tree:
+    try:
+        return toml.parse(found.root_text or "")
+    except ValueError as error:
+        raise ValueError(f"{found.config_file} is not valid TOML: {error}. Repair it by hand, or move it away") from error
+
+
+def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
+    """Return the schema that the root file is, or is to be, written in.
+
+    A file without ``version`` is schema 1 to a 1.x daemon and its newest schema to a 2.x one.
+    Raises ValueError for a file that has to be migrated by its owner first.
+    """
+    newest = schema_support(found.version).newest
+    version = root.get("version", 0)
+    if not isinstance(version, int) or version < 0 or version > newest:
+        raise ValueError(
+            f"{found.config_file} is written in schema {version!r}, and containerd {found.version} reads up to {newest}: "
+            "upgrade containerd, or migrate the file"
+        )
+    if version >= 2:
+        return version
+    plugins = root.get("plugins")
+    short = [name for name in plugins if not name.startswith("io.containerd.")] if isinstance(plugins, dict) else []
+    if version == 1 and newest > 2:
+        raise ValueError(f"{found.config_file} is written in schema 1: migrate it with 'containerd config migrate' first")
+    if newest > 2:
+        return newest
+    if short:
+        raise ValueError(
+            f"{found.config_file} is written in schema 1 (plugins.{short[0]}): "
+            "rewrite it in schema 2, with version = 2 and full plugin names, first"
+        )
+    return 2
+
+
+def _enabled_cri(theirs: Mapping[str, Any], found: CurrentConfig, enable: bool) -> dict[Path, Any]:
+    """The edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
+    disabled = theirs.get("disabled_plugins", [])
+    if not isinstance(disabled, list):
+        raise ValueError(f"{found.config_file}: disabled_plugins has to be a list of names")
+    wanted = [name for name in disabled if not (enable and name in CRI_NAMES)]
+    if theirs.get("version", 0) < 2:
+        short = [name for name in wanted if not str(name).startswith("io.containerd.") and name != "cri"]
+        if short:
+            raise ValueError(
+                f"{found.config_file} names {short[0]!r} in disabled_plugins without a version key: "
+                "add version = 2 and write the full plugin name"
+            )
+        wanted = [names.CRI_V2 if name == "cri" else name for name in wanted]
+    return {("disabled_plugins",): wanted} if wanted != disabled else {}
+
+
+def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
+    """Plan the contents of the files. Raises ValueError, naming file or option, if it can't be done.
+
+    The plan depends on the settings and on the root file as others wrote it, not on an earlier run.
+    """
+    root = _parsed(found)
+    number = file_schema(root, found)
+    theirs = _without_ours(root, found.record)
+    merges = schema_support(found.version).merges_plugin_tables
+    tree = schema.tables(settings, found.version, number, found.architecture) if present else {}
+    drop_in = None
+    puts: dict[Path, Any] = {}
+    if tree:
+        completions = _unset(theirs, schema.completions(tree, found.version, number))
+        if merges:
+            drop_in = toml.render({"version": number, **merge(nest(completions), tree)}, HEADER)
+        else:
+            puts = {**completions, **_filled(theirs, flatten(tree))}
+    if present and (puts or drop_in or enable_cri):
+        puts = {**_enabled_cri(theirs, found, enable_cri), **puts}
+    if (puts or drop_in) and theirs.get("version", 0) < 2:
+        puts[("version",)] = number
+    root_text, record = _edit_root(root, theirs, found, puts, import_drop_in=drop_in is not None)
+    root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
+    drop_in_change = FileChange(found.drop_in_file, found.drop_in_text, drop_in, _mode(drop_in))
+    # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
+    files = (root_change, drop_in_change) if drop_in is None else (drop_in_change, root_change)
+    return ConfigPlan(files, record, number)
+
+
+def _mode(text: str | None) -> int:
+    return 0o600 if text is not None and holds_secrets(text) else 0o644
+
+
+def _unset(theirs: Mapping[str, Any], tree: Tree) -> dict[Path, Any]:
+    """The leaves of a tree for the places where nobody else has put a value."""
+    return {path: value for path, value in flatten(tree).items() if lookup(theirs, path) is None}
+
+
+def _filled(theirs: Mapping[str, Any], leaves: Mapping[Path, Any]) -> dict[Path, Any]:
+    """The leaves without empty tables in the place of tables that others have filled, or made."""
+    return {path: leaf for path, leaf in leaves.items() if leaf != {} or not isinstance(lookup(theirs, path), dict)}
+
+
+def _before(theirs: Mapping[str, Any], path: Path) -> tuple[bool, Any]:
+    before = lookup(theirs, path, _MISSING)
+    if before is _MISSING:
+        return False, None
+    try:
+        toml.value_text(before)
+    except ValueError as error:
+        raise ValueError(f"{dotted(path)} is {before} there, which no setting of containerd is: take it out first") from error
+    return True, before
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) and type(one) is type(other)
+
+
+def _edit_root(
+    root: Mapping[str, Any], theirs: Mapping[str, Any], found: CurrentConfig, puts: Mapping[Path, Any], *, import_drop_in: bool
+) -> tuple[str | None, Record]:
+    record = found.record
+    put, drop = _returned(root, record, puts)
+    keys: dict[Path, OwnedKey] = {}
+    for path, value in puts.items():
+        key = record.keys.get(path) or OwnedKey(value, *_before(theirs, path))
+        if not (key.had and _same(key.before, value)):
+            keys[path] = replace(key, value=value, earlier=())
+        if not _same(lookup(root, path, _MISSING), value):
+            put[path] = value
+    imported = _import_edit(root, found, put, drop, wanted=import_drop_in)
+    tables = {path[:depth] for path in keys for depth in range(1, len(path)) if lookup(theirs, path[:depth]) is None}
+    text = found.root_text
+    created = record.created or (text is None and bool(put))
+    if put or drop:
+        try:
+            if text is None:
+                text = toml.render(nest(put), MADE)
+            else:
+                empty = (record.tables | tables) - set(put)
+                text = toml.edit(text, put=put, drop=drop, drop_if_empty=empty)
+        except ValueError as error:
+            raise ValueError(f"{found.config_file}: {error}") from error
+    if record.created and (text or "").strip() in ("", f"# {MADE}"):
+        text, created = None, False
+    return text, Record(keys=keys, tables=frozenset(tables), created=created, imported=imported)
+
+
+def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
+    """The root file as it would be had the collection never set a key in it."""
+    put, drop = _returned(root, record, {})
+    return toml.edited_tree(root, put=put, drop=drop, drop_if_empty=record.tables)
+
+
+def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any]) -> tuple[dict[Path, Any], list[Path]]:
+    """Keys of ours that are no longer wanted: given back their old value, or dropped.
+
+    One that somebody changed since is theirs now and stays.
+    """
+    put: dict[Path, Any] = {}
+    drop: list[Path] = []
+    for path, key in record.keys.items():
+        if path in puts or lookup(root, path, _MISSING) not in (key.value, *key.earlier):
+            continue
+        if key.had:
+            put[path] = key.before
+        else:
+            drop.append(path)
+    return put, drop
+
+
+def _import_edit(
+    root: Mapping[str, Any], found: CurrentConfig, put: dict[Path, Any], drop: list[Path], *, wanted: bool
+) -> str | None:
+    """Adds the edit of ``imports`` to put and drop; returns the entry that is ours, if any."""
+    imports.patterns(root, found.config_file)
+    current = list(root.get("imports", []))
+    ours = found.record.imported
+    if wanted:
+        if imports.covered(root, found.config_file, found.drop_in_file):
+            return ours
+        put[("imports",)] = [one for one in current if one != ours] + [found.drop_in_file]
+        return found.drop_in_file
+    if ours is not None and ours in current:
+        rest = [one for one in current if one != ours]
+        if rest:
+            put[("imports",)] = rest
+        else:
+            drop.append(("imports",))
+    return None
+
+
+def disabled_in(sources: Mapping[str, Tree]) -> str | None:
+    """Find the first of the files (by path) whose ``disabled_plugins`` names CRI."""
+    for path, tree in sources.items():
+        if any(name in CRI_NAMES for name in tree.get("disabled_plugins", [])):
+            return path
+    return None

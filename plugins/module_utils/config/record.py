@@ -1,0 +1,107 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the collection has set in a file that others own too, and what was there before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class OwnedKey:
+    """A key that the collection set. ``had`` says whether there was a value before, ``before`` which.
+
+    ``earlier`` are values of the collection's own that may still be in the file, as a change from
+    them to ``value`` has not been proven yet.
+    """
+
+    value: Any
+    had: bool = False
+    before: Any = None
+    earlier: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """The memory that lies beside a configuration file.
+
+    ``pending`` holds the contents of files (None: no file) from before a change that has not
+    been proven yet; a run that finds it knows that an earlier one was cut short.
+    """
+
+    keys: Mapping[Path, OwnedKey] = field(default_factory=dict)
+    tables: frozenset[Path] = frozenset()
+    created: bool = False
+    imported: str | None = None
+    pending: Mapping[str, str | None] = field(default_factory=dict)
+
+    def begun(self, wanted: Record, pending: Mapping[str, str | None]) -> Record:
+        """What to remember while a change from this record to another is under way.
+
+        Whichever of the files has been written when a run is killed, the next one knows what is ours.
+        """
+        keys = dict(self.keys)
+        for path, key in wanted.keys.items():
+            known = self.keys.get(path, key)
+            keys[path] = replace(key, earlier=tuple(one for one in (*known.earlier, known.value) if one != key.value))
+        return Record(
+            keys=keys,
+            tables=self.tables | wanted.tables,
+            created=self.created or wanted.created,
+            imported=wanted.imported or self.imported,
+            pending=pending,
+        )
+
+    def to_text(self) -> str | None:
+        """JSON, or None if there is nothing to remember."""
+        if self == Record():
+            return None
+        keys = [
+            {
+                "path": list(path),
+                "value": key.value,
+                **({"before": key.before} if key.had else {}),
+                **({"earlier": list(key.earlier)} if key.earlier else {}),
+            }
+            for path, key in sorted(self.keys.items())
+        ]
+        content = {
+            "format": FORMAT,
+            "keys": keys,
+            "tables": sorted(list(path) for path in self.tables),
+            "created": self.created,
+            "imported": self.imported,
+            "pending": dict(self.pending),
+        }
+        return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str | None) -> Record:
+        """Raises ValueError if it is not a record, or one of a newer collection."""
+        if text is None:
+            return cls()
+        try:
+            content = json.loads(text)
+            if content["format"] != FORMAT:
+                raise ValueError(f"it is of format {content['format']}, and this collection knows {FORMAT}")
+            return cls(
+                keys={
+                    tuple(one["path"]): OwnedKey(one["value"], "before" in one, one.get("before"), tuple(one.get("earlier", ())))
+                    for one in content["keys"]
+                },
+                tables=frozenset(tuple(path) for path in content["tables"]),
+                created=content["created"],
+                imported=content["imported"],
+                pending=dict(content["pending"].items()),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"it is damaged ({error!r})") from error

@@ -1,0 +1,209 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The settings as configuration tables, in each schema that a daemon reads.
+
+containerd docs/cri/config.md, docs/PLUGINS.md, and the Config structs of the plugins concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.config.settings import Runtime, Settings
+from ansible_collections.slipway.node.plugins.module_utils.containerd.names import (
+    CRI_IMAGES,
+    CRI_RUNTIME,
+    CRI_V2,
+    DIFF_SERVICE,
+    EROFS,
+    RUNC_TYPE,
+    SNAPSHOTTER_PREFIX,
+    TRANSFER,
+)
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import (
+    DISABLE_SNAPSHOT_ANNOTATIONS,
+    DISCARD_UNPACKED_LAYERS,
+    PULL_SWITCHES,
+    SETTINGS,
+)
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, lookup, merge, nest
+
+# The differ of all snapshotters but erofs; and what a proxy plugin exports: containerd docs/remote-snapshotter.md.
+_WALKING = "walking"
+_WANTS_ANNOTATIONS = "enable_remote_snapshot_annotations"
+
+
+# First releases that know a snapshotter, or a key of its table.
+_SNAPSHOTTER_SINCE: dict[Path, tuple[str, ...]] = {
+    ("blockfile",): ("1.7.4", "2.0.0"),
+    ("erofs",): ("2.1.0",),
+    ("overlayfs", "slow_chown"): ("2.0.0",),
+    ("blockfile", "recreate_scratch"): ("2.0.0",),
+    ("erofs", "set_immutable"): ("2.1.4",),
+    ("erofs", "default_size"): ("2.2.0",),
+}
+
+
+def require_version(settings: Settings, version: Version) -> None:
+    """Raise ValueError, naming the option and the first version that knows it, for a setting that this version lacks."""
+    for row in SETTINGS:
+        if settings.scalars.get(row.name, False) is not False and row.since and not version.at_least(*row.since):
+            raise ValueError(
+                f"{row.name} needs containerd {row.since[0]} or newer, and this is {version}: "
+                f"upgrade containerd, or {row.otherwise}"
+            )
+    for runtime in settings.runtimes:
+        if runtime.snapshotter and not version.at_least("1.7.0", "2.0.0"):
+            raise ValueError(
+                f"runtimes[{runtime.name}].snapshotter needs containerd 1.7 or newer, and this is {version}: "
+                "upgrade containerd, or leave it out"
+            )
+    wanted: list[Path] = [(name,) for name in (*settings.chosen_snapshotters(), *settings.snapshotters)]
+    wanted += [(name, key) for name, table in settings.snapshotters.items() for key in table]
+    for path in wanted:
+        since = _SNAPSHOTTER_SINCE.get(path)
+        if since and not version.at_least(*since):
+            raise ValueError(
+                f"snapshotters.{'.'.join(path)} needs containerd {since[0]} or newer, and this is {version}: "
+                "upgrade containerd, or leave it out"
+            )
+
+
+def _runtime_table(runtime: Runtime) -> Tree:
+    table: Tree = {"runtime_type": runtime.type}
+    if runtime.path:
+        table["runtime_path"] = runtime.path
+    if runtime.snapshotter:
+        table["snapshotter"] = runtime.snapshotter
+    if runtime.privileged_without_host_devices is not None:
+        table["privileged_without_host_devices"] = runtime.privileged_without_host_devices
+    if runtime.pod_annotations:
+        table["pod_annotations"] = list(runtime.pod_annotations)
+    options = dict(runtime.options)
+    if runtime.config_path:
+        options["ConfigPath"] = runtime.config_path
+    if options:
+        table["options"] = options
+    return table
+
+
+def _scalar_leaves(settings: Settings, version: Version, number: int) -> Iterator[tuple[Path, Any]]:
+    """Of switches that this version doesn't know, only those that are off get here: these need no key."""
+    for row in SETTINGS:
+        if row.name in settings.scalars and (not row.since or version.at_least(*row.since)):
+            yield row.path(number), settings.scalars[row.name]
+
+
+def _pull_leaves(settings: Settings, version: Version, number: int) -> Iterator[tuple[Path, Any]]:
+    on = settings.image_pull_sync_fs
+    diff, local = PULL_SWITCHES
+    if on is not None and version.at_least(*diff.since):
+        yield diff.path(number), on
+    # The transfer service goes around both, so CRI has to pull by itself.
+    if on and version.at_least(*local.since):
+        yield local.path(number), True
+
+
+def _snapshotter_leaves(settings: Settings, version: Version, number: int, architecture: str) -> Iterator[tuple[Path, Any]]:
+    chosen = settings.chosen_snapshotters()
+    for name, table in settings.snapshotters.items():
+        if name in BUILTIN_SNAPSHOTTERS:
+            yield ("plugins", SNAPSHOTTER_PREFIX + name), dict(table)
+        else:
+            yield ("proxy_plugins", name), _proxy_table(name, table, chosen, version)
+    if any(name not in BUILTIN_SNAPSHOTTERS for name in chosen):
+        # Without them, a snapshotter that fetches layers by itself isn't told which ones.
+        yield DISABLE_SNAPSHOT_ANNOTATIONS.path(number), False
+    if EROFS in (*chosen, *settings.snapshotters):
+        # The others' differ goes last: it takes whatever it is given.
+        yield ("plugins", DIFF_SERVICE, "default"), [EROFS, _WALKING]
+    if version.major >= 2 and any(name != "overlayfs" for name in chosen):
+        # The transfer service unpacks for the listed snapshotters only, and a list replaces the default's.
+        unpack: list[Tree] = [
+            {"platform": f"linux/{architecture}", "snapshotter": name} for name in dict.fromkeys(("overlayfs", *chosen))
+        ]
+        for entry in unpack if EROFS in chosen else ():
+            entry["differ"] = EROFS if entry["snapshotter"] == EROFS else _WALKING
+        yield ("plugins", TRANSFER, "unpack_config"), unpack
+
+
+def _discard_leaves(settings: Settings, number: int) -> Iterator[tuple[Path, Any]]:
+    """Where a handler has a snapshotter of its own, images are unpacked again from their blobs: these stay (containerd#11390)."""
+    if any(runtime.snapshotter not in (None, settings.snapshotter) for runtime in settings.runtimes):
+        yield DISCARD_UNPACKED_LAYERS.path(number), False
+
+
+def _proxy_table(name: str, table: Mapping[str, Any], chosen: Container[str], version: Version) -> Tree:
+    """From 2.1 on CRI pulls through the transfer service, which asks the plugin itself whether it wants annotations."""
+    whole: Tree = {"type": "snapshot", **table}
+    if name in chosen and version.at_least("2.1.0"):
+        whole["exports"] = {_WANTS_ANNOTATIONS: "true", **(table.get("exports") or {})}
+    return whole
+
+
+def _runtime_leaves(settings: Settings, version: Version, number: int) -> Iterator[tuple[Path, Any]]:
+    containerd: Path = ("plugins", CRI_V2 if number < 3 else CRI_RUNTIME, "containerd")
+    for handler in settings.runtimes:
+        yield (*containerd, "runtimes", handler.name), _runtime_table(handler)
+        # 2.0 to 2.2 take a handler's snapshotter for the pull from here alone.
+        if handler.snapshotter and version.major >= 2:
+            yield ("plugins", CRI_IMAGES, "runtime_platforms", handler.name, "snapshotter"), handler.snapshotter
+
+
+def _leaves(settings: Settings, version: Version, number: int, architecture: str) -> Iterator[tuple[Path, Any]]:
+    yield from _pull_leaves(settings, version, number)
+    yield from _snapshotter_leaves(settings, version, number, architecture)
+    yield from _runtime_leaves(settings, version, number)
+    yield from _discard_leaves(settings, number)
+    yield from _scalar_leaves(settings, version, number)
+
+
+def tables(settings: Settings, version: Version, schema: int, architecture: str) -> Tree:
+    """Write the settings as the tables of one schema; ``extra_config`` is merged last.
+
+    ``architecture`` is Go's name of the node's. Raises ValueError for what this version can't do.
+    """
+    require_version(settings, version)
+    tree: Tree = {}
+    for path, value in _leaves(settings, version, schema, architecture):
+        tree = merge(tree, nest({path: value}))
+    service = lookup(settings.extra_config, ("plugins", CRI_V2)) if version.major >= 2 else None
+    for key in service if isinstance(service, dict) else ():
+        if key not in _CRI_V3_SERVICE_KEYS:
+            raise ValueError(
+                f'extra_config.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: '
+                f'write it under "{CRI_IMAGES}" or "{CRI_RUNTIME}"'
+            )
+    return merge(tree, settings.extra_config)
+
+
+# What is left in the CRI service's own table from 2.0 on: streaming, and nothing else.
+_CRI_V3_SERVICE_KEYS = frozenset(
+    {
+        "disable_tcp_service",
+        "stream_server_address",
+        "stream_server_port",
+        "stream_idle_timeout",
+        "enable_tls_streaming",
+        "x509_key_pair_streaming",
+    }
+)
+
+
+def completions(tree: Tree, version: Version, schema: int) -> Tree:
+    """List the keys that these tables need beside them, to be set where the file has none.
+
+    On 1.x a file that declares runtime handlers
+    but not runc loses runc (containerd#7982); 2.x, migrating a schema 2 file that sets anything in
+    CRI's containerd table but no handler, loses that table.
+    """
+    if schema >= 3:
+        return {}
+    containerd: Path = ("plugins", CRI_V2, "containerd")
+    touched = lookup(tree, containerd if version.major >= 2 else (*containerd, "runtimes"))
+    return nest({(*containerd, "runtimes", "runc", "runtime_type"): RUNC_TYPE}) if touched else {}

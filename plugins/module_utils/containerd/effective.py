@@ -1,0 +1,288 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The daemon's effective configuration, read from the output of ``containerd config dump``."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd import durability, names
+from ansible_collections.slipway.node.plugins.module_utils.containerd.names import SNAPSHOTTER_PREFIX
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import (
+    BY_NAME,
+    DISCARD_UNPACKED_LAYERS,
+    PULL_SWITCHES,
+    SETTINGS,
+    Setting,
+)
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, lookup
+
+# containerd defaults/defaults_unix.go
+_DEFAULT_ROOT = "/var/lib/containerd"
+_DEFAULT_SNAPSHOTTER = "overlayfs"
+_SERVER = "io.containerd.server.v1.grpc"
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A runtime handler of CRI. ``path`` is that of the shim; ``snapshotter`` None: CRI's default one."""
+
+    name: str
+    type: str | None
+    path: str | None
+    snapshotter: str | None
+    config_path: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the name."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
+
+
+@dataclass(frozen=True)
+class EffectiveConfig:
+    """A typed reader of ``dump``, the parsed output of ``containerd config dump``. Keys that it lacks read as None."""
+
+    dump: Mapping[str, Any]
+
+    def lookup(self, path: Iterable[str], default: Any = None) -> Any:
+        """Return the value at a path, or the default if there is none."""
+        return lookup(self.dump, path, default)
+
+    def setting(self, row: Setting) -> Any:
+        """Return a setting's value."""
+        return self.lookup(row.path(self.schema))
+
+    def _text(self, name: str) -> str | None:
+        found: str | None = self.setting(BY_NAME[name])
+        return found
+
+    def _flag(self, name: str) -> bool | None:
+        found: bool | None = self.setting(BY_NAME[name])
+        return found
+
+    @cached_property
+    def schema(self) -> int:
+        """The version of the configuration's format, 0 if the daemon doesn't say it."""
+        version = self.dump.get("version", 0)
+        return version if isinstance(version, int) else 0
+
+    @cached_property
+    def root(self) -> str | None:
+        """The daemon's directory of persistent data."""
+        return self.dump.get("root")
+
+    @cached_property
+    def state(self) -> str | None:
+        """The daemon's directory of data that lasts until the next boot."""
+        return self.dump.get("state")
+
+    @cached_property
+    def socket(self) -> str | None:
+        """The socket that the daemon creates; schema 4 has moved it."""
+        found = self.lookup(("grpc", "address")) or self.lookup(("plugins", _SERVER, "address"))
+        return found if isinstance(found, str) and found else None
+
+    @cached_property
+    def cri_enabled(self) -> bool:
+        """Whether ``disabled_plugins`` leaves CRI on (schema 1's short name is printed as it is)."""
+        return not any(name in ("cri", names.CRI_V2) for name in self.dump.get("disabled_plugins", []))
+
+    @property
+    def _legacy(self) -> bool:
+        return self.schema < 3
+
+    @property
+    def _images(self) -> Path:
+        return ("plugins", names.CRI_V2 if self._legacy else names.CRI_IMAGES)
+
+    @property
+    def _runtime(self) -> Path:
+        return ("plugins", names.CRI_V2 if self._legacy else names.CRI_RUNTIME)
+
+    @property
+    def _handler_tables(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.lookup((*self._runtime, "containerd", "runtimes"), {})
+        return found
+
+    @cached_property
+    def handlers(self) -> dict[str, Handler]:
+        """CRI's runtime handlers by name."""
+        return {name: self._handler(name, table) for name, table in self._handler_tables.items()}
+
+    def _handler(self, name: str, table: Mapping[str, Any]) -> Handler:
+        return Handler(
+            name=name,
+            type=table.get("runtime_type"),
+            path=table.get("runtime_path") or None,
+            snapshotter=table.get("snapshotter") or self._platform_snapshotter(name),
+            config_path=lookup(table, ("options", "ConfigPath")),
+        )
+
+    def _platform_snapshotter(self, handler: str) -> str | None:
+        return self.lookup(("plugins", names.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None
+
+    def handler_snapshotters(self, name: str, version: Version) -> dict[str, str | None]:
+        """Return a handler's snapshotter by the place in which this version of the daemon reads it; None where it is unset.
+
+        Before 2.0 and from 2.3 on there is one place; between, pulls go by another than containers.
+        """
+        runtime = lookup(self._handler_tables, (name, "snapshotter")) or None
+        platform = self._platform_snapshotter(name)
+        if self._legacy or (platform is None and version.at_least("2.3.0")):
+            return {"runtimes": runtime}
+        return {"runtimes": runtime, "runtime_platforms": platform}
+
+    @cached_property
+    def default_runtime(self) -> str | None:
+        """The name of CRI's default handler."""
+        return self._text("default_runtime")
+
+    @cached_property
+    def registry_config_path(self) -> str | None:
+        """CRI's directories of registries, separated by colons."""
+        return self._text("registry_config_path")
+
+    @cached_property
+    def hosts_dirs(self) -> tuple[str, ...]:
+        """The directories in which CRI looks for the files of registries, in order."""
+        return tuple(filter(None, str(self.registry_config_path or "").split(":")))
+
+    @cached_property
+    def named_snapshotter(self) -> str | None:
+        """CRI's default snapshotter as the configuration names it."""
+        return self._text("snapshotter")
+
+    @cached_property
+    def default_snapshotter(self) -> str:
+        """The daemon's default snapshotter, which clients take as well if CRI is off."""
+        return self.named_snapshotter or _DEFAULT_SNAPSHOTTER
+
+    @cached_property
+    def cri_snapshotter(self) -> str | None:
+        """CRI's default snapshotter; None if CRI is off."""
+        return (self.named_snapshotter or None) if self.cri_enabled else None
+
+    @cached_property
+    def used_snapshotters(self) -> tuple[str, ...]:
+        """CRI's default snapshotter first, then those of its handlers; empty if CRI is off."""
+        if not self.cri_enabled:
+            return ()
+        names = (self.default_snapshotter, *(handler.snapshotter for handler in self.handlers.values()))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @cached_property
+    def own_snapshotters(self) -> tuple[str, ...]:
+        """As ``used_snapshotters``; the default alone if CRI is off."""
+        return self.used_snapshotters or (self.default_snapshotter,)
+
+    @cached_property
+    def image_pull_sync_fs(self) -> bool | None:
+        """Whether CRI flushes what it pulls."""
+        return self._flag("image_pull_sync_fs")
+
+    @cached_property
+    def diff_sync_fs(self) -> bool | None:
+        """Whether the diff service flushes each layer that it unpacks."""
+        return self._flag("diff_sync_fs")
+
+    @cached_property
+    def local_image_pull(self) -> bool | None:
+        """Whether CRI pulls by itself instead of through the transfer service."""
+        return self._flag("use_local_image_pull")
+
+    @cached_property
+    def discards_layers(self) -> bool:
+        """Whether CRI removes the blobs of layers once they are unpacked."""
+        return bool(self.setting(DISCARD_UNPACKED_LAYERS))
+
+    @cached_property
+    def proxy_snapshotters(self) -> tuple[str, ...]:
+        """The names of proxy plugins that are snapshotters, sorted."""
+        tables = self.dump.get("proxy_plugins", {})
+        return tuple(sorted(name for name, table in tables.items() if table.get("type") == "snapshot"))
+
+    def proxy_address(self, name: str) -> str | None:
+        """Return the socket of a proxy snapshotter; None if the snapshotter is none."""
+        return str(self.lookup(("proxy_plugins", name, "address")) or "") if name in self.proxy_snapshotters else None
+
+    def snapshotter_table(self, name: str) -> Mapping[str, Any]:
+        """Return a snapshotter's own settings, empty if the daemon prints none."""
+        found = self.lookup(("plugins", SNAPSHOTTER_PREFIX + name))
+        return found if isinstance(found, Mapping) else {}
+
+    def snapshotter_root(self, name: str) -> str:
+        """Return the directory of a snapshotter of containerd's own."""
+        default = posixpath.join(str(self.root or _DEFAULT_ROOT), SNAPSHOTTER_PREFIX + name)
+        return str(self.snapshotter_table(name).get("root_path") or default)
+
+    @cached_property
+    def thin_pool(self) -> str | None:
+        """The name of the devmapper snapshotter's pool."""
+        name = self.snapshotter_table("devmapper").get("pool_name")
+        return str(name) if name else None
+
+    def cri_config_error(self) -> str | None:
+        """Return what ``config dump`` accepts and CRI fails on at start: one sentence, or None.
+
+        containerd internal/cri/config/config.go: ValidatePluginConfig and ValidateImageConfig.
+        """
+        if not self.cri_enabled:
+            return None
+        default = self.default_runtime
+        if default and default not in self.handlers:
+            return f"the default runtime handler {default!r} is not declared: add it to runtimes"
+        for name, handler in self.handlers.items():
+            if not handler.type:
+                return f"the runtime handler {name!r} has no type: give runtimes[{name}] one"
+        registry = self.lookup((*self._images, "registry"), {})
+        if registry.get("config_path") and (registry.get("mirrors") or registry.get("configs")):
+            return "the registry's mirrors or configs can't stand beside its config_path: move them into hosts.toml files"
+        snapshotter = self.named_snapshotter
+        if snapshotter and snapshotter not in (*BUILTIN_SNAPSHOTTERS, *self.proxy_snapshotters):
+            return f"the snapshotter {snapshotter!r} is neither part of containerd nor declared under proxy_plugins"
+        return None
+
+    def pull_durability(self, version: Version) -> dict[str, dict[str, str]]:
+        """Return ``durability``, ``reason``, ``source`` by pull path, for the daemon's default snapshotter."""
+        default = self.own_snapshotters[0]
+        return {path: self._verdict(version, path, default) for path in durability.paths(version)}
+
+    def handlers_durability(self, version: Version) -> dict[str, dict[str, str]]:
+        """Return the same by snapshotter, for what handlers unpack for snapshotters other than the default."""
+        late: dict[str, bool] = {}
+        for name, handler in self.handlers.items():
+            if handler.snapshotter:
+                places = self.handler_snapshotters(name, version)
+                unread = not version.at_least("2.0.0") or places.get("runtime_platforms", handler.snapshotter) is None
+                late[handler.snapshotter] = late.get(handler.snapshotter, False) or unread
+        late.pop(self.own_snapshotters[0], None)
+        return {name: self._verdict(version, "cri", name, late=one) for name, one in late.items()}
+
+    def _verdict(self, version: Version, path: str, snapshotter: str, *, late: bool = False) -> dict[str, str]:
+        pull = durability.Pull(
+            path=path,
+            version=version,
+            snapshotter=snapshotter,
+            image_pull_sync_fs=bool(self.image_pull_sync_fs),
+            diff_sync_fs=bool(self.diff_sync_fs),
+            local_image_pull=bool(self.local_image_pull),
+            late=late,
+        )
+        verdict = durability.judge(pull)
+        return {"durability": verdict.durability, "reason": verdict.reason, "source": verdict.source}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings under the names of the module's options; None where the daemon has no such key."""
+        return {
+            **{row.name: self.setting(row) for row in (*SETTINGS, *PULL_SWITCHES)},
+            "runtimes": {name: handler.to_dict() for name, handler in self.handlers.items()},
+            "proxy_snapshotters": list(self.proxy_snapshotters),
+        }

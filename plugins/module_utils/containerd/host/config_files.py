@@ -1,0 +1,130 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The configuration files as the daemon finds them, and candidates of them for it to try."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd import imports
+from ansible_collections.slipway.node.plugins.module_utils.core import toml
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
+
+
+def _expand(pattern: str) -> list[str]:
+    """The paths that Go's filepath.Glob finds: its star takes a leading dot, which Python's doesn't."""
+    if not imports.is_glob(pattern):
+        return [pattern]
+    found = ["/"]
+    for part in filter(None, pattern.split("/")):
+        if any(char in part for char in "*?["):
+            found = [os.path.join(path, name) for path in found for name in _names(path) if imports.matches(part, name)]
+        else:
+            found = [path for path in (os.path.join(path, part) for path in found) if os.path.lexists(path)]
+    return sorted(found)
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def read_sources(root: str) -> list[Source]:
+    """The root file and everything that it imports, in the order in which the daemon reads them.
+
+    Files that aren't there are left out; one with bad TOML imports nothing. Breadth first, each
+    file once: containerd cmd/containerd/server/config/config.go, LoadConfig.
+    """
+    sources: list[Source] = []
+    waiting, seen = [root], set()
+    while waiting:
+        path = waiting.pop(0)
+        if path in seen:
+            continue
+        seen.add(path)
+        text = read_text(path)
+        if text is None:
+            continue
+        sources.append(Source(path, text))
+        try:
+            tree = toml.parse(text)
+            waiting += [found for pattern in imports.patterns(tree, path) for found in _expand(pattern)]
+        except ValueError:
+            continue
+    return sources
+
+
+def import_directories(sources: list[Source]) -> list[str]:
+    """Directories that a glob of the files looks into: a file taken out of one leaves its trace there alone."""
+    directories = []
+    for source in sources:
+        try:
+            found = imports.patterns(toml.parse(source.text), source.path)
+        except ValueError:
+            continue
+        directories += [os.path.dirname(pattern) for pattern in found if imports.is_glob(pattern)]
+    return sorted({path for path in directories if os.path.isdir(path)})
+
+
+def missing_imports(sources: Iterable[Source], coming: Collection[str] = ()) -> list[str]:
+    """Imports of files that aren't there and aren't ``coming``, one sentence each.
+
+    ``config dump`` of 2.x passes over them, and the daemon doesn't start.
+    """
+    missing = []
+    for source in sources:
+        try:
+            found = imports.patterns(toml.parse(source.text), source.path)
+        except ValueError:
+            continue
+        gone = [path for path in found if not (imports.is_glob(path) or path in coming or os.path.exists(path))]
+        missing += [f"{source.path} imports {path}, which isn't there" for path in gone]
+    return missing
+
+
+@contextmanager
+def candidate(root: str, texts: Mapping[str, str | None]) -> Iterator[dict[str, str]]:
+    """A private directory with the files as they are to be; yields the candidates' paths by the final ones.
+
+    ``texts`` maps final paths to contents (None: no file, and none is yielded). Imports that lead to one of these
+    files lead to its candidate, everything else to what is on disk; so other files with imports have candidates too.
+    """
+    texts = {**{source.path: source.text for source in read_sources(root) if _has_imports(source.text)}, **texts}
+    directory = tempfile.mkdtemp(prefix="slipway-")
+    try:
+        numbered = enumerate(sorted(path for path, text in texts.items() if text is not None))
+        places = {path: os.path.join(directory, f"{number}.toml") for number, path in numbered}
+        stand_ins = {path: places.get(path) for path in texts}
+        for path, place in places.items():
+            text = texts[path] or ""
+            with open(place, "w", encoding="utf-8") as stream:
+                stream.write(_redirected(text, path, stand_ins))
+        yield places
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _has_imports(text: str) -> bool:
+    try:
+        return "imports" in toml.parse(text)
+    except ValueError:
+        return False
+
+
+def _redirected(text: str, path: str, stand_ins: Mapping[str, str | None]) -> str:
+    if not _has_imports(text):
+        return text
+    tree = toml.parse(text)
+    patterns = imports.patterns(tree, path)
+    listing = {pattern: _expand(pattern) for pattern in patterns if imports.is_glob(pattern)}
+    tree["imports"] = imports.candidate_imports(patterns, listing, stand_ins)
+    return toml.render(tree)

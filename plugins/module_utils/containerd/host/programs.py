@@ -1,0 +1,144 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""containerd's own programs: what the daemon and its command line tool answer."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Plugin, parse_plugins
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
+
+# What containerd says of anything that isn't there: errdefs.
+GONE = "not found"
+NOT_INSTALLED = "containerd isn't installed on the node"
+_REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
+
+
+def find_containerd(runner: Runner, unit: Unit, named: str | None) -> str | None:
+    """The program that is named; else the one that the unit runs; else the one in the usual directories."""
+    if named:
+        return runner.find(named)
+    try:
+        path = unit.program()
+    except HostError:
+        path = None  # no systemd
+    if path and os.path.basename(path) == "containerd" and os.access(path, os.X_OK):
+        return path
+    return runner.find("containerd")
+
+
+class ContainerdBinary:
+    """The program, whether or not a daemon runs. ``path`` None: it isn't installed."""
+
+    def __init__(self, runner: Runner, path: str | None) -> None:
+        self._runner = runner
+        self.path = path
+
+    def require(self) -> str:
+        """Return the path. Raises HostError if there is none."""
+        if self.path is None:
+            raise HostError(f"{NOT_INSTALLED}: install it first, or name the program with binary")
+        return self.path
+
+    def version(self) -> Version:
+        """Raises HostError if it isn't there or doesn't say its version."""
+        path = self.require()
+        try:
+            return Version.parse(self._runner.run(path, "--version", doing=f"ask {path} for its version"))
+        except ValueError as error:
+            raise HostError(f"{path} doesn't look like containerd: {error}") from error
+
+    def config(self, config_file: str | None) -> EffectiveConfig:
+        """The effective configuration of a root file and its imports; the default one where there is no file.
+
+        Raises HostError with the daemon's own complaint if it can't be read.
+        """
+        if config_file is None or not os.path.exists(config_file):
+            return self._default()
+        arguments = ("--config", config_file, "config", "dump")
+        return EffectiveConfig(parse(self._runner.run(self.require(), *arguments, doing="load the configuration")))
+
+    def _default(self) -> EffectiveConfig:
+        doing = "ask for the default configuration"
+        return EffectiveConfig(parse(self._runner.run(self.require(), "config", "default", doing=doing)))
+
+    def known_plugins(self) -> frozenset[str]:
+        """The ids of all plugins that this program has settings for."""
+        return frozenset(self._default().lookup(("plugins",), {}))
+
+
+class Ctr:
+    """The daemon behind a socket, asked through ``ctr``.
+
+    ``timeout``: after how many seconds a command gives up; without one, it waits for a daemon that hangs for ever.
+    """
+
+    def __init__(self, runner: Runner, address: str, binary: str | None, timeout: int = 0) -> None:
+        self._runner = runner
+        self.address = address
+        self._limit = ("--timeout", f"{timeout}s") if timeout else ()
+        beside = os.path.join(os.path.dirname(binary), "ctr") if binary else ""
+        self.path = beside if os.access(beside, os.X_OK) else runner.find("ctr")
+        self._details: dict[str, str] = {}
+
+    def command(self, *arguments: str) -> list[str]:
+        """The argument list for one of its commands. Raises HostError if there is no ctr."""
+        if self.path is None:
+            raise HostError("there is no program ctr on the node: install it, it comes with containerd")
+        return [self.path, "--address", self.address, *self._limit, *arguments]
+
+    def _run(self, *arguments: str, doing: str) -> str:
+        return self._runner.run(*self.command(*arguments), doing=doing)
+
+    def namespaces(self) -> list[str]:
+        """Return the names of the daemon's namespaces, sorted. Raises HostError if it fails."""
+        stdout = NamespaceCtr(self, "default").ask("namespaces", "ls", "-q", doing="ask containerd for its namespaces")
+        return sorted(stdout.split())
+
+    def plugins(self) -> tuple[Plugin, ...]:
+        return parse_plugins(self._run("plugins", "ls", doing=f"ask containerd at {self.address} for its plugins"))
+
+    def plugin_details(self, plugin_id: str) -> str:
+        """All about the plugins of this id, as text, also what they export, such as their directory. Asked for once."""
+        if plugin_id not in self._details:
+            doing = f"ask containerd about its plugin {plugin_id}"
+            self._details[plugin_id] = self._run("plugins", "ls", "--detailed", f"id=={plugin_id}", doing=doing)
+        return self._details[plugin_id]
+
+    def plugin_reason(self, plugin_id: str) -> str:
+        """Why a plugin isn't ok, in the daemon's own words; empty if it doesn't say."""
+        found = _REASON.search(self.plugin_details(plugin_id))
+        return found[1].strip() if found else ""
+
+    def in_namespace(self, namespace: str, *arguments: str, doing: str) -> str:
+        """The output of a command in one of containerd's namespaces. Raises HostError ("cannot DOING …") if it fails."""
+        return self._run("--namespace", namespace, *arguments, doing=doing)
+
+
+class NamespaceCtr:
+    """One of the daemon's namespaces, asked through ``ctr``."""
+
+    def __init__(self, ctr: Ctr, namespace: str) -> None:
+        self._ctr = ctr
+        self._namespace = namespace
+
+    def ask(self, *arguments: str, doing: str) -> str:
+        """Return the output of a command. Raises HostError ("cannot DOING …") if it fails."""
+        return self._ctr.in_namespace(self._namespace, *arguments, doing=doing)
+
+    def ensure_gone(self, *arguments: str, doing: str) -> None:
+        """Run a command that removes something, which may be gone already."""
+        try:
+            self.ask(*arguments, doing=doing)
+        except HostError as error:
+            if GONE not in str(error):
+                raise

@@ -1,0 +1,38 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The daemon's UUID, which containerd writes without syncing it, and then can't read for ever.
+
+plugins/services/introspection/local.go, getUUID: an empty file is no UUID, so that the daemon answers neither
+``ctr version`` nor whoever else asks it who it is. It makes a new one if there is no file.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes, remove_file
+
+
+def uuid_trouble(root: str) -> str:
+    """What is wrong with it, empty if nothing is. ``root`` is containerd's own directory."""
+    content = read_bytes(_path(root))
+    if content is None:
+        return ""
+    try:
+        uuid.UUID(content.decode("ascii"))
+    except ValueError:
+        size = "is empty" if not content else "holds something else"
+        return f"{_path(root)} {size}, so that the daemon doesn't answer ctr version: invalid UUID"
+    return ""
+
+
+def mend_uuid(root: str) -> None:
+    """The daemon makes another one when it is asked next."""
+    remove_file(_path(root))
+
+
+def _path(root: str) -> str:
+    return os.path.join(root, "io.containerd.grpc.v1.introspection", "uuid")

@@ -1,0 +1,52 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The errors that end a module and that no option can be blamed for."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+
+class MissingLibrary(RuntimeError):
+    """The node lacks a Python library; the text is its name."""
+
+
+class HostError(Exception):
+    """Something on the node failed.
+
+    ``message`` is a sentence without a final full stop: what failed, on what.
+    ``command`` is the argument list of the program that failed, ``exit_code`` its exit code
+    and ``stderr`` what it said; all three are None or empty where no program was run.
+    ``values`` are return values of the module that go beside the message.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: list[str] | None = None,
+        exit_code: int | None = None,
+        stderr: str = "",
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.command = command
+        self.exit_code = exit_code
+        self.stderr = stderr
+        self.values = dict(values or {})
+
+    def __str__(self) -> str:
+        """One sentence: the message, the command with its exit code, the last line of stderr."""
+        details: list[str] = []
+        if self.command is not None:
+            command = " ".join(shlex.quote(word) for word in self.command)
+            details.append(command if self.exit_code is None else f"{command} exited with {self.exit_code}")
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        if lines:
+            details.append(lines[-1])
+        return f"{self.message} ({': '.join(details)})" if details else self.message

@@ -1,0 +1,17 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The current boot of the node."""
+
+from __future__ import annotations
+
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_id() -> str:
+    """The kernel's name of this boot."""
+    with naming("read", _BOOT_ID), open(_BOOT_ID, encoding="ascii") as stream:
+        return stream.read().strip()

@@ -1,0 +1,63 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one way in which programs are run on the node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+
+# ctr warns of deprecated settings on stderr; what a program prints is parsed, so it speaks C's language.
+ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
+
+
+class Programs(Protocol):
+    """Finds and runs programs: an AnsibleModule, or PlainPrograms on a node without Ansible."""
+
+    def run_command(
+        self, args: list[str], *, environ_update: dict[str, str], handle_exceptions: bool
+    ) -> tuple[int, str, str]: ...
+
+    def get_bin_path(self, arg: str, required: bool, opt_dirs: list[str]) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program left behind: exit code and both streams, as text."""
+
+    command: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Runner:
+    """Runs programs by list of arguments, never through a shell."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+
+    def find(self, program: str) -> str | None:
+        """The path of a program in PATH or the usual system directories; None if it isn't there."""
+        return self._programs.get_bin_path(program, required=False, opt_dirs=["/usr/local/bin", "/usr/local/sbin"])
+
+    def try_run(self, *command: str) -> Result:
+        """Run it, whatever its exit code. Raises HostError if there is no such program, or it can't be run."""
+        try:
+            # Left to itself, run_command ends the module, also in the middle of a change.
+            code, stdout, stderr = self._programs.run_command(list(command), environ_update=ENVIRONMENT, handle_exceptions=False)
+        except OSError as error:
+            raise HostError(f"cannot run {command[0]}: {error.strerror or error}") from error
+        return Result(command, code, stdout, stderr)
+
+    def run(self, *command: str, doing: str) -> str:
+        """Run it and return its output. Raises HostError ("cannot DOING …") if it fails."""
+        result = self.try_run(*command)
+        if result.code != 0:
+            complaint = result.stderr.strip() or result.stdout.strip()
+            raise HostError(f"cannot {doing}", command=list(command), exit_code=result.code, stderr=complaint)
+        return result.stdout

@@ -1,0 +1,183 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read, write and remove files so that a power cut one instant later loses nothing.
+
+Every function takes absolute paths and raises HostError, naming the path, if the node refuses.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+
+SELINUX_ATTRIBUTE = "security.selinux"
+# Readers of drop-in directories take *.toml, or every name that doesn't start with a dot.
+TEMPORARY_PREFIX = ".slipway-"
+TEMPORARY_SUFFIX = ".tmp"
+
+
+@contextmanager
+def naming(action: str, path: str) -> Iterator[None]:
+    """Turn an OSError inside the block into HostError("cannot ACTION PATH: reason")."""
+    try:
+        yield
+    except OSError as error:
+        raise HostError(f"cannot {action} {path}: {error.strerror or error}") from error
+
+
+def read_bytes(path: str) -> bytes | None:
+    """Return the content of the file, None if there is no such file."""
+    with naming("read", path):
+        try:
+            with open(path, "rb") as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+
+def stat_mode(path: str) -> int | None:
+    """Return the permission bits (0o7777) of the file that path leads to, None if there is none."""
+    with naming("look at", path):
+        try:
+            return stat.S_IMODE(os.stat(path).st_mode)
+        except FileNotFoundError:
+            return None
+
+
+def write_file(path: str, content: bytes, mode: int) -> None:
+    """Write the file durably and atomically: readers see the old content or the new, never a part.
+
+    A symbolic link is followed, so that it stays a link. An existing file keeps its owner, group and
+    SELinux context; mode is set in every case. Missing directories are made with mode 0755.
+    """
+    with naming("write", path):
+        target = os.path.realpath(path)
+        if os.path.isdir(target):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    directory = os.path.dirname(target)
+    make_directories(directory)
+    with naming("write", path):
+        prefix = f"{TEMPORARY_PREFIX}{os.path.basename(target)}."
+        remove_leftovers(directory, prefix)
+        descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, prefix, directory)
+        try:
+            _fill(descriptor, content, mode, target)
+            os.rename(temporary, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        sync_directory(directory)
+
+
+def place_file(path: str, content: bytes, mode: int, staging: str) -> None:
+    """Write the file as write_file does, but by way of another directory on the same file system.
+
+    For directories in which every entry counts from the moment that it is there. A symbolic link is replaced, not followed.
+    """
+    directory = os.path.dirname(path)
+    make_directories(directory)
+    with naming("write", path):
+        prefix = f"{TEMPORARY_PREFIX}{os.path.basename(path)}."
+        descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, prefix, staging)
+        try:
+            _fill(descriptor, content, mode, path)
+            os.rename(temporary, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        sync_directory(directory)
+        sync_directory(staging)
+
+
+def remove_leftovers(directory: str, prefix: str) -> None:
+    """Remove what a killed run left behind for the same file: it may hold a secret."""
+    for name in os.listdir(directory):
+        if name.startswith(prefix) and name.endswith(TEMPORARY_SUFFIX):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, name))
+
+
+def _fill(descriptor: int, content: bytes, mode: int, replaced: str) -> None:
+    """Give the open file the owner and context of the file that it replaces, then its content."""
+    with os.fdopen(descriptor, "wb") as stream:
+        _copy_identity(replaced, stream.fileno())
+        # After fchown, which clears setuid bits; before the content, so that no one else reads a secret.
+        os.fchmod(stream.fileno(), mode)
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _copy_identity(source: str, descriptor: int) -> None:
+    try:
+        found = os.stat(source)
+    except FileNotFoundError:
+        return
+    os.fchown(descriptor, found.st_uid, found.st_gid)
+    try:
+        context = os.getxattr(source, SELINUX_ATTRIBUTE)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise
+    else:
+        os.setxattr(descriptor, SELINUX_ATTRIBUTE, context)
+
+
+def make_directories(path: str, mode: int = 0o755) -> list[str]:
+    """Make the directory and the missing ones above it, durably; return those made, topmost first."""
+    missing: list[str] = []
+    directory = path
+    while not os.path.isdir(directory):
+        missing.insert(0, directory)
+        directory = os.path.dirname(directory)
+        if directory == missing[0]:
+            break
+    for directory in missing:
+        with naming("make the directory", directory):
+            os.mkdir(directory)
+            os.chmod(directory, mode)
+            sync_directory(os.path.dirname(directory))
+    return missing
+
+
+def remove_file(path: str) -> None:
+    """Remove the file or symbolic link itself, durably. A missing one is fine."""
+    with naming("remove", path):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        sync_directory(os.path.dirname(path))
+
+
+def remove_empty_dir(path: str) -> bool:
+    """Remove the directory durably if it is empty; return whether it is gone, True if there was none."""
+    with naming("remove the directory", path):
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        sync_directory(os.path.dirname(path))
+        return True
+
+
+def sync_directory(path: str) -> None:
+    """Flush the directory's entries. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,42 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The file systems that directories of the node are on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
+from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount, parse_mount_id, parse_mounts
+
+_MOUNTS = "/proc/self/mountinfo"
+
+
+def read_mounts(directories: Iterable[str]) -> tuple[dict[str, Mount], str]:
+    """The file system of each directory, as the kernel resolves its path; and why some couldn't be looked at, if so."""
+    troubles: list[str] = []
+    found: dict[str, Mount] = {}
+    with naming("read", _MOUNTS), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as stream:
+        text = stream.read()
+    for path in directories:
+        try:
+            found[path] = parse_mounts(text)[_mount_id(path)]
+        except (HostError, ValueError) as error:
+            troubles.append(str(error))
+        except KeyError:
+            troubles.append(f"{path} is on a file system that {_MOUNTS} doesn't list")
+    return found, "; ".join(troubles)
+
+
+def _mount_id(path: str) -> int:
+    with naming("look at", path):
+        descriptor = os.open(path, os.O_PATH)
+        try:
+            with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as stream:
+                return parse_mount_id(stream.read())
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What /proc says about a process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
+
+# A process's start is known to a clock tick (10 ms), a file's change to a jiffy; a daemon takes
+# longer than this from its start until it reads its files.
+CLOCK_GRAIN = 0.02
+
+
+def read_process(pid: int) -> Process | None:
+    """None if there is no such process (any more). Raises HostError if it can't be looked at."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            # The name in parentheses may hold spaces; field 22 is the start, in ticks since boot.
+            ticks = int(stream.read().rpartition(")")[2].split()[19])
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            arguments = stream.read().decode(errors="surrogateescape").split("\0")[:-1]
+        link = os.readlink(f"/proc/{pid}/exe")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError as error:
+        raise HostError(f"cannot look at process {pid}: become root (become: true)") from error
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    started = time.time() - (since_boot - ticks / os.sysconf("SC_CLK_TCK"))
+    return Process(pid, started, tuple(arguments), None if link.endswith(" (deleted)") else link)
+
+
+def changed_since(path: str, moment: float) -> bool:
+    """Whether a file's content, name or owner changed after a moment (seconds since the epoch).
+
+    It is the change time that counts: copying with ``-p`` and package managers set the other one back. A symbolic
+    link that leads elsewhere is a change too, however old the file that it leads to. False for a file that isn't there.
+    """
+    for look in (os.stat, os.lstat):
+        try:
+            if look(path).st_ctime > moment + CLOCK_GRAIN:
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return False
+
+
+def running_shims(address: str) -> list[str]:
+    """The shims that serve the daemon behind a socket, as NAMESPACE/ID; found without asking the daemon."""
+    shims = []
+    wanted = os.path.realpath(address)
+    for entry in os.listdir("/proc"):
+        process = read_process(int(entry)) if entry.isdigit() else None
+        served = process.option("-address") if process is not None else None
+        if process is None or served is None or os.path.realpath(served) != wanted:
+            continue
+        # A handler's shim may have any name.
+        if process.option("-namespace") and process.option("-id"):
+            shims.append(f"{process.option('-namespace')}/{process.option('-id')}")
+    return sorted(shims)
+
+
+def read_environment(pid: int) -> dict[str, str] | None:
+    """The variables that a process was started with; None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            pairs = stream.read().decode(errors="surrogateescape").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError as error:
+        raise HostError(f"cannot look at process {pid}: become root (become: true)") from error
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def answers(address: str, seconds: float = 2.0) -> bool:
+    """Whether a server takes connections at a Unix socket (a path, or unix://PATH); True for other kinds of address."""
+    path = address.removeprefix("unix://")
+    if not path.startswith("/"):
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(seconds)
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def machine() -> str:
+    """The kernel's name of the machine's architecture (uname -m)."""
+    return os.uname().machine

@@ -1,0 +1,20 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A module that takes raw tables, and keeps the secrets in them to itself."""
+
+from __future__ import annotations
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.slipway.node.plugins.module_utils.core.files import secret_values
+
+
+class SecretParamsModule(AnsibleModule):
+    """Treats secrets inside of dictionaries, whose keys no argument spec names, as values of ``no_log`` options."""
+
+    def _log_invocation(self) -> None:
+        # The only moment between the check of the parameters and their way into the node's log.
+        self.no_log_values.update(secret_values(self.params))
+        super()._log_invocation()

@@ -1,0 +1,75 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What there is on the node that tells how the boot before ended; nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.core.shutdown import Shutdown, judge
+
+_LAST_LINES = "40"
+# Debian's initramfs checks the root file system before there is a journal.
+_INITRAMFS_FSCK = "/run/initramfs/fsck.log"
+
+
+def last_shutdown(runner: Runner, root: str, devices: Iterable[str]) -> Shutdown:
+    """``root`` is containerd's own directory; ``devices`` are the numbers (``8:1``) of those that its file systems are on."""
+    return judge(
+        born=_born(runner, root),
+        booted=_booted(),
+        devices=[name for device in devices if (name := _device_name(device))],
+        kernel=_journal(runner, "--dmesg", "--boot=0") or "",
+        fsck=(_journal(runner, "--boot=0", "--identifier=systemd-fsck") or "") + _text(_INITRAMFS_FSCK),
+        before=_journal(runner, "--boot=-1", f"--lines={_LAST_LINES}"),
+    )
+
+
+def _journal(runner: Runner, *options: str) -> str | None:
+    """None if there is no such journal, or no journalctl."""
+    path = runner.find("journalctl")
+    if path is None:
+        return None
+    try:
+        return runner.run(path, "--quiet", "--no-pager", "--output=cat", *options, doing="read the journal") or None
+    except HostError:
+        return None
+
+
+def _born(runner: Runner, path: str) -> float | None:
+    """Python doesn't say when a file was made."""
+    program = runner.find("stat")
+    if program is None:
+        return None
+    try:
+        born = float(runner.run(program, "--format=%W", path, doing=f"look at {path}"))
+    except (HostError, ValueError):
+        return None
+    return born or None
+
+
+def _booted() -> float:
+    with naming("read", "/proc/uptime"), open("/proc/uptime", encoding="ascii") as stream:
+        return time.time() - float(stream.read().split()[0])
+
+
+def _device_name(numbers: str) -> str:
+    """As the kernel logs it; empty for file systems without a device."""
+    try:
+        return os.path.basename(os.readlink(f"/sys/dev/block/{numbers}"))
+    except OSError:
+        return ""
+
+
+def _text(path: str) -> str:
+    try:
+        return (read_bytes(path) or b"").decode(errors="replace")
+    except HostError:
+        return ""

@@ -1,0 +1,84 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bring what was written to disk: syncfs(2), by file system."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
+
+# Rare enough to cost nothing, often enough that the disk and the unpacking overlap.
+_WRITE_BACK_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Synced:
+    """A directory of the file system, and how many seconds it took."""
+
+    path: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"path": self.path, "duration": round(self.seconds, 3)}
+
+
+def sync_file_systems(runner: Runner, directories: Iterable[str]) -> tuple[Synced, ...]:
+    """Each file system that one of the directories is on, once. Raises HostError if one can't be written."""
+    done = []
+    for path in _one_each(directories):
+        started = time.monotonic()
+        # Python has no syncfs; that of coreutils reports what couldn't be written.
+        runner.run("sync", "-f", path, doing=f"bring {path} to disk")
+        done.append(Synced(path, time.monotonic() - started))
+    return tuple(done)
+
+
+@contextmanager
+def writing_back(directories: Iterable[str]) -> Iterator[None]:
+    """Keep the disk busy with what is written during the block, so that little is left for the sync that counts.
+
+    The kernel would leave it alone for half a minute. Raises HostError at the end if something couldn't be written:
+    the kernel says so only once.
+    """
+    paths, ended = _one_each(directories), threading.Event()
+    failed: list[str] = []
+
+    def work() -> None:
+        while not ended.wait(_WRITE_BACK_SECONDS):
+            for path in paths:
+                done = subprocess.run(["sync", "-f", path], capture_output=True, text=True, check=False)
+                if done.returncode:
+                    failed.append(done.stderr.strip())
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if failed:
+        raise HostError(f"cannot bring what was unpacked to disk: {failed[0]}")
+
+
+def _one_each(directories: Iterable[str]) -> tuple[str, ...]:
+    found: dict[int, str] = {}
+    for path in directories:
+        # A snapshotter may make its directory when it is used first.
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        with naming("look at", path):
+            found.setdefault(os.stat(path).st_dev, path)
+    return tuple(found.values())

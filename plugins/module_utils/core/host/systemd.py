@@ -1,0 +1,78 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A systemd unit: its state, and starting it again."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UNIT_PROPERTIES, UnitStatus
+
+# journald reads what a daemon writes when it gets round to it, and the last words come last.
+_JOURNAL_LOOKS = 6
+_JOURNAL_SECONDS = 0.2
+
+
+class Unit:
+    """Raises HostError where systemd refuses."""
+
+    def __init__(self, runner: Runner, name: str) -> None:
+        self._runner = runner
+        self.name = name
+
+    def status(self) -> UnitStatus:
+        arguments = [f"--property={','.join(UNIT_PROPERTIES)}", "--", self.name]
+        return UnitStatus.parse(self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd about {self.name}"))
+
+    def program(self) -> str | None:
+        """What systemd would run now; None if it doesn't know the unit, or has to read it again first."""
+        status = self.status()
+        place = f"/etc/systemd/system/{self.name}"
+        if status.needs_reload or (os.path.exists(place) and place not in status.files):
+            return None
+        return status.program or None
+
+    def reload_manager(self) -> None:
+        self._runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
+
+    def restart(self) -> None:
+        """Start it again, also when it has failed too often to be started (its start limit)."""
+        self._runner.try_run("systemctl", "reset-failed", "--", self.name)
+        self._runner.run("systemctl", "restart", "--", self.name, doing=f"restart {self.name}")
+
+    def enable(self) -> None:
+        self._runner.run("systemctl", "enable", "--", self.name, doing=f"enable {self.name}")
+
+    def disable(self) -> None:
+        self._runner.run("systemctl", "disable", "--", self.name, doing=f"disable {self.name}")
+
+    def start(self) -> bool:
+        """Start it, also when it has failed too often; whether systemd says that it has started."""
+        self._runner.try_run("systemctl", "reset-failed", "--", self.name)
+        return self._runner.try_run("systemctl", "start", "--", self.name).code == 0
+
+    def stop(self) -> bool:
+        """Stop it; whether systemd says that it has stopped."""
+        return self._runner.try_run("systemctl", "stop", "--", self.name).code == 0
+
+    def journal(self, since: float, lines: int = 100) -> list[str]:
+        """The last lines that the unit logged since a moment (seconds since the epoch), oldest first.
+
+        Empty if there is no journal. Returns when no more lines come.
+        """
+        logged = self._logged(since, lines)
+        for _look in range(_JOURNAL_LOOKS):
+            time.sleep(_JOURNAL_SECONDS)
+            before, logged = logged, self._logged(since, lines)
+            if logged == before:
+                break
+        return logged
+
+    def _logged(self, since: float, lines: int) -> list[str]:
+        options = ("--since", f"@{since:.6f}", "--lines", str(lines), "--no-pager", "--output", "cat")
+        result = self._runner.try_run("journalctl", "--unit", self.name, *options)
+        return result.stdout.splitlines() if result.code == 0 else []

@@ -1,0 +1,77 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A systemd unit as ``systemctl show`` describes it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+UNIT_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "MainPID",
+    "NRestarts",
+    "KillMode",
+    "UnitFileState",
+    "FragmentPath",
+    "DropInPaths",
+    "NeedDaemonReload",
+    "Result",
+    "ExecStart",
+)
+_PROGRAM = re.compile(r"path=(\S+)")
+
+
+@dataclass(frozen=True)
+class UnitStatus:
+    """What ``systemctl show`` says of a unit; the main PID is 0 when it doesn't run, ``program`` what is to be run."""
+
+    loaded: bool
+    active: str
+    sub: str
+    pid: int
+    restarts: int
+    kill_mode: str
+    enabled: str
+    files: tuple[str, ...]
+    needs_reload: bool
+    result: str
+    program: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.active == "active" and self.pid > 0
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it has ended by itself since it was last started by hand; systemd counts it when it starts it again."""
+        return self.restarts > 0 or self.result not in ("", "success")
+
+    @property
+    def masked(self) -> bool:
+        """Whether systemd will not start it, now or at boot."""
+        return self.enabled.startswith("masked")
+
+    @classmethod
+    def parse(cls, stdout: str) -> UnitStatus:
+        """From the KEY=VALUE lines of ``systemctl show``."""
+        values = dict(line.split("=", 1) for line in stdout.splitlines() if "=" in line)
+        files = [values.get("FragmentPath", ""), *values.get("DropInPaths", "").split()]
+        program = _PROGRAM.search(values.get("ExecStart", ""))
+        return cls(
+            loaded=values.get("LoadState") == "loaded",
+            active=values.get("ActiveState", "unknown"),
+            sub=values.get("SubState", "unknown"),
+            pid=int(values.get("MainPID") or 0),
+            restarts=int(values.get("NRestarts") or 0),
+            kill_mode=values.get("KillMode", ""),
+            enabled=values.get("UnitFileState", ""),
+            files=tuple(path for path in files if path),
+            needs_reload=values.get("NeedDaemonReload") == "yes",
+            result=values.get("Result", ""),
+            program=program[1] if program else "",
+        )

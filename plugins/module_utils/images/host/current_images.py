@@ -1,0 +1,78 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The images that a namespace has, and how far they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls
+from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
+from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import CurrentImage, RemoteImage
+from ansible_collections.slipway.node.plugins.module_utils.store.host.content import DamagedDocumentError
+from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Reference
+from ansible_collections.slipway.node.plugins.module_utils.store.image_names import canonical_names
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
+
+
+@dataclass(frozen=True)
+class CurrentImages:
+    """What a daemon has at one time: references by name, digests of blobs, and chain IDs that have snapshots.
+
+    ``pulls`` are those of the record that were begun into this namespace and snapshotter, and not finished.
+    """
+
+    target: ImageTarget
+    references: Mapping[str, Reference]
+    blobs: frozenset[str]
+    snapshots: frozenset[str]
+    pulls: tuple[Pull, ...]
+
+    @classmethod
+    def read(cls, target: ImageTarget) -> CurrentImages:
+        """Ask the daemon. Raises HostError."""
+        store = target.store
+        pulls = tuple(pull for pull in read_pulls(target.root) if target.owns(pull))
+        with ThreadPoolExecutor() as pool:
+            references = pool.submit(store.images.references)
+            blobs = pool.submit(store.content.digests)
+            snapshots = pool.submit(store.snapshots(target.snapshotter).layers)
+        return cls(target, {one.name: one for one in references.result()}, blobs.result(), snapshots.result(), pulls)
+
+    def names(self) -> tuple[ImageName, ...]:
+        """Return one name of each image."""
+        return canonical_names({one.name: one.digest for one in self.references.values()})
+
+    def find(self, name: ImageName) -> CurrentImage | None:
+        """Return the image of a name; None if there is none."""
+        reference = self.references.get(str(name))
+        return self.describe(reference) if reference else None
+
+    def describe(self, reference: Reference) -> CurrentImage:
+        """Return the image that a name stands for, as far as its documents can be read."""
+        synced = self.target.snapshotter in reference.synced
+        try:
+            content = self.target.store.images.read(reference, self.target.request.platform, self.blobs)
+        except DamagedDocumentError as error:
+            return CurrentImage(reference.digest, None, False, False, synced, str(error), (error.digest,))
+        except (ValueError, HostError) as error:
+            return CurrentImage(reference.digest, None, False, False, synced, str(error))
+        config, chain = content.manifest.config, content.config.chain_ids
+        blobs = (config, *content.manifest.layers)
+        image = RemoteImage(reference.digest, content.config.platform, chain, len(chain), blobs, config.digest, content.size)
+        unpacked = not chain or chain[-1] in self.snapshots
+        whole = all(blob.digest in self.blobs for blob in blobs)
+        return CurrentImage(reference.digest, image, unpacked, whole, synced)
+
+    def left_packed(self) -> dict[ImageName, CurrentImage]:
+        """Return the images that an earlier run has taken layers from, and not unpacked again."""
+        recorded = {name for pull in self.pulls for name in pull.names}
+        digests = {one.name: one.digest for one in self.references.values() if one.name in recorded}
+        found = {name: self.describe(self.references[str(name)]) for name in canonical_names(digests)}
+        return {name: one for name, one in found.items() if one.whole and not one.unpacked}

@@ -1,0 +1,166 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the images of a request need: read from the node and its registries, and decided without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
+from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, cant_be_had
+from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Step
+from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import CurrentImage, RemoteImage
+from ansible_collections.slipway.node.plugins.module_utils.integrity import levels
+from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import read_overlay, snapshot_ids
+from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import (
+    Verdict,
+    judge_present,
+    judge_pull,
+    layers_lasting,
+    next_id,
+)
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
+
+# An image and its position in the archive; -1 if it comes from a registry.
+Remote = tuple[RemoteImage, int]
+_Result = TypeVar("_Result")
+
+
+class ImagePlanner:
+    """Reads the node when it is made. Raises HostError where containerd or the node fails, and ValueError for what can't be had.
+
+    ``watch``: leave nothing on the node, not even for a moment.
+    """
+
+    def __init__(self, target: ImageTarget, *, watch: bool) -> None:
+        self._target = target
+        self._request = target.request
+        self._watch = watch
+        self.current = CurrentImages.read(target)
+
+    def plan(self) -> ImagePlan:
+        """Return what every image needs; registries are asked only about those that have to come, or may have been moved."""
+        platform = self._request.platform
+        found = self._wanted()
+        needed = [name for name, one in found.items() if self._request.always or model.is_missing(one, platform)]
+        failures: dict[str, str] = {}
+        if self._request.every:
+            remote, failures = self._replacements(needed)
+            found = {name: one for name, one in found.items() if str(name) not in failures}
+        else:
+            remote = dict(zip(needed, self._together(self._remote, needed)))
+        steps = tuple(self._step(name, one, remote.get(name)) for name, one in found.items())
+        refusals = [f"{step.name}: {reason}" for step in steps if (reason := self._refusal(step))]
+        if refusals:
+            raise ValueError("; ".join(refusals))
+        steps, damaged = self._compared(steps)
+        return ImagePlan(self.current, steps, {**failures, **damaged})
+
+    def mount_refusal(self, image: RemoteImage) -> str:
+        """Return why an image can't be mounted on this node; empty if it can, or if that can't be told."""
+        if self._target.snapshotter != "overlayfs":
+            return ""
+        verdict = self._headroom(image)
+        return f"overlayfs can't mount it on this node: {verdict.reason}" if verdict.mountable is False else ""
+
+    @property
+    def _names(self) -> tuple[ImageName, ...]:
+        """Of the images that are asked for by name."""
+        archive = self._target.archive
+        return self._request.names or (archive.names() if archive else ())
+
+    def _wanted(self) -> dict[ImageName, CurrentImage | None]:
+        """The images that are asked for, and those that an earlier run has left without their layers."""
+        found: dict[ImageName, CurrentImage | None] = {}
+        if self._request.every:
+            there = {name: self.current.find(name) for name in self.current.names()}
+            # Others are kept by their tools without being unpacked, or are for another platform.
+            found.update({name: one for name, one in there.items() if one is not None and (one.unpacked or one.damaged)})
+        else:
+            found.update({name: self.current.find(name) for name in self._names})
+        return {**found, **self.current.left_packed()}
+
+    def _remote(self, name: ImageName) -> Remote:
+        """The image as the registry or the archive has it."""
+        archive = self._target.archive
+        if archive is None:
+            return self._target.registry().image(name, self._request.platform), -1
+        entry = archive.entry(name, only=len(self._names) == 1)
+        image = archive.image(entry, self._request.platform)
+        if name.digest and image.digest != name.digest:
+            raise ValueError(f"archive {archive.path} has it with another digest: {image.digest or 'none'}")
+        return image, entry.position
+
+    def _replacements(self, names: Sequence[ImageName]) -> tuple[dict[ImageName, Remote], dict[str, str]]:
+        """For images whose documents are damaged; by name why others stay as they are."""
+        remote, failures = {}, {}
+        for name in names:
+            try:
+                if self._request.repair:
+                    remote[name] = self._remote(name)
+                    continue
+                reason = NOT_ASKED
+            except (HostError, ValueError) as error:
+                reason = cant_be_had(error)
+            found = self.current.find(name)
+            failures[str(name)] = f"{name}: {found.trouble if found is not None else ''}; {reason}"
+        return remote, failures
+
+    def _together(self, work: Callable[[ImageName], _Result], names: Sequence[ImageName]) -> list[_Result]:
+        """The results of the work on each name, several at a time. All that failed is said at once."""
+        troubles, results = [], []
+        with ThreadPoolExecutor(self._request.parallel) as pool:
+            pending = {name: pool.submit(work, name) for name in names}
+        for name, one in pending.items():
+            try:
+                results.append(one.result())
+            except (HostError, ValueError) as error:
+                text = str(error)
+                troubles.append(text if text.startswith(str(name)) else f"{name}: {text}")
+        if troubles:
+            raise HostError("; ".join(sorted(troubles)))
+        return results
+
+    def _step(self, name: ImageName, found: CurrentImage | None, remote: Remote | None) -> Step:
+        if remote is not None and (model.is_missing(found, self._request.platform) or model.moved(found, remote[0])):
+            image, position = remote
+            action = model.PULL if self._target.archive is None else model.IMPORT
+            damaged = found.damaged if found is not None else ()
+            missing = image.missing(self.current.blobs.difference(damaged))
+            return Step(name, action, image.digest, image, missing, position, damaged)
+        if found is None or found.image is None:
+            raise HostError(f"{name}: nothing is known of it")  # it would be missing then
+        # Looking at everything that is there isn't taking it over.
+        adopting = self._request.durable and (self._request.repair or not self._request.every)
+        return Step(name, model.local_action(found, adopting), found.digest, found.image)
+
+    def _refusal(self, step: Step) -> str:
+        """Why the image must not be unpacked; empty if it may."""
+        if not model.runs_here(step.image, self._request.platform):
+            return f"the image is not for {self._request.platform}: it is for {step.image.platform}"
+        return self.mount_refusal(step.image) if step.action in (model.PULL, model.IMPORT, model.UNPACK) else ""
+
+    def _headroom(self, image: RemoteImage) -> Verdict:
+        containerd, snapshots = self._target.containerd, self.current.snapshots
+        overlay = read_overlay(containerd.ctr, containerd.config)
+        existing = snapshot_ids(overlay)
+        unpacked = sum(chain in snapshots for chain in image.chain or ())
+        if image.layers > layers_lasting(overlay) and not self._watch:
+            existing = (*existing, self._target.store.snapshots(self._target.snapshotter).latest_id())
+            if not unpacked:
+                return judge_pull(overlay, image.layers, next_id(existing))
+        return judge_present(overlay, image.layers, unpacked, existing)
+
+    def _compared(self, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], Mapping[str, str]]:
+        """With what integrity checking finds of images that are there, if that is asked for."""
+        if self._request.integrity == levels.INTEGRITY_NONE:
+            return steps, {}
+        repairs = RepairPlanner(self._target.mender(), self._remote, repair=self._request.repair, keep=not self._watch)
+        return repairs.compared(steps)

@@ -1,0 +1,223 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images brought onto the node, made durable, and only then named."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.boot import boot_id
+from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import run_program
+from ansible_collections.slipway.node.plugins.module_utils.core.host.sync import sync_file_systems, writing_back
+from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
+from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls, write_pulls
+from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import BROKEN, Mended
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import may_be_wrong, repair_images
+from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
+from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull, lost
+from ansible_collections.slipway.node.plugins.module_utils.images.pull_errors import explain
+from ansible_collections.slipway.node.plugins.module_utils.integrity import levels
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import is_staged
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What became of images after a power cut. ``unresolved`` are pulls whose record stays, as something is still broken."""
+
+    repaired: tuple[Mended, ...]
+    unresolved: tuple[Pull, ...] = ()
+
+
+class ImageProvisioner:
+    """The only place that changes images. Raises HostError where containerd or the node fails.
+
+    ``lock`` is a descriptor that programs inherit: an orphan of a killed run holds the lock too, so that no other run meets
+    its pull half done.
+    """
+
+    def __init__(self, target: ImageTarget, lock: int) -> None:
+        self._target = target
+        self._request = target.request
+        self._store = target.store
+        self._inherit = [lock]
+
+    def bring(self, plan: ImagePlan) -> Outcome:
+        """Apply a plan; what a power cut may have undone is recovered first, and planned again."""
+        recovery = self.recover()
+        if recovery is not None:
+            plan = ImagePlanner(self._target, watch=False).plan()
+        return self.apply(plan, recovery)
+
+    def recover(self) -> Recovery | None:
+        """Judge and repair what was pulled before a power cut; None if there was none. The record stays until all is synced."""
+        target = self._target
+        pulls = lost((pull for pull in read_pulls(target.root) if target.owns(pull)), boot_id())
+        if not pulls:
+            return None
+        repaired = target.mender().recover(pulls)
+        directory = os.path.join(target.snapshotter_root, "snapshots")
+        if os.path.isdir(directory):
+            self._store.snapshots(target.snapshotter).take_back_directories(directory)
+        broken = any(one.outcome == BROKEN for one in repaired)
+        return Recovery(repaired, pulls if broken else ())
+
+    def apply(self, plan: ImagePlan, recovery: Recovery | None = None) -> Outcome:
+        """Return what came of it; what hasn't failed is on disk, and has its name."""
+        target, durable = self._target, self._request.durable
+        local = any(step.action in (model.SYNC, model.REPAIR) for step in plan.steps)
+        flush = durable and (plan.unfinished or not target.pull_path.synced_by_daemon or local)
+        roots = (target.content_root, target.snapshotter_root) if flush else ()
+        pulls = self._record(plan) if durable else ()
+        with writing_back(roots):
+            outcome = self._bring(plan)
+        if flush:
+            outcome = outcome.plus(Outcome(synced=sync_file_systems(target.containerd.runner, roots)))
+        outcome = outcome.plus(self._name(outcome.successful(plan.steps), plan))
+        if durable:
+            unresolved = recovery.unresolved if recovery is not None else ()
+            write_pulls(target.root, [pull for pull in pulls if not target.owns(pull) or pull in unresolved])
+        return outcome
+
+    def _record(self, plan: ImagePlan) -> tuple[Pull, ...]:
+        """Note on disk what is going to come, and return the whole record."""
+        current = plan.current
+        # What may be unpacked or fetched again is as good as new, and so are the images that share it.
+        again = {key for step in plan.steps if step.action in (model.SYNC, model.REPAIR) for key in step.image.chain or ()}
+        names = {str(step.name) for step in plan.steps if step.action != model.NONE}
+        if again:
+            found = {one.name: current.describe(one).image for one in current.references.values()}
+            names.update(name for name, image in found.items() if image is not None and again.intersection(image.chain or ()))
+        blobs = current.blobs.difference(*(step.damaged for step in plan.steps))
+        there = (tuple(sorted(names)), tuple(sorted(current.snapshots.difference(again))), tuple(sorted(blobs)))
+        pull = Pull(boot_id(), self._request.namespace, self._target.snapshotter, *there)
+        # What another namespace's part of the same run has cleared meanwhile is not brought back.
+        pulls = (*read_pulls(self._target.root), pull)
+        write_pulls(self._target.root, pulls)
+        return pulls
+
+    def _bring(self, plan: ImagePlan) -> Outcome:
+        """Everything but the names."""
+        steps = plan.steps
+        self._store.content.remove({digest for step in steps for digest in step.damaged})
+        outcome = plan.outcome
+        outcome = outcome.plus(self._pull([step for step in steps if step.comes and step.position < 0]))
+        outcome = outcome.plus(self._import([step for step in steps if step.comes and step.position >= 0]))
+        outcome = outcome.plus(self._unpack([step for step in steps if step.action == model.UNPACK]))
+        return outcome.plus(self._repair(outcome.successful(steps), plan))
+
+    def _pull(self, steps: Sequence[Step]) -> Outcome:
+        # Names of the same image are one pull.
+        once = {step.staged: step for step in steps}
+        with ThreadPoolExecutor(self._request.parallel) as pool:
+            results = dict(zip(once, pool.map(self._pull_one, once.values())))
+        failed = [step for staged, step in once.items() if results[staged][1]]
+        if failed:
+            self._give_back(failed)
+        return Outcome(
+            seconds={str(step.name): results[staged][0] for staged, step in once.items()},
+            failures={str(step.name): results[step.staged][1] for step in steps if results[step.staged][1]},
+        )
+
+    def _pull_one(self, step: Step) -> tuple[float, str]:
+        """How many seconds it took, and why it failed, if it did."""
+        registry, started = self._target.registry(), time.monotonic()
+        options: dict[str, Any] = {"platform": self._request.platform, "inherit": self._inherit}
+        failure = ""
+        try:
+            if step.action == model.REPAIR:
+                registry.fetch(step.name, step.staged, **options)
+            else:
+                registry.pull(step.name, step.staged, snapshotter=self._target.snapshotter, **options)
+        except HostError as error:
+            failure = str(error)
+        return time.monotonic() - started, failure
+
+    def _import(self, steps: Sequence[Step]) -> Outcome:
+        archive = self._target.archive
+        if not steps or archive is None:
+            return Outcome()
+        staged, started = {step.position: step.staged for step in steps}, time.monotonic()
+        options = ["--platform", self._request.platform, "--snapshotter", self._target.snapshotter]
+        options += ["--local"] * bool(self._target.pull_path.local)
+        ctr = self._target.containerd.ctr
+        output = run_program(
+            ctr.command("--namespace", self._request.namespace, "images", "import", *options, "-"),
+            timeout=self._request.timeout * len(steps),
+            feed=lambda stream: archive.write_staged(stream, staged),
+            inherit=self._inherit,
+            server=ctr.address,
+        )
+        seconds = dict.fromkeys((str(step.name) for step in steps), time.monotonic() - started)
+        if output.code == 0:
+            return Outcome(seconds=seconds)
+        self._give_back(steps)
+        trouble = f"cannot import {archive.path}: {explain(output.stderr)}"
+        return Outcome(seconds=seconds, failures={name: f"{name}: {trouble}" for name in seconds})
+
+    def _give_back(self, steps: Iterable[Step]) -> None:
+        """Blobs and layers of what failed, so that a full disk isn't left full."""
+        with suppress(HostError):
+            self._store.images.remove(*(step.staged for step in steps))
+        # Also of what has not become an image.
+        with suppress(HostError):
+            self._store.leases.collect_garbage()
+
+    def _unpack(self, steps: Iterable[Step]) -> Outcome:
+        seconds, failures = {}, {}
+        for step in steps:
+            started = time.monotonic()
+            try:
+                self._store.snapshots(self._target.snapshotter).unpack(step.digest)
+            except HostError as error:
+                failures[str(step.name)] = f"{step.name}: {error}"
+            seconds[str(step.name)] = time.monotonic() - started
+        return Outcome(seconds=seconds, failures=failures)
+
+    def _repair(self, steps: Iterable[Step], plan: ImagePlan) -> Outcome:
+        """Images that others have pulled, that have been found damaged, or that stand on layers that were here."""
+        compared = self._request.integrity != levels.INTEGRITY_NONE
+        wrong = [step for step in steps if may_be_wrong(step, plan.current.snapshots, compared=compared)]
+        return repair_images(self._target.mender(), wrong, repair=self._request.repair) if wrong else Outcome()
+
+    def _name(self, steps: Sequence[Step], plan: ImagePlan) -> Outcome:
+        """Give the images their names, and take away all staged ones, also those of earlier runs."""
+        there = {one.name: one.digest for one in plan.current.references.values() if is_staged(one.name)}
+        there.update({step.staged: step.digest for step in steps if step.comes})
+        if any(step.action == model.IMPORT for step in steps):
+            # An archive may not say what its images' digests are.
+            there.update({one.name: one.digest for one in self._store.images.references() if is_staged(one.name)})
+        with ThreadPoolExecutor(self._request.parallel) as pool:
+            named = list(zip(steps, pool.map(lambda step: self._name_one(step, there), steps)))
+            work = [
+                pool.submit(self._store.images.mark_synced, str(step.name), self._target.snapshotter, digest)
+                for step, (digest, failure) in named
+                if self._request.durable and step.action != model.NONE and not failure
+            ]
+            work.append(pool.submit(self._store.images.remove, *there))
+        for one in work:
+            one.result()
+        return Outcome(
+            digests={str(step.name): digest for step, (digest, _failure) in named},
+            failures={str(step.name): failure for step, (_digest, failure) in named if failure},
+        )
+
+    def _name_one(self, step: Step, there: Mapping[str, str]) -> tuple[str, str]:
+        """The digest that the name stands for, and why it couldn't be given, if it couldn't."""
+        if step.action not in (model.PULL, model.IMPORT):
+            return step.digest, ""
+        try:
+            self._store.images.tag(step.staged, str(step.name))
+        except HostError as error:
+            return there.get(step.staged, ""), f"{step.name}: it was removed while it was being pulled: run this again ({error})"
+        return there.get(step.staged, ""), ""

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Registries, asked and pulled from through ctr."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import Output, run_program
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import RegistryAuth, RemoteImage
+from ansible_collections.slipway.node.plugins.module_utils.images.pull_errors import explain
+from ansible_collections.slipway.node.plugins.module_utils.store import oci
+from ansible_collections.slipway.node.plugins.module_utils.store.host.snapshots import LEFTOVER
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
+
+_ATTEMPTS = 5
+# ctr prints it before it reads the password.
+_PROMPT = b"Password: \n"
+
+
+def hosts_dir(config: EffectiveConfig) -> str | None:
+    """The first of the directories in which the daemon's own pulls look for registries that is there."""
+    return next(filter(os.path.isdir, config.hosts_dirs), None)
+
+
+class Registry:
+    """What a registry has, and the way from there into a namespace. Everything that fails raises HostError.
+
+    ``local``: ctr unpacks instead of the transfer service, where a version has both; None where it has not.
+    """
+
+    def __init__(self, ctr: Ctr, auth: RegistryAuth, *, namespace: str, timeout: float, local: bool | None) -> None:
+        self._ctr = ctr
+        self._auth = auth
+        self._namespace = namespace
+        self._timeout = timeout
+        self._local = local
+
+    def image(self, name: ImageName, platform: str) -> RemoteImage:
+        """The documents of an image, read without leaving anything on the node. Raises ValueError if they are nonsense."""
+        text = self._document(str(name))
+        digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
+        if name.digest and name.digest.startswith("sha256:") and name.digest != digest:
+            raise HostError(f"{name}: the registry answers with another image, {digest}")
+        digest = name.digest or digest
+        blobs = [oci.Descriptor("", digest, len(text))]
+        if oci.is_index(text.decode(errors="replace")):
+            chosen = oci.parse_index(text.decode(errors="replace")).choose(platform)
+            text = self._blob(name, chosen.digest)
+            blobs.append(oci.Descriptor(chosen.media_type, chosen.digest, len(text)))
+        manifest = oci.parse_manifest(text.decode(errors="replace"))
+        blobs += [manifest.config, *manifest.layers]
+        config = oci.parse_config(self._blob(name, manifest.config.digest).decode(errors="replace"))
+        if len(config.diff_ids) != len(manifest.layers):
+            raise ValueError(f"its manifest has {len(manifest.layers)} layers and its config {len(config.diff_ids)}")
+        return RemoteImage(digest, config.platform, config.chain_ids, len(manifest.layers), tuple(blobs), manifest.config.digest)
+
+    def pull(self, name: ImageName, staged: str, *, platform: str, snapshotter: str, inherit: Sequence[int]) -> None:
+        """Fetch and unpack an image under its staged name."""
+        local = [] if self._local is None else [f"--local={_go(self._local)}"]
+        self._bring(["images", "pull", "--snapshotter", snapshotter, *local], name, staged, platform, inherit)
+
+    def fetch(self, name: ImageName, staged: str, *, platform: str, inherit: Sequence[int]) -> None:
+        """Fetch all that the content store lacks of an image; a pull would leave out the layers that are unpacked."""
+        self._bring(["content", "fetch"], name, staged, platform, inherit)
+
+    def _bring(self, command: Sequence[str], name: ImageName, staged: str, platform: str, inherit: Sequence[int]) -> None:
+        arguments = ["--namespace", self._namespace, *command, "--platform", platform, *self._options(), staged]
+        output = self._run(arguments, inherit)
+        for _attempt in range(_ATTEMPTS - 1):
+            # A daemon that was killed while it made a snapshot left a directory, which is removed when it is met.
+            if output.code == 0 or LEFTOVER not in output.stderr:
+                break
+            output = self._run(arguments, inherit)
+        if output.code != 0:
+            raise HostError(f"{name}: {explain(output.stderr)}")
+
+    def _blob(self, name: ImageName, digest: str) -> bytes:
+        text = self._document(name.blob(digest))
+        if digest.startswith("sha256:") and hashlib.sha256(text).hexdigest() != digest.partition(":")[2]:
+            raise HostError(f"{name}: the registry answers with something else than {digest}")
+        return text
+
+    def _document(self, name: str) -> bytes:
+        output = self._run(["content", "fetch-object", *self._options(), name])
+        if output.code != 0:
+            raise HostError(f"{name}: {explain(output.stderr)}")
+        return output.stdout.removeprefix(_PROMPT) if self._auth.password is not None else output.stdout
+
+    def _run(self, arguments: Sequence[str], inherit: Sequence[int] = ()) -> Output:
+        command = self._ctr.command(*arguments)
+        secret = self._auth.password
+        return run_program(command, timeout=self._timeout, secret=secret, inherit=inherit, server=self._ctr.address)
+
+    def _options(self) -> list[str]:
+        auth = self._auth
+        options = ["--plain-http"] if auth.plain_http else []
+        options += ["--hosts-dir", auth.hosts_dir] if auth.hosts_dir else []
+        return options + (["--user", auth.username] if auth.username else [])
+
+
+def _go(value: bool) -> str:
+    return "true" if value else "false"

@@ -1,0 +1,134 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which of the images that are there are damaged, whether they can be repaired, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.images import plan
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import (
+    BROKEN,
+    DROPPED,
+    Mended,
+    Mender,
+    describe,
+    describe_blobs,
+    kept,
+)
+from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import Outcome, Step
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import RemoteImage
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
+
+_UNREADABLE = "what describes it can't be read"
+NOT_ASKED = "set repair to have it mended"
+
+
+class RepairPlanner:
+    """Changes nothing. ``remote`` asks the registry or the archive for an image.
+
+    Raises HostError where containerd fails.
+    """
+
+    def __init__(
+        self, mender: Mender, remote: Callable[[ImageName], tuple[RemoteImage, int]], *, repair: bool, keep: bool
+    ) -> None:
+        self._mender = mender
+        self._remote = remote
+        self._repair = repair
+        self._keep = keep
+
+    def compared(self, steps: Sequence[Step]) -> tuple[tuple[Step, ...], Mapping[str, str]]:
+        """Return the steps with what was found of images that are there, and by name why what is wrong stays so."""
+        there = [str(step.name) for step in steps if step.action in (plan.NONE, plan.SYNC)]
+        judged = self._mender.judge(there, keep=self._keep)
+        used = self._mender.in_use(judged) if self._repair else {}
+        verdicts = {
+            name: self._judged(step, judged[name], used.get(name, ())) for step in steps if (name := str(step.name)) in judged
+        }
+        failures = {name: failure for name, (_step, failure) in verdicts.items() if failure}
+        return tuple(verdicts[str(step.name)][0] if str(step.name) in verdicts else step for step in steps), failures
+
+    def _judged(self, step: Step, found: Comparison, used: Sequence[str]) -> tuple[Step, str]:
+        """The step as it has to be, and why what is wrong stays so; empty if nothing does."""
+        step = replace(step, found=found)
+        again = to_fetch(found)
+        if not (found.differences or found.damaged_blobs or (self._repair and again)):
+            return step, ""
+        reason = NOT_ASKED if not self._repair else kept(used)
+        if not reason:
+            try:
+                return self._fetchable(step, again) if again else replace(step, action=plan.REPAIR), ""
+            except (HostError, ValueError) as error:
+                reason = cant_be_had(error)
+        return replace(step, action=plan.NONE), f"{step.name}: {describe(found)}; {reason}"
+
+    def _fetchable(self, step: Step, damaged: tuple[str, ...]) -> Step:
+        """Blobs are given up only if they can be had again, whatever the name stands for by now."""
+        image, position = self._remote(step.name)
+        if position < 0 and image.digest != step.digest:
+            image, position = self._remote(replace(step.name, digest=step.digest))
+        size = {blob.digest: blob.size for blob in image.blobs}
+        if not size.keys() >= set(damaged):
+            raise ValueError("there is another image of that name")
+        missing = sum(size[digest] for digest in damaged)
+        return replace(step, action=plan.REPAIR, position=position, missing=missing, damaged=damaged)
+
+
+def to_fetch(found: Comparison) -> tuple[str, ...]:
+    """Blobs that are needed, and are damaged or not there. Discarded ones are, to judge the files or to unpack them again."""
+    needed = found.discarded if found.differences or found.unknown else ()
+    return (*found.damaged_blobs, *needed)
+
+
+def cant_be_had(error: Exception) -> str:
+    """Why blobs that are damaged have to stay so."""
+    return f"it can't be fetched again: {error}"
+
+
+def may_be_wrong(step: Step, snapshots: Set[str], *, compared: bool) -> bool:
+    """Whether an image has to be looked at, or looked at again, before it gets its name.
+
+    ``snapshots`` were there before the run; ``compared``: integrity checking was asked for.
+    """
+    if step.action in (plan.SYNC, plan.REPAIR):
+        return True
+    return step.action != plan.NONE and compared and not snapshots.isdisjoint(step.image.chain or ())
+
+
+def repair_images(mender: Mender, steps: Sequence[Step], *, repair: bool) -> Outcome:
+    """Unpack again what is wrong; what can't be repaired is a failure. Without ``repair``, only what is taken over is."""
+    mender.sweep()
+    unjudged = [step for step in steps if step.found is None or step.damaged]
+    found = mender.judge((step.present for step in unjudged), keep=True)
+    judged = {step.present: found.get(step.present) or step.found or Comparison(unknown=_UNREADABLE) for step in steps}
+    compared = {str(step.name): judged[step.present] for step in unjudged if step.found is None or step.found.unknown}
+    wanted = [step.present for step in steps if repair or step.action == plan.SYNC]
+    repaired = {one.name: one for one in mender.repair({name: judged[name] for name in wanted})}
+    own = {step.present: str(step.name) for step in steps}
+    failed = {name: one.reason for name, one in repaired.items() if one.outcome == BROKEN and name not in own}
+    for step in steps:
+        trouble = _left(step, judged[step.present], repaired.get(step.present))
+        if trouble:
+            failed[str(step.name)] = trouble
+    return Outcome(
+        failures={name: f"{name}: {trouble}" for name, trouble in failed.items()},
+        found=compared,
+        repaired=tuple(replace(one, name=own.get(name, name)) for name, one in repaired.items()),
+    )
+
+
+def _left(step: Step, found: Comparison, repaired: Mended | None) -> str:
+    """What is wrong with an image after all; empty if nothing is known to be."""
+    if repaired is None:
+        return f"{describe(found)}; {NOT_ASKED}" if found.differences or found.damaged_blobs else ""
+    if repaired.outcome in (BROKEN, DROPPED):
+        return repaired.reason
+    if step.damaged and step.action == plan.REPAIR and describe_blobs(found):
+        return f"fetched again, and still: {describe_blobs(found)}"
+    return ""

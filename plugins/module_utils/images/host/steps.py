@@ -1,0 +1,106 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What images need, one step each, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.slipway.node.plugins.module_utils.core.host.sync import Synced
+from ansible_collections.slipway.node.plugins.module_utils.images import plan
+from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import Mended
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import RemoteImage
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import IMPORT_REPOSITORY, ImageName
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one image needs. ``image`` is the image as it will be; ``missing`` are bytes that have to come.
+
+    ``position`` is that of the image in the archive, -1 if it isn't from there. ``damaged`` are blobs that have to be
+    fetched again. ``found`` is what came of comparing it with its layers, if that was done.
+    """
+
+    name: ImageName
+    action: str
+    digest: str
+    image: RemoteImage
+    missing: int = 0
+    position: int = -1
+    damaged: tuple[str, ...] = ()
+    found: Comparison | None = None
+
+    @property
+    def staged(self) -> str:
+        if self.position >= 0:
+            return f"{IMPORT_REPOSITORY}:{self.position}"
+        return self.name.staged(self.digest)
+
+    @property
+    def comes(self) -> bool:
+        """Whether it is fetched, or a part of it."""
+        return self.action in (plan.PULL, plan.IMPORT) or (self.action == plan.REPAIR and bool(self.damaged))
+
+    @property
+    def present(self) -> str:
+        """The name under which it is in the store until it is named."""
+        return self.staged if self.action in (plan.PULL, plan.IMPORT) else str(self.name)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run, or of a part of it, by name. ``found`` is what images were like that were compared only then."""
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    found: Mapping[str, Comparison] = field(default_factory=dict)
+    repaired: tuple[Mended, ...] = ()
+    synced: tuple[Synced, ...] = ()
+
+    def plus(self, later: Outcome) -> Outcome:
+        """Return both; where both know of a name, ``later`` is right."""
+        return Outcome(
+            seconds={**self.seconds, **later.seconds},
+            digests={**self.digests, **later.digests},
+            failures={**self.failures, **later.failures},
+            found={**self.found, **later.found},
+            repaired=(*self.repaired, *later.repaired),
+            synced=(*self.synced, *later.synced),
+        )
+
+    def successful(self, steps: Iterable[Step]) -> tuple[Step, ...]:
+        """Return the steps of images that haven't failed."""
+        return tuple(step for step in steps if str(step.name) not in self.failures)
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """What the images of a request need, on a node that has ``current``.
+
+    ``failures`` say by name why images that are damaged stay so.
+    """
+
+    current: CurrentImages
+    steps: tuple[Step, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an earlier run was cut short, so that there is something to be done though nothing is missing."""
+        return bool(self.current.pulls)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be done."""
+        return self.unfinished or any(step.action != plan.NONE for step in self.steps)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What is known to come of it before it is applied."""
+        return Outcome(failures=self.failures)

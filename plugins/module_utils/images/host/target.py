@@ -1,0 +1,81 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where images are brought to, and from where: a namespace and snapshotter, and a registry or an archive."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.images.host.archive import ImageArchive
+from ansible_collections.slipway.node.plugins.module_utils.images.host.registry import Registry, hosts_dir
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import Mender, trees_directory
+from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import Request
+from ansible_collections.slipway.node.plugins.module_utils.images.pull_path import select_pull_path
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE, METADATA
+from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import content_root, snapshotter_root
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+
+
+class ImageTarget:
+    """One request to one daemon. Raises HostError where containerd or the node fails.
+
+    ``root`` is the daemon's own directory, ``content_root`` that of its content store.
+    """
+
+    def __init__(self, containerd: Containerd, request: Request) -> None:
+        config = containerd.config
+        self.containerd = containerd
+        self.request = request.reached_through(hosts_dir(config))
+        self.pull_path = select_pull_path(
+            config,
+            containerd.version,
+            snapshotter=request.snapshotter,
+            platform=request.platform,
+            machine=containerd.platform,
+        )
+        self.store = NamespaceStore(containerd.ctr, request.namespace)
+        self.archive = ImageArchive(request.archive) if request.archive else None
+        self.content_root = content_root(containerd.ctr)
+        self.root = os.path.dirname(self.content_root)
+
+    @property
+    def snapshotter(self) -> str:
+        """The snapshotter for which images are unpacked."""
+        return self.pull_path.snapshotter
+
+    @property
+    def snapshotter_root(self) -> str:
+        """The directory of the snapshotter."""
+        return snapshotter_root(self.containerd.ctr, self.snapshotter)
+
+    def owns(self, pull: Pull) -> bool:
+        """Whether a recorded pull is one into this namespace and snapshotter."""
+        return pull.is_for(self.request.namespace, self.snapshotter)
+
+    def registry(self) -> Registry:
+        """Return the registries as the request reaches them."""
+        request = self.request
+        return Registry(
+            self.containerd.ctr,
+            request.auth,
+            namespace=request.namespace,
+            timeout=request.timeout,
+            local=self.pull_path.local,
+        )
+
+    def mender(self) -> Mender:
+        """Return what compares images with their layers, at the level that was asked for, and repairs them."""
+        request = self.request
+        return Mender(
+            self.containerd.ctr,
+            request.namespace,
+            self.snapshotter,
+            content_root=self.content_root,
+            platform=request.platform,
+            level=METADATA if request.integrity == INTEGRITY_NONE else request.integrity,
+            trees=trees_directory(self.content_root),
+        )

@@ -1,0 +1,249 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which images a node should have, and what has to be done for that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, one_line, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE
+from ansible_collections.slipway.node.plugins.module_utils.store import oci, reference
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
+
+NONE = "none"
+SYNC = "sync"
+UNPACK = "unpack"
+PULL = "pull"
+IMPORT = "import"
+REPAIR = "repair"
+REMOVE = "remove"
+ACTIONS = (PULL, IMPORT, UNPACK, SYNC, REPAIR)
+# Stands for every image of the namespace.
+
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?\Z")
+_CRI_ID = re.compile(r"sha256:[a-f0-9]{64}\Z")
+# What ctr reads of a password at its terminal.
+_LONGEST_SECRET = 4000
+
+
+@dataclass(frozen=True)
+class RegistryAuth:
+    """How a registry is reached; the password never shows."""
+
+    hosts_dir: str | None = None
+    plain_http: bool = False
+    username: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"RegistryAuth(hosts_dir={self.hosts_dir!r}, plain_http={self.plain_http}, username={self.username!r})"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a node. ``snapshotter`` None: the daemon's own. ``timeout`` in seconds, for each image.
+
+    ``every``: the images that are there, instead of ``names``. ``integrity`` is one of LEVELS.
+    """
+
+    names: tuple[ImageName, ...]
+    every: bool
+    present: bool
+    always: bool
+    archive: str | None
+    platform: str
+    snapshotter: str | None
+    namespace: str
+    auth: RegistryAuth
+    parallel: int
+    durable: bool
+    integrity: str
+    repair: bool
+    timeout: float
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], machine: str) -> Request:
+        """From the module's options; ``machine`` is the node's platform. Raises ValueError that names the option."""
+        for option in ("archive", "hosts_dir"):
+            if params[option] is not None:
+                absolute_path(option, params[option])
+        if params["snapshotter"] is not None:
+            plain_name("snapshotter", params["snapshotter"])
+        for option in ("parallel", "timeout"):
+            if params[option] < 1:
+                raise ValueError(f"{option} has to be at least 1, not {params[option]}")
+        present = params["state"] == "present"
+        every = bool(params["all"])
+        _check_together(params, present, every)
+        return cls(
+            names=() if every else tuple(dict.fromkeys(map(_name, params["name"] or ()))),
+            every=every,
+            present=present,
+            always=params["pull"] == "always",
+            archive=params["archive"],
+            platform=_platform(params["platform"]) if params["platform"] else machine,
+            snapshotter=params["snapshotter"],
+            namespace=plain_name("namespace", params["namespace"]),
+            auth=_auth(params),
+            parallel=params["parallel"],
+            durable=params["durable"],
+            integrity=params["integrity"],
+            repair=params["repair"],
+            timeout=float(params["timeout"]),
+        )
+
+    def reached_through(self, hosts_dir: str | None) -> Request:
+        """With this directory of registries, unless one was asked for."""
+        return replace(self, auth=replace(self.auth, hosts_dir=self.auth.hosts_dir or hosts_dir))
+
+
+def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> None:
+    """Options that need others, or don't go with them."""
+    if not present and params["archive"]:
+        raise ValueError("archive is for state present: name the images that have to go with name")
+    if params["name"] is None and not params["archive"] and not every:
+        raise ValueError("name is missing: list the images, or set all to true")
+    if every and not present:
+        raise ValueError("all is for state present: name the images that have to go")
+    if params["integrity"] != INTEGRITY_NONE and not present:
+        raise ValueError("integrity is for state present: images that have to go aren't compared")
+    if params["repair"] and params["integrity"] == INTEGRITY_NONE:
+        raise ValueError("repair needs to know what is wrong: set integrity to metadata or content")
+    if every and params["name"] is not None:
+        raise ValueError("name and all exclude each other: list the images, or set all to true")
+    if every and (params["integrity"] == INTEGRITY_NONE or params["archive"] or params["pull"] == "always"):
+        raise ValueError("all is for images that are on the node: set integrity, and neither archive nor pull")
+
+
+def _name(text: str) -> ImageName:
+    one_line("name", text)
+    try:
+        name = reference.parse(text)
+    except ValueError as error:
+        raise ValueError(f"name: {error}") from error
+    if reference.is_staged(f"{name}@") or reference.is_staged(str(name)):
+        raise ValueError(f"name: {text!r} is a name that unfinished runs leave behind: take another tag")
+    return name
+
+
+def _platform(text: str) -> str:
+    if not _PLATFORM.match(text):
+        raise ValueError(f"platform has to be OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/arm64, not {text!r}")
+    return text
+
+
+def _auth(params: Mapping[str, Any]) -> RegistryAuth:
+    username, password = params["username"], params["password"]
+    if (username is None) != (password is None):
+        raise ValueError("username and password go together: set both, or neither")
+    if username is not None:
+        one_line("username", username)
+        if not username or ":" in username or username.startswith("-"):
+            raise ValueError("username has to be a name without a colon, and not start with a dash")
+    if password is not None and (not password or not password.isprintable() or len(password.encode()) > _LONGEST_SECRET):
+        raise ValueError(f"password has to be one line of at most {_LONGEST_SECRET} printable characters")
+    return RegistryAuth(params["hosts_dir"] or None, params["plain_http"], username, password)
+
+
+@dataclass(frozen=True)
+class RemoteImage:
+    """An image as its documents describe it, in a registry, an archive or the content store.
+
+    ``digest`` is what its name stands for; ``chain`` None if its config couldn't be read. ``blobs`` are all that
+    belong to it: index, manifest, config and layers.
+    """
+
+    digest: str
+    platform: str | None
+    chain: tuple[str, ...] | None
+    layers: int
+    blobs: tuple[oci.Descriptor, ...]
+    config_digest: str = ""
+    known_size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of it, compressed as it is."""
+        return sum({blob.digest: blob.size for blob in self.blobs}.values()) if self.known_size is None else self.known_size
+
+    def missing(self, blobs: frozenset[str]) -> int:
+        """Bytes of what the node doesn't have."""
+        return sum({blob.digest: blob.size for blob in self.blobs if blob.digest not in blobs}.values())
+
+
+@dataclass(frozen=True)
+class CurrentImage:
+    """An image as the node has it. ``trouble`` says why it couldn't be understood; then there is no ``image``.
+
+    ``unpacked``: the snapshotter has all of its layers. ``whole``: the content store has all of its blobs.
+    ``synced``: its layers are known to be on disk. ``damaged``: documents that have to be fetched again.
+    """
+
+    digest: str
+    image: RemoteImage | None
+    unpacked: bool
+    whole: bool
+    synced: bool
+    trouble: str = ""
+    damaged: tuple[str, ...] = ()
+
+
+def runs_here(image: RemoteImage, platform: str) -> bool:
+    """True also if that can't be told."""
+    return image.platform is None or oci.runs_on(image.platform, platform)
+
+
+def is_missing(found: CurrentImage | None, platform: str) -> bool:
+    """Whether the image has to come from somewhere else."""
+    if found is None or found.image is None or not runs_here(found.image, platform):
+        return True
+    return not found.unpacked and not found.whole
+
+
+def moved(found: CurrentImage | None, image: RemoteImage) -> bool:
+    """Whether the name stands for another image where it comes from. Archives may lack the manifest's digest."""
+    if found is None or found.image is None:
+        return True
+    if image.digest:
+        return found.digest != image.digest
+    return found.image.config_digest != image.config_digest
+
+
+def local_action(found: CurrentImage, durable: bool) -> str:
+    """What an image needs that is there and wanted as it is."""
+    if not found.unpacked:
+        return UNPACK
+    return NONE if found.synced or not durable else SYNC
+
+
+@dataclass(frozen=True)
+class Removal:
+    """``names`` to take away; ``used_by`` says for each name asked for what still keeps its image."""
+
+    names: tuple[str, ...]
+    used_by: Mapping[str, tuple[str, ...]]
+
+
+def plan_removal(
+    names: Sequence[ImageName], references: Mapping[str, str], containers: Mapping[str, Sequence[str]], namespace: str
+) -> Removal:
+    """``references`` are the namespace's names with their digests, ``containers`` the ids of those made of a name.
+
+    In the kubelet's namespace CRI gives each image its config's digest as another name; it goes with the last real one.
+    """
+    asked = [str(name) for name in names]
+    going = [name for name in asked if name in references]
+    used_by: dict[str, tuple[str, ...]] = {}
+    derived: list[str] = []
+    for name in going:
+        others = [one for one, digest in references.items() if digest == references[name] and one not in asked]
+        real = [one for one in others if namespace != "k8s.io" or not _CRI_ID.match(one)]
+        derived += [one for one in others if not real and one not in derived]
+        used_by[name] = (*real, *(f"container {one}" for one in containers.get(name, ())))
+    return Removal((*going, *derived), used_by)

@@ -1,0 +1,61 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The path by which an image gets into a daemon, by the daemon's version and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.store import oci
+
+_TRANSFER = ("plugins", "io.containerd.transfer.v1.local", "unpack_config")
+# Whose files lie on the file system of its directory, as they are in the image.
+_FLUSHED_BY_SYNCFS = ("overlayfs", "native")
+
+
+@dataclass(frozen=True)
+class PullPath:
+    """``local``: ctr unpacks instead of the daemon's transfer service; None where a version has only one of them.
+
+    ``synced_by_daemon``: each layer is flushed as it is unpacked, so that nothing has to be flushed again.
+    """
+
+    snapshotter: str
+    local: bool | None
+    synced_by_daemon: bool
+
+    @property
+    def durability(self) -> str:
+        """Of an image that was pulled on this path and synced."""
+        return durability.DURABLE if self.snapshotter in _FLUSHED_BY_SYNCFS else durability.UNKNOWN
+
+
+def select_pull_path(
+    config: EffectiveConfig, version: Version, *, snapshotter: str | None, platform: str, machine: str
+) -> PullPath:
+    """``machine`` is the node's own platform."""
+    chosen = snapshotter or config.default_snapshotter
+    local = None
+    # The transfer service is the faster one, and containerd 2's default; on 1.7 it can't be told of plain HTTP.
+    if version.at_least("2.0.0"):
+        local = not _transfer_unpacks(config, chosen) or not oci.runs_on(platform, machine)
+    pull = durability.Pull(
+        path="transfer" if local is False else "ctr",
+        version=version,
+        snapshotter=chosen,
+        diff_sync_fs=bool(config.diff_sync_fs),
+    )
+    return PullPath(chosen, local, durability.judge(pull).durability == durability.DURABLE)
+
+
+def _transfer_unpacks(config: EffectiveConfig, snapshotter: str) -> bool:
+    """plugins/transfer/plugin.go: an empty list stands for the platform's default snapshotter."""
+    listed = config.lookup(_TRANSFER) or []
+    names = {entry.get("snapshotter") for entry in listed if isinstance(entry, Mapping)}
+    return snapshotter in (names or {"overlayfs"})

@@ -1,0 +1,141 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Compares unpacked images with the layers that they come from; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.blobs import Blob, DamagedBlobError
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.image_check import Image, ImageCheck
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.tree_cache import KeptTrees
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import LostSnapshotError, View, Views
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.walk import Difference
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import COMPARED_LEVELS, CONTENT, METADATA
+from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Content
+from ansible_collections.slipway.node.plugins.module_utils.store.oci import Descriptor
+
+__all__ = ["Comparison", "Difference", "compare_images", "compare_views", "damaged_blobs", "sweep_views"]
+
+_LOST = "missing, with all that is in it: containerd has a record of the snapshot, but not its directory"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found of one image.
+
+    ``differences``: at most 100 of ``count``; ``total``: how many files there should be. ``damaged_blobs``: digests of the
+    image's blobs that are missing, cut off or something else. ``unknown``: why the files can't be judged, else empty.
+    ``lowest``: the number, from 0, of the lowest layer that has to be unpacked again for the differences to go away.
+    ``discarded``: layers that the namespace has given up.
+    """
+
+    differences: tuple[Difference, ...] = ()
+    total: int = 0
+    damaged_blobs: tuple[str, ...] = ()
+    unknown: str = ""
+    count: int = 0
+    lowest: int = 0
+    discarded: tuple[str, ...] = ()
+
+    @property
+    def intact(self) -> bool:
+        """Whether it is certain that nothing is wrong, as far as has been looked."""
+        return not (self.differences or self.damaged_blobs or self.unknown)
+
+
+def compare_images(
+    ctr: Ctr,
+    *,
+    namespace: str,
+    snapshotter: str,
+    content_root: str,
+    contents: Sequence[Content],
+    level: str = METADATA,
+    trees: str | None = None,
+    keep: bool = False,
+) -> tuple[Comparison, ...]:
+    """Images that are unpacked for a snapshotter; layers that they share from the lowest one on are read once.
+
+    ``level``: METADATA, all but the bytes of files, or CONTENT. ``trees`` is a directory, which may not exist, where what is
+    expected of images is kept from one run to the next; ``keep``: also write there. For METADATA, layers of which that is known
+    are not read: of their blobs it is only looked whether they are there and have their size. All others are compared with
+    their digests. Raises HostError if the node refuses to be looked at.
+    """
+    views = Views(ctr, namespace, snapshotter)
+    unpacked = views.layers() if contents else frozenset()
+    with ExitStack() as stack:
+        images: list[tuple[View | None, tuple[Descriptor, ...]]] = []
+        for content in contents:
+            top = content.config.chain_ids[-1:]
+            view = None
+            if top and unpacked.issuperset(top):
+                with suppress(LostSnapshotError):
+                    view = stack.enter_context(views.open(top[0]))
+            images.append((view, content.manifest.layers))
+        found = compare_views(images, content_root, level, trees=trees, keep=keep)
+    return tuple(
+        _with_config(one if view is not None else _unseen(one, content, snapshotter, unpacked), content_root, content)
+        for one, content, (view, _layers) in zip(found, contents, images)
+    )
+
+
+def _unseen(found: Comparison, content: Content, snapshotter: str, unpacked: frozenset[str]) -> Comparison:
+    """Of an image that has no view."""
+    top = content.config.chain_ids[-1:]
+    if not top:
+        return found
+    if unpacked.issuperset(top):
+        return replace(found, differences=(Difference("/", _LOST),), count=1, total=1)
+    return replace(found, unknown=f"it is not unpacked for {snapshotter}")
+
+
+def _with_config(found: Comparison, content_root: str, content: Content) -> Comparison:
+    return replace(found, damaged_blobs=(*damaged_blobs(content_root, (content.manifest.config,)), *found.damaged_blobs))
+
+
+def compare_views(
+    images: Sequence[tuple[View | None, tuple[Descriptor, ...]]],
+    content_root: str,
+    level: str = METADATA,
+    *,
+    trees: str | None = None,
+    keep: bool = False,
+) -> tuple[Comparison, ...]:
+    """Directory trees, and the layers that they should be of, lowest first. Without a view, the blobs alone are looked at."""
+    if level not in COMPARED_LEVELS:
+        raise ValueError(f"the level is one of {', '.join(COMPARED_LEVELS)}, not {level!r}")
+    begun = [Image(layers, view) for view, layers in images]
+    ImageCheck(content_root, KeptTrees(trees, keep=keep), content=level == CONTENT).run(begun)
+    return tuple(map(_result, begun))
+
+
+def _result(image: Image) -> Comparison:
+    walk = image.walk
+    if walk is None or image.unknown:
+        return Comparison(damaged_blobs=image.damaged, unknown=image.unknown)
+    return Comparison(tuple(walk.differences), image.total, image.damaged, count=walk.count, lowest=walk.lowest)
+
+
+def sweep_views(ctr: Ctr, namespace: str, snapshotter: str) -> None:
+    """Remove what killed runs left: their views and directories."""
+    Views(ctr, namespace, snapshotter).sweep()
+
+
+def damaged_blobs(content_root: str, descriptors: Sequence[Descriptor]) -> tuple[str, ...]:
+    """Digests of those that are not what they should be."""
+    return tuple(one.digest for one in dict.fromkeys(descriptors) if not _is_whole(content_root, one))
+
+
+def _is_whole(content_root: str, descriptor: Descriptor) -> bool:
+    try:
+        with closing(Blob(content_root, descriptor)) as blob:
+            blob.verify()
+    except DamagedBlobError:
+        return False
+    return True

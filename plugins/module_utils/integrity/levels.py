@@ -1,0 +1,19 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How closely images are compared with their layers."""
+
+from __future__ import annotations
+
+# The way in which the previous boot ended decides how images are compared with their layers.
+AUTO = "auto"
+
+
+# How closely images that are there are compared with their layers.
+INTEGRITY_NONE = "none"
+LEVELS = (INTEGRITY_NONE, "metadata", "content")
+
+
+METADATA, CONTENT = "metadata", "content"
+COMPARED_LEVELS = (METADATA, CONTENT)

@@ -1,0 +1,40 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of this machine Kata's guests depend on, read without changing anything."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
+from ansible_collections.slipway.node.plugins.module_utils.kata.hardware import (
+    Machine,
+    module_name,
+    parse_cpu_flags,
+    parse_module_paths,
+)
+from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import is_device
+from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES
+
+
+def read_machine() -> Machine:
+    """Raises HostError for what can't be read."""
+    system = os.uname()
+    directory = f"/lib/modules/{system.release}"
+    builtin = parse_module_paths(read_text(f"{directory}/modules.builtin") or "")
+    return Machine(
+        architecture=system.machine,
+        kernel=system.release,
+        cpu_flags=parse_cpu_flags(read_text("/proc/cpuinfo") or ""),
+        devices={device: is_device(device) for device in DEVICES},
+        loaded=_loaded() | builtin,
+        loadable=parse_module_paths(read_text(f"{directory}/modules.dep") or ""),
+    )
+
+
+def _loaded() -> frozenset[str]:
+    """Also those that are built in and have parameters."""
+    with naming("list", "/sys/module"):
+        return frozenset(module_name(name) for name in os.listdir("/sys/module"))

@@ -1,0 +1,52 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's Kata handlers, read without changing anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import read_drop_ins, version_beside
+from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler, KataState, declared
+
+# Where containerd's unit finds programs, as systemd sets it.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def read_kata(config: EffectiveConfig, version: Version, environment: Mapping[str, str] | None) -> KataState:
+    """The handlers of a daemon with that configuration and environment. Raises HostError for what can't be read."""
+    path = (environment or {}).get("PATH") or _PATH
+    handlers = tuple(_with_files(handler, path) for handler in declared(config, version))
+    return KataState(handlers, {device: is_device(device) for device in DEVICES})
+
+
+def _with_files(handler: DeclaredHandler, path: str) -> DeclaredHandler:
+    shim = shutil.which(handler.shim or handler.shim_name, path=path)
+    if handler.config_path is None:
+        return replace(handler, shim_found=shim is not None)
+    # Kata resolves links before it looks for config.d.
+    resolved = os.path.realpath(handler.config_path)
+    return replace(
+        handler,
+        shim_found=shim is not None,
+        main=read_bytes(resolved),
+        drop_ins=read_drop_ins(os.path.dirname(resolved)),
+        version=version_beside(resolved) or (version_beside(os.path.realpath(shim)) if shim else None),
+    )
+
+
+def is_device(path: str) -> bool:
+    """Whether there is a character device. Raises HostError if it can't be looked at."""
+    with naming("look at", path):
+        try:
+            return stat.S_ISCHR(os.stat(path).st_mode)
+        except FileNotFoundError:
+            return False

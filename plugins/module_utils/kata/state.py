@@ -1,0 +1,67 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The Kata handlers that a containerd has, as they were found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.kata.plan import FoundEntry
+
+DEVICES = ("/dev/kvm", "/dev/vhost-net", "/dev/vhost-vsock")
+_KATA_TYPE = re.compile(r"^io\.containerd\.(kata[\w-]*)\.(v\d+)\Z")
+
+
+@dataclass(frozen=True)
+class DeclaredHandler:
+    """A handler of containerd's configuration, and its files. ``drop_ins`` are the entries of config.d by path.
+
+    ``snapshotters`` by the place in containerd's configuration; ``main`` is None if there is no such file.
+    """
+
+    name: str
+    shim_name: str
+    shim: str | None
+    config_path: str | None
+    snapshotters: Mapping[str, str | None] = field(default_factory=dict)
+    shim_found: bool = False
+    main: bytes | None = None
+    drop_ins: Mapping[str, FoundEntry] = field(default_factory=dict)
+    version: Version | None = None
+
+    @property
+    def snapshotter(self) -> str | None:
+        """The one that containers get; None for the daemon's default."""
+        return self.snapshotters.get("runtimes")
+
+
+@dataclass(frozen=True)
+class KataState:
+    """The node's Kata handlers, and whether the devices that guests need are there."""
+
+    handlers: tuple[DeclaredHandler, ...] = ()
+    devices: Mapping[str, bool] = field(default_factory=dict)
+
+
+def declared(config: EffectiveConfig, version: Version) -> list[DeclaredHandler]:
+    """The Kata handlers of the effective configuration, without their files."""
+    handlers = []
+    for name, handler in config.handlers.items():
+        kind = _KATA_TYPE.match(handler.type or "")
+        if kind:
+            handlers.append(
+                DeclaredHandler(
+                    name=name,
+                    shim_name=f"containerd-shim-{kind.group(1)}-{kind.group(2)}",
+                    shim=handler.path,
+                    config_path=handler.config_path,
+                    snapshotters=config.handler_snapshotters(name, version),
+                )
+            )
+    return handlers

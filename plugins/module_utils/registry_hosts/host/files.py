@@ -1,0 +1,57 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read and change a ``certs.d`` directory."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
+    naming,
+    read_bytes,
+    remove_empty_dir,
+    remove_file,
+    write_file,
+)
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import HOSTS_FILE, PEM_PREFIX
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import FoundFile, Plan
+
+
+def read_hosts(config_path: str) -> dict[str, dict[str, FoundFile]]:
+    """Return the files of each directory in config_path, which need not exist, by name."""
+    found = {}
+    for name in _names(config_path):
+        directory = os.path.join(config_path, name)
+        if os.path.isdir(directory):
+            found[name] = {entry: _read(os.path.join(directory, entry)) for entry in _names(directory)}
+    return found
+
+
+def _names(directory: str) -> list[str]:
+    with naming("list", directory):
+        try:
+            return os.listdir(directory)
+        except FileNotFoundError:
+            return []
+
+
+def _read(path: str) -> FoundFile:
+    """Look at one file; read it only if this module could have made it."""
+    with naming("look at", path):
+        mode = os.lstat(path).st_mode
+    name = os.path.basename(path)
+    readable = os.path.isfile(path) and (name == HOSTS_FILE or name.startswith(PEM_PREFIX))
+    return FoundFile(read_bytes(path) if readable else None, stat.S_IMODE(mode))
+
+
+def apply_plan(plan: Plan) -> None:
+    """Make the changes in their order. Raises HostError naming the path that failed."""
+    for change in plan.changes:
+        if change.wanted is None:
+            remove_file(change.path)
+        else:
+            write_file(change.path, change.wanted.content, change.wanted.mode)
+    for directory in plan.emptied:
+        remove_empty_dir(directory)

@@ -1,0 +1,75 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The scratch file of the blockfile snapshotter on the node."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from contextlib import suppress
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
+    TEMPORARY_PREFIX,
+    TEMPORARY_SUFFIX,
+    make_directories,
+    naming,
+    remove_leftovers,
+    sync_directory,
+)
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch import (
+    HEAD_BYTES,
+    PROGRAMS,
+    Scratch,
+    Wanted,
+    judge,
+)
+
+
+def read_scratch(path: str) -> Scratch | None:
+    """None if there is no such file. Raises HostError if it isn't a file, or can't be read."""
+    with naming("read", path):
+        try:
+            with open(path, "rb") as stream:
+                status = os.fstat(stream.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise HostError(f"{path} is no regular file: name another")
+                return judge(stream.read(HEAD_BYTES), status.st_size)
+        except FileNotFoundError:
+            return None
+
+
+def free_bytes(path: str) -> int:
+    """Of the file system that a path is on, or will be."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    with naming("look at", path):
+        found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def make_scratch(runner: Runner, wanted: Wanted) -> None:
+    """Whole and on disk under its name, or not there at all. Raises HostError if it can't be made."""
+    directory = os.path.dirname(wanted.path)
+    make_directories(directory)
+    prefix = f"{TEMPORARY_PREFIX}{os.path.basename(wanted.path)}."
+    with naming("write", wanted.path):
+        remove_leftovers(directory, prefix)
+        descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, prefix, directory)
+        try:
+            os.truncate(descriptor, wanted.size)
+            program, *options = PROGRAMS[wanted.fs_type]
+            runner.run(runner.find(program) or program, *options, temporary, doing=f"make {wanted.fs_type} in {wanted.path}")
+            os.fsync(descriptor)
+            os.rename(temporary, wanted.path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        finally:
+            os.close(descriptor)
+        sync_directory(directory)

@@ -1,0 +1,127 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What snapshotters need of a node before the daemon can be given them, by their tables in the effective configuration."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters import scratch
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch import Scratch
+
+# What makes layers for erofs, and the first version that can: containerd docs/snapshotters/erofs.md.
+MKFS_EROFS, MKFS_EROFS_SINCE = "mkfs.erofs", (1, 7)
+_MKFS_EROFS_VERSION = re.compile(r"mkfs\.erofs\D*?(\d+)\.(\d+)")
+_FILE_SYSTEM = re.compile(r"^(?:nodev)?\s+(\S+)$", re.MULTILINE)
+DEVICES = "/dev/mapper"
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A requirement that the node doesn't meet. ``creatable``: something is missing that the collection's roles create."""
+
+    reason: str
+    creatable: bool = False
+
+
+def moved_roots(current: EffectiveConfig, wanted: EffectiveConfig) -> dict[str, tuple[str, str]]:
+    """Snapshotters by name whose directory would be another one, with both, under the same root of the daemon."""
+    if current.root != wanted.root:
+        return {}
+    both = {name: (current.snapshotter_root(name), wanted.snapshotter_root(name)) for name in BUILTIN_SNAPSHOTTERS}
+    return {name: roots for name, roots in both.items() if posixpath.normpath(roots[0]) != posixpath.normpath(roots[1])}
+
+
+def file_systems(text: str) -> frozenset[str]:
+    """From /proc/filesystems: those that the kernel has now."""
+    return frozenset(_FILE_SYSTEM.findall(text))
+
+
+def proxy_problem(name: str, address: str, *, there: bool, answers: bool) -> Unmet | None:
+    """Return None if the service is there."""
+    if not there:
+        reason = f"there is no socket {address}: start the service of {name}, or correct the path"
+        return Unmet(f"snapshotters.{name}.address: {reason}")
+    return None if answers else Unmet(f"snapshotters.{name}.address: nobody answers at {address}: start the service of {name}")
+
+
+def devmapper_problem(table: Mapping[str, Any], *, pool_there: bool) -> Unmet | None:
+    """Return None if there is a pool of the name that is configured."""
+    name = table.get("pool_name")
+    if not name:
+        return Unmet("snapshotters.devmapper needs pool_name, the name of a thin pool: make one, and name it")
+    if not table.get("base_image_size"):
+        return Unmet("snapshotters.devmapper needs base_image_size, such as 10GB")
+    reason = f"snapshotters.devmapper.pool_name: there is no device {DEVICES}/{name}: make the thin pool, or activate it"
+    return None if pool_there else Unmet(reason, creatable=True)
+
+
+def blockfile_problem(table: Mapping[str, Any], found: Scratch | None, copy: Scratch | None, *, loop: bool) -> Unmet | None:
+    """``found`` is the scratch file, ``copy`` the snapshotter's own; ``loop``: the kernel has loop devices."""
+    kind = table.get("fs_type") or scratch.EXT4
+    if not loop:
+        reason = "the snapshotter blockfile needs loop devices, and there is no /dev/loop-control: load the kernel module loop"
+        return Unmet(reason)
+    unmountable = scratch.mount_problem(kind, tuple(table.get("mount_options") or ()))
+    return Unmet(unmountable) if unmountable else _scratch_problem(table, kind, found, copy)
+
+
+def _scratch_problem(table: Mapping[str, Any], kind: str, found: Scratch | None, copy: Scratch | None) -> Unmet | None:
+    path = table.get("scratch_file")
+    unusable = _copy_problem(table, kind, copy) if copy is not None else None
+    if unusable:
+        return unusable
+    if not path:
+        reason = "snapshotters.blockfile needs scratch_file: make one with slipway.node.blockfile_scratch"
+        return None if copy else Unmet(reason)
+    if found is None or found.damage:
+        no_use = f"{path} is of no use: {found.damage}; make it anew" if found else f"there is no file {path}: make it"
+        reason = f"snapshotters.blockfile.scratch_file: {no_use} with slipway.node.blockfile_scratch"
+        return Unmet(reason, creatable=found is None)
+    if found.fs_type != kind:
+        return Unmet(f"snapshotters.blockfile.fs_type: {path} holds {found.fs_type}, not {kind}: name what it holds")
+    return None
+
+
+def _copy_problem(table: Mapping[str, Any], kind: str, copy: Scratch) -> Unmet | None:
+    """It is what layers are made of, so they hold what it holds, whatever the scratch file is by now."""
+    if copy.damage:
+        no_use = f"containerd's copy of blockfile's scratch file is of no use: {copy.damage}; remove it, and restart the daemon"
+        return None if table.get("recreate_scratch") else Unmet(no_use)
+    if not scratch.mounts_as(copy.fs_type, kind):
+        return Unmet(
+            f"snapshotters.blockfile.fs_type: containerd's copy of the scratch file, and so its layers, hold {copy.fs_type}, not "
+            f"{kind}: leave it, or remove what is unpacked for blockfile, and the copy"
+        )
+    return None
+
+
+def erofs_problem(known: frozenset[str], mkfs: str | None) -> Unmet | None:
+    """``mkfs`` is what ``mkfs.erofs -V`` prints, None if there is no such program."""
+    if "erofs" not in known:
+        reason = "the kernel has no erofs: load the module with 'modprobe erofs', and list it in /etc/modules-load.d"
+        return Unmet(reason, creatable=True)
+    if mkfs is None:
+        reason = f"there is no program {MKFS_EROFS} on the node, which erofs makes its layers with: install erofs-utils"
+        return Unmet(reason, creatable=True)
+    found = _MKFS_EROFS_VERSION.search(mkfs)
+    if found is None:
+        return Unmet(f"{MKFS_EROFS} doesn't say its version: install erofs-utils {shown_version(MKFS_EROFS_SINCE)} or newer")
+    version = (int(found[1]), int(found[2]))
+    if version < MKFS_EROFS_SINCE:
+        needed = shown_version(MKFS_EROFS_SINCE)
+        return Unmet(f"{MKFS_EROFS} is of version {shown_version(version)}, and containerd needs {needed}: upgrade erofs-utils")
+    return None
+
+
+def shown_version(version: tuple[int, int]) -> str:
+    """As people write it."""
+    return f"{version[0]}.{version[1]}"

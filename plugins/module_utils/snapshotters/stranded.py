@@ -1,0 +1,17 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images that are unpacked only for snapshotters that no pod uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StrandedImage:
+    """An image that is unpacked for no snapshotter that pods use, but for these."""
+
+    name: str
+    snapshotters: tuple[str, ...]

@@ -1,0 +1,238 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The writable snapshots of a node that no container has: toolboxes, and what else somebody made; nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Plugin
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import parse_mounts
+from ansible_collections.slipway.node.plugins.module_utils.store import usage
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.leases import Lease, lease_of, parse_leases
+from ansible_collections.slipway.node.plugins.module_utils.store.snapshots import is_unpacking
+from ansible_collections.slipway.node.plugins.module_utils.toolbox import state as model
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.mountpoint import read_table, shows
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source, option, unit_name
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, FoundToolbox, Held, Toolboxes
+
+_ACTIVE = "Active"
+_GONE = "not found"
+# The directory that takes what is written to a snapshot: plugins/snapshots/overlay/overlay.go, upperPath.
+_UPPER = re.compile(r"^/.*/snapshots/\d+/fs\Z")
+# The same of what is bound and gone, in the kernel's words; native has no fs, and gives what it removes another name first.
+_DELETED = re.compile(r"/snapshots/(?:rm-)?\d+(?:/fs)?//deleted\Z")
+# And of a file that a loop device stands for, as blockfile has it: plugins/snapshots/blockfile/blockfile.go, getBlockFile.
+_DELETED_FILE = re.compile(r"/snapshots/(?:rm-)?\d+ \(deleted\)\n?\Z")
+_BACKING_FILE = "/sys/dev/block/{}/loop/backing_file"
+
+
+class NodeMounts:
+    """What is mounted on the node, read once. Raises HostError."""
+
+    def __init__(self) -> None:
+        # Of several mounts on one path, the last one is seen.
+        self._seen = {mount.path: mount for mount in read_table()}
+
+    def of(self, shown: str) -> tuple[str, ...] | None:
+        """Where a snapshot is seen whose mounts ``ctr`` has shown for the directory ``/``; None if that can't be told."""
+        try:
+            asked = parse_mounts(shown, "/")
+        except HostError:
+            return None
+        if len(asked) > 1:
+            return None
+        source = Source(asked[0].kind, asked[0].source, asked[0].options)
+        return tuple(path for path, mount in self._seen.items() if path != source.what and shows(mount, source))
+
+    def lost(self) -> tuple[str, ...]:
+        """The mount points that show a snapshot whose own directory is gone. Raises HostError."""
+        suspects = [path for path, mount in self._seen.items() if _is_lost(mount)]
+        if not suspects:
+            return ()
+        # Of a container that has ended since, the mount went first and then the directory.
+        still = {mount.path: mount for mount in read_table()}
+        return tuple(path for path in suspects if path in still and _is_lost(still[path]))
+
+
+def _is_lost(mount: Mount) -> bool:
+    if mount.type != "overlay":
+        return bool(_DELETED.search(mount.root) or _DELETED_FILE.search(_backing_file(mount)))
+    upper = option(mount.options, "upperdir")
+    return bool(_UPPER.search(upper)) and not os.path.lexists(upper)
+
+
+def _backing_file(mount: Mount) -> str:
+    """The file that a mounted loop device stands for; empty for anything else."""
+    try:
+        with open(_BACKING_FILE.format(mount.device), encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+class WritableSnapshots:
+    """Those of a daemon that no container has. What can't be read is said in ``trouble``, and the rest is read all the same."""
+
+    def __init__(self, ctr: Ctr, mounts: NodeMounts) -> None:
+        self._ctr = ctr
+        self._mounts = mounts
+        self.trouble: list[str] = []
+
+    def all(self, snapshotters: Sequence[str]) -> tuple[Held, ...]:
+        """In all namespaces."""
+        return tuple(held for namespace in self._ctr.namespaces() for held in self.of(namespace, snapshotters))
+
+    def of(self, namespace: str, snapshotters: Sequence[str]) -> tuple[Held, ...]:
+        """In one namespace."""
+        found: list[Held] = []
+        try:
+            listed = [(name, key) for name in snapshotters for key in self._active(namespace, name)]
+            if not listed:
+                return ()
+            containers = self._containers(namespace)
+            listed = [(name, key) for name, key in listed if not is_unpacking(key)]
+            unexplained = containers.difference(key for _name, key in listed)
+            listed = [(name, key) for name, key in listed if key not in containers]
+            leases = self._leases(namespace) if listed else ()
+        except HostError as error:
+            self.trouble.append(str(error))
+            return ()
+        for snapshotter, key in listed:
+            try:
+                found.append(self._held(namespace, snapshotter, key, leases))
+            except (HostError, ValueError) as error:
+                if _GONE not in str(error):
+                    self.trouble.append(str(error))
+        theirs = self._snapshots_of(namespace, unexplained) if found else frozenset()
+        return tuple(held for held in found if held.key not in theirs)
+
+    def size(self, held: Held) -> int | None:
+        """Bytes that were written to it; None if the snapshotter doesn't say."""
+        try:
+            stdout = self._snapshots(held.namespace, held.snapshotter, "usage", "-b", "--", held.key, doing="ask for a size")
+        except HostError as error:
+            self.trouble.append(str(error))
+            return None
+        return usage.parse_usage(stdout).get(held.key)
+
+    def _active(self, namespace: str, snapshotter: str) -> list[str]:
+        try:
+            snapshots = NamespaceStore(self._ctr, namespace).snapshots(snapshotter).all()
+        except HostError as error:
+            self.trouble.append(str(error))
+            return []
+        return [key for key, snapshot in snapshots.items() if snapshot.kind == _ACTIVE]
+
+    def _containers(self, namespace: str) -> frozenset[str]:
+        return frozenset(self._ask(namespace, "containers", "ls", "-q", doing="ask containerd for its containers").split())
+
+    def _leases(self, namespace: str) -> tuple[Lease, ...]:
+        doing = "ask containerd for its leases"
+        try:
+            return parse_leases(self._ask(namespace, "leases", "ls", doing=doing))
+        except ValueError as error:
+            raise HostError(f"cannot {doing}: {error}") from error
+
+    def _held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> Held:
+        doing = f"look at the snapshot {key}"
+        held = model.parse_held(namespace, snapshotter, self._snapshots(namespace, snapshotter, "info", "--", key, doing=doing))
+        shown = self._snapshots(namespace, snapshotter, "mounts", "/", key, doing=f"ask for the mounts of the snapshot {key}")
+        return replace(
+            held,
+            lease=lease_of(snapshotter, key, leases),
+            others=tuple(lease.id for lease in leases if not lease.names(snapshotter, key)),
+            mount_points=self._mounts.of(shown),
+        )
+
+    def _snapshots_of(self, namespace: str, containers: Iterable[str]) -> frozenset[str]:
+        """The keys of containers' snapshots; most have the name of their container."""
+        found = set()
+        for container in containers:
+            try:
+                text = self._ask(namespace, "containers", "info", container, doing=f"look at the container {container}")
+                found.add(str(json.loads(text).get("SnapshotKey") or ""))
+            except (HostError, ValueError) as error:
+                if _GONE not in str(error):
+                    self.trouble.append(str(error))
+        return frozenset(found)
+
+    def _snapshots(self, namespace: str, snapshotter: str, *arguments: str, doing: str) -> str:
+        return self._ask(namespace, "snapshots", "--snapshotter", snapshotter, *arguments, doing=doing)
+
+    def _ask(self, namespace: str, *arguments: str, doing: str) -> str:
+        return self._ctr.in_namespace(namespace, *arguments, doing=doing)
+
+
+def loaded_snapshotters(plugins: Iterable[Plugin]) -> list[str]:
+    """The names of those that the daemon can use now."""
+    return [plugin.id for plugin in plugins if plugin.is_snapshotter and plugin.status == "ok"]
+
+
+def enabled_units(runner: Runner, paths: Iterable[str]) -> dict[str, bool]:
+    """Whether the unit that mounts a toolbox is started at boot, by the toolbox's path. Raises HostError without systemd."""
+    names = {}
+    for path in paths:
+        try:
+            names[path] = unit_name(path)
+        except ValueError:
+            continue  # none can be made for it
+    if not names:
+        return {}
+    arguments = ("--property=Id,UnitFileState", "--", *names.values())
+    stdout = runner.run("systemctl", "show", *arguments, doing="ask systemd about the units of toolboxes")
+    states = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in stdout.split("\n\n")]
+    enabled = {state.get("Id") for state in states if state.get("UnitFileState") == "enabled"}
+    return {path: name in enabled for path, name in names.items()}
+
+
+def read_toolboxes(
+    runner: Runner, ctr: Ctr, snapshotters: Sequence[str], default: str, expected: Sequence[ExpectedToolbox] | None
+) -> Toolboxes:
+    """What is to be said of a node's writable snapshots. ``expected`` None: nothing is expected, and no pin is unlisted.
+
+    Raises HostError if nothing can be said of them.
+    """
+    mounts = NodeMounts()
+    snapshots = WritableSnapshots(ctr, mounts)
+    held = snapshots.all(snapshotters)
+    wanted = {_place(one, default): one for one in expected or ()}
+    enabled = enabled_units(runner, [one.path for one in wanted.values()])
+    found = {(one.namespace, one.snapshotter, one.path): one for one in held}
+    unlisted = [one for one in held if one.pinned and (one.namespace, one.snapshotter, one.path) not in wanted]
+    judged = [_judged(one, found.get(place), place[1] in snapshotters, enabled) for place, one in wanted.items()]
+    return Toolboxes(
+        expected=tuple(judged),
+        unlisted={_described(one): snapshots.size(one) for one in unlisted} if expected is not None else {},
+        at_risk=tuple(risk for risk in map(model.risk_of, held) if risk is not None),
+        lost=mounts.lost(),
+        trouble="; ".join(dict.fromkeys(snapshots.trouble)),
+        pinned=sum(one.pinned for one in held),
+    )
+
+
+def _place(expected: ExpectedToolbox, default: str) -> tuple[str, str, str]:
+    return expected.namespace, expected.snapshotter or default, expected.path
+
+
+def _judged(expected: ExpectedToolbox, held: Held | None, loaded: bool, enabled: Mapping[str, bool]) -> FoundToolbox:
+    if not loaded:
+        return FoundToolbox(expected, trouble=f"the snapshotter {expected.snapshotter or 'of the daemon'} isn't loaded")
+    if held is not None and held.mount_points is None:
+        return FoundToolbox(expected, trouble="whether it is mounted can't be told")
+    return FoundToolbox(expected, model.problem_of(expected, held, enabled=enabled.get(expected.path, False)))
+
+
+def _described(held: Held) -> str:
+    return f"{held.key} in {held.namespace} ({held.snapshotter})"

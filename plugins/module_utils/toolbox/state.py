@@ -1,0 +1,197 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Writable snapshots that no container has: what keeps them from garbage collection, and which nobody asked for."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, plain_name
+from ansible_collections.slipway.node.plugins.module_utils.store.leases import Lease, parse_time, plain_path
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ABSENT, IMAGE_LABEL, MOUNTED, PIN_LABEL
+
+_DURATION = re.compile(r"(\d{1,6})([smhdw])\Z")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+@dataclass(frozen=True)
+class Held:
+    """A writable snapshot that no container has, by its path if its key is one. ``mount_points`` None: that can't be told.
+
+    ``lease`` is the one that is made for it, the longest lasting if there are several; ``others`` are the ids of leases whose
+    content isn't known. ``created`` is as containerd says it.
+    """
+
+    namespace: str
+    snapshotter: str
+    key: str
+    parent: str = ""
+    created: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    lease: Lease | None = None
+    others: tuple[str, ...] = ()
+    mount_points: tuple[str, ...] | None = ()
+
+    @property
+    def path(self) -> str:
+        return plain_path(self.key)
+
+    @property
+    def mounted(self) -> bool | None:
+        """Whether it is what is seen at its path; None if that can't be told."""
+        return None if self.mount_points is None else self.path in self.mount_points
+
+    @property
+    def pinned(self) -> bool:
+        return bool(self.labels.get(PIN_LABEL))
+
+    @property
+    def image(self) -> str:
+        """Name of the image that it is to be made of; empty if that isn't known."""
+        return self.labels.get(IMAGE_LABEL, "")
+
+
+@dataclass(frozen=True)
+class Risk:
+    """A mounted writable snapshot that garbage collection deletes. ``certain``: nothing that can't be seen may keep it.
+
+    ``expires`` is when its lease ends; empty if none of its own keeps it, or that can't be told.
+    """
+
+    namespace: str
+    snapshotter: str
+    key: str
+    mount_point: str
+    expires: str
+    reason: str
+    certain: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the modules return it."""
+        return {
+            "namespace": self.namespace,
+            "snapshotter": self.snapshotter,
+            "key": self.key,
+            "mount_point": self.mount_point or None,
+            "expires": self.expires or None,
+            "reason": self.reason,
+            "certain": self.certain,
+        }
+
+
+@dataclass(frozen=True)
+class ExpectedToolbox:
+    """A toolbox that should be there. None: the daemon's own snapshotter."""
+
+    path: str
+    namespace: str = "default"
+    snapshotter: str | None = None
+    state: str = MOUNTED
+
+    @classmethod
+    def several(cls, entries: Iterable[Mapping[str, Any]]) -> tuple[ExpectedToolbox, ...]:
+        """From the module's option ``toolboxes``. Raises ValueError that names the option."""
+        found = []
+        for entry in entries:
+            path = posixpath.normpath(absolute_path("toolboxes.path", entry["path"]))
+            plain_name("toolboxes.namespace", entry["namespace"])
+            if entry["snapshotter"] is not None:
+                plain_name("toolboxes.snapshotter", entry["snapshotter"])
+            found.append(cls(path, entry["namespace"], entry["snapshotter"], entry["state"]))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class FoundToolbox:
+    """An expected toolbox as the node has it; ``problem`` says what is wrong with it, ``trouble`` what couldn't be told."""
+
+    expected: ExpectedToolbox
+    problem: str = ""
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Toolboxes:
+    """What a node has of writable snapshots that no container has: the expected toolboxes, pins nobody listed, those at risk.
+
+    ``unlisted`` are their sizes in bytes, by what they are, or None where that couldn't be told. ``lost`` are mount points whose
+    snapshot is gone. ``trouble`` says what couldn't be read. ``pinned`` is how many of them are pinned.
+    """
+
+    expected: tuple[FoundToolbox, ...] = ()
+    unlisted: Mapping[str, int | None] = field(default_factory=dict)
+    at_risk: tuple[Risk, ...] = ()
+    lost: tuple[str, ...] = ()
+    trouble: str = ""
+    pinned: int = 0
+
+
+def is_below(path: str, prefix: str) -> bool:
+    """Whether a path is inside a directory, and not the directory itself."""
+    return path.startswith(f"{plain_path(prefix).rstrip('/')}/")
+
+
+def parse_duration(option: str, text: str) -> int:
+    """Seconds. Raises ValueError that names the option."""
+    found = _DURATION.match(text)
+    if found is None:
+        raise ValueError(f"{option} has to be a number with one of the units s, m, h, d and w, such as 30d, not {text!r}")
+    return int(found[1]) * _UNIT_SECONDS[found[2]]
+
+
+def parse_held(namespace: str, snapshotter: str, text: str) -> Held:
+    """From ``ctr snapshots info``. Raises ValueError if it isn't what that prints."""
+    found = json.loads(text)
+    if not isinstance(found, Mapping) or not isinstance(found.get("Name"), str):
+        raise ValueError(f"this is no snapshot: {text[:80]!r}")
+    labels = {str(key): str(value) for key, value in (found.get("Labels") or {}).items()}
+    return Held(namespace, snapshotter, found["Name"], str(found.get("Parent") or ""), str(found.get("Created") or ""), labels)
+
+
+def risk_of(held: Held) -> Risk | None:
+    """What threatens a snapshot that no container has; None if it isn't mounted, or something keeps it."""
+    if held.pinned or held.mount_points == () or (held.lease is not None and not held.lease.expires):
+        return None
+    unseen = "; whether it is mounted can't be told" if held.mount_points is None else ""
+    place = held.mount_points[-1] if held.mount_points else ""
+    own = (held.namespace, held.snapshotter, held.key, place)
+    if held.lease is not None:
+        reason = f"all that keeps it is the lease {held.lease.id}, until {held.lease.expires}{unseen}"
+        return Risk(*own, held.lease.expires, reason, not unseen)
+    if held.others:
+        reason = f"it isn't pinned; whether a lease keeps it can't be told: there are {len(held.others)}{unseen}"
+        return Risk(*own, "", reason, certain=False)
+    reason = f"nothing keeps it: it is deleted with the next garbage collection{unseen}"
+    return Risk(*own, "", reason, not unseen)
+
+
+def problem_of(expected: ExpectedToolbox, held: Held | None, *, enabled: bool) -> str:
+    """What is wrong with an expected toolbox; empty if nothing is. ``enabled``: its unit is started at boot."""
+    if expected.state == ABSENT:
+        return "it is still there" if held is not None else ""
+    if held is None:
+        return "there is no such snapshot"
+    wrong = [] if held.pinned else ["it isn't pinned, so garbage collection may delete it"]
+    if held.lease is not None and held.lease.expires:
+        wrong.append(f"it has the lease {held.lease.id}, which ends at {held.lease.expires}")
+    if expected.state == MOUNTED:
+        wrong += [] if held.mounted else ["it isn't mounted"]
+        wrong += [] if enabled else ["no enabled unit mounts it at boot"]
+    return "; ".join(wrong)
+
+
+def is_prunable(held: Held, listed: bool, age: int | None, now: float) -> bool:
+    """Whether a toolbox goes that nobody lists: it is at least as old as ``age``, in seconds (None: none goes)."""
+    if listed or age is None:
+        return False
+    try:
+        return now - parse_time(held.created) >= age
+    except ValueError:
+        return False

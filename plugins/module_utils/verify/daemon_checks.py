@@ -1,0 +1,303 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The checks of the daemon: its unit and process, its configuration, its plugins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
+from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import NEWEST_LINE, OLDEST, Version
+from ansible_collections.slipway.node.plugins.module_utils.core import toml
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
+from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
+    CONFIGURE,
+    DEAF,
+    Expectation,
+    Finding,
+    NodeState,
+    check,
+    fail,
+    not_running,
+    ok,
+    unknown,
+    unread,
+    warn,
+)
+
+# A daemon that crashed is called stable again after this many seconds without another crash.
+STABLE_SECONDS = 600
+
+
+@check
+def containerd_version(state: NodeState, expectation: Expectation) -> Finding:
+    """The installed containerd is a supported release."""
+    expected = f"{OLDEST} to {NEWEST_LINE[0]}.{NEWEST_LINE[1]}"
+    found = state.version
+    if found is None:
+        return fail(expected, state.trouble.get("version", "not installed"), CONFIGURE)
+    if found < OLDEST:
+        return fail(expected, str(found), "upgrade containerd")
+    if (found.major, found.minor) > NEWEST_LINE:
+        return unknown(expected, f"{found} is newer than the releases known here", "upgrade slipway.node")
+    if found >= Version(2, 2, 0) and found < Version(2, 2, 3):
+        remedy = "upgrade to 2.2.3 or newer; keep max_concurrent_unpacks at 1 until then"
+        return warn(expected, f"{found}, which may lose deleted files when it unpacks layers at once", remedy)
+    return ok(expected, str(found))
+
+
+@check
+def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon runs, and answers on its socket."""
+    expected = f"{state.unit} active, socket answering"
+    if state.daemon is None:
+        # The one state that must be known: a run that couldn't read the daemon must not pass.
+        why = state.trouble.get("daemon", "the daemon wasn't read")
+        return fail(expected, why, "run as root (become: true) on a node with systemd")
+    problem = state.daemon.liveness_problem()
+    if problem:
+        return fail(expected, problem, f"read 'journalctl -u {state.unit}', then {CONFIGURE}")
+    return ok(expected, f"process {state.daemon.unit.pid}")
+
+
+@check
+def daemon_stable(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon hasn't crashed lately."""
+    expected = f"no crash within {STABLE_SECONDS} seconds"
+    if state.daemon is None or (state.daemon.process is None and not state.daemon.unit.restarts):
+        return not_running(expected, state)
+    crashes = state.daemon.unit.restarts
+    remedy = f"read 'journalctl -u {state.unit}' for the cause of the crashes"
+    if not crashes:
+        return ok(expected, "no crash since the last start")
+    if state.daemon.process is None or state.now - state.daemon.process.started < STABLE_SECONDS:
+        return fail(expected, f"{crashes} crashes, the last one within {STABLE_SECONDS} seconds", remedy)
+    return warn(expected, f"{crashes} crashes, none recently", remedy)
+
+
+@check
+def unit_enabled(state: NodeState, expectation: Expectation) -> Finding:
+    """The unit is started at boot."""
+    if state.daemon is not None and state.daemon.unit.masked:
+        return fail("enabled", state.daemon.unit.enabled, f"run 'systemctl unmask {state.unit}'")
+    if state.daemon is None or not state.daemon.unit.loaded:
+        return not_running("enabled", state)
+    found = state.daemon.unit.enabled or "unknown"
+    if found in ("enabled", "static", "indirect", "generated", "alias"):
+        return ok("enabled", found)
+    return fail("enabled", found, f"run 'systemctl enable {state.unit}'")
+
+
+@check
+def kill_mode(state: NodeState, expectation: Expectation) -> Finding:
+    """A restart of the unit leaves containers running."""
+    if state.daemon is None or not state.daemon.unit.loaded:
+        return not_running("process", state)
+    found = state.daemon.unit.kill_mode
+    if found in SPARING_KILL_MODES:
+        return ok("process", found)
+    return fail("process", found, f"set KillMode=process in {state.unit}, or every restart kills its containers")
+
+
+@check
+def config_loads(state: NodeState, expectation: Expectation) -> Finding:
+    """containerd can load the configuration, with all imports."""
+    expected = f"containerd can load {state.config_file}"
+    if state.version is None:
+        return unread(expected, state, "version")
+    if state.config is None:
+        return fail(
+            expected,
+            state.trouble.get("config", "not read"),
+            f"repair {state.config_file}, or {CONFIGURE}",
+        )
+    trouble = next(iter(state.missing_imports), None) or state.config.cri_config_error()
+    if trouble:
+        return fail(expected, trouble, f"repair {state.config_file}, or {CONFIGURE}")
+    return ok(expected, f"{len(state.sources)} files")
+
+
+@check
+def config_file(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon reads the file that is checked here."""
+    if state.daemon is None or state.daemon.process is None:
+        return not_running(state.config_file, state)
+    found = state.daemon.reads()
+    if found == state.config_file:
+        return ok(state.config_file, found)
+    return fail(state.config_file, found, "set config_file to the file that the daemon reads, or correct the unit")
+
+
+@check
+def restart_pending(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon was started after the last change of its files."""
+    expected = "started after the last change of its files"
+    if state.daemon is None or state.daemon.process is None:
+        return not_running(expected, state)
+    newer = state.daemon.newer
+    if newer:
+        return fail(expected, f"changed since: {', '.join(newer)}", CONFIGURE)
+    return ok(expected, "started after the last change")
+
+
+@check
+def daemon_binary(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon runs the program that is installed."""
+    expected = "the program on disk"
+    if state.daemon is None or state.daemon.process is None:
+        return not_running(expected, state)
+    if state.daemon.binary is None:
+        return unread(expected, state, "version")
+    found = state.daemon.process.executable
+    if found == state.daemon.binary:
+        return ok(state.daemon.binary, found)
+    return fail(state.daemon.binary, found or "a file that has been replaced", CONFIGURE)
+
+
+@check
+def interrupted_config_change(state: NodeState, expectation: Expectation) -> Finding:
+    """No change of the configuration was interrupted."""
+    expected = "no interrupted change"
+    if "record" in state.trouble:
+        return unread(expected, state, "record")
+    if state.pending:
+        return fail(expected, f"not verified: {', '.join(state.pending)}", CONFIGURE)
+    return ok(expected, "none")
+
+
+@check
+def config_schema(state: NodeState, expectation: Expectation) -> Finding | None:
+    """All configuration files are of one schema."""
+    expected = "one schema in all files, written in each"
+    if "sources" in state.trouble:
+        return unread(expected, state, "sources")
+    versions: dict[str, Any] = {}
+    for source in state.sources:
+        try:
+            versions[source.path] = toml.parse(source.text).get("version")
+        except ValueError as error:
+            return unknown(expected, f"{source.path}: {error}", f"repair {source.path}")
+    if not versions:
+        return None
+    if len(set(versions.values())) == 1 and None not in versions.values():
+        return ok(expected, f"version = {next(iter(versions.values()))}")
+    remedy = "write the same version key into each file: containerd drops settings if the versions differ"
+    return warn(expected, {path: value or "no version key" for path, value in versions.items()}, remedy)
+
+
+@check
+def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon knows every key of its files."""
+    expected = "every key known to the daemon"
+    if state.config is None or state.known_plugins is None or "sources" in state.trouble:
+        return unread(expected, state, "config", "known_plugins", "sources", "version")
+    ignored = mismatches.unknown_keys(state.sources, state.config, state.known_plugins)
+    if ignored:
+        return warn(expected, ignored, "correct or remove these keys: the daemon ignores them")
+    return ok(expected, "all known")
+
+
+@check
+def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
+    """CRI's plugin is loaded, unless it is disabled on purpose."""
+    if state.daemon is None or state.config is None:
+        return unread("ok", state, "config", "daemon", "version")
+    wanted = mismatches.needs_cri(expectation.settings)
+    if not state.config.cri_enabled:
+        if wanted:
+            remedy = "remove cri from disabled_plugins (containerd_enable_cri: true)"
+            return fail("ok", "disabled by disabled_plugins", remedy)
+        return ok("disabled or ok", "disabled by disabled_plugins")
+    if state.daemon.plugins is None:
+        return unknown("ok", DEAF, "start the daemon")
+    problem = state.daemon.plugin_problem((), cri=True)
+    if problem:
+        return fail("ok", problem, f"read 'journalctl -u {state.unit}' for CRI's reason")
+    return ok("ok", "ok")
+
+
+@check
+def config_settings(state: NodeState, expectation: Expectation) -> Finding | None:
+    """The configuration has the expected settings."""
+    if expectation.settings == Settings():
+        return None
+    if state.version is None:
+        return unread("as in the inventory", state, "version")
+    if state.config is None:
+        return unknown("as in the inventory", "the configuration can't be loaded", CONFIGURE)
+    try:
+        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.config, state.known_plugins)
+    except ValueError as error:
+        return fail("possible with this version", str(error), "change the inventory, or upgrade containerd")
+    if not wrong:
+        return ok("as in the inventory", "all as expected")
+    expected = {dotted(one.path): one.shown()[0] for one in wrong}
+    return fail(expected, {dotted(one.path): one.shown()[1] for one in wrong}, CONFIGURE)
+
+
+@check
+def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
+    """The daemon's environment has the expected HTTP proxy."""
+    if not expectation.environment:
+        return None
+    expected = sorted(expectation.environment)
+    if state.environment is None:
+        return unknown(expected, "the daemon's environment can't be read", "start the daemon")
+    wrong = sorted(name for name, value in expectation.environment.items() if state.environment.get(name) != value)
+    if wrong:
+        return fail(expected, f"missing or different: {', '.join(wrong)}", CONFIGURE)
+    return ok(expected, expected)
+
+
+def _durability(path: str, state: NodeState, required: bool, remedy: str) -> Finding | None:
+    if state.config is None or state.version is None:
+        return unread(durability.DURABLE, state, "config", "version")
+    if path not in durability.paths(state.version):
+        return None
+    verdict = state.config.pull_durability(state.version)[path]
+    found = f"{verdict['durability']}: {verdict['reason']}"
+    if verdict["durability"] == durability.DURABLE:
+        return ok(durability.DURABLE, found)
+    if verdict["durability"] == durability.UNKNOWN:
+        return unknown(durability.DURABLE, found, "run 'sync -f' on the daemon's root after a pull")
+    return (fail if required else warn)(durability.DURABLE, found, remedy)
+
+
+@check
+def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None:
+    """Images that CRI pulls are on disk when the pull ends."""
+    if state.config is not None and not state.config.cri_enabled:
+        return None
+    required = bool(expectation.settings.image_pull_sync_fs)
+    remedy = "set image_pull_sync_fs to true (containerd 1.7.14 or newer)"
+    finding = _durability("cri", state, required, remedy)
+    if finding is None or finding.status != "ok" or state.config is None or state.version is None:
+        return finding
+    others = state.config.handlers_durability(state.version)
+    for verdict, judged in ((durability.NOT_DURABLE, warn), (durability.UNKNOWN, unknown)):
+        found = [f"for {name} {verdict}: {one['reason']}" for name, one in others.items() if one["durability"] == verdict]
+        if found:
+            remedy = "list the images of these handlers in containerd_images, with snapshotter, which flushes them to disk"
+            return judged(durability.DURABLE, "; ".join(found), remedy)
+    return finding
+
+
+@check
+def durability_ctr(state: NodeState, expectation: Expectation) -> Finding | None:
+    """Images that ``ctr`` pulls are on disk when the pull ends."""
+    # 1.6 knows no other way.
+    local = " --local" if state.version is None or "transfer" in durability.paths(state.version) else ""
+    remedy = f"after 'ctr images pull{local}', run 'sync -f' on the daemon's root"
+    return _durability("ctr", state, False, remedy)
+
+
+@check
+def durability_transfer(state: NodeState, expectation: Expectation) -> Finding | None:
+    """Images that the transfer service pulls are on disk when the pull ends."""
+    remedy = "after 'ctr images pull', run 'sync -f' on the daemon's root"
+    return _durability("transfer", state, False, remedy)

@@ -1,0 +1,184 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The input and the result of a check of the node.
+
+To add a check, write a function with the decorator ``@check`` in checks.py (the daemon), snapshotter_checks.py, image_checks.py,
+toolbox_checks.py, kata_checks.py or pool_checks.py. The function's name is the check's id, its place in the file the place of its
+finding. It gets the node's state and the expectation, and returns one Finding by ``ok``, ``fail``, ``warn`` or ``unknown``, or
+None if it doesn't apply. A state that can't be determined is ``unknown``, never None. verify/host/node_state.py reads the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
+from ansible_collections.slipway.node.plugins.module_utils.core.shutdown import Shutdown
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage, FoundImage, JudgedImage
+from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO
+from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Handler
+from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import PoolState
+from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import KERNEL_LAYERS, Headroom
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Toolboxes
+
+CONFIGURE = "run the playbook slipway.node.provision on this node"
+REPAIR = "run the playbook slipway.node.repair on this node"
+# The reason why the daemon's state is unknown if it doesn't run or doesn't answer.
+DEAF = "the daemon doesn't answer"
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What was read from the node. None stands for what couldn't be; ``trouble`` says why, by name.
+
+    ``mounts`` are the file systems of the directories with images, by directory, ``boot`` the kernel's id of this boot.
+    ``judged`` are images that were compared with their layers, ``compared`` how closely (``none``: not at all).
+    ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``snapshotter_needs`` what the node lacks for one.
+    ``stranded`` are images of CRI's that no snapshotter in use has.
+    """
+
+    config_file: str
+    unit: str
+    now: float
+    architecture: str = "amd64"
+    version: Version | None = None
+    daemon: Daemon | None = None
+    sources: tuple[Source, ...] = ()
+    missing_imports: tuple[str, ...] = ()
+    config: EffectiveConfig | None = None
+    known_plugins: frozenset[str] | None = None
+    pending: tuple[str, ...] = ()
+    environment: Mapping[str, str] | None = None
+    images: tuple[FoundImage, ...] | None = None
+    headroom: Headroom | None = None
+    pulls: tuple[Pull, ...] | None = None
+    boot: str | None = None
+    mounts: Mapping[str, Mount] | None = None
+    shutdown: Shutdown | None = None
+    compared: str = "none"
+    judged: tuple[JudgedImage, ...] | None = None
+    uuid_trouble: str | None = None
+    toolboxes: Toolboxes | None = None
+    kata: KataState | None = None
+    plugin_reasons: Mapping[str, str] = field(default_factory=dict)
+    snapshotter_needs: Mapping[str, str] | None = None
+    stranded: tuple[StrandedImage, ...] | None = None
+    thin_pool: PoolState | None = None
+    trouble: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's result. ``expected`` and ``found`` are shown as they are; the check that ran sets ``id``."""
+
+    status: str
+    expected: Any
+    found: Any
+    remedy: str = ""
+    id: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "status": self.status,
+            "expected": self.expected,
+            "found": self.found,
+            "remedy": self.remedy,
+        }
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """The expected state of the node.
+
+    ``environment`` are the proxy variables of the daemon's environment; ``toolboxes`` None: the toolboxes aren't listed.
+    ``min_layers`` is the number of layers that an image must be able to have, ``integrity`` how closely images are compared
+    with theirs, ``kata`` the Kata handlers. A thin pool that is used to ``thin_pool_warn_percent`` is warned of; at
+    ``thin_pool_fail_percent`` it fails.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[ExpectedImage, ...] = ()
+    min_layers: int = 128
+    integrity: str = AUTO
+    toolboxes: tuple[ExpectedToolbox, ...] | None = None
+    kata: tuple[Handler, ...] = ()
+    thin_pool_warn_percent: int = 80
+    thin_pool_fail_percent: int = 95
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_layers <= KERNEL_LAYERS:
+            raise ValueError(f"min_layers has to be between 0 and {KERNEL_LAYERS}, the kernel's limit, not {self.min_layers}")
+        if not 1 <= self.thin_pool_warn_percent <= self.thin_pool_fail_percent <= 100:
+            given = f"{self.thin_pool_warn_percent}, {self.thin_pool_fail_percent}"
+            raise ValueError(f"thin_pool_warn_percent and thin_pool_fail_percent have to be 1 to 100 in this order, not {given}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of the node. Its id is the name of its function, and the id of its finding."""
+
+    id: str
+    judge: Callable[[NodeState, Expectation], Finding | None]
+
+    def run(self, state: NodeState, expectation: Expectation) -> Finding | None:
+        """Return the finding, or None if the check doesn't apply."""
+        finding = self.judge(state, expectation)
+        return None if finding is None else replace(finding, id=self.id)
+
+
+def check(judge: Callable[[NodeState, Expectation], Finding | None]) -> Check:
+    """Turn a function into the check of its name."""
+    return Check(judge.__name__, judge)
+
+
+def ok(expected: Any, found: Any) -> Finding:
+    """Report the expected state."""
+    return Finding("ok", expected, found)
+
+
+def fail(expected: Any, found: Any, remedy: str) -> Finding:
+    """Report another state than the expected one; ``remedy`` says how to correct it."""
+    return Finding("fail", expected, found, remedy)
+
+
+def warn(expected: Any, found: Any, remedy: str) -> Finding:
+    """Report a risk to the expected state."""
+    return Finding("warn", expected, found, remedy)
+
+
+def unknown(expected: Any, found: Any, remedy: str) -> Finding:
+    """Report a state that can't be determined; ``found`` says why."""
+    return Finding("unknown", expected, found, remedy)
+
+
+def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
+    """Report that ``parts`` of the node, which the check needs, couldn't be read: ``unknown``, with the reason."""
+    why = next((state.trouble[part] for part in parts if part in state.trouble), "not read")
+    remedy = "check that containerd is installed, and run as root"
+    if why == DEAF:
+        remedy = "start the daemon"
+    elif why == state.trouble.get("config"):
+        remedy = f"repair {state.config_file}, or {CONFIGURE}"
+    return unknown(expected, why, remedy)
+
+
+def not_running(expected: Any, state: NodeState) -> Finding:
+    """Report that the daemon, which the check needs, doesn't run."""
+    if state.daemon is None:
+        return unread(expected, state, "daemon")
+    why = "the daemon doesn't run" if state.daemon.unit.loaded else f"there is no unit {state.unit}"
+    return unknown(expected, why, "start the daemon")

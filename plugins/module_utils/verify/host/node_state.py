@@ -1,0 +1,218 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Everything that the checks of a node look at, read without changing anything."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import read_record
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.daemon import RunningDaemon
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_trouble
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.boot import boot_id
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
+from ansible_collections.slipway.node.plugins.module_utils.core.host.process import read_environment
+from ansible_collections.slipway.node.plugins.module_utils.core.host.shutdown import last_shutdown
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
+from ansible_collections.slipway.node.plugins.module_utils.images.host.compare_all import compare_all
+from ansible_collections.slipway.node.plugins.module_utils.images.host.expected import ExpectedImages
+from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, METADATA
+from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import unmet_reasons
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.state import plugin_reasons, stranded
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import read_pool
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import PoolState
+from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import (
+    containerd_root,
+    content_root,
+    read_overlay,
+    snapshot_ids,
+    snapshotter_root,
+)
+from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom, next_id
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import loaded_snapshotters, read_toolboxes
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import Toolboxes
+from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DEAF, Expectation, NodeState
+
+
+class _Probe:
+    """Parts of a node by name, and why those are missing that couldn't be read."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Any] = {}
+        self.trouble: dict[str, str] = {}
+
+    def try_read(self, name: str, read: Callable[[], Any]) -> Any:
+        try:
+            self.parts[name] = read()
+        except HostError as error:
+            self.trouble[name] = str(error)
+        return self.parts.get(name)
+
+
+def read_node(
+    containerd: Containerd,
+    *,
+    expectation: Expectation,
+    integrity: str = INTEGRITY_NONE,
+    writable: bool = False,
+) -> NodeState:
+    """Each part that can't be read is left None, and ``trouble`` has the reason under its name.
+
+    ``integrity``: how closely images are compared with their layers; AUTO, by metadata unless the last shutdown was clean.
+    ``writable``: whether to look at writable snapshots, such as toolboxes.
+    """
+    chosen = expectation.settings.chosen_snapshotters()
+    state = _without_asking_the_daemon(containerd, chosen)
+    daemon, config = state.daemon, state.config
+    if daemon is None or daemon.plugins is None or config is None:
+        return _silent(state)
+    runner, ctr, own = containerd.runner, containerd.ctr, config.own_snapshotters
+    state = _with_snapshotters(state, ctr, config, chosen)
+    state = _with_images(state, ctr, config, expectation.images)
+    if writable:
+        loaded = loaded_snapshotters(daemon.plugins)
+        state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes))
+    return _with_integrity(state, runner, ctr, own, integrity)
+
+
+def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) -> NodeState:
+    """The program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
+    probe = _Probe()
+    runner, config_file = containerd.runner, containerd.config_file
+    if probe.try_read("version", lambda: containerd.version):
+        probe.try_read("config", lambda: containerd.config)
+        probe.try_read("known_plugins", lambda: containerd.known_plugins)
+    daemon = probe.try_read("daemon", RunningDaemon(containerd).look)
+    process = daemon.process if daemon is not None else None
+    if process is not None:
+        probe.try_read("environment", lambda: read_environment(process.pid))
+    if "config" in probe.parts:
+        config, environment = containerd.config, probe.parts.get("environment")
+        probe.try_read("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
+        probe.try_read("snapshotter_needs", lambda: unmet_reasons(runner, config, (*config.used_snapshotters, *chosen)))
+        probe.try_read("kata", lambda: read_kata(config, containerd.version, environment))
+    if probe.try_read("sources", lambda: tuple(read_sources(config_file))):
+        probe.parts["missing_imports"] = tuple(missing_imports(probe.parts["sources"]))
+    record = probe.try_read("record", lambda: read_record(config_file))
+    probe.parts.pop("record", None)
+    return NodeState(
+        config_file=config_file,
+        unit=containerd.unit.name,
+        now=time.time(),
+        architecture=containerd.architecture,
+        pending=tuple(sorted(record.pending)) if record is not None else (),
+        trouble=probe.trouble,
+        **probe.parts,
+    )
+
+
+def _silent(state: NodeState) -> NodeState:
+    """With the reason why nothing is known that only the daemon knows, such as where its images are."""
+    parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
+    causes = ("version", "daemon", "config") if state.daemon is None or state.daemon.plugins is not None else ("version",)
+    why = next((state.trouble[name] for name in causes if name in state.trouble), DEAF)
+    return replace(state, trouble={**dict.fromkeys(parts, why), **state.trouble})
+
+
+def _with_snapshotters(state: NodeState, ctr: Ctr, config: EffectiveConfig, expected: Sequence[str]) -> NodeState:
+    probe = _Probe()
+    plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
+    states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
+    names = dict.fromkeys((*config.used_snapshotters, *expected))
+    probe.try_read("plugin_reasons", lambda: plugin_reasons(ctr, states, names))
+    probe.try_read("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)))
+    return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
+
+
+def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -> PoolState | None:
+    """``started``: when the daemon was, in seconds since the epoch."""
+    if config.thin_pool is None:
+        return None
+    since_boot = None if started is None else started - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
+    return read_pool(runner, config.thin_pool, config.snapshotter_root("devmapper"), since_boot)
+
+
+def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Sequence[ExpectedImage]) -> NodeState:
+    """What there is to be known of the images of a daemon that answers."""
+    probe = _Probe()
+    own = config.own_snapshotters
+    default = own[0]
+    named = dict.fromkeys([*own, *(image.snapshotter for image in images if image.snapshotter)])
+    # Where proxies keep what they have, containerd doesn't know.
+    snapshotters = [name for name in named if name in BUILTIN_SNAPSHOTTERS]
+    overlay, ids = None, ()
+    if "overlayfs" in snapshotters:
+        overlay, ids = probe.try_read("overlay", lambda: _overlay(ctr, config)) or (None, ())
+    root = probe.try_read("root", lambda: containerd_root(ctr))
+    if root:
+        probe.try_read("pulls", lambda: read_pulls(root))
+        mounts, trouble = read_mounts([root, *_directories(ctr, snapshotters, overlay, probe)])
+        probe.trouble.update({"mounts": trouble} if trouble else {})
+    else:
+        mounts = {}
+        probe.trouble.update(dict.fromkeys(("pulls", "mounts"), probe.trouble["root"]))
+    return replace(
+        state,
+        images=ExpectedImages(ctr, default, f"linux/{state.architecture}", overlay, ids).look(images),
+        headroom=headroom(overlay, next_id(ids)) if overlay else None,
+        pulls=probe.parts.get("pulls"),
+        boot=probe.try_read("boot", boot_id),
+        mounts=mounts,
+        trouble={**state.trouble, **probe.trouble},
+    )
+
+
+def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotters: Sequence[str], level: str) -> NodeState:
+    """Whether images are as their layers, as far as that is to be looked at; and what else a power cut may have left."""
+    probe = _Probe()
+    content = probe.try_read("content", lambda: content_root(ctr))
+    if not content:
+        trouble = dict.fromkeys(("judged", "shutdown", "uuid_trouble"), probe.trouble["content"])
+        return replace(state, trouble={**state.trouble, **trouble})
+    root = os.path.dirname(content)
+    devices = tuple(dict.fromkeys(mount.device for mount in (state.mounts or {}).values()))
+    shutdown = probe.try_read("shutdown", lambda: last_shutdown(runner, root, devices))
+    probe.try_read("uuid_trouble", lambda: uuid_trouble(root))
+    if level == AUTO:
+        level = INTEGRITY_NONE if shutdown is None or shutdown.clean else METADATA
+    if level != INTEGRITY_NONE:
+        platform = f"linux/{state.architecture}"
+        probe.try_read("judged", lambda: compare_all(ctr, content, snapshotters, platform, level))
+    probe.parts.pop("content")
+    return replace(state, compared=level, trouble={**state.trouble, **probe.trouble}, **probe.parts)
+
+
+def _with_toolboxes(state: NodeState, read: Callable[[], Toolboxes]) -> NodeState:
+    probe = _Probe()
+    probe.try_read("toolboxes", read)
+    return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
+
+
+def _overlay(ctr: Ctr, config: EffectiveConfig) -> tuple[Overlay, tuple[int, ...]]:
+    overlay = read_overlay(ctr, config)
+    return overlay, snapshot_ids(overlay)
+
+
+def _directories(ctr: Ctr, snapshotters: Iterable[str], overlay: Overlay | None, probe: _Probe) -> list[str]:
+    """Where the snapshotters keep their snapshots; overlayfs has been asked already."""
+    found = [
+        overlay.root if overlay and name == "overlayfs" else probe.try_read("mounts", partial(snapshotter_root, ctr, name))
+        for name in snapshotters
+    ]
+    return [path for path in found if path]

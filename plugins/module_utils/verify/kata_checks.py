@@ -1,0 +1,255 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The checks of all Kata handlers of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.kata.handler import effective_settings, flavor_of, merged, parse_file
+from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, UNKNOWN, Combination, Verdict, judge
+from ansible_collections.slipway.node.plugins.module_utils.kata.options import HYPERVISORS, RUST
+from ansible_collections.slipway.node.plugins.module_utils.kata.plan import check_drop_in, reading_order
+from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler
+from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
+    CONFIGURE,
+    Expectation,
+    Finding,
+    NodeState,
+    check,
+    fail,
+    ok,
+    unknown,
+    unread,
+    warn,
+)
+
+
+class NotReadable(ValueError):
+    """Kata couldn't start with this handler's files."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a handler's files come to. A verdict of None: they name an unknown hypervisor."""
+
+    flavor: str
+    effective: Mapping[str, Any]
+    verdict: Verdict | None
+
+
+def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *, risk_accepted: bool = False) -> Inspection:
+    """What Kata makes of the handler's files. Raises NotReadable for files that it can't start with."""
+    if handler.main is None or handler.config_path is None:
+        raise NotReadable(f"there is no file {handler.config_path}")
+    try:
+        tree = parse_file(handler.config_path, handler.main)
+        flavor = flavor_of(tree)
+        tree = _with_drop_ins(handler, flavor, tree)
+        section = _section(handler, flavor, tree)
+    except ValueError as error:
+        raise NotReadable(str(error)) from error
+    settings = effective_settings(tree, section)
+    known = [one.name for one in HYPERVISORS if one.flavor == flavor and section in one.sections]
+    if not known:
+        return Inspection(flavor, settings, None)
+    combination = Combination(
+        flavor,
+        known[0],
+        handler.snapshotter or default_snapshotter,
+        version=handler.version,
+        disable_block_device_use=bool(settings["disable_block_device_use"]),
+        block_device_driver=settings["block_device_driver"] or None,
+        shared_fs=settings["shared_fs"] or None,
+        allow_host_disk_hotplug=risk_accepted,
+    )
+    return Inspection(flavor, settings, judge(combination))
+
+
+def _with_drop_ins(handler: DeclaredHandler, flavor: str, tree: Tree) -> Tree:
+    for name in sorted(handler.drop_ins, key=reading_order):
+        check_drop_in(flavor, name, handler.drop_ins[name])
+        tree = merged(flavor, tree, parse_file(name, handler.drop_ins[name].content or b""))
+    return tree
+
+
+def _section(handler: DeclaredHandler, flavor: str, tree: Tree) -> str:
+    sections = list(tree.get("hypervisor", {}))
+    if flavor == RUST:
+        # The Rust runtime starts the one that is named.
+        sections = [name for name in sections if name == tree["runtime"]["hypervisor_name"]]
+    if len(sections) != 1:
+        raise ValueError(f"{handler.config_path} and its drop-ins have {len(sections)} hypervisors to start, not one")
+    return str(sections[0])
+
+
+def _default_snapshotter(state: NodeState) -> str:
+    return state.config.default_snapshotter if state.config is not None else "overlayfs"
+
+
+def _unread(expected: Any, state: NodeState, expectation: Expectation) -> Finding | None:
+    """Unknown where there should be handlers, or may be: on a node whose daemon can't be read that is said by other checks."""
+    concerned = expectation.kata or "kata" in state.trouble
+    return unread(expected, state, "kata", "config", "version") if concerned else None
+
+
+def _of_each(
+    expected: str,
+    state: NodeState,
+    expectation: Expectation,
+    look: Callable[[DeclaredHandler], str | None],
+    remedy: str,
+) -> Finding | None:
+    """A finding on all handlers of the node: ok, or what ``look`` says of each that isn't."""
+    if state.kata is None:
+        return _unread(expected, state, expectation)
+    if not state.kata.handlers:
+        return None
+    wrong = {handler.name: problem for handler in state.kata.handlers for problem in [look(handler)] if problem}
+    if wrong:
+        return fail(expected, wrong, remedy)
+    return ok(expected, [handler.name for handler in state.kata.handlers])
+
+
+@check
+def kata_handlers(state: NodeState, expectation: Expectation) -> Finding | None:
+    """Handlers that should be there are declared."""
+    expected = [handler.name for handler in expectation.kata]
+    if not expected:
+        return None
+    if state.kata is None:
+        return unread(expected, state, "kata", "config", "version")
+    declared = [handler.name for handler in state.kata.handlers]
+    missing = [name for name in expected if name not in declared]
+    if missing:
+        return fail(expected, f"not declared: {', '.join(missing)}", CONFIGURE)
+    return ok(expected, declared)
+
+
+@check
+def kata_shims(state: NodeState, expectation: Expectation) -> Finding | None:
+    """The program of each handler is there."""
+
+    def look(handler: DeclaredHandler) -> str | None:
+        if handler.shim_found:
+            return None
+        return (
+            f"there is no executable {handler.shim}" if handler.shim else f"{handler.shim_name} isn't in a directory of programs"
+        )
+
+    remedy = "install Kata, or name the shim with runtime_path"
+    return _of_each("each handler's shim is there", state, expectation, look, remedy)
+
+
+@check
+def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | None:
+    """Kata can start with each handler's files, and nothing lies among them by mistake."""
+    expected = "each handler names its file, and config.d contains only drop-ins"
+    remedy = "repair or remove the named file"
+
+    def look(handler: DeclaredHandler) -> str | None:
+        if handler.config_path is None:
+            return "no ConfigPath: which file it reads depends on the environment of containerd"
+        try:
+            inspect(handler)
+        except NotReadable as error:
+            return str(error)
+        return None
+
+    finding = _of_each(expected, state, expectation, look, remedy)
+    if finding is None or finding.status != "ok" or state.kata is None:
+        return finding
+    odd = [name for handler in state.kata.handlers for name in sorted(handler.drop_ins) if not name.endswith(".toml")]
+    if odd:
+        return warn(expected, f"read as drop-ins: {', '.join(dict.fromkeys(odd))}", "remove them if they are backups")
+    return finding
+
+
+@check
+def kata_settings(state: NodeState, expectation: Expectation) -> Finding | None:
+    """Expected handlers have the settings that are expected of them."""
+    expected: dict[str, Any] = {handler.name: dict(handler.settings) for handler in expectation.kata if handler.settings}
+    if not expected:
+        return None
+    if state.kata is None:
+        return unread(expected, state, "kata", "config", "version")
+    found: dict[str, Any] = {}
+    for handler in state.kata.handlers:
+        if handler.name in expected:
+            try:
+                settings = inspect(handler).effective
+                found[handler.name] = {key: settings[key] for key in expected[handler.name]}
+            except NotReadable as error:
+                found[handler.name] = str(error)
+    if found == expected:
+        return ok(expected, found)
+    return fail(expected, {name: found.get(name, "not declared") for name in expected}, CONFIGURE)
+
+
+@check
+def kata_rootfs_transport(state: NodeState, expectation: Expectation) -> Finding | None:
+    """No handler has a combination that can't work or that endangers the host."""
+    expected = "each guest gets its root file systems, and never the host's disk"
+    if state.kata is None or not state.kata.handlers:
+        return _of_each(expected, state, expectation, lambda handler: None, "")
+    refused, doubtful, found = {}, {}, {}
+    accepted = {handler.name for handler in expectation.kata if handler.allow_host_disk_hotplug}
+    for handler in state.kata.handlers:
+        try:
+            verdict = inspect(handler, _default_snapshotter(state), risk_accepted=handler.name in accepted).verdict
+        except NotReadable as error:
+            doubtful[handler.name] = str(error)
+            continue
+        if verdict is None or verdict.transport == UNKNOWN:
+            doubtful[handler.name] = verdict.reason if verdict else "an unknown hypervisor"
+        elif verdict.transport == REFUSED:
+            refused[handler.name] = f"{verdict.reason} ({verdict.source})"
+        else:
+            found[handler.name] = verdict.transport
+    if refused:
+        return fail(expected, refused, "set the named options of these handlers with kata_config")
+    if doubtful:
+        return unknown(expected, f"{doubtful}", "see docs/kata.md for the known combinations")
+    return ok(expected, found)
+
+
+@check
+def kata_snapshotters(state: NodeState, expectation: Expectation) -> Finding | None:
+    """Each handler has the same snapshotter wherever the daemon looks for it, the one expected, and it is ok."""
+    default = _default_snapshotter(state)
+    wanted = {handler.name: handler.snapshotter for handler in expectation.kata}
+    plugins = state.daemon.plugins if state.daemon is not None else None
+    states = {one.id: one.status for one in plugins or () if one.is_snapshotter}
+
+    def look(handler: DeclaredHandler) -> str | None:
+        places = {place: name or default for place, name in handler.snapshotters.items()}
+        if len(set(places.values())) > 1:
+            return f"{places}: images are unpacked for one and searched in another"
+        name = next(iter(places.values()), default)
+        if handler.name in wanted and name != wanted[handler.name]:
+            return f"{name}, but {wanted[handler.name]} is expected"
+        if plugins is not None and states.get(name, "not loaded") != "ok":
+            return f"{name} is {states.get(name, 'not loaded')} in the daemon"
+        return None
+
+    return _of_each("one snapshotter for each handler, in state ok", state, expectation, look, CONFIGURE)
+
+
+@check
+def kata_devices(state: NodeState, expectation: Expectation) -> Finding | None:
+    """What guests need of the kernel is there."""
+    if state.kata is None:
+        return _unread(list(DEVICES), state, expectation)
+    if not (state.kata.handlers or expectation.kata):
+        return None
+    expected = list(state.kata.devices)
+    missing = [path for path, found in state.kata.devices.items() if not found]
+    if missing:
+        remedy = "enable virtualisation in the firmware or the outer hypervisor, and load kvm, vhost_net and vhost_vsock"
+        return fail(expected, f"missing: {', '.join(missing)}", remedy)
+    return ok(expected, "all present")

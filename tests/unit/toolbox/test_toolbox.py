@@ -1,0 +1,350 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.store.usage import parse_single_usage
+from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as toolbox_plan
+from ansible_collections.slipway.node.plugins.module_utils.toolbox import toolbox
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import MARK
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found, FoundSnapshot, FoundUnit, Plan, plan
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted, is_for, toolbox_path
+
+PATH = "/var/lib/toolbox/core"
+TEXT = f"{MARK}\nas it has to be\n"
+OLD, NEW = "sha256:old", "sha256:new"
+DEFAULTS: dict[str, Any] = {
+    "name": "core",
+    "image": "alpine",
+    "path": None,
+    "state": "mounted",
+    "on_image_change": "keep",
+    "labels": {},
+    "platform": None,
+}
+
+
+def wanted(**params: Any) -> Wanted:
+    return Wanted.from_params({**DEFAULTS, **params})
+
+
+NAMED = {toolbox.IMAGE_LABEL: "docker.io/library/alpine:latest"}
+
+
+def snapshot(**changes: Any) -> FoundSnapshot:
+    return replace(FoundSnapshot(PATH, "Active", OLD, {toolbox.PIN_LABEL: "2026", **NAMED}), **changes)
+
+
+UNIT = FoundUnit(TEXT, loaded=True, enabled=True)
+DONE = Found((snapshot(),), mount=toolbox_plan.OURS, point=toolbox_plan.EMPTY, unit=UNIT, unit_text=TEXT, chain=OLD)
+
+
+def steps(found: Found, **params: Any) -> list[str]:
+    return list(plan(found, wanted(**params)).steps)
+
+
+def test_a_toolbox_is_made_from_nothing() -> None:
+    made = plan(Found(chain=NEW, comes=True), wanted(labels={"team": "storage"}))
+    assert list(made.steps) == ["pull", "prepare", "label", "directory", "unit", "enable", "mount"]
+    assert made.result()["parent"] == NEW and made.result()["pinned"] and not made.adopted
+    assert steps(Found(chain=NEW), state="present") == ["prepare", "label"]
+    # What another platform's image would be compared with is the node's own.
+    assert steps(Found(chain=NEW), state="present", platform="linux/arm64") == ["prepare"]
+    assert steps(Found(), state="absent") == []
+
+
+def test_a_toolbox_as_it_should_be_is_left_alone() -> None:
+    assert steps(DONE) == []
+    assert steps(replace(DONE, chain=None)) == []
+    assert steps(replace(DONE, point=toolbox_plan.EMPTY, mount=toolbox_plan.NOTHING, unit=FoundUnit()), state="present") == []
+    # Labels of others stay.
+    assert steps(replace(DONE, snapshots=(snapshot(labels={**snapshot().labels, "other": "1"}),))) == []
+
+
+def test_a_leased_toolbox_is_pinned_before_it_loses_its_lease() -> None:
+    leased = replace(
+        DONE, snapshots=(snapshot(key=f"{PATH}/", labels={}),), leases=(f"{PATH}/",), unit=FoundUnit(), users=("pid 3 (sh)",)
+    )
+    made = plan(leased, wanted())
+    assert list(made.steps) == ["pin", "release", "label", "unit", "enable"]
+    assert made.adopted and made.result()["key"] == f"{PATH}/"
+
+
+def test_drift_is_reported_and_acted_on_only_if_asked() -> None:
+    moved = replace(DONE, chain=NEW)
+    kept = plan(moved, wanted())
+    assert list(kept.steps) == [] and kept.result()["image_drift"] == {"from": OLD, "to": NEW}
+    anew = plan(moved, wanted(on_image_change="recreate"))
+    assert list(anew.steps) == ["unmount", "remove", "prepare", "label", "unit", "mount"]
+    assert anew.result()["image_drift"] is None and anew.result()["parent"] == NEW
+    # Nor is the image fetched, or the registry asked, for a toolbox that stays.
+    needs = [
+        toolbox_plan.needs_image(one, wanted(**options))
+        for one in (DONE, moved, replace(DONE, chain=None), Found())
+        for options in ({}, {"on_image_change": "recreate"}, {"state": "absent"})
+    ]
+    assert needs == [False, False, False, False, True, False, False, False, False, True, True, False]
+    with pytest.raises(ValueError, match=r"in use and can't be made anew: end pid 7 \(bash\) first"):
+        plan(replace(moved, users=("pid 7 (bash)",)), wanted(on_image_change="recreate"))
+
+
+def test_everything_goes_when_it_is_absent() -> None:
+    leased = replace(DONE, leases=(PATH,))
+    assert steps(leased, state="absent") == [
+        "unmount", "disable", "remove", "release", "collect", "remove_directory",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="can't be removed"):
+        plan(replace(DONE, users=("pid 7 (bash)",)), wanted(state="absent"))
+    assert steps(Found(point=toolbox_plan.FULL), state="absent") == []
+
+
+def test_an_outdated_unit_is_renewed_without_a_mount() -> None:
+    assert steps(replace(DONE, unit=replace(UNIT, text=f"{MARK}\nold\n"))) == ["unit"]
+    assert steps(replace(DONE, unit=replace(UNIT, loaded=False))) == ["unit"]
+    assert steps(replace(DONE, unit=replace(UNIT, enabled=False))) == ["enable"]
+    assert steps(replace(DONE, mount=toolbox_plan.NOTHING)) == ["mount"]
+
+
+# By what is found: what is asked, and words of the refusal.
+REFUSALS: list[tuple[Found, dict[str, Any], str]] = [
+    (replace(DONE, mount=toolbox_plan.OTHER, mounted_from="ext4 /dev/sdb"), {}, "is mounted from ext4 /dev/sdb"),
+    (replace(DONE, mount=toolbox_plan.OTHER, mounted_from="ext4 /dev/sdb"), {"state": "absent"}, "is mounted from"),
+    (Found(point=toolbox_plan.FULL, chain=NEW), {}, "has files in it"),
+    (Found(point=toolbox_plan.NO_DIRECTORY, chain=NEW), {}, "is not a directory"),
+    (replace(DONE, mount=toolbox_plan.STALE, users=("pid 1 (a)",)), {}, "pid 1"),
+    (replace(DONE, unit=FoundUnit("[Mount]\n")), {}, "was not made here"),
+    (replace(DONE, unit=FoundUnit(link=True)), {}, "was not made here"),
+    (replace(DONE, snapshots=(snapshot(), snapshot(key=f"{PATH}/"))), {}, "several snapshots"),
+    (replace(DONE, snapshots=(snapshot(kind="Committed"),)), {}, "is Committed, not writable"),
+    (replace(DONE, elsewhere=("/mnt",)), {"state": "absent"}, "mounted on /mnt too"),
+    (replace(DONE, mount=toolbox_plan.NOTHING, elsewhere=("/mnt",)), {}, "mounted on /mnt too"),
+    (replace(DONE, inside=(f"{PATH}/proc",)), {"state": "absent"}, f"end the mount {PATH}/proc first"),
+    (replace(DONE, users=tuple(f"pid {n} (x)" for n in range(8))), {"state": "present"}, "unmounted: .* and 3 more first"),
+]
+
+
+@pytest.mark.parametrize(("found", "params", "words"), REFUSALS)
+def test_nothing_is_lost_or_hidden(found: Found, params: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        plan(found, wanted(**params))
+
+
+def everything() -> Iterator[tuple[Found, Wanted]]:
+    """Every combination of what can be found, with everything that can be asked for."""
+    snapshots: list[tuple[FoundSnapshot, ...]] = [(), (snapshot(),), (snapshot(labels={}),)]
+    units = [FoundUnit(), UNIT, replace(UNIT, text=f"{MARK}\nold\n"), replace(UNIT, enabled=False)]
+    mounts = [(toolbox_plan.NOTHING, toolbox_plan.MISSING), (toolbox_plan.NOTHING, toolbox_plan.EMPTY)]
+    mounts += [(toolbox_plan.NOTHING, toolbox_plan.FOREIGN)]
+    mounts += [(toolbox_plan.OURS, toolbox_plan.EMPTY), (toolbox_plan.STALE, toolbox_plan.EMPTY)]
+    asked = [
+        wanted(state=state, on_image_change=change, labels=labels)
+        for state in ("present", "mounted", "absent")
+        for change in ("keep", "recreate")
+        for labels in ({}, {"a": "b"})
+    ]
+    for one, leases, (mount, point), unit, chain, goal in itertools.product(
+        snapshots, [(), (PATH,)], mounts, units, [OLD, NEW], asked
+    ):
+        if mount == toolbox_plan.OURS and not one:
+            continue
+        text = TEXT if one else None
+        yield Found(one, leases, mount=mount, point=point, unit=unit, unit_text=text, chain=chain, comes=not one), goal
+
+
+def after(found: Found, step: str, made: Plan) -> Found:
+    """What the node has when a step has been done."""
+    if step in (toolbox_plan.PREPARE, toolbox_plan.PIN, toolbox_plan.LABEL, toolbox_plan.REMOVE):
+        return replace(found, **snapshot_after(found, step, made))
+    if step == toolbox_plan.UNIT:
+        assert found.unit_text is not None
+        return replace(found, unit=replace(found.unit, text=found.unit_text, loaded=True))
+    if step == toolbox_plan.MOUNT:
+        assert found.snapshot is not None and (found.mount, found.point) == (toolbox_plan.NOTHING, toolbox_plan.EMPTY)
+        assert found.unit == FoundUnit(found.unit_text, loaded=True, enabled=True)
+    simple: dict[str, dict[str, Any]] = {
+        toolbox_plan.PULL: {"comes": False},
+        toolbox_plan.RELEASE: {"leases": ()},
+        toolbox_plan.UNMOUNT: {"mount": toolbox_plan.NOTHING},
+        toolbox_plan.MOUNT: {"mount": toolbox_plan.OURS},
+        toolbox_plan.DIRECTORY: {"point": toolbox_plan.EMPTY},
+        toolbox_plan.ENABLE: {"unit": replace(found.unit, enabled=True)},
+        toolbox_plan.DISABLE: {"unit": FoundUnit()},
+        toolbox_plan.COLLECT: {},
+        toolbox_plan.REMOVE_DIRECTORY: {"point": toolbox_plan.MISSING},
+    }
+    return replace(found, **simple[step])
+
+
+def snapshot_after(found: Found, step: str, made: Plan) -> dict[str, Any]:
+    one, chain = found.snapshot, made.found.chain
+    if step == toolbox_plan.PREPARE:
+        assert one is None and chain is not None
+        fresh = FoundSnapshot(PATH, "Active", chain, {toolbox.PIN_LABEL: "now"})
+        return {"snapshots": (fresh,), "unit_text": TEXT.replace("be", chain)}
+    assert one is not None
+    if step == toolbox_plan.REMOVE:
+        assert found.mount != toolbox_plan.OURS
+        return {"snapshots": (), "unit_text": None}
+    labels = {toolbox.PIN_LABEL: "now"} if step == toolbox_plan.PIN else made.wanted.labels
+    return {"snapshots": (replace(one, labels={**one.labels, **labels}),)}
+
+
+def reached(found: Found, goal: Wanted) -> bool:
+    one = found.snapshot
+    gone = found.mount == toolbox_plan.NOTHING and found.unit == FoundUnit() and not found.leases
+    if goal.state == toolbox.ABSENT or one is None:
+        return goal.state == toolbox.ABSENT and one is None and gone
+    labelled = all(one.labels.get(key) == value for key, value in goal.labels.items())
+    made_of = not goal.recreate or one.parent == found.chain
+    unit = FoundUnit(found.unit_text, loaded=True, enabled=True)
+    mounted = found.mount == toolbox_plan.OURS and found.unit == unit and not found.leases
+    return one.pinned and labelled and made_of and (gone if goal.state == toolbox.PRESENT else mounted)
+
+
+def run(found: Found, goal: Wanted, limit: int = 99) -> Found:
+    """Up to so many steps of a run; the snapshot is never unprotected, also if it goes at last."""
+    made = plan(found, goal)
+    for step in made.steps[:limit]:
+        had = found.snapshot
+        found = after(found, step, made)
+        if had is not None and found.snapshot is not None:
+            assert found.snapshot.pinned or found.leases or not (had.pinned or made.found.leases)
+    return found
+
+
+def test_every_run_reaches_its_goal_also_after_one_that_was_killed() -> None:
+    count = 0
+    for found, goal in everything():
+        done = run(found, goal)
+        assert reached(done, goal), (found, goal, plan(found, goal).steps)
+        assert plan(done, goal).steps == ()
+        for killed in range(1, len(plan(found, goal).steps)):
+            finished = run(run(found, goal, killed), goal)
+            assert reached(finished, goal), (found, goal, killed)
+        count += 1
+    assert count > 1000
+
+
+def test_what_is_shown_of_a_change_is_what_changes() -> None:
+    for found, goal in everything():
+        made = plan(found, goal)
+        diff = made.diff()
+        described = {
+            toolbox_plan.PULL,
+            toolbox_plan.COLLECT,
+            toolbox_plan.DIRECTORY,
+            toolbox_plan.REMOVE_DIRECTORY,
+            toolbox_plan.UNIT,
+        }
+        assert (diff["before"] != diff["after"]) or set(made.steps) <= described, (found, goal)
+
+
+BAD_NAMES = ["", ".", "..", "-a", ".a", "a/b", "../a", "a b", "a\nb", "a" * 129, "é", "a\0"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_bad_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^name takes") as refusal:
+        wanted(name=name)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 250
+
+
+BAD_PATHS = [
+    ("a/b", "absolute path"),
+    ("/var/lib/toolbox/../x", "without '..'"),
+    ("/var/lib/toolbox/a\nb", "control character"),
+    ("/var/lib/toolbox/a b", "plain path"),
+    ("/var/lib/toolbox/a/", "plain path"),
+    ("//var/lib/toolbox/a", "plain path"),
+    ("/var/lib/./a", "plain path"),
+    ("/srv/a:b", "plain path"),
+    ("/srv/a%b", "plain path"),
+    ("/", "plain path"),
+    ("/var/lib", "belongs to the system"),
+    ("/var/lib/toolbox", "belongs to the system"),
+    ("/usr", "belongs to the system"),
+    ("/etc/x", "belongs to the system"),
+    ("/run/x", "belongs to the system"),
+    ("/srv/" + "a" * 260, "too long"),
+    ("/srv/" + "-" * 100, "too long"),
+]
+
+
+@pytest.mark.parametrize(("path", "words"), BAD_PATHS)
+def test_bad_paths_are_refused(path: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^path .*{words}") as refusal:
+        wanted(path=path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("path", ["/var/lib/toolbox/my box", "/srv/a%b", "/srv/é", "/srv/" + "a" * 300, "/srv/$HOME"])
+def test_what_others_have_named_can_be_removed(path: str) -> None:
+    assert wanted(path=path, state="absent").path == path
+    with pytest.raises(ValueError, match=r"^path "):
+        wanted(path=path)
+
+
+@pytest.mark.parametrize("path", ["/", "/etc/x", "/var/lib", "/srv/../etc/x", "/srv//x", "/srv/a\nb", "srv/x", "/srv/x/"])
+def test_but_not_what_no_toolbox_can_be(path: str) -> None:
+    with pytest.raises(ValueError, match=r"^path "):
+        wanted(path=path, state="absent")
+
+
+def test_good_paths_are_taken() -> None:
+    for path in ("/var/lib/toolbox/core-docker.io_library_fedora-38", "/srv/t/a+b@c", "/usr2", "/runner/x", "/srv/" + "a" * 240):
+        assert toolbox_path("path", path) == path
+    assert wanted(name="core-fedora.38_x").path == "/var/lib/toolbox/core-fedora.38_x"
+
+
+BAD_LABELS: list[dict[str, Any]] = [
+    {"containerd.io/gc.root": "x"},
+    {toolbox.IMAGE_LABEL: "x"},
+    {"a=b": "c"},
+    {"a": ""},
+    {"a": "b\nc"},
+    {"a": "x" * 4096},
+    {"a": []},
+]
+
+
+@pytest.mark.parametrize("labels", BAD_LABELS)
+def test_labels_that_containerd_reads_or_cannot_hold_are_refused(labels: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^labels"):
+        wanted(labels=labels)
+
+
+def test_an_image_is_needed_and_spelled_out() -> None:
+    assert str(wanted().image) == "docker.io/library/alpine:latest"
+    assert wanted(image=None, state="absent").image is None
+    with pytest.raises(ValueError, match=r"^image is missing"):
+        wanted(image=None)
+    with pytest.raises(ValueError, match=r"^image: "):
+        wanted(image="No Image")
+
+
+@pytest.mark.parametrize("key", [PATH, f"{PATH}/", f"/{PATH}", "/var/lib//toolbox/./core", "/var/lib/x/../toolbox/core"])
+def test_a_key_is_the_path_however_it_is_spelled(key: str) -> None:
+    assert is_for(key, PATH)
+
+
+@pytest.mark.parametrize("key", ["", "core", f"{PATH}2", f"{PATH}/x", "var/lib/toolbox/core", "sha256:1"])
+def test_other_keys_are_not(key: str) -> None:
+    assert not is_for(key, PATH)
+
+
+@pytest.mark.parametrize("version", ["1.6.20", "1.7.24", "2.1.9"])
+def test_reads_how_large_a_snapshot_is(recorded: Callable[[str, str], str], version: str) -> None:
+    assert parse_single_usage(recorded(version, "snapshots-usage.txt")) == 4096
+
+
+@pytest.mark.parametrize("stdout", ["", "KEY SIZE INODES\n", "KEY SIZE INODES\na 1.5 KiB\n", "KEY SIZE INODES\na 1 2\nb 1 2\n"])
+def test_refuses_what_is_no_usage(stdout: str) -> None:
+    with pytest.raises(ValueError, match="no snapshot's usage"):
+        parse_single_usage(stdout)

@@ -1,0 +1,551 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon, Plugin
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
+from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
+from ansible_collections.slipway.node.plugins.module_utils.core.shutdown import Shutdown
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import merge, nest
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage, FoundImage, JudgedImage
+from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
+from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, FoundToolbox, Risk, Toolboxes
+from ansible_collections.slipway.node.plugins.module_utils.verify import kata_checks, thin_pool_checks
+from ansible_collections.slipway.node.plugins.module_utils.verify.checks import CHECKS as ALL
+from ansible_collections.slipway.node.plugins.module_utils.verify.checks import STATUSES, checks_in, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DEAF, Expectation, Finding, NodeState, check, ok
+
+# Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
+CHECKS = [name for name in ALL if name not in {**checks_in(kata_checks), **checks_in(thin_pool_checks)}]
+V2 = "io.containerd.grpc.v1.cri"
+ROOT = "/etc/containerd/config.toml"
+PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
+ALPINE = "docker.io/library/alpine:3.22"
+BOX = ExpectedToolbox("/var/lib/toolbox/debug")
+EXPECTED = Expectation(
+    Settings.from_params({"image_pull_sync_fs": True, "snapshotter": "overlayfs"}),
+    PROXY,
+    (ExpectedImage(ALPINE, "k8s.io"),),
+    toolboxes=(BOX,),
+)
+IMAGE = FoundImage(ALPINE, "k8s.io")
+DISK = Mount(1, "/", "ext4", "/dev/vda", ("rw",))
+OVERLAY = Overlay("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs", 4096, ("index=off",))
+RISK = Risk("default", "overlayfs", "/box", "/mnt", "", "soon gone", certain=True)
+PULL = Pull("this boot", "k8s.io", "overlayfs", (ALPINE,), ())
+
+UNIT = UnitStatus(True, "active", "running", 7, 0, "process", "enabled", ("/a.service",), False, "success")
+PROCESS = Process(7, 1000.0, ("/usr/bin/containerd",), "/usr/bin/containerd")
+CRI = Plugin("io.containerd.grpc.v1", "cri", "ok")
+OVERLAYFS = Plugin("io.containerd.snapshotter.v1", "overlayfs", "ok")
+DAEMON = Daemon(UNIT, PROCESS, (CRI, OVERLAYFS), (), "/usr/bin/containerd")
+TEXT = f'version = 2\n[plugins."{V2}"]\nimage_pull_with_sync_fs = true\n'
+
+
+@pytest.fixture
+def well(recorded: Callable[[str, str], str]) -> NodeState:
+    """A node with containerd 1.7.24 on which every check but those of other pull paths is ok."""
+    dump = tomllib.loads(recorded("1.7.24", "default.toml"))
+    dump["plugins"][V2]["image_pull_with_sync_fs"] = True
+    return NodeState(
+        config_file=ROOT,
+        unit="containerd.service",
+        now=2000.0,
+        version=Version.parse("1.7.24"),
+        daemon=DAEMON,
+        sources=(Source(ROOT, TEXT),),
+        config=EffectiveConfig(dump),
+        known_plugins=frozenset(dump["plugins"]),
+        environment=PROXY,
+        images=(IMAGE,),
+        headroom=headroom(OVERLAY, 1),
+        pulls=(),
+        boot="this boot",
+        mounts={"/var/lib/containerd": DISK},
+        shutdown=Shutdown(True, "Journal stopped"),
+        uuid_trouble="",
+        toolboxes=Toolboxes((FoundToolbox(BOX),)),
+        snapshotter_needs={},
+        stranded=(),
+    )
+
+
+def finding(name: str, state: NodeState, expectation: Expectation = EXPECTED) -> Finding | None:
+    found = run_checks(state, expectation, only=[name])
+    return found[0] if found else None
+
+
+def changed(config: EffectiveConfig | None, *path: str, value: Any) -> EffectiveConfig:
+    """The configuration with one value changed."""
+    return EffectiveConfig(merge(config.dump if config is not None else {}, nest({path: value})))
+
+
+def discarding(config: EffectiveConfig | None, snapshotter: str) -> EffectiveConfig:
+    """The configuration with layers given up that are unpacked, and another snapshotter for runc."""
+    config = changed(config, "plugins", V2, "containerd", "discard_unpacked_layers", value=True)
+    return changed(config, "plugins", V2, "containerd", "runtimes", "runc", "snapshotter", value=snapshotter)
+
+
+def with_unit(state: NodeState, **changes: Any) -> NodeState:
+    return replace(state, daemon=replace(DAEMON, unit=replace(UNIT, **changes)))
+
+
+def with_toolboxes(state: NodeState, **changes: Any) -> NodeState:
+    return replace(state, toolboxes=replace(state.toolboxes or Toolboxes(), **changes))
+
+
+def with_mount(state: NodeState, **changes: Any) -> NodeState:
+    """The node with its snapshots on another file system."""
+    return replace(state, mounts={"/var/lib/containerd": DISK, "/snapshots": replace(DISK, **changes)})
+
+
+def test_all_is_well(well: NodeState) -> None:
+    findings = run_checks(well, EXPECTED)
+    assert [one.id for one in findings] == CHECKS
+    others = {"durability_ctr", "durability_transfer"}
+    assert {one.id for one in findings if one.status != "ok"} == others
+    assert {one.status for one in findings if one.id in others} == {"warn"}
+    assert all(one.remedy for one in findings if one.status != "ok")
+    assert not any(one.remedy for one in findings if one.status == "ok")
+
+
+UNASKED = {"config_settings", "http_proxy", "images_present", "toolboxes"}
+
+
+def test_pins_are_only_counted_where_no_toolboxes_are_listed(well: NodeState) -> None:
+    pinned = with_toolboxes(well, pinned=3, unlisted={"/old": 4096})
+    found = {one.id: one for one in run_checks(pinned, Expectation())}
+    assert (found["unlisted_snapshots"].status, found["unlisted_snapshots"].found) == ("ok", "3 pinned")
+
+
+def test_nothing_expected_compares_nothing(well: NodeState) -> None:
+    assert {one.id for one in run_checks(well, Expectation())} == set(CHECKS) - UNASKED
+
+
+Change = Callable[[NodeState], NodeState]
+
+# What is changed on a node that is well, and what the check says of it.
+FAULTS: list[tuple[str, str, Change, str]] = [
+    ("containerd_version", "fail", lambda one: replace(one, version=None), "not installed"),
+    ("containerd_version", "fail", lambda one: replace(one, version=Version.parse("1.5.13")), "1.5.13"),
+    (
+        "containerd_version",
+        "unknown",
+        lambda one: replace(one, version=Version.parse("2.9.0")),
+        "newer than the releases known here",
+    ),
+    ("containerd_version", "warn", lambda one: replace(one, version=Version.parse("2.2.1")), "may lose deleted files"),
+    ("containerd_version", "ok", lambda one: replace(one, version=Version.parse("2.2.3")), "2.2.3"),
+    ("daemon_running", "fail", lambda one: with_unit(one, active="failed", pid=0), "the unit is failed"),
+    ("daemon_running", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
+    ("daemon_stable", "warn", lambda one: with_unit(one, restarts=3), "3 crashes, none recently"),
+    ("daemon_stable", "fail", lambda one: replace(with_unit(one, restarts=3), now=1100.0), "the last one within 600 seconds"),
+    ("daemon_stable", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
+    ("unit_enabled", "fail", lambda one: with_unit(one, enabled="disabled"), "disabled"),
+    ("unit_enabled", "ok", lambda one: with_unit(one, enabled="static"), "static"),
+    ("unit_enabled", "unknown", lambda one: with_unit(one, loaded=False), "there is no unit containerd.service"),
+    ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="control-group"), "control-group"),
+    ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="mixed"), "mixed"),
+    ("kill_mode", "unknown", lambda one: with_unit(one, loaded=False), "there is no unit"),
+    ("config_loads", "fail", lambda one: replace(one, config=None, trouble={"config": "bad TOML"}), "bad TOML"),
+    (
+        "config_loads",
+        "fail",
+        lambda one: replace(one, config=changed(one.config, "plugins", V2, "containerd", "default_runtime_name", value="kata")),
+        "'kata' is not declared",
+    ),
+    ("config_loads", "unknown", lambda one: replace(one, version=None, trouble={"version": "no such file"}), "no such file"),
+    (
+        "config_file",
+        "fail",
+        lambda one: replace(one, daemon=replace(DAEMON, process=replace(PROCESS, arguments=("x", "-c", "/other.toml")))),
+        "/other.toml",
+    ),
+    ("config_file", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
+    ("restart_pending", "fail", lambda one: replace(one, daemon=replace(DAEMON, newer=(ROOT,))), f"changed since: {ROOT}"),
+    ("restart_pending", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
+    (
+        "daemon_binary",
+        "fail",
+        lambda one: replace(one, daemon=replace(DAEMON, process=replace(PROCESS, executable=None))),
+        "has been replaced",
+    ),
+    ("daemon_binary", "unknown", lambda one: replace(one, daemon=replace(DAEMON, binary=None)), "not read"),
+    ("interrupted_config_change", "fail", lambda one: replace(one, pending=(ROOT,)), f"not verified: {ROOT}"),
+    ("interrupted_config_change", "unknown", lambda one: replace(one, trouble={"record": "it is damaged"}), "it is damaged"),
+    (
+        "config_schema",
+        "warn",
+        lambda one: replace(one, sources=(*one.sources, Source("/drop-in.toml", "version = 3\n"))),
+        "'/drop-in.toml': 3",
+    ),
+    ("config_schema", "warn", lambda one: replace(one, sources=(Source(ROOT, ""),)), "no version key"),
+    ("config_schema", "unknown", lambda one: replace(one, sources=(Source(ROOT, "= 1"),)), ROOT),
+    ("config_schema", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
+    (
+        "unknown_keys",
+        "warn",
+        lambda one: replace(one, sources=(Source(ROOT, f'{TEXT}[plugins."{V2}".cni]\ncolour = 1\n'),)),
+        "cni.colour",
+    ),
+    ("unknown_keys", "unknown", lambda one: replace(one, known_plugins=None), "not read"),
+    ("unknown_keys", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
+    ("cri_plugin", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(OVERLAYFS,))), "isn't loaded"),
+    (
+        "cri_plugin",
+        "fail",
+        lambda one: replace(one, daemon=replace(DAEMON, plugins=(replace(CRI, status="error"), OVERLAYFS))),
+        "in state error",
+    ),
+    ("cri_plugin", "fail", lambda one: replace(one, config=changed(one.config, "disabled_plugins", value=["cri"])), "disabled"),
+    ("cri_plugin", "unknown", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
+    ("snapshotters", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(CRI,))), "not loaded"),
+    (
+        "snapshotters",
+        "fail",
+        lambda one: replace(one, daemon=replace(DAEMON, plugins=(CRI, replace(OVERLAYFS, status="skip")))),
+        "skip",
+    ),
+    ("snapshotters", "unknown", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
+    (
+        "snapshotters",
+        "fail",
+        lambda one: replace(
+            one,
+            daemon=replace(DAEMON, plugins=(CRI, replace(OVERLAYFS, status="skip"))),
+            plugin_reasons={"overlayfs": "no such file system"},
+        ),
+        "skip: no such file system",
+    ),
+    ("snapshotter_requirements", "fail", lambda one: replace(one, snapshotter_needs={"erofs": "no mkfs.erofs"}), "no mkfs.erofs"),
+    ("snapshotter_requirements", "unknown", lambda one: replace(one, snapshotter_needs=None), "not read"),
+    (
+        "images_unpacked",
+        "warn",
+        lambda one: replace(one, stranded=(StrandedImage(ALPINE, ("native",)),)),
+        "unpacked for native alone",
+    ),
+    ("images_unpacked", "unknown", lambda one: replace(one, stranded=None, trouble={"stranded": "no ctr"}), "no ctr"),
+    (
+        "discarded_layers",
+        "fail",
+        lambda one: replace(one, config=discarding(one.config, "native")),
+        "discard_unpacked_layers is true",
+    ),
+    ("discarded_layers", "ok", lambda one: replace(one, config=discarding(one.config, "")), "no second snapshotter"),
+    (
+        "config_settings",
+        "fail",
+        lambda one: replace(one, config=changed(one.config, "plugins", V2, "image_pull_with_sync_fs", value=False)),
+        "image_pull_with_sync_fs': False",
+    ),
+    ("config_settings", "fail", lambda one: replace(one, version=Version.parse("1.6.20")), "needs containerd 1.7.14"),
+    ("config_settings", "unknown", lambda one: replace(one, config=None), "can't be loaded"),
+    ("config_settings", "unknown", lambda one: replace(one, version=None), "not read"),
+    ("http_proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
+    ("http_proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
+    (
+        "durability_cri",
+        "fail",
+        lambda one: replace(one, config=changed(one.config, "plugins", V2, "image_pull_with_sync_fs", value=False)),
+        "not_durable",
+    ),
+    (
+        "durability_cri",
+        "unknown",
+        lambda one: replace(one, config=changed(one.config, "plugins", V2, "containerd", "snapshotter", value="devmapper")),
+        "unknown",
+    ),
+    ("images_present", "fail", lambda one: replace(one, images=(replace(IMAGE, problem="not there"),)), "not there"),
+    ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, trouble="no answer"),)), "no answer"),
+    ("images_present", "warn", lambda one: replace(one, images=(replace(IMAGE, synced=False),)), "possibly not on disk"),
+    ("images_present", "unknown", lambda one: replace(one, images=None, trouble={"images": "no ctr"}), "no ctr"),
+    (
+        "layer_headroom",
+        "fail",
+        lambda one: replace(one, headroom=headroom(replace(OVERLAY, root="/" + "x" * 1800), 1)),
+        "have to fit in a page",
+    ),
+    ("layer_headroom", "unknown", lambda one: replace(one, headroom=None, trouble={"overlay": "no ctr"}), "no ctr"),
+    ("interrupted_pulls", "warn", lambda one: replace(one, pulls=(PULL,)), f"active or was killed: {ALPINE}"),
+    ("interrupted_pulls", "fail", lambda one: replace(one, pulls=(PULL, replace(PULL, boot="earlier"))), "may be lost"),
+    ("interrupted_pulls", "unknown", lambda one: replace(one, pulls=None, trouble={"pulls": "it is no JSON"}), "no JSON"),
+    ("interrupted_pulls", "unknown", lambda one: replace(one, boot=None, trouble={"boot": "no such file"}), "no such file"),
+    ("storage_filesystem", "fail", lambda one: with_mount(one, options=("rw", "nobarrier")), "nobarrier"),
+    ("storage_filesystem", "warn", lambda one: with_mount(one, options=("rw", "data=writeback")), "that a program doesn't sync"),
+    ("storage_filesystem", "warn", lambda one: with_mount(one, type="tmpfs"), "in memory"),
+    ("storage_filesystem", "unknown", lambda one: with_mount(one, type="overlay"), "below"),
+    ("storage_filesystem", "unknown", lambda one: replace(one, mounts=None, trouble={"mounts": "no ctr"}), "no ctr"),
+    ("storage_filesystem", "unknown", lambda one: replace(one, trouble={"mounts": "no such directory"}), "no such directory"),
+    ("image_integrity", "ok", lambda one: replace(one, judged=(JudgedImage("a", "b"),), compared="metadata"), "1 compared"),
+    ("image_integrity", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone"),)), "'a in b': 'gone'"),
+    ("image_integrity", "unknown", lambda one: replace(one, judged=(JudgedImage("a", "b", "", "odd"),)), "'a in b': 'odd'"),
+    ("image_integrity", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone", "", "erofs"),)), "a in b (erofs)"),
+    ("image_integrity", "unknown", lambda one: replace(one, compared="metadata", trouble={"judged": "no ctr"}), "no ctr"),
+    ("image_integrity", "unknown", lambda one: replace(one, shutdown=None, trouble={"shutdown": "no uptime"}), "no uptime"),
+    ("toolboxes", "fail", lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "it isn't pinned"),)), "isn't pinned"),
+    ("toolboxes", "unknown", lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "", "no answer"),)), "no answer"),
+    (
+        "toolboxes",
+        "unknown",
+        lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "not there"),), trouble="can't list them"),
+        "can't list them",
+    ),
+    ("toolboxes", "unknown", lambda one: replace(one, toolboxes=None, trouble={"toolboxes": "no ctr"}), "no ctr"),
+    ("unlisted_snapshots", "warn", lambda one: with_toolboxes(one, unlisted={"/old": 4096}), "'/old': '4096 bytes'"),
+    ("unlisted_snapshots", "warn", lambda one: with_toolboxes(one, unlisted={"/old": None}), "size unknown"),
+    ("unlisted_snapshots", "unknown", lambda one: with_toolboxes(one, trouble="can't list them"), "can't list them"),
+    ("unlisted_snapshots", "unknown", lambda one: replace(one, toolboxes=None, trouble={"toolboxes": "no ctr"}), "no ctr"),
+    (
+        "snapshots_at_risk",
+        "fail",
+        lambda one: with_toolboxes(one, at_risk=(RISK,)),
+        "/box in default (overlayfs)': 'mounted at /mnt: s",
+    ),
+    ("snapshots_at_risk", "fail", lambda one: with_toolboxes(one, lost=("/mnt/a",)), "'/mnt/a': 'its snapshot has been deleted"),
+    ("snapshots_at_risk", "unknown", lambda one: with_toolboxes(one, at_risk=(replace(RISK, certain=False),)), "/box in default"),
+    ("snapshots_at_risk", "unknown", lambda one: with_toolboxes(one, trouble="can't list them"), "can't list them"),
+    ("snapshots_at_risk", "unknown", lambda one: replace(one, toolboxes=None, trouble={"daemon": "no socket"}), "no socket"),
+    ("daemon_uuid", "fail", lambda one: replace(one, uuid_trouble="uuid is empty"), "is empty"),
+    ("daemon_uuid", "unknown", lambda one: replace(one, uuid_trouble=None, trouble={"uuid_trouble": "no ctr"}), "no ctr"),
+    *(
+        (name, "unknown", lambda one: replace(one, config=None, trouble={"config": "bad TOML"}), "bad TOML")
+        for name in (
+            *("unknown_keys", "cri_plugin", "snapshotters", "snapshotter_requirements", "images_unpacked", "discarded_layers"),
+            *("durability_cri", "durability_ctr", "durability_transfer"),
+        )
+    ),
+    (
+        "daemon_running",
+        "fail",
+        lambda one: replace(one, daemon=None, trouble={"daemon": "no systemctl"}),
+        "no systemctl",
+    ),
+    *(
+        (name, "unknown", lambda one: replace(one, daemon=None, trouble={"daemon": "no systemctl"}), "no systemctl")
+        for name in (
+            "daemon_stable",
+            "unit_enabled",
+            "kill_mode",
+            "config_file",
+            "restart_pending",
+            "daemon_binary",
+            "cri_plugin",
+            "snapshotters",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "status", "change", "found"), FAULTS, ids=[f"{one[0]}-{one[1]}" for one in FAULTS])
+def test_each_fault_is_found(well: NodeState, name: str, status: str, change: Change, found: str) -> None:
+    result = finding(name, change(well))
+    assert result is not None
+    assert result.status == status
+    assert found in str(result.found)
+    assert bool(result.remedy) is (status != "ok")
+    assert result.to_dict()["id"] == name
+
+
+def test_every_check_can_be_other_than_ok() -> None:
+    assert {one[0] for one in FAULTS if one[1] != "ok"} == set(CHECKS)
+
+
+def test_a_node_that_nothing_is_known_of_is_not_ok() -> None:
+    state = NodeState(ROOT, "containerd.service", 0.0, trouble={"record": "no permission", "sources": "no permission"})
+    assert "ok" not in {one.status for one in run_checks(state, EXPECTED)}
+    for name in CHECKS:
+        assert finding(name, state) is not None
+
+
+def test_a_daemon_that_does_not_answer_is_to_be_started(well: NodeState) -> None:
+    trouble = dict.fromkeys(("stranded", "overlay", "pulls", "mounts", "judged", "uuid_trouble", "toolboxes"), DEAF)
+    unread: dict[str, Any] = dict.fromkeys(
+        ("stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_trouble", "toolboxes"), None
+    )
+    state = replace(well, daemon=replace(DAEMON, process=None, plugins=None), trouble=trouble, **unread)
+    remedies = {one.remedy for one in run_checks(state, EXPECTED) if one.status == "unknown"}
+    assert remedies == {"start the daemon"}
+
+
+def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(well: NodeState) -> None:
+    broken = "cannot load the configuration (containerd config dump exited with 1: unexpected token)"
+    trouble = dict.fromkeys(("config", "stranded", "pulls", "mounts", "judged", "uuid_trouble", "toolboxes"), broken)
+    unread: dict[str, Any] = dict.fromkeys(
+        ("config", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_trouble"), None
+    )
+    found = run_checks(replace(well, trouble=trouble, toolboxes=None, **unread), EXPECTED)
+    assert {one.remedy.partition(",")[0] for one in found if one.found == broken} == {f"repair {ROOT}"}
+    assert not [one for one in found if "run this as root" in one.remedy]
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_what_keeps_a_snapshot_is_said_for_any_namespace_and_snapshotter(well: NodeState, certain: bool) -> None:
+    found = finding("snapshots_at_risk", with_toolboxes(well, at_risk=(replace(RISK, certain=certain),)))
+    assert found is not None and "ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY" in found.remedy
+
+
+@pytest.mark.parametrize(("version", "command"), [("1.6.20", "'ctr images pull'"), ("1.7.24", "'ctr images pull --local'")])
+def test_the_remedy_names_options_that_the_version_has(well: NodeState, version: str, command: str) -> None:
+    found = finding("durability_ctr", replace(well, version=Version.parse(version)))
+    assert found is not None and command in found.remedy
+
+
+def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
+    state = replace(well, config=changed(well.config, "disabled_plugins", value=["cri"]))
+    found = finding("cri_plugin", state, Expectation())
+    assert found is not None
+    assert found.status == "ok"
+    assert finding("durability_cri", state) is None
+
+
+def test_a_pull_path_that_is_not_asked_for_only_warns(well: NodeState) -> None:
+    state = replace(well, config=changed(well.config, "plugins", V2, "image_pull_with_sync_fs", value=False))
+    found = finding("durability_cri", state, Expectation())
+    assert found is not None
+    assert found.status == "warn"
+
+
+@pytest.mark.parametrize(
+    ("snapshotter", "status", "words"),
+    [("overlayfs", "ok", "durable: "), ("native", "warn", "for native not_durable"), ("devmapper", "unknown", "for devmapper")],
+)
+def test_what_a_handler_has_unpacked_for_itself_is_judged_too(well: NodeState, snapshotter: str, status: str, words: str) -> None:
+    path = ("plugins", V2, "containerd", "runtimes", "runc", "snapshotter")
+    found = finding("durability_cri", replace(well, config=changed(well.config, *path, value=snapshotter)))
+    assert found is not None
+    assert (found.status, str(found.found).startswith(words)) == (status, True), found
+
+
+def test_only_and_skip_choose(well: NodeState) -> None:
+    assert [one.id for one in run_checks(well, EXPECTED, only=["cri_plugin", "containerd_version"])] == [
+        "containerd_version",
+        "cri_plugin",
+    ]
+    assert [one.id for one in run_checks(well, EXPECTED, only=["cri_plugin", "containerd_version"], skip=["cri_plugin"])] == [
+        "containerd_version"
+    ]
+    assert "cri_plugin" not in {one.id for one in run_checks(well, EXPECTED, skip=["cri_plugin"])}
+
+
+@pytest.mark.parametrize("option", ["only", "skip"])
+def test_refuses_an_id_that_no_check_has(well: NodeState, option: str) -> None:
+    names: dict[str, list[str]] = {option: ["cri_plugin", "nosuch"]}
+    with pytest.raises(ValueError, match=f"{option} names no check 'nosuch': choose from containerd_version, "):
+        run_checks(well, EXPECTED, **names)
+
+
+def test_the_summary_counts_and_names_the_worst() -> None:
+    findings = [Finding(status, "", "") for status in ("ok", "warn", "ok", "unknown")]
+    assert summarize(findings) == {"ok": 2, "warn": 1, "unknown": 1, "fail": 0, "worst": "unknown"}
+    assert summarize([*findings, Finding("fail", "", "")])["worst"] == "fail"
+    assert summarize([])["worst"] == "unknown"
+    assert STATUSES[-1] == "ok"
+
+
+def test_a_check_is_named_once() -> None:
+    def some_check(state: NodeState, expectation: Expectation) -> Finding | None:
+        return ok("this", state.config_file)
+
+    found = check(some_check).run(NodeState(ROOT, "containerd.service", 0.0), EXPECTED)
+    assert found == Finding("ok", "this", ROOT, id="some_check")
+
+
+@pytest.mark.parametrize("enabled", ["masked", "masked-runtime", "enabled-runtime"])
+def test_a_unit_that_is_not_started_at_boot_fails(well: NodeState, enabled: str) -> None:
+    unit = replace(UNIT, enabled=enabled, loaded=not enabled.startswith("masked"))
+    found = finding("unit_enabled", replace(well, daemon=replace(DAEMON, unit=unit)))
+    assert found is not None
+    assert (found.status, found.found) == ("fail", enabled)
+
+
+def test_an_import_that_is_not_there_fails(well: NodeState) -> None:
+    sentence = f"{ROOT} imports /none.toml, which isn't there"
+    found = finding("config_loads", replace(well, missing_imports=(sentence,)))
+    assert found is not None
+    assert (found.status, found.found) == ("fail", sentence)
+
+
+def test_headroom_that_does_not_last_warns(well: NodeState) -> None:
+    found = {layers: finding("layer_headroom", well, replace(EXPECTED, min_layers=layers)) for layers in (354, 355, 500)}
+    assert [one.status for one in found.values() if one is not None] == ["ok", "warn", "warn"]
+    assert "for 500 now, for 354 once snapshot ids have 7 digits" in str(found[355])
+
+
+def test_headroom_of_other_snapshotters_is_not_judged(well: NodeState) -> None:
+    state = replace(well, headroom=None, config=changed(well.config, "plugins", V2, "containerd", "snapshotter", value="native"))
+    assert finding("layer_headroom", state) is None
+    by_handler = changed(state.config, "plugins", V2, "containerd", "runtimes", "runc", "snapshotter", value="overlayfs")
+    judged = finding("layer_headroom", replace(state, config=by_handler, headroom=well.headroom))
+    assert judged is not None and judged.status == "ok"
+
+
+@pytest.mark.parametrize("layers", [-1, 501])
+def test_refuses_a_number_of_layers_that_no_node_can_have(layers: int) -> None:
+    with pytest.raises(ValueError, match="min_layers has to be between 0 and 500"):
+        Expectation(min_layers=layers)
+
+
+def test_everything_that_is_wrong_with_an_image_is_said_once(well: NodeState) -> None:
+    wrong = [replace(IMAGE, problem=problem) for problem in ("not unpacked for overlayfs", "not there", "not there")]
+    other = FoundImage("docker.io/library/busybox:1", "default", trouble="no answer")
+    found = finding("images_present", replace(well, images=(*wrong, other)))
+    assert found is not None
+    assert found.status == "fail"
+    assert found.found == {f"{ALPINE} in k8s.io": "not unpacked for overlayfs; not there"}
+
+
+def test_the_worst_file_system_counts(well: NodeState) -> None:
+    state = replace(
+        well,
+        mounts={
+            "/warned": replace(DISK, type="tmpfs"),
+            "/failed": replace(DISK, options=("rw", "nobarrier")),
+            "/unknown": replace(DISK, type="zfs"),
+        },
+    )
+    found = finding("storage_filesystem", state)
+    assert found is not None
+    assert (found.status, list(found.found)) == ("fail", ["/failed"])
+
+
+def entry(*names: str, **options: str) -> dict[str, Any]:
+    return {"name": list(names), "namespace": "default", "snapshotter": None, "platform": None, **options}
+
+
+def test_expected_images_are_spelled_out_and_named_once() -> None:
+    entries = [entry("alpine:3.22", ALPINE), entry("alpine:3.22", namespace="k8s.io"), entry("a.example/b", snapshotter="native")]
+    assert ExpectedImage.several(entries) == (
+        ExpectedImage(ALPINE, "default"),
+        ExpectedImage(ALPINE, "k8s.io"),
+        ExpectedImage("a.example/b:latest", "default", "native"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "option"),
+    [
+        (entry("UPPER/case:1:2"), "images.name"),
+        (entry("a", namespace="-x"), "images.namespace"),
+        (entry("a", snapshotter="a/b"), "images.snapshotter"),
+        (entry("a", platform="a\nb"), "images.platform"),
+    ],
+)
+def test_a_wrong_expected_image_is_refused_by_its_option(wrong: dict[str, Any], option: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{option}"):
+        ExpectedImage.several([wrong])
