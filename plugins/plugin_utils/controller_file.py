@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleFileNotFound
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
@@ -52,11 +52,12 @@ class ControllerFileAction(ActionBase):
         given = self._task.args[self.option]
         try:
             return str(self._loader.get_real_file(self._find_needle("files", given)))
-        except AnsibleError as error:
+        except AnsibleFileNotFound:
+            # Without the cause, which Ansible would append.
             raise AnsibleActionFail(
-                f"{self.option}: the controller can't read the file {given}: correct the path, or set remote_src to true if the "
-                "file is on the node"
-            ) from error
+                f"{self.option}: the controller has no file {given}: correct the path, or set remote_src to true if the file is "
+                "on the node"
+            ) from None
 
     def _with_file(self, path: str, task_vars: Mapping[str, Any] | None) -> dict[str, Any]:
         # Ansible removes the directory when the task ends.
