@@ -233,36 +233,58 @@ def test_the_recorded_configurations_make_sense(recorded: Recorded, version: str
     assert config(recorded, version, "default.toml").cri_config_error() is None
 
 
+def handlers_table(tree: dict[str, Any]) -> dict[str, Any]:
+    table: dict[str, Any] = tree["plugins"][RUNTIME if RUNTIME in tree["plugins"] else V2]["containerd"]["runtimes"]
+    return table
+
+
+def images_table(tree: dict[str, Any]) -> dict[str, Any]:
+    """The one that has ``registry``; the default snapshotter is beside it in 2.x, and in ``containerd`` in 1.x."""
+    table: dict[str, Any] = tree["plugins"][IMAGES if IMAGES in tree["plugins"] else V2]
+    return table
+
+
+def snapshotter_table(tree: dict[str, Any]) -> dict[str, Any]:
+    table: dict[str, Any] = images_table(tree) if IMAGES in tree["plugins"] else images_table(tree)["containerd"]
+    return table
+
+
+def with_mirrors(tree: dict[str, Any]) -> None:
+    images_table(tree)["registry"].update(mirrors={"docker.io": {"endpoint": ["https://mirror.example"]}})
+
+
+def without_cri(tree: dict[str, Any]) -> None:
+    snapshotter_table(tree).update(snapshotter="nosuch")
+    tree["disabled_plugins"] = [V2]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_cri_would_fail_on(recorded: Recorded, version: str) -> None:
-    images, runtime = (IMAGES, RUNTIME) if version == "2.1.9" else (V2, V2)
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda tree: handlers_table(tree).pop("kata"), "runtime handler 'kata' is not declared"),
+        (lambda tree: handlers_table(tree)["kata"].update(runtime_type=""), "runtime handler 'kata' has no type"),
+        (with_mirrors, "can't stand beside its config_path"),
+        (lambda tree: snapshotter_table(tree).update(snapshotter="nosuch"), "'nosuch' is neither"),
+    ],
+    ids=["no handler", "no type", "mirrors", "snapshotter"],
+)
+def test_what_cri_would_fail_on(recorded: Recorded, version: str, change: Callable[[dict[str, Any]], None], error: str) -> None:
+    tree = dump(recorded, version)
+    change(tree)
+    assert error in (EffectiveConfig(tree).cri_config_error() or "")
 
-    def changed(change: Callable[[dict[str, Any]], None]) -> str | None:
-        tree = dump(recorded, version)
-        change(tree)
-        return EffectiveConfig(tree).cri_config_error()
 
-    def handlers(tree: dict[str, Any]) -> dict[str, Any]:
-        table: dict[str, Any] = tree["plugins"][runtime]["containerd"]["runtimes"]
-        return table
-
-    assert "runtime handler 'kata' is not declared" in (changed(lambda tree: handlers(tree).pop("kata")) or "")
-    typeless = changed(lambda tree: handlers(tree)["kata"].update(runtime_type=""))
-    assert "runtime handler 'kata' has no type" in (typeless or "")
-    mirrors = {"docker.io": {"endpoint": ["https://mirror.example"]}}
-    both = changed(lambda tree: tree["plugins"][images]["registry"].update(mirrors=mirrors))
-    assert "can't stand beside its config_path" in (both or "")
-    place: Callable[[dict[str, Any]], dict[str, Any]] = lambda tree: (  # noqa: E731
-        tree["plugins"][images] if version == "2.1.9" else tree["plugins"][images]["containerd"]
-    )
-    assert "'nosuch' is neither" in (changed(lambda tree: place(tree).update(snapshotter="nosuch")) or "")
-    assert changed(lambda tree: place(tree).update(snapshotter="lazy")) is None
-
-    def disabled(tree: dict[str, Any]) -> None:
-        place(tree).update(snapshotter="nosuch")
-        tree["disabled_plugins"] = [V2]
-
-    assert changed(disabled) is None
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "change",
+    [lambda tree: snapshotter_table(tree).update(snapshotter="lazy"), without_cri],
+    ids=["proxy snapshotter", "CRI disabled"],
+)
+def test_what_cri_does_not_fail_on(recorded: Recorded, version: str, change: Callable[[dict[str, Any]], None]) -> None:
+    tree = dump(recorded, version)
+    change(tree)
+    assert EffectiveConfig(tree).cri_config_error() is None
 
 
 @pytest.mark.parametrize(
