@@ -14,8 +14,6 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.command imp
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 
 LAYER, CONFIG = "sha256:" + "a" * 64, "sha256:" + "c" * 64
-
-
 CTR = """#!/bin/sh
 shift 4
 echo "$*" >> {directory}/calls

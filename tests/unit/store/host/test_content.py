@@ -15,8 +15,6 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.command imp
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 
 VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
-
-
 Recorded = Callable[[str, str], str]
 
 

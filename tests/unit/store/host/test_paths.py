@@ -10,8 +10,6 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import parse_root
 
 VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
-
-
 Recorded = Callable[[str, str], str]
 
 
