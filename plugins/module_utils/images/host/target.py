@@ -38,7 +38,7 @@ class ImageTarget:
             machine=containerd.platform,
         )
         self.store = NamespaceStore(containerd.ctr, request.namespace)
-        self.archive = ImageArchive(request.archive) if request.archive else None
+        self.archive = ImageArchive(request.archive) if request.archive and not request.on_controller else None
         self.content_root = content_root(containerd.ctr)
         self.root = os.path.dirname(self.content_root)
 
