@@ -34,6 +34,7 @@ def push_again(source: Registry, directory: Path, reference: str, layers: Sequen
     source.push_layout(write_layout(directory, layers), reference)
 
 
+@pytest.mark.smoke
 def test_a_batch_is_pulled_at_once_and_the_second_run_asks_nobody(clean: Node, tmp_path: Path) -> None:
     layers = [random_layers(3, seed=number) for number in range(4)]
     with registry.serve(tmp_path) as server:
@@ -137,6 +138,7 @@ def test_the_other_snapshotter_needs_no_registry(clean: Node, tmp_path: Path) ->
     assert len(ctr(clean, "snapshots", "--snapshotter", "native", "ls").splitlines()) == 1 + len(layers)
 
 
+@pytest.mark.smoke
 def test_absent_takes_only_what_is_named(clean: Node, source: Registry) -> None:
     before = state(clean)
     layers = [busybox(), *random_layers(2, seed=110)]

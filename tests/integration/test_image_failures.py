@@ -72,6 +72,7 @@ def test_as_many_layers_as_the_ids_of_an_aged_node_leave_room_for(clean: Node, s
     clean.ssh(f"rmdir /run/deep; ctr -n {NAMESPACE} snapshots rm /run/deep", check=False)
 
 
+@pytest.mark.smoke
 def test_a_layer_that_is_not_what_its_digest_says_leaves_nothing(clean: Node, tmp_path: Path) -> None:
     with registry.serve(tmp_path) as server:
         good, bad = server.push(random_layers(2, seed=60)), server.push(random_layers(2, seed=61))

@@ -24,6 +24,7 @@ __all__ = ["run", "site"]
 OTHER_MACHINE = PROGRAM[:18] + (21).to_bytes(2, "little") + PROGRAM[20:]
 
 
+@pytest.mark.smoke
 def test_check_mode_predicts_what_is_installed(site: Site, tmp_path: Path) -> None:
     archive = release(tmp_path, "a", "demo-shim")
     before = site.tree()
@@ -69,6 +70,7 @@ def test_check_mode_before_the_archive_is_on_the_node(site: Site) -> None:
     assert "cannot open" in real["msg"] and "later.tgz: No such file or directory" in real["msg"]
 
 
+@pytest.mark.smoke
 def test_upgrade_and_back_without_the_archive(site: Site, tmp_path: Path) -> None:
     one, two, three = (release(tmp_path, name, *extra) for name, extra in (("a", ["old"]), ("b", ["new"]), ("c", ["new"])))
     first = site(one, "1.0")

@@ -243,6 +243,7 @@ def test_to_another_snapshotter_and_back_without_a_network(clean: Node, kind: st
         assert alive(clean, "stays")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("clean", ["trixie"], indirect=True)
 def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Images) -> None:
     wanted = {"containerd_images": [{"name": images.one, "plain_http": True}]}
@@ -345,6 +346,7 @@ def default_snapshotter(node: Node) -> str:
     return found
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("clean", ["trixie", "sid"], indirect=True)
 def test_a_snapshotter_that_fails_leaves_the_old_default(clean: Node, images: Images) -> None:
     done(configure(clean, None))
@@ -402,6 +404,7 @@ def refused(node: Node, kind: str, table: dict[str, Any] | None, *words: str, cr
         assert all(word in said for word in words) and (warned or said.count(": ") <= 3), said
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("clean", ["trixie"], indirect=True)
 def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(clean: Node, images: Images) -> None:
     done(configure(clean, None))
@@ -488,6 +491,7 @@ def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(clean: Node) ->
     assert "nobody answers at /run/lazy.sock" in str(found["snapshotter_requirements"]["found"])
 
 
+@pytest.mark.smoke
 class TestDefaultChangedByHand:
     """The file names another default, and the daemon was restarted: the image is unpacked for overlayfs alone."""
 

@@ -73,6 +73,7 @@ def push_again(source: Registry, directory: Path, reference: str, layers: list[L
     source.push_layout(write_layout(directory, layers), reference)
 
 
+@pytest.mark.smoke
 def test_check_mode_is_exact_and_the_second_run_is_a_look(clean: Node, source: Registry) -> None:
     layers = random_layers(3, seed=300)
     reference = source.push(layers)
@@ -105,6 +106,7 @@ def test_check_mode_is_exact_and_the_second_run_is_a_look(clean: Node, source: R
     assert clean.ssh(f"cat {PATH}/file").stdout == "kept\n"
 
 
+@pytest.mark.smoke
 def test_garbage_collection_leaves_it_alone(clean: Node, source: Registry) -> None:
     reference = source.push([*enterable(), *random_layers(1, seed=310)])
     assert done(box(clean, reference)) == FRESH

@@ -75,6 +75,7 @@ def collected(node: Node) -> None:
     node.ssh("ctr leases create --id collector; ctr leases rm --sync collector")
 
 
+@pytest.mark.smoke
 class TestListing:
     """A leased toolbox with a file of 1 MB, a pinned one, and a pinned snapshot elsewhere."""
 
@@ -153,6 +154,7 @@ def test_containers_and_pinned_snapshots_are_not_at_risk(well: Node, registry: R
         well.ssh("ctr tasks kill --signal SIGKILL boxed; sleep 1; ctr tasks rm -f boxed; ctr containers rm boxed", check=False)
 
 
+@pytest.mark.smoke
 class TestVerify:
     """A node with the image, and for each test with the toolbox that it names."""
 
@@ -222,6 +224,7 @@ class TestVerify:
         assert list(found) == [f"{self.PATH} in default (overlayfs)"]
 
 
+@pytest.mark.smoke
 def test_what_cannot_be_asked_is_said_in_one_sentence(trixie: Node) -> None:
     for options, sentence in (
         ({"snapshotter": "nosuch"}, "the daemon has no snapshotter nosuch: take one of "),

@@ -60,6 +60,7 @@ class TestMountThatFails:
             node.ssh(f"echo kept > {PATH}/file")
             yield Box(node, reference)
 
+    @pytest.mark.smoke
     def test_a_missing_work_directory_is_not_created(self, toolbox: Box) -> None:
         own = toolbox.directory("workdir")
         toolbox.node.ssh(f"systemctl stop '{UNIT}'; mv {own} {own}.away")
@@ -157,6 +158,7 @@ def test_as_many_layers_as_the_kernel_takes(clean: Node, source: Registry) -> No
     assert clean.ssh("cat /var/lib/toolbox/deep499/layer0/file0").stdout == "written\n"
 
 
+@pytest.mark.smoke
 def test_a_place_that_is_not_safe_is_refused(clean: Node, source: Registry) -> None:
     reference = source.push(random_layers(1, seed=390))
     clean.ssh(
