@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import read_record
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon

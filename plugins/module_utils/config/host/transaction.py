@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
@@ -24,20 +25,6 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
     write_file,
 )
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
-
-
-def record_path(config_file: str) -> str:
-    """The record lies beside the file; its name ends in a way that no glob of imports takes."""
-    return f"{config_file}.slipway.json"
-
-
-def read_record(config_file: str) -> Record:
-    """Raises HostError if the record beside the file can't be understood."""
-    path = record_path(config_file)
-    try:
-        return Record.from_text(read_text(path))
-    except ValueError as error:
-        raise HostError(f"{path} can't be read: {error}; move it away to start without it") from error
 
 
 class Transaction:

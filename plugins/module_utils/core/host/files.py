@@ -68,34 +68,13 @@ def write_file(path: str, content: bytes, mode: int) -> None:
         remove_leftovers(directory, prefix)
         descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, prefix, directory)
         try:
-            _fill(descriptor, content, mode, target)
+            fill_file(descriptor, content, mode, target)
             os.rename(temporary, target)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
         sync_directory(directory)
-
-
-def place_file(path: str, content: bytes, mode: int, staging: str) -> None:
-    """Write the file as write_file does, but by way of another directory on the same file system.
-
-    For directories in which every entry counts from the moment that it is there. A symbolic link is replaced, not followed.
-    """
-    directory = os.path.dirname(path)
-    make_directories(directory)
-    with naming("write", path):
-        prefix = f"{TEMPORARY_PREFIX}{os.path.basename(path)}."
-        descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, prefix, staging)
-        try:
-            _fill(descriptor, content, mode, path)
-            os.rename(temporary, path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        sync_directory(directory)
-        sync_directory(staging)
 
 
 def remove_leftovers(directory: str, prefix: str) -> None:
@@ -106,7 +85,7 @@ def remove_leftovers(directory: str, prefix: str) -> None:
                 os.unlink(os.path.join(directory, name))
 
 
-def _fill(descriptor: int, content: bytes, mode: int, replaced: str) -> None:
+def fill_file(descriptor: int, content: bytes, mode: int, replaced: str) -> None:
     """Give the open file the owner and context of the file that it replaces, then its content."""
     with os.fdopen(descriptor, "wb") as stream:
         _copy_identity(replaced, stream.fileno())

@@ -13,6 +13,7 @@ from typing import TypeVar
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
 from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import ImageRepairer
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, cant_be_had
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
@@ -162,5 +163,7 @@ class ImagePlanner:
         """With what integrity checking finds of images that are there, if that is asked for."""
         if self._request.integrity == levels.INTEGRITY_NONE:
             return steps, {}
-        repairs = RepairPlanner(self._target.mender(), self._remote, repair=self._request.repair, keep=not self._watch)
+        repairs = RepairPlanner(
+            ImageRepairer(self._target.comparer()), self._remote, repair=self._request.repair, keep=not self._watch
+        )
         return repairs.compared(steps)

@@ -10,8 +10,8 @@ import os
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.images.host.archive import ImageArchive
+from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import ImageComparer, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.images.host.registry import Registry, hosts_dir
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import Mender, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import Request
 from ansible_collections.slipway.node.plugins.module_utils.images.pull_path import select_pull_path
@@ -67,10 +67,10 @@ class ImageTarget:
             local=self.pull_path.local,
         )
 
-    def mender(self) -> Mender:
-        """Return what compares images with their layers, at the level that was asked for, and repairs them."""
+    def comparer(self) -> ImageComparer:
+        """Return the comparer of images with their layers, at the requested level."""
         request = self.request
-        return Mender(
+        return ImageComparer(
             self.containerd.ctr,
             request.namespace,
             self.snapshotter,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import read_record
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
