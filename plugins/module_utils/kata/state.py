@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import FoundEntry
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import FoundEntry
 
 DEVICES = ("/dev/kvm", "/dev/vhost-net", "/dev/vhost-vsock")
 _KATA_TYPE = re.compile(r"^io\.containerd\.(kata[\w-]*)\.(v\d+)\Z")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import MAIN
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import handler_name
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import RUST
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import MAIN
 
 VARIABLE = "kata_handlers"
 # Files of a release refer to each other below this directory.

@@ -12,13 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import (
-    ABSENT,
-    MOUNTED,
-    PRESENT,
-    toolbox_name,
-    toolbox_path,
-)
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED, PRESENT
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import toolbox_name, toolbox_path
 
 VARIABLE = "toolbox_snapshots"
 _KEYS = (

@@ -21,7 +21,7 @@ class SnapshotMount:
 
 
 def parse_ctr_mounts(stdout: str, directory: str) -> tuple[SnapshotMount, ...]:
-    """Parse the output of ``ctr snapshots mounts DIRECTORY KEY``. Raises HostError if these are not mounts that can be made here."""
+    """Parse the output of ``ctr snapshots mounts DIRECTORY KEY``. Raises HostError for a mount that can't be made here."""
     found = []
     for line in stdout.splitlines():
         head, target, options = line.partition(f" {directory} -o ")

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import mount_unit
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ABSENT, MOUNTED, PIN_LABEL, Wanted
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED, PIN_LABEL
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
 
 # Steps, in the words of the result.
 PULL = "pull"

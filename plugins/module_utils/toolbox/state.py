@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.store.leases import Lease, parse_time, plain_path
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ABSENT, IMAGE_LABEL, MOUNTED, PIN_LABEL
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, IMAGE_LABEL, MOUNTED, PIN_LABEL
 
 _DURATION = re.compile(r"(\d{1,6})([smhdw])\Z")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import check_drop_in, reading_order
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import effective_settings, flavor_of, merged, parse_file
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, UNKNOWN, Combination, Verdict, judge
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import HYPERVISORS, RUST
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import check_drop_in, reading_order
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,

@@ -18,16 +18,15 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
     remove_file,
     sync_directory,
 )
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import (
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import (
     DROP_IN,
     DROP_IN_DIRECTORY,
     MAIN,
     MARK,
     MODE,
     TEMPORARY_PREFIX,
-    DirectoryChange,
-    Plan,
 )
+from ansible_collections.slipway.node.plugins.module_utils.kata.plan import DirectoryChange, Plan
 
 # Held while a run reads and changes handlers; gone with the process that holds it.
 LOCK = "/run/slipway-kata.lock"

@@ -11,8 +11,7 @@ import stat
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, read_bytes
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
-from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Vendor
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import (
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import (
     DIRECTORY,
     DROP_IN_DIRECTORY,
     FILE,
@@ -20,16 +19,17 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.plan import (
     MARK,
     OTHER,
     TEMPORARY_PREFIX,
-    Found,
     FoundEntry,
+    KataDirectory,
 )
+from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Vendor
 
 # Where an archive's files of configuration lie, and its version.
 _DEFAULTS = "/share/defaults/kata-containers/"
 _KATA_DEPLOY = ("runtimes", "custom-runtimes")
 
 
-def read_found(config_dir: str) -> Found:
+def read_found(config_dir: str) -> KataDirectory:
     """What is in the directory, which need not exist. Raises HostError for what can't be read."""
     directories, others, leftovers = {}, [], []
     for name in _names(config_dir):
@@ -40,7 +40,7 @@ def read_found(config_dir: str) -> Found:
             others.append(name)
         else:
             directories[name] = _read_directory(path)
-    return Found(directories, tuple(others), tuple(leftovers))
+    return KataDirectory(directories, tuple(others), tuple(leftovers))
 
 
 def _names(directory: str) -> list[str]:

@@ -38,6 +38,7 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox import mount_
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as steps
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host import mountpoint
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import PIN_LABEL
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found, FoundSnapshot, FoundUnit, Plan
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
 
@@ -173,7 +174,7 @@ class Toolbox:
         """Do the steps of the plan, one after the other."""
         work: dict[str, Callable[[], None]] = {
             steps.PULL: bring_image or _nothing,
-            steps.PIN: lambda: self._label(plan, {toolbox.PIN_LABEL: _now()}),
+            steps.PIN: lambda: self._label(plan, {PIN_LABEL: _now()}),
             steps.LABEL: lambda: self._label(plan, self._wanted.labels),
             steps.RELEASE: lambda: self._release(plan.found.leases),
             steps.UNMOUNT: self._unmount,
