@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """A toolbox on the node: its snapshot, lease, mount and unit, looked at and changed."""
@@ -38,7 +37,7 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox import mount_
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as steps
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host import mountpoint
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import PIN_LABEL
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import MOUNTED, PIN_LABEL
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found, FoundSnapshot, FoundUnit, Plan
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
 
@@ -109,7 +108,7 @@ class Toolbox:
         if len(shown.splitlines()) == 1:
             (mount,) = parse_ctr_mounts(shown, "/")
             return Source(mount.kind, mount.source, mount.options)
-        if self._wanted.state != toolbox.MOUNTED:
+        if self._wanted.state != MOUNTED:
             return None
         raise ValueError(
             f"the snapshotter {self._snapshotter} needs several mounts for one snapshot, which a mount unit can't do: take state "
