@@ -26,23 +26,17 @@ STORE = "/var/lib/containerd"
 PROBE = """
 import json, os, platform, resource, shutil, subprocess, sys, time
 sys.path.insert(0, sys.argv[1])
-from ansible_collections.slipway.node.plugins.module_utils.host import integrity, views
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host import compare, views
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.plain_programs import PlainPrograms
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import content_root
 
-class Programs:
-    def run_command(self, args, *, environ_update, handle_exceptions):
-        done = subprocess.run(args, env={**os.environ, **environ_update}, capture_output=True, text=True)
-        return done.returncode, done.stdout, done.stderr
-    def get_bin_path(self, arg, required, opt_dirs):
-        return shutil.which(arg)
-
 namespace, snapshotter, what = sys.argv[2:5]
-ctr = Ctr(Runner(Programs()), "/run/containerd/containerd.sock", None)
+ctr = Ctr(Runner(PlainPrograms()), "/run/containerd/containerd.sock", None)
 if what == "sweep":
-    integrity.sweep_views(ctr, namespace, snapshotter)
+    compare.sweep_views(ctr, namespace, snapshotter)
 elif what == "hold":
     with views.Views(ctr, namespace, snapshotter).open(sys.argv[5]) as view:
         print(len(os.listdir(view.root)), flush=True)
@@ -54,7 +48,7 @@ else:
     contents = [store.images.read(reference, here, store.content.digests()) for reference in store.images.references()]
     options = {"namespace": namespace, "snapshotter": snapshotter, "content_root": content_root(ctr), "level": what}
     options.update(trees=dict(enumerate(sys.argv)).get(5), keep=True)
-    results = integrity.compare_images(ctr, contents=contents, **options)
+    results = compare.compare_images(ctr, contents=contents, **options)
     found = {}
     for name, content, compared in zip(names, contents, results):
         found[name] = {

@@ -126,6 +126,8 @@ class Node:
         argv += ["-a", json.dumps(args)] if args else []
         result = ansible_json(*argv, *flags)
         found: dict[str, Any] = result["plays"][0]["tasks"][0]["hosts"][self.name]
+        # The callback adds it.
+        found.pop("action", None)
         check_documented(name, found)
         return found
 

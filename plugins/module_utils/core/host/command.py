@@ -14,7 +14,9 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
 
 
-class _AnsibleModule(Protocol):
+class Programs(Protocol):
+    """Finds and runs programs: an AnsibleModule, or PlainPrograms on a node without Ansible."""
+
     def run_command(
         self, args: list[str], *, environ_update: dict[str, str], handle_exceptions: bool
     ) -> tuple[int, str, str]: ...
@@ -35,18 +37,18 @@ class Result:
 class Runner:
     """Runs programs by list of arguments, never through a shell."""
 
-    def __init__(self, module: _AnsibleModule) -> None:
-        self._module = module
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
 
     def find(self, program: str) -> str | None:
         """The path of a program in PATH or the usual system directories; None if it isn't there."""
-        return self._module.get_bin_path(program, required=False, opt_dirs=["/usr/local/bin", "/usr/local/sbin"])
+        return self._programs.get_bin_path(program, required=False, opt_dirs=["/usr/local/bin", "/usr/local/sbin"])
 
     def try_run(self, *command: str) -> Result:
         """Run it, whatever its exit code. Raises HostError if there is no such program, or it can't be run."""
         try:
             # Left to itself, run_command ends the module, also in the middle of a change.
-            code, stdout, stderr = self._module.run_command(list(command), environ_update=ENVIRONMENT, handle_exceptions=False)
+            code, stdout, stderr = self._programs.run_command(list(command), environ_update=ENVIRONMENT, handle_exceptions=False)
         except OSError as error:
             raise HostError(f"cannot run {command[0]}: {error.strerror or error}") from error
         return Result(command, code, stdout, stderr)

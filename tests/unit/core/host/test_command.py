@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Programs, Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.plain_programs import PlainPrograms
 
 
 class Module:
@@ -23,11 +24,23 @@ class Module:
         return None
 
 
-def test_a_program_that_is_not_there_is_an_error_of_the_node() -> None:
+both = pytest.mark.parametrize("programs", [Module(), PlainPrograms()], ids=["ansible", "plain"])
+
+
+@both
+def test_a_program_that_is_not_there_is_an_error_of_the_node(programs: Programs) -> None:
     with pytest.raises(HostError, match="cannot run /nowhere/ctr: No such file or directory"):
-        Runner(Module()).run("/nowhere/ctr", doing="ask")
+        Runner(programs).run("/nowhere/ctr", doing="ask")
 
 
-def test_a_program_that_fails_is_named_with_what_it_said() -> None:
+@both
+def test_a_program_that_fails_is_named_with_what_it_said(programs: Programs) -> None:
     with pytest.raises(HostError, match=r"cannot look \(.* exited with 3: why\)"):
-        Runner(Module()).run("/bin/sh", "-c", "echo why >&2; exit 3", doing="look")
+        Runner(programs).run("/bin/sh", "-c", "echo why >&2; exit 3", doing="look")
+
+
+def test_a_node_without_ansible_finds_its_programs_and_reads_what_they_print() -> None:
+    runner = Runner(PlainPrograms())
+    assert runner.find("sh") in ("/bin/sh", "/usr/bin/sh")
+    assert runner.find("no-such-program") is None
+    assert runner.run("/bin/sh", "-c", r"printf '%s \377' $LC_ALL", doing="ask") == "C \udcff"
