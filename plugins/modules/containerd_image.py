@@ -23,11 +23,21 @@ description:
 attributes:
   check_mode:
     support: full
-    details: The module queries the registry as in a real run, with the same credentials, and leaves nothing on the node.
+    details:
+      - The module queries the registry as in a real run, with the same credentials, and leaves nothing on the node.
+      - An O(archive) on the controller is sent only with O(pull=always) or without O(name). Otherwise an image that would be
+        imported is returned without its digest, platform, layers and sizes.
   diff_mode:
     support: full
   idempotent:
     support: full
+  action:
+    description: A part of the module runs on the controller.
+    support: full
+  async:
+    description: The module supports C(async).
+    support: partial
+    details: An O(archive) on the controller can't be sent by a task with C(async).
 options:
   name:
     description:
@@ -62,10 +72,16 @@ options:
     default: missing
   archive:
     description:
-      - Path on the node of an archive to import instead of pulling. C(docker save), C(ctr images export) and C(skopeo copy) create
-        such archives. It may be compressed with gzip.
+      - Path of an archive to import instead of pulling. C(docker save), C(ctr images export) and C(skopeo copy) create such
+        archives. It may be compressed with gzip.
+      - The path is on the controller, unless O(remote_src) is V(true). The archive is sent to a temporary directory of the node
+        only if an image is missing or has to be repaired from it, if O(pull=always), or if there is no O(name).
       - If the archive contains one image and O(name) is one name, the image gets that name.
     type: path
+  remote_src:
+    description: Whether O(archive) is a path on the node.
+    type: bool
+    default: false
   platform:
     description: Platform of the images, such as V(linux/arm64) or V(linux/arm/v7). Default is the platform of the node.
     type: str
@@ -153,7 +169,12 @@ EXAMPLES = r"""
 
 - name: Import an archive at an air-gapped site
   slipway.node.containerd_image:
+    archive: images.tar
+
+- name: Import an archive that is on the node
+  slipway.node.containerd_image:
     archive: /var/tmp/images.tar
+    remote_src: true
 
 - name: Compare all of the kubelet's images with their layers, and repair them
   slipway.node.containerd_image:
@@ -321,14 +342,16 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import mend_uuid, uuid_trouble
+from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import LATER, NEEDS_FILE, NOW
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as image_plan
+from ansible_collections.slipway.node.plugins.module_utils.images.host.archive import ImageArchive
 from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.images.host.provision import ImageProvisioner
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import FAILED, RECREATED, REPAIRED, RepairResult
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
-from ansible_collections.slipway.node.plugins.module_utils.images.plan import Removal, Request, plan_removal
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import ArchiveNeeded, Removal, Request, plan_removal
 from ansible_collections.slipway.node.plugins.module_utils.images.pull_path import PullPath
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import DAMAGED
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
@@ -361,16 +384,16 @@ class Report:
         }
 
     def _image(self, step: Step) -> dict[str, Any]:
-        chain = step.image.chain
+        chain, unread = step.image.chain, step.image is image_plan.UNREAD
         return {
             "name": str(step.name),
             "action": step.action,
             "digest": self._outcome.digests.get(str(step.name), step.digest) or None,
             "platform": step.image.platform,
-            "layers": step.image.layers,
+            "layers": None if unread else step.image.layers,
             "chain_id": chain[-1] if chain else None,
-            "size_bytes": step.image.size,
-            "downloaded_bytes": step.missing,
+            "size_bytes": None if unread else step.image.size,
+            "downloaded_bytes": None if unread else step.missing,
             "duration": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
             "durability": self._pull_path.durability if self._request.durable else durability.NOT_DURABLE,
             **self._integrity(step),
@@ -389,7 +412,8 @@ class Report:
     def _summary(self) -> list[str]:
         seconds = self._outcome.seconds
         lines = [
-            f"{step.name}: {step.action}, {step.missing / 1e6:.1f} MB"
+            f"{step.name}: {step.action}"
+            + (f", {step.missing / 1e6:.1f} MB" if step.image is not image_plan.UNREAD else "")
             + (f" in {seconds[str(step.name)]:.1f} s" if str(step.name) in seconds else "")
             for step in self._steps
             if step.action != image_plan.NONE
@@ -402,8 +426,12 @@ def ensure_present(module: AnsibleModule, containerd: Containerd, request: Reque
     containerd.read_ahead()
     with nullcontext(None) if check else exclusive(request.timeout) as lock:
         started = time.monotonic()
-        target = ImageTarget(containerd, request)
+        archive = ImageArchive(request.archive) if request.archive and not request.on_controller else None
+        target = ImageTarget(containerd, request, archive)
         provisioner = ImageProvisioner(target, lock) if lock is not None else None
+        if request.on_controller and provisioner is not None and provisioner.is_interrupted():
+            # Its repair may need the archive.
+            raise ArchiveNeeded
         recovery = provisioner.recover() if provisioner is not None else None
         recovered = recovery.repaired if recovery is not None else ()
         plan = ImagePlanner(target, watch=check).plan()
@@ -415,6 +443,8 @@ def ensure_present(module: AnsibleModule, containerd: Containerd, request: Reque
             if not check:
                 mend_uuid(target.root)
         result = Report(plan.steps, outcome, request, target.pull_path).to_dict(recovered, time.monotonic() - started, changed)
+    if request.on_controller and any(step.comes for step in plan.steps):
+        result[NEEDS_FILE] = LATER
     broken = [f"{one.name}: {one.reason}" for one in recovered if one.outcome == FAILED]
     if outcome.failures or broken:
         result["failed"] = True
@@ -450,7 +480,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     containerd.check_installed()
     if not request.present:
         return ensure_absent(module, NamespaceStore(containerd.ctr, request.namespace), request)
-    return ensure_present(module, containerd, request)
+    try:
+        return ensure_present(module, containerd, request)
+    except ArchiveNeeded:
+        return {NEEDS_FILE: NOW}
 
 
 def main() -> None:
@@ -462,6 +495,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "pull": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
             "archive": {"type": "path"},
+            "remote_src": {"type": "bool", "default": False},
             "platform": {"type": "str"},
             "snapshotter": {"type": "str"},
             "namespace": {"type": "str", "default": "default"},

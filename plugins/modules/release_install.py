@@ -27,10 +27,17 @@ options:
     type: str
   src:
     description:
-      - Absolute path on the node, or URL (V(https), V(http), V(file)), of a tar archive (plain, gzip, xz or zstd) or an ELF executable.
-      - It isn't read if the version is already installed. In check mode, a path doesn't have to exist, and nothing is downloaded.
+      - Path or URL (V(https), V(http), V(file)) of a tar archive (plain, gzip, xz or zstd) or an ELF executable.
+      - A path is on the controller, unless O(remote_src) is V(true). The file is sent to a temporary directory of the node. The
+        node itself downloads a URL.
+      - It is neither sent, downloaded nor read if the version is already installed. In check mode, nothing is sent or downloaded,
+        and a path on the node doesn't have to exist.
       - Required with O(state=present).
     type: str
+  remote_src:
+    description: Whether a path in O(src) is an absolute path on the node.
+    type: bool
+    default: false
   sha256:
     description: SHA-256 checksum of O(src), 64 hexadecimal digits. Required with O(state=present).
     type: str
@@ -90,6 +97,13 @@ attributes:
     support: full
   idempotent:
     support: full
+  action:
+    description: A part of the module runs on the controller.
+    support: full
+  async:
+    description: The module supports C(async).
+    support: partial
+    details: A file on the controller can't be sent by a task with C(async).
 notes:
   - A zstd archive needs Python 3.14 or the program C(zstd) on the node.
 """
@@ -106,7 +120,7 @@ EXAMPLES = r"""
   slipway.node.release_install:
     name: kata
     version: 3.26.0
-    src: /root/kata-static-3.26.0-amd64.tar.zst
+    src: kata-static-3.26.0-amd64.tar.zst
     sha256: "{{ kata_archive_sha256 }}"
     install_root: /opt/kata
     bin_dir: opt/kata/bin
@@ -116,6 +130,7 @@ EXAMPLES = r"""
     name: runc
     version: 1.3.0
     src: /root/runc.amd64
+    remote_src: true
     sha256: "{{ runc_sha256 }}"
 
 - name: Remove all versions
@@ -165,6 +180,7 @@ from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import LATER, NEEDS_FILE, NOW
 from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import Contents, inspect
 from ansible_collections.slipway.node.plugins.module_utils.release.host.install import (
     apply_plan,
@@ -212,6 +228,10 @@ def remove(module: AnsibleModule, home: str, links: str) -> dict[str, Any]:
     return result_of(plan, found, None, home)
 
 
+def on_controller(module: AnsibleModule) -> bool:
+    return not module.params["remote_src"] and "://" not in module.params["src"]
+
+
 def can_look(module: AnsibleModule, src: str) -> bool:
     """Whether the archive can be read now. Only a real run downloads, or insists on a file that an earlier task brings."""
     path = local_path(src)
@@ -225,7 +245,10 @@ def install(module: AnsibleModule, release: Release, home: str, links: str) -> d
         source: tuple[IO[bytes], Release, Contents] | None = None
         there = found.whole(release)
         executables = there.executables if there else None
-        if there is None and can_look(module, params["src"]):
+        waiting = there is None and on_controller(module)
+        if waiting and not module.check_mode:
+            return {NEEDS_FILE: NOW}
+        if there is None and not waiting and can_look(module, params["src"]):
             stream = stack.enter_context(open_source(module, params["src"], release, home))
             contents = inspect(stream, release, params["src"])
             check_room(home, contents)
@@ -238,7 +261,7 @@ def install(module: AnsibleModule, release: Release, home: str, links: str) -> d
         )
         if plan.changed and not module.check_mode:
             apply_plan(plan, home, source)
-    return result_of(plan, found, release, home)
+    return {**result_of(plan, found, release, home), **({NEEDS_FILE: LATER} if waiting else {})}
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -260,6 +283,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "version": {"type": "str"},
             "src": {"type": "str"},
+            "remote_src": {"type": "bool", "default": False},
             "sha256": {"type": "str"},
             "architecture": {"type": "str"},
             "bin_dir": {"type": "str", "default": "bin"},

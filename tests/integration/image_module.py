@@ -41,7 +41,8 @@ def emptied(node: Node) -> None:
 
 def image(node: Node, *names: str, check: bool = False, **options: Any) -> dict[str, Any]:
     given = {"name": list(names)} if names else {}
-    return run_module(node, "containerd_image", {"namespace": NAMESPACE, "plain_http": True, **given, **options}, check=check)
+    always = {"namespace": NAMESPACE, "plain_http": True, "remote_src": True}
+    return run_module(node, "containerd_image", {**always, **given, **options}, check=check)
 
 
 def ctr(node: Node, *arguments: str) -> str:

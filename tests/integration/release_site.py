@@ -34,6 +34,7 @@ class Site:
         if archive is not None:
             sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
             options = {"version": number, "src": str(archive), "sha256": sha256, **options}
+        options = {"remote_src": True, **options}
         return self.run_module(name="demo", prefix=str(self.prefix), link_dir=str(self.links), **options)
 
     def tree(self) -> dict[str, Any]:

@@ -212,6 +212,7 @@ def test_bad_options(site: Site, tmp_path: Path, options: dict[str, Any], messag
         "name": "demo",
         "version": "1",
         "src": str(archive),
+        "remote_src": True,
         "prefix": str(site.prefix),
         "link_dir": str(site.links),
     }

@@ -148,7 +148,8 @@ def test_an_archive_that_is_carried_anew_replaces_the_image(trixie: Node, archiv
 
     trixie.exec("ctr", "-n", "edge", "images", "export", "/root/images.tar", CARRIED)
     trixie.exec("ctr", "-n", "edge", "images", "rm", "--sync", CARRIED)
-    remote = {"containerd_images": [{"name": CARRIED, "remote_archive": "/root/images.tar", "namespace": "edge"}]}
+    image = {"name": CARRIED, "archive": "/root/images.tar", "remote_src": True, "namespace": "edge"}
+    remote = {"containerd_images": [image]}
     for check in (True, False):
         assert affected(trixie.play(PROVISION, remote, check=check), trixie) == {CARRIED}
     assert names(trixie, "edge") == {CARRIED}
@@ -156,7 +157,7 @@ def test_an_archive_that_is_carried_anew_replaces_the_image(trixie: Node, archiv
 
 WRONG: list[tuple[Any, str]] = [
     ([{"name": "a", "archive": "/nosuch.tar"}], "containerd_images names archives that the controller doesn't have, /nosuch.tar"),
-    ([{"name": "a", "archive": "/etc/passwd", "remote_archive": "/b.tar"}], "containerd_images[0] has archive"),
+    ([{"name": "a", "remote_src": True}], "containerd_images[0] has remote_src, but no archive"),
     ([{"name": "a"}, {"name": []}], "containerd_images[1] needs a name"),
     ([{"name": "a"}, {"name": "a", "state": "absent"}], "docker.io/library/a:latest in k8s.io both present and absent"),
     ([{"name": "UPPER/case:1:2"}], "containerd_images[0]: 'UPPER/case:1:2' is no image's name"),

@@ -31,6 +31,10 @@ _CRI_ID = re.compile(r"sha256:[a-f0-9]{64}\Z")
 _LONGEST_SECRET = 4000
 
 
+class ArchiveNeeded(Exception):
+    """The archive has to be read, but it is on the controller."""
+
+
 @dataclass(frozen=True)
 class RegistryAuth:
     """How a registry is reached; the password never shows."""
@@ -48,7 +52,8 @@ class RegistryAuth:
 class Request:
     """What is asked of a node. ``snapshotter`` None: the daemon's own. ``timeout`` in seconds, for each image.
 
-    ``every``: the images that are there, instead of ``names``. ``integrity`` is one of LEVELS.
+    ``every``: the images that are there, instead of ``names``. ``integrity`` is one of LEVELS. ``on_controller``: the archive
+    is not on the node, so its images can't be read.
     """
 
     names: tuple[ImageName, ...]
@@ -65,11 +70,13 @@ class Request:
     integrity: str
     repair: bool
     timeout: float
+    on_controller: bool = False
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], machine: str) -> Request:
         """From the module's options; ``machine`` is the node's platform. Raises ValueError that names the option."""
-        for option in ("archive", "hosts_dir"):
+        on_controller = bool(params["archive"]) and not params["remote_src"]
+        for option in ("hosts_dir",) if on_controller else ("archive", "hosts_dir"):
             if params[option] is not None:
                 absolute_path(option, params[option])
         if params["snapshotter"] is not None:
@@ -95,6 +102,7 @@ class Request:
             integrity=params["integrity"],
             repair=params["repair"],
             timeout=float(params["timeout"]),
+            on_controller=on_controller,
         )
 
     def reached_through(self, hosts_dir: str | None) -> Request:
@@ -174,6 +182,10 @@ class RemoteImage:
     def missing(self, blobs: frozenset[str]) -> int:
         """Bytes of what the node doesn't have."""
         return sum({blob.digest: blob.size for blob in self.blobs if blob.digest not in blobs}.values())
+
+
+# An image of an archive that isn't read.
+UNREAD = RemoteImage("", None, None, 0, ())
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _KEYS = (
     "state",
     "pull",
     "archive",
-    "remote_archive",
+    "remote_src",
     "platform",
     "snapshotter",
     "hosts_dir",
@@ -61,9 +61,11 @@ def _completed(where: str, image: Any, namespace: str) -> tuple[list[str], dict[
         raise ValueError(f"{where} has no key {unknown[0]!r}: it takes {', '.join(_KEYS)}")
     given = {key: value for key, value in image.items() if value is not None}
     settings = {"namespace": namespace, "state": "present", **{key: value for key, value in given.items() if key != "name"}}
-    if "archive" in given and "remote_archive" in given:
-        raise ValueError(f"{where} has archive, which is on the controller, and remote_archive: leave one out")
-    if settings["state"] == "absent" and ("archive" in given or "remote_archive" in given):
+    if "archive" in given:
+        settings.setdefault("remote_src", False)
+    elif "remote_src" in given:
+        raise ValueError(f"{where} has remote_src, but no archive: add archive, or leave remote_src out")
+    if settings["state"] == "absent" and "archive" in given:
         raise ValueError(f"{where} has state absent, so it needs no archive: leave it out")
     return _names(where, given.get("name")), settings
 

@@ -20,8 +20,8 @@ from ansible_collections.slipway.node.plugins.module_utils.store.oci import Desc
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import parse
 
 DEFAULTS: dict[str, Any] = {
-    "name": ["alpine"], "all": False, "state": "present", "pull": "missing", "archive": None, "platform": None,
-    "snapshotter": None, "namespace": "default",
+    "name": ["alpine"], "all": False, "state": "present", "pull": "missing", "archive": None, "remote_src": False,
+    "platform": None, "snapshotter": None, "namespace": "default",
     "hosts_dir": None, "plain_http": False, "username": None, "password": None, "parallel": 3,
     "durable": True, "integrity": "none", "repair": False, "timeout": 1800,
 }  # fmt: skip
@@ -55,7 +55,7 @@ def test_the_same_image_twice_is_one() -> None:
     [
         ({"name": None}, "name is missing"),
         ({"name": None, "state": "absent", "archive": "/a"}, "archive is for state present"),
-        ({"archive": "a.tar"}, "archive"),
+        ({"archive": "a.tar", "remote_src": True}, "archive"),
         ({"hosts_dir": "certs.d"}, "hosts_dir"),
         ({"snapshotter": "-s"}, "snapshotter"),
         ({"namespace": "a b"}, "namespace"),
@@ -85,6 +85,14 @@ def test_the_same_image_twice_is_one() -> None:
 def test_nonsense_names_its_option(changes: dict[str, Any], option: str) -> None:
     with pytest.raises(ValueError, match=rf"^{option}"):
         Request.from_params({**DEFAULTS, **changes}, "linux/amd64")
+
+
+@pytest.mark.parametrize(
+    ("archive", "remote_src", "expected"), [("a.tar", False, True), ("/a.tar", True, False), (None, False, False)]
+)
+def test_an_archive_is_on_the_controller_unless_remote_src(archive: str | None, remote_src: bool, expected: bool) -> None:
+    request = Request.from_params({**DEFAULTS, "archive": archive, "remote_src": remote_src}, "linux/amd64")
+    assert request.on_controller is expected
 
 
 def test_a_password_does_not_show() -> None:

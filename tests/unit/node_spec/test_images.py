@@ -32,7 +32,7 @@ DIFFERENT: list[dict[str, Any]] = [
     {"state": "absent"},
     {"pull": "always"},
     {"archive": "/a.tar"},
-    {"remote_archive": "/a.tar"},
+    {"archive": "/a.tar", "remote_src": True},
     {"platform": "linux/arm64"},
     {"snapshotter": "native"},
     {"hosts_dir": "/certs.d"},
@@ -74,7 +74,7 @@ WRONG: list[tuple[Any, str]] = [
     ([{"archive": "/a.tar"}], r"containerd_images\[0\] needs a name, .* archive"),
     ([{"name": "a b"}], r"containerd_images\[0\]: 'a b' is no image's name"),
     ([{"name": "a", "colour": "red"}], r"containerd_images\[0\] has no key 'colour'"),
-    ([{"name": "a", "archive": "/a", "remote_archive": "/b"}], "leave one out"),
+    ([{"name": "a", "remote_src": True}], r"containerd_images\[0\] has remote_src, but no archive"),
     ([{"name": "a", "archive": "/a", "state": "absent"}], "needs no archive"),
     ([{"name": "a"}, {"name": "a:latest", "state": "absent"}], f"{LIBRARY}/a:latest in k8s.io both present and absent"),
 ]

@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.host.repair im
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, cant_be_had
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
-from ansible_collections.slipway.node.plugins.module_utils.images.plan import CurrentImage, RemoteImage
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import ArchiveNeeded, CurrentImage, RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.integrity import levels
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import read_overlay, snapshot_ids
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import (
@@ -36,7 +36,8 @@ _Result = TypeVar("_Result")
 class ImagePlanner:
     """Reads the node when it is made. Raises HostError where containerd or the node fails, and ValueError for what can't be had.
 
-    ``watch``: leave nothing on the node, not even for a moment.
+    ``watch``: leave nothing on the node, not even for a moment. An archive on the controller isn't read: the plan then
+    contains UNREAD images if that suffices, otherwise ArchiveNeeded is raised.
     """
 
     def __init__(self, target: ImageTarget, *, watch: bool) -> None:
@@ -73,6 +74,8 @@ class ImagePlanner:
     @property
     def _names(self) -> tuple[ImageName, ...]:
         """Of the images that are asked for by name."""
+        if self._request.on_controller and not self._request.names:
+            raise ArchiveNeeded
         archive = self._target.archive
         return self._request.names or (archive.names() if archive else ())
 
@@ -89,6 +92,8 @@ class ImagePlanner:
 
     def _remote(self, name: ImageName) -> Remote:
         """The image as the registry or the archive has it."""
+        if self._request.on_controller:
+            return self._unread(), -1
         archive = self._target.archive
         if archive is None:
             return self._target.registry().image(name, self._request.platform), -1
@@ -97,6 +102,12 @@ class ImagePlanner:
         if name.digest and image.digest != name.digest:
             raise ValueError(f"archive {archive.path} has it with another digest: {image.digest or 'none'}")
         return image, entry.position
+
+    def _unread(self) -> RemoteImage:
+        """Only a change of the image under its name can't be predicted without the archive."""
+        if not self._watch or self._request.always:
+            raise ArchiveNeeded
+        return model.UNREAD
 
     def _replacements(self, names: Sequence[ImageName]) -> tuple[dict[ImageName, Remote], dict[str, str]]:
         """For images whose documents are damaged; by name why others stay as they are."""
@@ -131,7 +142,7 @@ class ImagePlanner:
     def _step(self, name: ImageName, found: CurrentImage | None, remote: Remote | None) -> Step:
         if remote is not None and (model.is_missing(found, self._request.platform) or model.moved(found, remote[0])):
             image, position = remote
-            action = model.PULL if self._target.archive is None else model.IMPORT
+            action = model.IMPORT if self._request.archive else model.PULL
             damaged = found.damaged if found is not None else ()
             missing = image.missing(self.current.blobs.difference(damaged))
             return Step(name, action, image.digest, image, missing, position, damaged)

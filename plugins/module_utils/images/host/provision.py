@@ -58,10 +58,14 @@ class ImageProvisioner:
             plan = ImagePlanner(self._target, watch=False).plan()
         return self.apply(plan, recovery)
 
+    def is_interrupted(self) -> bool:
+        """Return whether a power cut may have undone a pull, so that recover() would do something."""
+        return bool(self._lost())
+
     def recover(self) -> Recovery | None:
         """Judge and repair what was pulled before a power cut; None if there was none. The record stays until all is synced."""
         target = self._target
-        pulls = lost((pull for pull in read_pulls(target.root) if target.owns(pull)), boot_id())
+        pulls = self._lost()
         if not pulls:
             return None
         repaired = ImageRepairer(target.comparer()).recover(pulls)
@@ -70,6 +74,10 @@ class ImageProvisioner:
             self._store.snapshots(target.snapshotter).take_back_directories(directory)
         broken = any(one.outcome == FAILED for one in repaired)
         return Recovery(repaired, pulls if broken else ())
+
+    def _lost(self) -> tuple[Pull, ...]:
+        target = self._target
+        return lost((pull for pull in read_pulls(target.root) if target.owns(pull)), boot_id())
 
     def apply(self, plan: ImagePlan, recovery: Recovery | None = None) -> Outcome:
         """Return what came of it; what hasn't failed is on disk, and has its name."""

@@ -68,6 +68,8 @@ class RepairPlanner:
     def _fetchable(self, step: Step, damaged: tuple[str, ...]) -> Step:
         """Blobs are given up only if they can be had again, whatever the name stands for by now."""
         image, position = self._remote(step.name)
+        if image is plan.UNREAD:
+            return replace(step, action=plan.REPAIR, damaged=damaged)
         if position < 0 and image.digest != step.digest:
             image, position = self._remote(replace(step.name, digest=step.digest))
         size = {blob.digest: blob.size for blob in image.blobs}
