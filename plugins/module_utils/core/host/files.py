@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,15 +36,6 @@ def read_bytes(path: str) -> bytes | None:
         try:
             with open(path, "rb") as stream:
                 return stream.read()
-        except FileNotFoundError:
-            return None
-
-
-def stat_mode(path: str) -> int | None:
-    """Return the permission bits (0o7777) of the file that path leads to, None if there is none."""
-    with naming("look at", path):
-        try:
-            return stat.S_IMODE(os.stat(path).st_mode)
         except FileNotFoundError:
             return None
 

@@ -18,7 +18,7 @@ from typing import IO
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import ENVIRONMENT
-from ansible_collections.slipway.node.plugins.module_utils.core.host.process import answers
+from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 
 # ctr reads one line of at most this many bytes: bufio's default buffer.
 SECRET_BYTES = 4000

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes
-from ansible_collections.slipway.node.plugins.module_utils.core.host.process import answers
+from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters import requirements as needs
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scratch import read_scratch
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.requirements import Unmet
