@@ -23,7 +23,7 @@ LOGIN = ("deploy", "p4ss w$rd:'\"\\x")
 
 
 @pytest.fixture
-def clean(node: Node) -> Iterator[Node]:
+def empty_node(node: Node) -> Iterator[Node]:
     """A node as packaged, without images in the namespace; nothing unfinished is left behind either."""
     daemon.install(node)
     daemon.reset(node)
