@@ -345,20 +345,15 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid 
 from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import LATER, NEEDS_FILE, NOW
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as image_plan
+from ansible_collections.slipway.node.plugins.module_utils.images.host.archive import ImageArchive
 from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.images.host.provision import ImageProvisioner
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import (
-    BROKEN,
-    DAMAGED,
-    MADE_ANEW,
-    REPAIRED,
-    Mended,
-    details,
-)
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import FAILED, RECREATED, REPAIRED, RepairResult
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import ArchiveNeeded, Removal, Request, plan_removal
 from ansible_collections.slipway.node.plugins.module_utils.images.pull_path import PullPath
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import DAMAGED
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 
@@ -372,7 +367,7 @@ class Report:
         self._request = request
         self._pull_path = pull_path
 
-    def to_dict(self, recovered: tuple[Mended, ...], seconds: float, changed: bool) -> dict[str, Any]:
+    def to_dict(self, recovered: tuple[RepairResult, ...], seconds: float, changed: bool) -> dict[str, Any]:
         outcome = self._outcome
         judged = (*recovered, *outcome.repaired)
         actions = {str(step.name): step.action for step in self._steps if step.action != image_plan.NONE}
@@ -408,7 +403,7 @@ class Report:
         comparison = self._outcome.found.get(str(step.name), step.found)
         if comparison is None:
             return {"integrity": None}
-        found = details(comparison)
+        found = comparison.to_result()
         repaired = {one.name for one in self._outcome.repaired}.difference(self._outcome.failures)
         if found["integrity"] == DAMAGED and str(step.name) in repaired:
             found["integrity"] = REPAIRED
@@ -431,7 +426,8 @@ def ensure_present(module: AnsibleModule, containerd: Containerd, request: Reque
     containerd.read_ahead()
     with nullcontext(None) if check else exclusive(request.timeout) as lock:
         started = time.monotonic()
-        target = ImageTarget(containerd, request)
+        archive = ImageArchive(request.archive) if request.archive and not request.on_controller else None
+        target = ImageTarget(containerd, request, archive)
         provisioner = ImageProvisioner(target, lock) if lock is not None else None
         if request.on_controller and provisioner is not None and provisioner.is_interrupted():
             # Its repair may need the archive.
@@ -443,13 +439,13 @@ def ensure_present(module: AnsibleModule, containerd: Containerd, request: Reque
         outcome = provisioner.apply(plan, recovery) if changed and provisioner is not None else plan.outcome
         if request.repair and uuid_trouble(target.root):
             changed = True
-            recovered = (*recovered, Mended("the daemon's UUID", MADE_ANEW, uuid_trouble(target.root)))
+            recovered = (*recovered, RepairResult("the daemon's UUID", RECREATED, uuid_trouble(target.root)))
             if not check:
                 mend_uuid(target.root)
         result = Report(plan.steps, outcome, request, target.pull_path).to_dict(recovered, time.monotonic() - started, changed)
     if request.on_controller and any(step.comes for step in plan.steps):
         result[NEEDS_FILE] = LATER
-    broken = [f"{one.name}: {one.reason}" for one in recovered if one.outcome == BROKEN]
+    broken = [f"{one.name}: {one.reason}" for one in recovered if one.outcome == FAILED]
     if outcome.failures or broken:
         result["failed"] = True
         result["msg"] = "; ".join([*outcome.failures.values(), *broken])

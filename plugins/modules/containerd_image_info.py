@@ -236,7 +236,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.clien
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.options import one_line, plain_name
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import Mender, details, trees_directory
+from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import ImageComparer, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE, LEVELS
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Reference
@@ -292,8 +292,8 @@ class ImageReport:
         """By name, of those that can be understood."""
         root = content_root(self._ctr)
         options = {"content_root": root, "platform": self._platform, "level": self._level, "trees": trees_directory(root)}
-        mender = Mender(self._ctr, self._namespace, self._snapshotter, **options)
-        return {name: details(found) for name, found in mender.judge(names).items()}
+        comparer = ImageComparer(self._ctr, self._namespace, self._snapshotter, **options)
+        return {name: found.to_result() for name, found in comparer.compare(names).items()}
 
     def _described(self, reference: Reference) -> dict[str, Any]:
         found: dict[str, Any] = {

@@ -279,9 +279,8 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     parse_config_dir,
     parse_handlers,
 )
+from ansible_collections.slipway.node.plugins.module_utils.kata.host.apply import LOCK, apply_plan
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import (
-    LOCK,
-    apply_plan,
     kata_deploy_directories,
     read_found,
     read_vendor,

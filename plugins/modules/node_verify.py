@@ -231,8 +231,8 @@ from ansible_collections.slipway.node.plugins.module_utils.images.expected impor
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, LEVELS
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ABSENT, MOUNTED, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.verify import toolbox_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, chosen, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation

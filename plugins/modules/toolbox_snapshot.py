@@ -221,9 +221,9 @@ from ansible_collections.slipway.node.plugins.module_utils.images.plan import Re
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as toolbox_plan
-from ansible_collections.slipway.node.plugins.module_utils.toolbox import toolbox
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.image import ToolboxImage
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.toolbox import Toolbox
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
 
@@ -264,7 +264,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     box = Toolbox(containerd, wanted, namespace=request.namespace, snapshotter=snapshotter)
     with nullcontext(None) if module.check_mode else exclusive(request.timeout) as lock:
         image = None
-        if wanted.image is not None and wanted.state != toolbox.ABSENT:
+        if wanted.image is not None and wanted.state != ABSENT:
             image = ToolboxImage(containerd, request, wanted.image, lock)
         found = look(box, wanted, image)
         plan = toolbox_plan.plan(found, wanted)
@@ -273,7 +273,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if plan.steps and not module.check_mode:
             box.apply(plan, image.bring if image is not None else None)
     unknown = module.check_mode and toolbox_plan.PREPARE in plan.steps
-    shown = None if unknown or wanted.state != toolbox.MOUNTED else box.source
+    shown = None if unknown or wanted.state != MOUNTED else box.source
     mount = {"what": shown.what, "type": shown.kind, "options": list(shown.options)} if shown is not None else None
     return {**plan.result(), "mount": mount, "freed_bytes": freed}
 

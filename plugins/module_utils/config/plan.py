@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Which files have to say what, so that the daemon has the settings asked for.
@@ -23,6 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.names impo
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version, schema_support
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange, holds_secrets
+from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 
 HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
@@ -191,7 +191,7 @@ def _edit_root(
                 text = toml.render(nest(put), MADE)
             else:
                 empty = (record.tables | tables) - set(put)
-                text = toml.edit(text, put=put, drop=drop, drop_if_empty=empty)
+                text = edit(text, put=put, drop=drop, drop_if_empty=empty)
         except ValueError as error:
             raise ValueError(f"{found.config_file}: {error}") from error
     if record.created and (text or "").strip() in ("", f"# {MADE}"):
@@ -202,7 +202,7 @@ def _edit_root(
 def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
     """The root file as it would be had the collection never set a key in it."""
     put, drop = _returned(root, record, {})
-    return toml.edited_tree(root, put=put, drop=drop, drop_if_empty=record.tables)
+    return edited_tree(root, put=put, drop=drop, drop_if_empty=record.tables)
 
 
 def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any]) -> tuple[dict[Path, Any], list[Path]]:

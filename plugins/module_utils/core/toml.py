@@ -1,17 +1,15 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""TOML as text: parsed, written, and edited in place without touching what others wrote."""
+"""TOML as text: parsed and written."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import MissingLibrary
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, lookup, quote
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, quote
 
 _loads: Callable[[str], Tree] | None
 try:
@@ -20,28 +18,27 @@ except ImportError:  # Python < 3.11
     _loads = None
 try:
     import tomlkit
-    import tomlkit.exceptions
     import tomlkit.items
 except ImportError:
     tomlkit = None  # type: ignore[assignment]
 
 
 def parse(text: str) -> Tree:
-    """The document as plain Python values. Raises ValueError that names line and column."""
+    """Return the document as plain Python values. Raises ValueError that names line and column."""
     if _loads is not None:
         return _loads(text)
     if tomlkit is None:
         raise MissingLibrary("tomlkit")
-    document: Tree = _plain(tomlkit.parse(text))
+    document: Tree = plain_value(tomlkit.parse(text))
     return document
 
 
-def _plain(item: Any) -> Any:
-    """tomlkit's items as Python's own types; ``unwrap`` is not there before tomlkit 0.11."""
+def plain_value(item: Any) -> Any:
+    """Convert tomlkit's items to Python's own types; ``unwrap`` is not there before tomlkit 0.11."""
     if isinstance(item, Mapping):
-        return {str(key): _plain(item[key]) for key in item}
+        return {str(key): plain_value(item[key]) for key in item}
     if isinstance(item, list):
-        return [_plain(one) for one in item]
+        return [plain_value(one) for one in item]
     if isinstance(item, tomlkit.items.Bool):
         return bool(item)
     for kind in (str, int, float):
@@ -51,7 +48,7 @@ def _plain(item: Any) -> Any:
 
 
 def value_text(value: Any) -> str:
-    """One value, tables and lists inline. Raises ValueError for what TOML can't express."""
+    """Return the text of a value, with tables and lists inline. Raises ValueError for what TOML can't express."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -69,7 +66,7 @@ def value_text(value: Any) -> str:
 
 
 def render(tree: Mapping[str, Any], comment: str = "") -> str:
-    """The tree as a TOML document, below a comment; the same tree always gives the same text."""
+    """Return the tree as a TOML document, below a comment; the same tree always gives the same text."""
     lines = [f"# {line}" for line in comment.splitlines()]
 
     def table(path: Path, content: Mapping[str, Any]) -> None:
@@ -82,116 +79,3 @@ def render(tree: Mapping[str, Any], comment: str = "") -> str:
 
     table((), tree)
     return "\n".join(lines) + "\n"
-
-
-def _table_at(document: Any, path: Path) -> Any:
-    table = document
-    for depth, part in enumerate(path, 1):
-        if part not in table:
-            inline = isinstance(table, tomlkit.items.InlineTable)
-            table[part] = tomlkit.inline_table() if inline else tomlkit.table(is_super_table=True)
-        table = table[part]
-        if not isinstance(table, Mapping):
-            raise ValueError(f"{dotted(path[:depth])} is not a table there")
-    return table
-
-
-def _item(value: Any, table: Any) -> Any:
-    """A value for a table: a table of its own where there can be one, and everything else on one line."""
-    if isinstance(value, Mapping) and not isinstance(table, tomlkit.items.InlineTable):
-        return value
-    return tomlkit.value(value_text(value))
-
-
-def _remove(document: Any, path: Path) -> None:
-    table = document
-    for part in path[:-1]:
-        if part not in table:
-            return
-        table = table[part]
-    if path[-1] in table:
-        del table[path[-1]]
-
-
-def edit(text: str, *, put: Mapping[Path, Any], drop: Iterable[Path] = (), drop_if_empty: Collection[Path] = ()) -> str:
-    """The document with some keys set and some removed; comments, order and layout stay.
-
-    ``drop_if_empty`` names tables that go when nothing is left in them, not even a comment. The result is parsed
-    again and compared with what it has to say, so that no text is ever returned that says
-    something else. Raises ValueError if the document can't be edited that way.
-    """
-    if tomlkit is None:
-        raise MissingLibrary("tomlkit")
-    try:
-        document: Any = tomlkit.parse(text)
-        for path in drop:
-            _remove(document, path)
-        document, gone = _without_empty(document, drop_if_empty)
-        for path, value in put.items():
-            table = _table_at(document, path[:-1])
-            known: Any = table.get(path[-1])
-            is_table = isinstance(known, Mapping)
-            if is_table and not isinstance(value, Mapping) and (known or "#" in known.as_string()):
-                raise ValueError(f"{dotted(path)} is a table there")
-            table[path[-1]] = _item(value, table)
-        document, gone_later = _without_empty(document, drop_if_empty)
-        edited = tomlkit.dumps(document).rstrip()
-        edited += "\n" if edited else ""
-    except (tomlkit.exceptions.TOMLKitError, TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"it can't be edited in place ({error})") from error
-    if not _says(edited, edited_tree(parse(text), put=put, drop=drop, drop_if_empty=gone + gone_later)):
-        raise ValueError("it can't be edited in place without changing other keys: write its tables as [tables]")
-    return edited
-
-
-def _without_empty(document: Any, tables: Iterable[Path]) -> tuple[Any, list[Path]]:
-    """The document without the tables that are empty, and their paths.
-
-    A comment after a table's last line is part of that table, also one that is meant for the next.
-    """
-    gone = []
-    for path in sorted(tables, key=len, reverse=True):
-        if lookup(_plain(document), path) == {}:
-            text = tomlkit.dumps(document)
-            _remove(document, path)
-            if _comment_count(tomlkit.dumps(document)) < _comment_count(text):
-                document = tomlkit.parse(text)
-            else:
-                gone.append(path)
-    return document, gone
-
-
-def _comment_count(text: str) -> int:
-    return sum(line.lstrip().startswith("#") for line in text.split("\n"))
-
-
-def _says(text: str, tree: Tree) -> bool:
-    try:
-        return parse(text) == tree
-    except ValueError:
-        return False
-
-
-def edited_tree(
-    tree: Mapping[str, Any], *, put: Mapping[Path, Any], drop: Iterable[Path] = (), drop_if_empty: Collection[Path] = ()
-) -> Tree:
-    """What ``edit`` makes of a document, as plain values; the tree given stays as it is."""
-    edited: Tree = copy.deepcopy(dict(tree))
-    for path in drop:
-        parent = lookup(edited, path[:-1])
-        if isinstance(parent, dict):
-            parent.pop(path[-1], None)
-    _drop_empty(edited, drop_if_empty)
-    for path, value in put.items():
-        table = edited
-        for part in path[:-1]:
-            table = table.setdefault(part, {})
-        table[path[-1]] = copy.deepcopy(value)
-    _drop_empty(edited, drop_if_empty)
-    return edited
-
-
-def _drop_empty(tree: Tree, tables: Iterable[Path]) -> None:
-    for path in sorted(tables, key=len, reverse=True):
-        if lookup(tree, path) == {}:
-            lookup(tree, path[:-1]).pop(path[-1])

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What has to change in a directory of Kata configurations so that its handlers are as they should be.
@@ -11,11 +10,27 @@ drop-ins ever lies in its ``config.d``. A mark in the handler's directory says t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.files import without_secrets
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import (
+    DIRECTORY,
+    DROP_IN,
+    DROP_IN_DIRECTORY,
+    FILE,
+    MAIN,
+    MARK,
+    MODE,
+    OTHER,
+    TEMPORARY_PREFIX,
+    FoundDirectory,
+    FoundEntry,
+    KataDirectory,
+    check_drop_in,
+    reading_order,
+)
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     KATA_DEPLOY_MARK,
     Handler,
@@ -35,44 +50,10 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, Verdict, judge
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import GO, RUST, dangers, unread
 
-MAIN = "configuration.toml"
-DROP_IN_DIRECTORY = "config.d"
-DROP_IN = f"{DROP_IN_DIRECTORY}/60-slipway.toml"
-MARK = ".slipway"
 MARK_TEXT = b"slipway.node.kata_config made this directory, and removes its own files from it.\n"
-TEMPORARY_PREFIX = ".slipway-"
-MODE = 0o644
 
 # A snapshotter that isn't a block snapshotter.
 _SHARED = "overlayfs"
-
-FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
-
-
-@dataclass(frozen=True)
-class FoundEntry:
-    """Something on the node. Of a file, or a link that leads to one, ``content`` is what is read; of others it is None."""
-
-    kind: str
-    content: bytes | None = None
-    mode: int = 0
-
-
-# A handler's directory: its entries by name, and those of config.d as ``config.d/NAME``. config.d itself is
-# named only if it isn't a directory.
-FoundDirectory = Mapping[str, FoundEntry]
-
-
-@dataclass(frozen=True)
-class Found:
-    """A directory of configurations. ``directories`` are the handlers', ``others`` names of links and files.
-
-    ``leftovers`` are temporary names of a run that was cut short.
-    """
-
-    directories: Mapping[str, FoundDirectory] = field(default_factory=dict)
-    others: tuple[str, ...] = ()
-    leftovers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +120,7 @@ def is_ours(directory: FoundDirectory) -> bool:
 
 
 def plan_present(
-    found: Found,
+    found: KataDirectory,
     handlers: Sequence[Handler],
     vendors: Mapping[str, Vendor],
     *,
@@ -173,7 +154,7 @@ def plan_present(
     return Plan(config_dir, changes, found.leftovers, tuple(reports), tuple(deferred), tuple(unlisted))
 
 
-def plan_absent(found: Found, names: Sequence[str], *, config_dir: str) -> Plan:
+def plan_absent(found: KataDirectory, names: Sequence[str], *, config_dir: str) -> Plan:
     """Plan the removal of what is ours of the named handlers; of all if none are named."""
     gone = [name for name, directory in sorted(found.directories.items()) if is_ours(directory) and (not names or name in names)]
     directories = [_removal(f"{config_dir}/{name}", found.directories[name]) for name in gone]
@@ -340,11 +321,6 @@ class _State:
             yield f"{path}: Kata doesn't start unless it knows {key}, and {self.handler.base_config} doesn't mention it"
 
 
-def reading_order(name: str) -> bytes:
-    """The key by which Kata sorts drop-ins: the bytes of their names."""
-    return name.encode("utf-8", "surrogateescape")
-
-
 def _foreign(directory: FoundDirectory) -> Iterator[str]:
     """The names in config.d that aren't ours, in the order in which they are read."""
     for name in sorted(directory, key=reading_order):
@@ -359,15 +335,6 @@ def _check_places(path: str, directory: FoundDirectory) -> None:
     for name in (MARK, MAIN, DROP_IN):
         if name in directory and directory[name].kind in (DIRECTORY, OTHER):
             raise ValueError(f"{path}/{name} is not a file: move it away")
-
-
-def check_drop_in(flavor: str, path: str, entry: FoundEntry) -> None:
-    """Raises ValueError for what makes the runtime fail."""
-    if entry.kind == LINK and flavor == RUST:
-        raise ValueError(f"{path} is a symbolic link, and the Rust runtime doesn't start with one: put the file itself there")
-    if entry.content is None:
-        what = "a directory" if entry.kind == DIRECTORY else "not a file that can be read"
-        raise ValueError(f"{path} is {what}, so Kata can't start with it: move it away")
 
 
 def _differs(change: Change) -> bool:

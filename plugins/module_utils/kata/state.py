@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The Kata handlers that a containerd has, as they were found."""
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import FoundEntry
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import FoundEntry
 
 DEVICES = ("/dev/kvm", "/dev/vhost-net", "/dev/vhost-vsock")
 _KATA_TYPE = re.compile(r"^io\.containerd\.(kata[\w-]*)\.(v\d+)\Z")

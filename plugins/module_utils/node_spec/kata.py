@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Kata handlers of an inventory, completed for kata_config and for containerd_config."""
@@ -9,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import MAIN
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import handler_name
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import RUST
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import MAIN
 
 VARIABLE = "kata_handlers"
 # Files of a release refer to each other below this directory.

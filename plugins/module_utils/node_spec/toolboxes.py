@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Toolboxes of an inventory, completed for toolbox_snapshot and listed for node_verify."""
@@ -12,13 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import (
-    ABSENT,
-    MOUNTED,
-    PRESENT,
-    toolbox_name,
-    toolbox_path,
-)
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED, PRESENT
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import toolbox_name, toolbox_path
 
 VARIABLE = "toolbox_snapshots"
 _KEYS = (

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What a node has of a toolbox, and what has to be done about it."""
@@ -11,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import mount_unit
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ABSENT, MOUNTED, PIN_LABEL, Wanted
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED, PIN_LABEL
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
 
 # Steps, in the words of the result.
 PULL = "pull"

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Writable snapshots that no container has: what keeps them from garbage collection, and which nobody asked for."""
@@ -15,7 +14,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.store.leases import Lease, parse_time, plain_path
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ABSENT, IMAGE_LABEL, MOUNTED, PIN_LABEL
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, IMAGE_LABEL, MOUNTED, PIN_LABEL
 
 _DURATION = re.compile(r"(\d{1,6})([smhdw])\Z")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """A toolbox that a node should have: its name, its place, its image, checked for sense on their own."""
@@ -16,13 +15,9 @@ from ansible_collections.slipway.node.plugins.module_utils.core.options import a
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import mount_unit
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, IMAGE_LABEL
 
 PREFIX = "/var/lib/toolbox"
-PRESENT, MOUNTED, ABSENT = "present", "mounted", "absent"
-# Garbage collection keeps whatever has this label, and what that is made of: containerd docs/garbage-collection.md.
-PIN_LABEL = "containerd.io/gc.root"
-# The name of the image that a toolbox is to be made of, so that others can tell whether it has changed.
-IMAGE_LABEL = "slipway.node/image"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _PATH = re.compile(r"(/[A-Za-z0-9_.@+-]+)+\Z")

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The checks of all Kata handlers of a node."""
@@ -11,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Tree
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import check_drop_in, reading_order
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import effective_settings, flavor_of, merged, parse_file
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, UNKNOWN, Combination, Verdict, judge
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import HYPERVISORS, RUST
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import check_drop_in, reading_order
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
-from ansible_collections.slipway.node.plugins.module_utils.core.toml import edit, edited_tree, parse, render, value_text
+from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse, render, value_text
+from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, flatten, quote
 
 # Bare names, names that have to be quoted, and the empty one.

@@ -10,6 +10,18 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import (
+    DIRECTORY,
+    DROP_IN,
+    FILE,
+    LINK,
+    MAIN,
+    MARK,
+    MODE,
+    OTHER,
+    FoundEntry,
+    KataDirectory,
+)
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     KATA_DEPLOY_MARK,
     Handler,
@@ -21,23 +33,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     parse_handlers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, Combination, judge
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import (
-    DIRECTORY,
-    DROP_IN,
-    FILE,
-    LINK,
-    MAIN,
-    MARK,
-    MARK_TEXT,
-    MODE,
-    OTHER,
-    Change,
-    Found,
-    FoundEntry,
-    Plan,
-    plan_absent,
-    plan_present,
-)
+from ansible_collections.slipway.node.plugins.module_utils.kata.plan import MARK_TEXT, Change, Plan, plan_absent, plan_present
 from nodes.kata import vendor_file
 
 ROOT = "/etc/kata-containers"
@@ -61,7 +57,7 @@ def file(text: str | bytes) -> FoundEntry:
 
 def plan(directories: Directories, *handlers: Handler, purge: bool = True, defer_unsafe: bool = False, **options: Any) -> Plan:
     vendors = options["vendors"] if "vendors" in options else {one.name: vendor(one, **options) for one in handlers}
-    return plan_present(Found(directories), handlers, vendors, config_dir=ROOT, purge=purge, defer_unsafe=defer_unsafe)
+    return plan_present(KataDirectory(directories), handlers, vendors, config_dir=ROOT, purge=purge, defer_unsafe=defer_unsafe)
 
 
 def steps(made: Plan) -> list[tuple[str, Change]]:
@@ -166,11 +162,11 @@ def test_absent_removes_what_is_ours() -> None:
     foreign = file("[runtime]\n")
     found = {**made(handler("a", **SAFE), handler("b", **SAFE)), "foreign": {MAIN: file("")}}
     found["b"]["config.d/50-theirs.toml"] = foreign
-    one = apply(found, plan_absent(Found(found), ["a", "unheard-of"], config_dir=ROOT))
+    one = apply(found, plan_absent(KataDirectory(found), ["a", "unheard-of"], config_dir=ROOT))
     assert sorted(one) == ["b", "foreign"]
-    rest = apply(one, plan_absent(Found(one), [], config_dir=ROOT))
+    rest = apply(one, plan_absent(KataDirectory(one), [], config_dir=ROOT))
     assert rest == {"b": {"config.d/50-theirs.toml": foreign}, "foreign": {MAIN: file("")}}
-    assert plan_absent(Found(rest), [], config_dir=ROOT).changed is False
+    assert plan_absent(KataDirectory(rest), [], config_dir=ROOT).changed is False
     # What is left of it is taken up again.
     assert set(apply(rest, plan(rest, handler("b", **SAFE)))["b"]) == {MARK, MAIN, DROP_IN, "config.d/50-theirs.toml"}
 
@@ -218,15 +214,15 @@ def test_a_run_cut_anywhere_leaves_nothing_dangerous_and_is_finished_by_the_next
         cut = apply(found, whole, count)
         assert not is_dangerous(cut, "overlayfs"), count
         assert apply(cut, plan(cut, one, disable=after[1])) == final
-    removal = plan_absent(Found(final), [], config_dir=ROOT)
+    removal = plan_absent(KataDirectory(final), [], config_dir=ROOT)
     for count in range(len(steps(removal)) + 1):
         cut = apply(final, removal, count)
         assert not is_dangerous(cut, "overlayfs"), count
-        assert not any(MARK in entries for entries in apply(cut, plan_absent(Found(cut), [], config_dir=ROOT)).values())
+        assert not any(MARK in entries for entries in apply(cut, plan_absent(KataDirectory(cut), [], config_dir=ROOT)).values())
 
 
 def test_leftovers_are_removed() -> None:
-    found = Found(made(handler(**SAFE)), leftovers=(".slipway-kata-qemu.x",))
+    found = KataDirectory(made(handler(**SAFE)), leftovers=(".slipway-kata-qemu.x",))
     found.directories["kata-qemu"][".slipway-configuration.toml.x.tmp"] = file("half")  # type: ignore[index]
     cleared = plan_present(found, [handler(**SAFE)], {"kata-qemu": vendor(handler())}, config_dir=ROOT, purge=True).result()
     assert cleared["changed"]
@@ -410,7 +406,7 @@ def test_directories_that_are_somebody_elses(entries: dict[str, FoundEntry], mes
 
 
 def test_a_link_in_the_place_of_a_directory() -> None:
-    found = Found(others=("kata-qemu",))
+    found = KataDirectory(others=("kata-qemu",))
     with pytest.raises(ValueError, match="kata-qemu is not a directory"):
         plan_present(found, [handler(**SAFE)], {"kata-qemu": vendor(handler())}, config_dir=ROOT, purge=True)
 

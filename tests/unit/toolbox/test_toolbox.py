@@ -12,8 +12,8 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.store.usage import parse_single_usage
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as toolbox_plan
-from ansible_collections.slipway.node.plugins.module_utils.toolbox import toolbox
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import MARK
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, IMAGE_LABEL, PIN_LABEL, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found, FoundSnapshot, FoundUnit, Plan, plan
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted, is_for, toolbox_path
 
@@ -35,11 +35,11 @@ def wanted(**params: Any) -> Wanted:
     return Wanted.from_params({**DEFAULTS, **params})
 
 
-NAMED = {toolbox.IMAGE_LABEL: "docker.io/library/alpine:latest"}
+NAMED = {IMAGE_LABEL: "docker.io/library/alpine:latest"}
 
 
 def snapshot(**changes: Any) -> FoundSnapshot:
-    return replace(FoundSnapshot(PATH, "Active", OLD, {toolbox.PIN_LABEL: "2026", **NAMED}), **changes)
+    return replace(FoundSnapshot(PATH, "Active", OLD, {PIN_LABEL: "2026", **NAMED}), **changes)
 
 
 UNIT = FoundUnit(TEXT, loaded=True, enabled=True)
@@ -186,26 +186,26 @@ def snapshot_after(found: Found, step: str, made: Plan) -> dict[str, Any]:
     one, chain = found.snapshot, made.found.chain
     if step == toolbox_plan.PREPARE:
         assert one is None and chain is not None
-        fresh = FoundSnapshot(PATH, "Active", chain, {toolbox.PIN_LABEL: "now"})
+        fresh = FoundSnapshot(PATH, "Active", chain, {PIN_LABEL: "now"})
         return {"snapshots": (fresh,), "unit_text": TEXT.replace("be", chain)}
     assert one is not None
     if step == toolbox_plan.REMOVE:
         assert found.mount != toolbox_plan.OURS
         return {"snapshots": (), "unit_text": None}
-    labels = {toolbox.PIN_LABEL: "now"} if step == toolbox_plan.PIN else made.wanted.labels
+    labels = {PIN_LABEL: "now"} if step == toolbox_plan.PIN else made.wanted.labels
     return {"snapshots": (replace(one, labels={**one.labels, **labels}),)}
 
 
 def reached(found: Found, goal: Wanted) -> bool:
     one = found.snapshot
     gone = found.mount == toolbox_plan.NOTHING and found.unit == FoundUnit() and not found.leases
-    if goal.state == toolbox.ABSENT or one is None:
-        return goal.state == toolbox.ABSENT and one is None and gone
+    if goal.state == ABSENT or one is None:
+        return goal.state == ABSENT and one is None and gone
     labelled = all(one.labels.get(key) == value for key, value in goal.labels.items())
     made_of = not goal.recreate or one.parent == found.chain
     unit = FoundUnit(found.unit_text, loaded=True, enabled=True)
     mounted = found.mount == toolbox_plan.OURS and found.unit == unit and not found.leases
-    return one.pinned and labelled and made_of and (gone if goal.state == toolbox.PRESENT else mounted)
+    return one.pinned and labelled and made_of and (gone if goal.state == PRESENT else mounted)
 
 
 def run(found: Found, goal: Wanted, limit: int = 99) -> Found:
@@ -305,7 +305,7 @@ def test_good_paths_are_taken() -> None:
 
 BAD_LABELS: list[dict[str, Any]] = [
     {"containerd.io/gc.root": "x"},
-    {toolbox.IMAGE_LABEL: "x"},
+    {IMAGE_LABEL: "x"},
     {"a=b": "c"},
     {"a": ""},
     {"a": "b\nc"},

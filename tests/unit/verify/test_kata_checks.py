@@ -15,8 +15,8 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
 from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import DIRECTORY, FILE, LINK, MODE, FoundEntry
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import parse_handlers
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import DIRECTORY, FILE, LINK, MODE, FoundEntry
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler, KataState, declared
 from ansible_collections.slipway.node.plugins.module_utils.verify import kata_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, run_checks

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """A node's containerd with its configuration: read, tried, and the daemon that is to run on it."""
@@ -8,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import read_record
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon

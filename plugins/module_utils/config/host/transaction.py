@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Files changed as one: all of them and proven, or none.
@@ -11,33 +10,21 @@ leaves the next one what it needs to go back.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
+    naming,
     remove_empty_dir,
     remove_file,
-    stat_mode,
     write_file,
 )
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
-
-
-def record_path(config_file: str) -> str:
-    """The record lies beside the file; its name ends in a way that no glob of imports takes."""
-    return f"{config_file}.slipway.json"
-
-
-def read_record(config_file: str) -> Record:
-    """Raises HostError if the record beside the file can't be understood."""
-    path = record_path(config_file)
-    try:
-        return Record.from_text(read_text(path))
-    except ValueError as error:
-        raise HostError(f"{path} can't be read: {error}; move it away to start without it") from error
 
 
 class Transaction:
@@ -66,7 +53,7 @@ class Transaction:
         # An earlier run that was cut short knew the last proven state; this one's "before" may not be it,
         # unless the daemon has since been seen to be well on it (``proven``): then it is somebody's repair.
         self._originals = {change.path: change.before for change in self._changes} | ({} if proven else dict(found.pending))
-        self._modes = {path: stat_mode(path) for path in self._originals}
+        self._modes = {path: _stat_mode(path) for path in self._originals}
 
     def begin(self) -> None:
         """Remember on disk what was there and what is to be ours, before anything is touched."""
@@ -78,7 +65,7 @@ class Transaction:
     def write(self, changes: Iterable[FileChange] | None = None) -> None:
         """Write the files, or those of a stage before them."""
         for change in self._changes if changes is None else changes:
-            known = stat_mode(change.path)
+            known = _stat_mode(change.path)
             if known is not None:
                 # A secret that comes into a file which others can read closes it.
                 known &= 0o700 if change.brings_secrets else known
@@ -101,7 +88,7 @@ class Transaction:
         for path, text in sorted(self._originals.items(), key=lambda item: item[1] is None):
             try:
                 known = self._modes[path]
-                if (read_text(path), stat_mode(path)) != (text, known):
+                if (read_text(path), _stat_mode(path)) != (text, known):
                     _put(path, text, 0o600 if known is None else known)
             except HostError as error:
                 trouble.append(error)
@@ -121,3 +108,12 @@ def _put(path: str, text: str | None, mode: int) -> None:
         remove_file(path)
     else:
         write_file(path, text.encode(), mode)
+
+
+def _stat_mode(path: str) -> int | None:
+    """Return the permission bits (0o7777) of the file that path leads to, None if there is none."""
+    with naming("look at", path):
+        try:
+            return stat.S_IMODE(os.stat(path).st_mode)
+        except FileNotFoundError:
+            return None

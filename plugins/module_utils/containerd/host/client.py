@@ -1,11 +1,11 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The client that every containerd module makes of its options: the program, its configuration and the daemon."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -17,7 +17,6 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.progr
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import GO_ARCHITECTURES
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.core.host.process import machine
 from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, unit_name
 
@@ -108,7 +107,8 @@ class Containerd:
     @cached_property
     def architecture(self) -> str:
         """The node's architecture, by the name that Go has for it."""
-        return GO_ARCHITECTURES.get(machine(), machine())
+        machine = os.uname().machine
+        return GO_ARCHITECTURES.get(machine, machine)
 
     @property
     def platform(self) -> str:

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The daemon as it runs: looked at, started again, and watched until it is seen to be well."""
@@ -17,7 +16,8 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.confi
 from ansible_collections.slipway.node.plugins.module_utils.containerd.imports import proxy_addresses
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
-from ansible_collections.slipway.node.plugins.module_utils.core.host.process import answers, changed_since, read_process
+from ansible_collections.slipway.node.plugins.module_utils.core.host.process import changed_since, read_process
+from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 
 # How long a daemon that answers has to stay the same process to be called stable.
 SETTLE_SECONDS = 1.5

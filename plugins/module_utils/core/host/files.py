@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Read, write and remove files so that a power cut one instant later loses nothing.
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,15 +40,6 @@ def read_bytes(path: str) -> bytes | None:
             return None
 
 
-def stat_mode(path: str) -> int | None:
-    """Return the permission bits (0o7777) of the file that path leads to, None if there is none."""
-    with naming("look at", path):
-        try:
-            return stat.S_IMODE(os.stat(path).st_mode)
-        except FileNotFoundError:
-            return None
-
-
 def write_file(path: str, content: bytes, mode: int) -> None:
     """Write the file durably and atomically: readers see the old content or the new, never a part.
 
@@ -68,34 +57,13 @@ def write_file(path: str, content: bytes, mode: int) -> None:
         remove_leftovers(directory, prefix)
         descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, prefix, directory)
         try:
-            _fill(descriptor, content, mode, target)
+            fill_file(descriptor, content, mode, target)
             os.rename(temporary, target)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
         sync_directory(directory)
-
-
-def place_file(path: str, content: bytes, mode: int, staging: str) -> None:
-    """Write the file as write_file does, but by way of another directory on the same file system.
-
-    For directories in which every entry counts from the moment that it is there. A symbolic link is replaced, not followed.
-    """
-    directory = os.path.dirname(path)
-    make_directories(directory)
-    with naming("write", path):
-        prefix = f"{TEMPORARY_PREFIX}{os.path.basename(path)}."
-        descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, prefix, staging)
-        try:
-            _fill(descriptor, content, mode, path)
-            os.rename(temporary, path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        sync_directory(directory)
-        sync_directory(staging)
 
 
 def remove_leftovers(directory: str, prefix: str) -> None:
@@ -106,7 +74,7 @@ def remove_leftovers(directory: str, prefix: str) -> None:
                 os.unlink(os.path.join(directory, name))
 
 
-def _fill(descriptor: int, content: bytes, mode: int, replaced: str) -> None:
+def fill_file(descriptor: int, content: bytes, mode: int, replaced: str) -> None:
     """Give the open file the owner and context of the file that it replaces, then its content."""
     with os.fdopen(descriptor, "wb") as stream:
         _copy_identity(replaced, stream.fileno())

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The file systems that directories of the node are on."""
@@ -13,22 +12,32 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount, parse_mount_id, parse_mounts
 
-_MOUNTS = "/proc/self/mountinfo"
+_MOUNTS = "/proc/{}/mountinfo"
+
+
+def read_table(process: str = "self") -> tuple[Mount, ...]:
+    """Return the mounts that a process sees, the topmost of a path last. Raises HostError if they can't be read."""
+    path = _MOUNTS.format(process)
+    with naming("read", path), open(path, encoding="utf-8", errors="surrogateescape") as stream:
+        text = stream.read()
+    try:
+        return tuple(parse_mounts(text).values())
+    except ValueError as error:
+        raise HostError(f"cannot read {path}: {error}") from error
 
 
 def read_mounts(directories: Iterable[str]) -> tuple[dict[str, Mount], str]:
     """The file system of each directory, as the kernel resolves its path; and why some couldn't be looked at, if so."""
     troubles: list[str] = []
     found: dict[str, Mount] = {}
-    with naming("read", _MOUNTS), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as stream:
-        text = stream.read()
+    table = {mount.id: mount for mount in read_table()}
     for path in directories:
         try:
-            found[path] = parse_mounts(text)[_mount_id(path)]
+            found[path] = table[_mount_id(path)]
         except (HostError, ValueError) as error:
             troubles.append(str(error))
         except KeyError:
-            troubles.append(f"{path} is on a file system that {_MOUNTS} doesn't list")
+            troubles.append(f"{path} is on a file system that {_MOUNTS.format('self')} doesn't list")
     return found, "; ".join(troubles)
 
 

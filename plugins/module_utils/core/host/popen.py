@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Programs that run at the same time, or are told a password: what AnsibleModule.run_command can't do."""
@@ -19,7 +18,7 @@ from typing import IO
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import ENVIRONMENT
-from ansible_collections.slipway.node.plugins.module_utils.core.host.process import answers
+from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 
 # ctr reads one line of at most this many bytes: bufio's default buffer.
 SECRET_BYTES = 4000

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What /proc says about a process."""
@@ -7,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
@@ -76,22 +74,3 @@ def read_environment(pid: int) -> dict[str, str] | None:
     except PermissionError as error:
         raise HostError(f"cannot look at process {pid}: become root (become: true)") from error
     return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-
-
-def answers(address: str, seconds: float = 2.0) -> bool:
-    """Whether a server takes connections at a Unix socket (a path, or unix://PATH); True for other kinds of address."""
-    path = address.removeprefix("unix://")
-    if not path.startswith("/"):
-        return True
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(seconds)
-        try:
-            client.connect(path)
-        except OSError:
-            return False
-    return True
-
-
-def machine() -> str:
-    """The kernel's name of the machine's architecture (uname -m)."""
-    return os.uname().machine

@@ -1,8 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All images of a node, compared with their layers; nothing is changed."""
+"""Compare all images of a node with their layers; nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,12 +10,11 @@ from collections.abc import Sequence
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import JudgedImage
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import Mender, describe, trees_directory
-from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import ImageComparer, trees_directory
 
 
 def compare_all(ctr: Ctr, content_root: str, snapshotters: Sequence[str], platform: str, level: str) -> tuple[JudgedImage, ...]:
-    """Those of every namespace that are unpacked for one of the snapshotters, for each of them.
+    """Compare the unpacked images of every namespace, for each of the snapshotters.
 
     Raises HostError where containerd fails.
     """
@@ -25,16 +23,17 @@ def compare_all(ctr: Ctr, content_root: str, snapshotters: Sequence[str], platfo
     for namespace in ctr.namespaces():
         for snapshotter in snapshotters:
             other = snapshotter if snapshotter != snapshotters[0] else ""
-            mender = Mender(ctr, namespace, snapshotter, **options)
+            comparer = ImageComparer(ctr, namespace, snapshotter, **options)
             try:
-                if other and not NamespaceStore(ctr, namespace).snapshots(other).layers():
+                if other and not comparer.store.snapshots(other).layers():
                     continue
-                # What describes images is the same for all snapshotters.
-                judged = mender.judge_all() if other else {**mender.judge_all(), **mender.undescribed()}
+                compared = comparer.compare_unpacked()
+                if not other:  # The documents of images are the same for all snapshotters.
+                    compared.update(comparer.images_with_damaged_metadata())
             except HostError as error:
                 found.append(JudgedImage("images", namespace, unknown=str(error), snapshotter=other))
                 continue
-            for name, one in judged.items():
-                damage = describe(one) if one.differences or one.damaged_blobs else ""
-                found.append(JudgedImage(name, namespace, damage, one.unknown, other))
+            for name, comparison in compared.items():
+                damage = comparison.summary() if comparison.damaged else ""
+                found.append(JudgedImage(name, namespace, damage, comparison.unknown, other))
     return tuple(found)

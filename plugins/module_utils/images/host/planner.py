@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What the images of a request need: read from the node and its registries, and decided without changing anything."""
@@ -13,6 +12,7 @@ from typing import TypeVar
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
 from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import ImageRepairer
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, cant_be_had
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
@@ -173,5 +173,7 @@ class ImagePlanner:
         """With what integrity checking finds of images that are there, if that is asked for."""
         if self._request.integrity == levels.INTEGRITY_NONE:
             return steps, {}
-        repairs = RepairPlanner(self._target.mender(), self._remote, repair=self._request.repair, keep=not self._watch)
+        repairs = RepairPlanner(
+            ImageRepairer(self._target.comparer()), self._remote, repair=self._request.repair, keep=not self._watch
+        )
         return repairs.compared(steps)

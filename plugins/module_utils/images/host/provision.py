@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Images brought onto the node, made durable, and only then named."""
@@ -21,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.sync import
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
 from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls, write_pulls
 from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import BROKEN, Mended
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import FAILED, ImageRepairer, RepairResult
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import may_be_wrong, repair_images
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
@@ -35,7 +34,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.reference impor
 class Recovery:
     """What became of images after a power cut. ``unresolved`` are pulls whose record stays, as something is still broken."""
 
-    repaired: tuple[Mended, ...]
+    repaired: tuple[RepairResult, ...]
     unresolved: tuple[Pull, ...] = ()
 
 
@@ -69,11 +68,11 @@ class ImageProvisioner:
         pulls = self._lost()
         if not pulls:
             return None
-        repaired = target.mender().recover(pulls)
+        repaired = ImageRepairer(target.comparer()).recover(pulls)
         directory = os.path.join(target.snapshotter_root, "snapshots")
         if os.path.isdir(directory):
             self._store.snapshots(target.snapshotter).take_back_directories(directory)
-        broken = any(one.outcome == BROKEN for one in repaired)
+        broken = any(one.outcome == FAILED for one in repaired)
         return Recovery(repaired, pulls if broken else ())
 
     def _lost(self) -> tuple[Pull, ...]:
@@ -196,7 +195,7 @@ class ImageProvisioner:
         """Images that others have pulled, that have been found damaged, or that stand on layers that were here."""
         compared = self._request.integrity != levels.INTEGRITY_NONE
         wrong = [step for step in steps if may_be_wrong(step, plan.current.snapshots, compared=compared)]
-        return repair_images(self._target.mender(), wrong, repair=self._request.repair) if wrong else Outcome()
+        return repair_images(ImageRepairer(self._target.comparer()), wrong, repair=self._request.repair) if wrong else Outcome()
 
     def _name(self, steps: Sequence[Step], plan: ImagePlan) -> Outcome:
         """Give the images their names, and take away all staged ones, also those of earlier runs."""

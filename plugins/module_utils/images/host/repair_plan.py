@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Which of the images that are there are damaged, whether they can be repaired, and what comes of it."""
@@ -12,13 +11,11 @@ from dataclasses import replace
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.images import plan
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import (
-    BROKEN,
-    DROPPED,
-    Mended,
-    Mender,
-    describe,
-    describe_blobs,
-    kept,
+    DISCARDED,
+    FAILED,
+    ImageRepairer,
+    RepairResult,
+    in_use_message,
 )
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import RemoteImage
@@ -26,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compar
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
 
 _UNREADABLE = "what describes it can't be read"
-NOT_ASKED = "set repair to have it mended"
+NOT_ASKED = "set repair to repair it"
 
 
 class RepairPlanner:
@@ -36,9 +33,9 @@ class RepairPlanner:
     """
 
     def __init__(
-        self, mender: Mender, remote: Callable[[ImageName], tuple[RemoteImage, int]], *, repair: bool, keep: bool
+        self, repairer: ImageRepairer, remote: Callable[[ImageName], tuple[RemoteImage, int]], *, repair: bool, keep: bool
     ) -> None:
-        self._mender = mender
+        self._repairer = repairer
         self._remote = remote
         self._repair = repair
         self._keep = keep
@@ -46,8 +43,8 @@ class RepairPlanner:
     def compared(self, steps: Sequence[Step]) -> tuple[tuple[Step, ...], Mapping[str, str]]:
         """Return the steps with what was found of images that are there, and by name why what is wrong stays so."""
         there = [str(step.name) for step in steps if step.action in (plan.NONE, plan.SYNC)]
-        judged = self._mender.judge(there, keep=self._keep)
-        used = self._mender.in_use(judged) if self._repair else {}
+        judged = self._repairer.comparer.compare(there, keep=self._keep)
+        used = self._repairer.in_use(judged) if self._repair else {}
         verdicts = {
             name: self._judged(step, judged[name], used.get(name, ())) for step in steps if (name := str(step.name)) in judged
         }
@@ -58,15 +55,15 @@ class RepairPlanner:
         """The step as it has to be, and why what is wrong stays so; empty if nothing does."""
         step = replace(step, found=found)
         again = to_fetch(found)
-        if not (found.differences or found.damaged_blobs or (self._repair and again)):
+        if not (found.damaged or (self._repair and again)):
             return step, ""
-        reason = NOT_ASKED if not self._repair else kept(used)
+        reason = NOT_ASKED if not self._repair else in_use_message(used)
         if not reason:
             try:
                 return self._fetchable(step, again) if again else replace(step, action=plan.REPAIR), ""
             except (HostError, ValueError) as error:
                 reason = cant_be_had(error)
-        return replace(step, action=plan.NONE), f"{step.name}: {describe(found)}; {reason}"
+        return replace(step, action=plan.NONE), f"{step.name}: {found.summary()}; {reason}"
 
     def _fetchable(self, step: Step, damaged: tuple[str, ...]) -> Step:
         """Blobs are given up only if they can be had again, whatever the name stands for by now."""
@@ -103,17 +100,17 @@ def may_be_wrong(step: Step, snapshots: Set[str], *, compared: bool) -> bool:
     return step.action != plan.NONE and compared and not snapshots.isdisjoint(step.image.chain or ())
 
 
-def repair_images(mender: Mender, steps: Sequence[Step], *, repair: bool) -> Outcome:
+def repair_images(repairer: ImageRepairer, steps: Sequence[Step], *, repair: bool) -> Outcome:
     """Unpack again what is wrong; what can't be repaired is a failure. Without ``repair``, only what is taken over is."""
-    mender.sweep()
+    repairer.sweep()
     unjudged = [step for step in steps if step.found is None or step.damaged]
-    found = mender.judge((step.present for step in unjudged), keep=True)
+    found = repairer.comparer.compare((step.present for step in unjudged), keep=True)
     judged = {step.present: found.get(step.present) or step.found or Comparison(unknown=_UNREADABLE) for step in steps}
     compared = {str(step.name): judged[step.present] for step in unjudged if step.found is None or step.found.unknown}
     wanted = [step.present for step in steps if repair or step.action == plan.SYNC]
-    repaired = {one.name: one for one in mender.repair({name: judged[name] for name in wanted})}
+    repaired = {one.name: one for one in repairer.repair({name: judged[name] for name in wanted})}
     own = {step.present: str(step.name) for step in steps}
-    failed = {name: one.reason for name, one in repaired.items() if one.outcome == BROKEN and name not in own}
+    failed = {name: one.reason for name, one in repaired.items() if one.outcome == FAILED and name not in own}
     for step in steps:
         trouble = _left(step, judged[step.present], repaired.get(step.present))
         if trouble:
@@ -125,12 +122,12 @@ def repair_images(mender: Mender, steps: Sequence[Step], *, repair: bool) -> Out
     )
 
 
-def _left(step: Step, found: Comparison, repaired: Mended | None) -> str:
+def _left(step: Step, found: Comparison, repaired: RepairResult | None) -> str:
     """What is wrong with an image after all; empty if nothing is known to be."""
     if repaired is None:
-        return f"{describe(found)}; {NOT_ASKED}" if found.differences or found.damaged_blobs else ""
-    if repaired.outcome in (BROKEN, DROPPED):
+        return f"{found.summary()}; {NOT_ASKED}" if found.damaged else ""
+    if repaired.outcome in (FAILED, DISCARDED):
         return repaired.reason
-    if step.damaged and step.action == plan.REPAIR and describe_blobs(found):
-        return f"fetched again, and still: {describe_blobs(found)}"
+    if step.damaged and step.action == plan.REPAIR and found.blob_summary():
+        return f"fetched again, and still: {found.blob_summary()}"
     return ""

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What images need, one step each, and what came of it."""
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from ansible_collections.slipway.node.plugins.module_utils.core.host.sync import Synced
 from ansible_collections.slipway.node.plugins.module_utils.images import plan
 from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import Mended
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import RepairResult
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import IMPORT_REPOSITORY, ImageName
@@ -60,7 +59,7 @@ class Outcome:
     digests: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
     found: Mapping[str, Comparison] = field(default_factory=dict)
-    repaired: tuple[Mended, ...] = ()
+    repaired: tuple[RepairResult, ...] = ()
     synced: tuple[Synced, ...] = ()
 
     def plus(self, later: Outcome) -> Outcome:

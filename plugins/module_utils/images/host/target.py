@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Where images are brought to, and from where: a namespace and snapshotter, and a registry or an archive."""
@@ -7,17 +6,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import IO, Any, Protocol
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.images.host.archive import ImageArchive
+from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import ImageComparer, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.images.host.registry import Registry, hosts_dir
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import Mender, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
-from ansible_collections.slipway.node.plugins.module_utils.images.plan import Request
+from ansible_collections.slipway.node.plugins.module_utils.images.plan import RemoteImage, Request
 from ansible_collections.slipway.node.plugins.module_utils.images.pull_path import select_pull_path
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import content_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
+
+
+class Archive(Protocol):
+    """An ImageArchive. It is a parameter, because only one module reads archives and sends the code for that."""
+
+    path: str
+
+    def names(self) -> tuple[ImageName, ...]: ...
+
+    def entry(self, name: ImageName, *, only: bool) -> Any: ...
+
+    def image(self, entry: Any, platform: str) -> RemoteImage: ...
+
+    def write_staged(self, stream: IO[bytes], staged: Mapping[int, str]) -> None: ...
 
 
 class ImageTarget:
@@ -26,7 +41,7 @@ class ImageTarget:
     ``root`` is the daemon's own directory, ``content_root`` that of its content store.
     """
 
-    def __init__(self, containerd: Containerd, request: Request) -> None:
+    def __init__(self, containerd: Containerd, request: Request, archive: Archive | None = None) -> None:
         config = containerd.config
         self.containerd = containerd
         self.request = request.reached_through(hosts_dir(config))
@@ -38,7 +53,7 @@ class ImageTarget:
             machine=containerd.platform,
         )
         self.store = NamespaceStore(containerd.ctr, request.namespace)
-        self.archive = ImageArchive(request.archive) if request.archive and not request.on_controller else None
+        self.archive = archive
         self.content_root = content_root(containerd.ctr)
         self.root = os.path.dirname(self.content_root)
 
@@ -67,10 +82,10 @@ class ImageTarget:
             local=self.pull_path.local,
         )
 
-    def mender(self) -> Mender:
-        """Return what compares images with their layers, at the level that was asked for, and repairs them."""
+    def comparer(self) -> ImageComparer:
+        """Return the comparer of images with their layers, at the requested level."""
         request = self.request
-        return Mender(
+        return ImageComparer(
             self.containerd.ctr,
             request.namespace,
             self.snapshotter,

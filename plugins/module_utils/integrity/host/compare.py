@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Compares unpacked images with the layers that they come from; nothing is changed."""
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.blobs import Blob, DamagedBlobError
@@ -22,6 +22,10 @@ from ansible_collections.slipway.node.plugins.module_utils.store.oci import Desc
 
 __all__ = ["Comparison", "Difference", "compare_images", "compare_views", "damaged_blobs", "sweep_views"]
 
+# The results of a comparison.
+INTACT = "intact"
+DAMAGED = "damaged"
+UNKNOWN = "unknown"
 _LOST = "missing, with all that is in it: containerd has a record of the snapshot, but not its directory"
 
 
@@ -45,8 +49,37 @@ class Comparison:
 
     @property
     def intact(self) -> bool:
-        """Whether it is certain that nothing is wrong, as far as has been looked."""
+        """Whether it is certain that nothing is wrong, at the level of the comparison."""
         return not (self.differences or self.damaged_blobs or self.unknown)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether files or blobs are known to be wrong."""
+        return bool(self.differences or self.damaged_blobs)
+
+    def summary(self) -> str:
+        """Return why the image isn't certainly intact; empty if it is."""
+        if self.differences:
+            first = self.differences[0]
+            return f"{self.count} of its {self.total} files are not as in its layers, such as {first.path}: {first.problem}"
+        return self.blob_summary()
+
+    def blob_summary(self) -> str:
+        """Return the same for the image's blobs alone."""
+        if self.damaged_blobs:
+            return f"damaged in the content store: {', '.join(self.damaged_blobs)}"
+        return self.unknown
+
+    def to_result(self) -> dict[str, Any]:
+        """Return the return values of a module."""
+        return {
+            "integrity": DAMAGED if self.damaged else UNKNOWN if self.unknown else INTACT,
+            "differences": {difference.path: difference.problem for difference in self.differences},
+            "difference_count": self.count,
+            "file_count": self.total,
+            "damaged_blobs": list(self.damaged_blobs),
+            "integrity_reason": self.unknown,
+        }
 
 
 def compare_images(

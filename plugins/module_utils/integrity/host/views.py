@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Read-only views of snapshots, which leave nothing behind.
@@ -25,6 +24,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.progr
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import EROFS
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.loop_device import attached
+from ansible_collections.slipway.node.plugins.module_utils.store.snapshot_mounts import SnapshotMount, parse_ctr_mounts
 
 PREFIX = "slipway-view-"
 DIRECTORY = "/run"
@@ -37,15 +37,6 @@ _SAFE = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME
 # Options that a read-only mount needs no flag for, or that are given as flags anyway.
 _NO_DATA = frozenset(("ro", "rw", "bind", "rbind", "nosuid", "nodev", "noexec", "noatime", "relatime", "defaults", "loop"))
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One mount of a snapshot: file system type, source, options as mount(8) takes them."""
-
-    kind: str
-    source: str
-    options: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -107,7 +98,7 @@ class Views:
                     if abandoned:
                         os.rmdir(path)
 
-    def _make(self, key: str, directory: str, chain_id: str) -> tuple[Mount, ...]:
+    def _make(self, key: str, directory: str, chain_id: str) -> tuple[SnapshotMount, ...]:
         for attempt in range(_ATTEMPTS):
             try:
                 self._ask("view", key, chain_id, doing=f"make a view of the snapshot {chain_id}")
@@ -119,7 +110,7 @@ class Views:
                     raise LostSnapshotError(str(error)) from error
                 if attempt + 1 == _ATTEMPTS:
                     raise
-        return parse_mounts(self._ask("mounts", directory, key, doing="ask for a view's mounts"), directory)
+        return parse_ctr_mounts(self._ask("mounts", directory, key, doing="ask for a view's mounts"), directory)
 
     def _remove(self, key: str) -> None:
         try:
@@ -139,22 +130,8 @@ class Views:
         return self._ctr.in_namespace(self._namespace, "snapshots", "--snapshotter", self._snapshotter, *arguments, doing=doing)
 
 
-def parse_mounts(stdout: str, directory: str) -> tuple[Mount, ...]:
-    """From ``ctr snapshots mounts DIRECTORY KEY``. Raises HostError if these are not mounts that can be made here."""
-    found = []
-    for line in stdout.splitlines():
-        head, target, options = line.partition(f" {directory} -o ")
-        words = head.split(" ", 4)
-        if words[:2] != ["mount", "-t"] or len(words) < 4 or not target or "{{" in line or "/" in words[2]:
-            raise HostError(f"cannot mount a snapshot: {line!r} is not a mount that is understood")
-        found.append(Mount(words[2], " ".join(words[3:]), tuple(option for option in options.split(",") if option)))
-    if not found:
-        raise HostError("cannot mount a snapshot: the snapshotter has no mounts for it")
-    return tuple(found)
-
-
-def mount_detached(mounts: tuple[Mount, ...], directory: str) -> int:
-    """Mount them on the directory where nobody sees it; returns a descriptor of the root. Closing it unmounts them."""
+def mount_detached(mounts: tuple[SnapshotMount, ...], directory: str) -> int:
+    """SnapshotMount them on the directory where nobody sees it; returns a descriptor of the root. Closing it unmounts them."""
     outcome: list[int | OSError] = []
 
     def work() -> None:
@@ -174,7 +151,7 @@ def mount_detached(mounts: tuple[Mount, ...], directory: str) -> int:
     return result
 
 
-def _mount(mounts: tuple[Mount, ...], directory: str) -> int:
+def _mount(mounts: tuple[SnapshotMount, ...], directory: str) -> int:
     call_libc("unshare", _CLONE_NEWNS)
     call_libc("mount", None, b"/", None, _MS_REC | _MS_SLAVE, None)
     target = os.fsencode(directory)

@@ -1,52 +1,34 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read and change a directory of Kata configurations, and read the files that Kata was released with."""
+"""Read a directory of Kata configurations, and the files that Kata was released with."""
 
 from __future__ import annotations
 
 import os
 import stat
-import tempfile
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
-from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
-    make_directories,
-    naming,
-    place_file,
-    read_bytes,
-    remove_empty_dir,
-    remove_file,
-    sync_directory,
-)
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, read_bytes
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
-from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Vendor
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import (
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import (
     DIRECTORY,
-    DROP_IN,
     DROP_IN_DIRECTORY,
     FILE,
     LINK,
-    MAIN,
     MARK,
-    MODE,
     OTHER,
     TEMPORARY_PREFIX,
-    DirectoryChange,
-    Found,
     FoundEntry,
-    Plan,
+    KataDirectory,
 )
+from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Vendor
 
-# Held while a run reads and changes handlers; gone with the process that holds it.
-LOCK = "/run/slipway-kata.lock"
 # Where an archive's files of configuration lie, and its version.
 _DEFAULTS = "/share/defaults/kata-containers/"
 _KATA_DEPLOY = ("runtimes", "custom-runtimes")
-_DIRECTORY_MODE = 0o755
 
 
-def read_found(config_dir: str) -> Found:
+def read_found(config_dir: str) -> KataDirectory:
     """What is in the directory, which need not exist. Raises HostError for what can't be read."""
     directories, others, leftovers = {}, [], []
     for name in _names(config_dir):
@@ -57,7 +39,7 @@ def read_found(config_dir: str) -> Found:
             others.append(name)
         else:
             directories[name] = _read_directory(path)
-    return Found(directories, tuple(others), tuple(leftovers))
+    return KataDirectory(directories, tuple(others), tuple(leftovers))
 
 
 def _names(directory: str) -> list[str]:
@@ -127,72 +109,3 @@ def kata_deploy_directories(base_config: str) -> list[str]:
         return []
     parents = [f"{prefix}{_DEFAULTS}{name}" for name in _KATA_DEPLOY]
     return [f"{parent}/{name}" for parent in parents if os.path.isdir(parent) for name in _names(parent)]
-
-
-def apply_plan(plan: Plan) -> None:
-    """Make the changes in their order, each durably. Raises HostError naming the path that failed."""
-    for name in plan.leftovers:
-        _clear(os.path.join(plan.config_dir, name))
-    for directory in plan.directories:
-        if directory.create:
-            _create(plan.config_dir, directory)
-        else:
-            _change(directory)
-    if any(directory.remove for directory in plan.directories):
-        remove_empty_dir(plan.config_dir)
-
-
-def _create(config_dir: str, directory: DirectoryChange) -> None:
-    """Make the directory elsewhere and move it to its place, so that no part of it is ever seen alone."""
-    make_directories(config_dir)
-    with naming("make the directory", directory.path):
-        staging = tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{os.path.basename(directory.path)}.", dir=config_dir)
-        os.chmod(staging, _DIRECTORY_MODE)
-    try:
-        for change in directory.changes:
-            _write_new(os.path.join(staging, change.name), change.after or b"")
-        with naming("make the directory", directory.path):
-            os.rename(staging, directory.path)
-            sync_directory(config_dir)
-    except BaseException:
-        _clear(staging)
-        raise
-
-
-def _write_new(path: str, content: bytes) -> None:
-    """Write a file into a directory that nobody reads yet; no other name is needed there."""
-    make_directories(os.path.dirname(path))
-    with naming("write", path):
-        with open(path, "xb") as stream:
-            os.fchmod(stream.fileno(), MODE)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        sync_directory(os.path.dirname(path))
-
-
-def _change(directory: DirectoryChange) -> None:
-    for name in directory.leftovers:
-        _clear(os.path.join(directory.path, name))
-    for change in directory.changes:
-        path = os.path.join(directory.path, change.name)
-        if change.after is None:
-            remove_file(path)
-        else:
-            place_file(path, change.after, MODE, directory.path)
-    if directory.remove:
-        drop_ins = os.path.join(directory.path, DROP_IN_DIRECTORY)
-        if not os.path.islink(drop_ins) and os.path.isdir(drop_ins):
-            remove_empty_dir(drop_ins)
-        remove_empty_dir(directory.path)
-
-
-def _clear(path: str) -> None:
-    """Remove what a run that was cut short left: a file, or a directory with the names that this module gives."""
-    if os.path.islink(path) or not os.path.isdir(path):
-        remove_file(path)
-        return
-    for name in (MAIN, DROP_IN, MARK):
-        remove_file(os.path.join(path, name))
-    for directory in (os.path.join(path, DROP_IN_DIRECTORY), path):
-        remove_empty_dir(directory)

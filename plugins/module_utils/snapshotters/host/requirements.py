@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Whether the node has what its snapshotters need."""
@@ -12,7 +11,7 @@ from collections.abc import Iterable
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes
-from ansible_collections.slipway.node.plugins.module_utils.core.host.process import answers
+from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters import requirements as needs
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scratch import read_scratch
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.requirements import Unmet

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What is mounted on a path, from which snapshot, and which processes are in it."""
@@ -12,11 +11,12 @@ from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
-from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount, parse_mounts
+from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_table
+from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as words
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.shown import shows
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source, option
 
-_MOUNTS = "/proc/{}/mountinfo"
 # What the kernel writes behind the name of a directory that is gone.
 _DELETED = "//deleted"
 
@@ -30,17 +30,6 @@ class Mountpoint:
     elsewhere: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
     top: Mount | None = None
-
-
-def read_table(process: str = "self") -> tuple[Mount, ...]:
-    """The mounts that a process sees, the topmost of a path last. Raises HostError if they can't be read."""
-    path = _MOUNTS.format(process)
-    with naming("read", path), open(path, encoding="utf-8", errors="surrogateescape") as stream:
-        text = stream.read()
-    try:
-        return tuple(parse_mounts(text).values())
-    except ValueError as error:
-        raise HostError(f"cannot read {path}: {error}") from error
 
 
 def look_at(path: str, source: Source | None, root: str) -> Mountpoint:
@@ -59,39 +48,6 @@ def _kind(mount: Mount, source: Source | None, root: str) -> str:
     if source is not None and shows(mount, source):
         return words.OURS
     return words.STALE if _is_stale(mount, root) else words.OTHER
-
-
-def shows(mount: Mount, source: Source) -> bool:
-    """Whether a mount is of this source. One in another mount namespace can't be told if it binds a directory."""
-    if source.kind == "overlay":
-        return mount.type == "overlay" and option(mount.options, "upperdir") == source.upper
-    if source.binds:
-        # Others aren't looked at: what hangs must not be touched.
-        return mount.root.rsplit("/", 2)[-2:] == source.what.rsplit("/", 2)[-2:] and _same(mount.path, source.what)
-    return mount.source == source.what or _same_device(mount, source.what)
-
-
-def _same(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
-
-
-def _same_device(mount: Mount, what: str) -> bool:
-    """``what`` is a device, or a file that a loop device stands for."""
-    try:
-        found = os.stat(what)
-    except OSError:
-        return False
-    if f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}" == mount.device:
-        return True
-    backing = f"/sys/dev/block/{mount.device}/loop/backing_file"
-    try:
-        with open(backing, encoding="utf-8", errors="surrogateescape") as stream:
-            return stream.read().rstrip("\n") == what
-    except OSError:
-        return False
 
 
 def _is_stale(mount: Mount, root: str) -> bool:

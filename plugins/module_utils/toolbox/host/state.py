@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The writable snapshots of a node that no container has: toolboxes, and what else somebody made; nothing is changed."""
@@ -16,14 +15,15 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon imp
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_table
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import parse_mounts
 from ansible_collections.slipway.node.plugins.module_utils.store import usage
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.store.leases import Lease, lease_of, parse_leases
+from ansible_collections.slipway.node.plugins.module_utils.store.snapshot_mounts import parse_ctr_mounts
 from ansible_collections.slipway.node.plugins.module_utils.store.snapshots import is_unpacking
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import state as model
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.mountpoint import read_table, shows
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.shown import shows
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source, option, unit_name
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, FoundToolbox, Held, Toolboxes
 
@@ -48,7 +48,7 @@ class NodeMounts:
     def of(self, shown: str) -> tuple[str, ...] | None:
         """Where a snapshot is seen whose mounts ``ctr`` has shown for the directory ``/``; None if that can't be told."""
         try:
-            asked = parse_mounts(shown, "/")
+            asked = parse_ctr_mounts(shown, "/")
         except HostError:
             return None
         if len(asked) > 1:

@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """A toolbox on the node: its snapshot, lease, mount and unit, looked at and changed."""
@@ -26,17 +25,19 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
     sync_directory,
     write_file,
 )
+from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_table
 from ansible_collections.slipway.node.plugins.module_utils.core.host.sync import sync_file_systems
 from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import parse_mounts
 from ansible_collections.slipway.node.plugins.module_utils.store import usage
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import containerd_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.snapshot_mounts import parse_ctr_mounts
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import mount_unit, toolbox
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as steps
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host import mountpoint
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import MOUNTED, PIN_LABEL
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found, FoundSnapshot, FoundUnit, Plan
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
 
@@ -105,9 +106,9 @@ class Toolbox:
         """None if it takes more than one mount, and isn't to be mounted."""
         shown = self._ask("mounts", "/", key, doing=f"ask how the snapshot {key} is mounted")
         if len(shown.splitlines()) == 1:
-            (mount,) = parse_mounts(shown, "/")
+            (mount,) = parse_ctr_mounts(shown, "/")
             return Source(mount.kind, mount.source, mount.options)
-        if self._wanted.state != toolbox.MOUNTED:
+        if self._wanted.state != MOUNTED:
             return None
         raise ValueError(
             f"the snapshotter {self._snapshotter} needs several mounts for one snapshot, which a mount unit can't do: take state "
@@ -162,7 +163,7 @@ class Toolbox:
 
     def _mounted_layers(self, source: Source) -> tuple[str, ...]:
         """Those that are mounts of their own: all on erofs, and with a proxy that loads files as they are read."""
-        table = {one.path for one in mountpoint.read_table()}
+        table = {one.path for one in read_table()}
         return source.layers if self._snapshotter == EROFS else tuple(one for one in source.layers if one in table)
 
     def _unit_text(self, key: str) -> str | None:
@@ -172,7 +173,7 @@ class Toolbox:
         """Do the steps of the plan, one after the other."""
         work: dict[str, Callable[[], None]] = {
             steps.PULL: bring_image or _nothing,
-            steps.PIN: lambda: self._label(plan, {toolbox.PIN_LABEL: _now()}),
+            steps.PIN: lambda: self._label(plan, {PIN_LABEL: _now()}),
             steps.LABEL: lambda: self._label(plan, self._wanted.labels),
             steps.RELEASE: lambda: self._release(plan.found.leases),
             steps.UNMOUNT: self._unmount,
@@ -245,7 +246,7 @@ class Toolbox:
             remove_file(mount_unit.layers_unit_path(self._wanted.path))
 
     def _mounted(self) -> bool:
-        return any(one.path == self._wanted.path for one in mountpoint.read_table())
+        return any(one.path == self._wanted.path for one in read_table())
 
     def _mount(self, *, fresh: bool) -> None:
         try:

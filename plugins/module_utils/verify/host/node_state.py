@@ -1,5 +1,4 @@
 # Copyright (c) 2026, the slipway.node authors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Everything that the checks of a node look at, read without changing anything."""
@@ -13,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import read_record
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources

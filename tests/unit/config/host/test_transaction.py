@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import Transaction, read_record
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
+from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import Transaction
 from ansible_collections.slipway.node.plugins.module_utils.config.record import OwnedKey, Record
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange

@@ -14,10 +14,9 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host import loop_device
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import (
     LostSnapshotError,
-    Mount,
     mount_detached,
-    parse_mounts,
 )
+from ansible_collections.slipway.node.plugins.module_utils.store.snapshot_mounts import SnapshotMount, parse_ctr_mounts
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 TARGET = "/run/slipway-view-x1"
@@ -31,7 +30,7 @@ TWO = f"lowerdir={LAYERS}.overlayfs/snapshots/2/fs:{LAYERS}.overlayfs/snapshots/
         (
             f"mount -t overlay overlay {TARGET} -o index=off,{TWO}\n",
             (
-                Mount(
+                SnapshotMount(
                     "overlay",
                     "overlay",
                     ("index=off", TWO),
@@ -40,17 +39,17 @@ TWO = f"lowerdir={LAYERS}.overlayfs/snapshots/2/fs:{LAYERS}.overlayfs/snapshots/
         ),
         (
             f"mount -t bind {LAYERS}.overlayfs/snapshots/1/fs {TARGET} -o ro,rbind\n",
-            (Mount("bind", f"{LAYERS}.overlayfs/snapshots/1/fs", ("ro", "rbind")),),
+            (SnapshotMount("bind", f"{LAYERS}.overlayfs/snapshots/1/fs", ("ro", "rbind")),),
         ),
-        (f"mount -t bind /a b/c {TARGET} -o rbind,ro", (Mount("bind", "/a b/c", ("rbind", "ro")),)),
+        (f"mount -t bind /a b/c {TARGET} -o rbind,ro", (SnapshotMount("bind", "/a b/c", ("rbind", "ro")),)),
         (
             f"mount -t ext4 /dev/mapper/pool-snap-7 {TARGET} -o ro\nmount -t xfs /dev/x {TARGET} -o nouuid\n",
-            (Mount("ext4", "/dev/mapper/pool-snap-7", ("ro",)), Mount("xfs", "/dev/x", ("nouuid",))),
+            (SnapshotMount("ext4", "/dev/mapper/pool-snap-7", ("ro",)), SnapshotMount("xfs", "/dev/x", ("nouuid",))),
         ),
     ],
 )
-def test_reads_how_a_view_is_mounted(printed: str, mounts: tuple[Mount, ...]) -> None:
-    assert parse_mounts(printed, TARGET) == mounts
+def test_reads_how_a_view_is_mounted(printed: str, mounts: tuple[SnapshotMount, ...]) -> None:
+    assert parse_ctr_mounts(printed, TARGET) == mounts
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ def test_reads_how_a_view_is_mounted(printed: str, mounts: tuple[Mount, ...]) ->
 )
 def test_refuses_what_it_cannot_mount(printed: str) -> None:
     with pytest.raises(HostError, match="cannot mount a snapshot"):
-        parse_mounts(printed, TARGET)
+        parse_ctr_mounts(printed, TARGET)
 
 
 def mounts_here() -> str:
@@ -88,7 +87,7 @@ def test_an_overlay_of_any_depth(tmp_path: Path, count: int) -> None:
     target = tmp_path / "target"
     target.mkdir()
     before, here = mounts_here(), Path.cwd()
-    mount = Mount("overlay", "overlay", ("index=off", f"lowerdir={':'.join(reversed(lowers))}"))
+    mount = SnapshotMount("overlay", "overlay", ("index=off", f"lowerdir={':'.join(reversed(lowers))}"))
     root = mount_detached((mount,), str(target))
     try:
         assert len(os.listdir(root)) == count + 1
@@ -112,7 +111,7 @@ def test_a_directory_alone(tmp_path: Path) -> None:
     (source / "file").write_text("x")
     os.utime(source / "file", (1, 1))
     before = mounts_here()
-    root = mount_detached((Mount("bind", str(source), ("ro", "rbind")),), str(target))
+    root = mount_detached((SnapshotMount("bind", str(source), ("ro", "rbind")),), str(target))
     try:
         descriptor = os.open("file", os.O_RDONLY, dir_fd=root)
         assert os.read(descriptor, 10) == b"x"
@@ -128,9 +127,9 @@ def test_a_directory_alone(tmp_path: Path) -> None:
 def test_what_the_kernel_refuses_is_one_sentence(tmp_path: Path) -> None:
     before = mounts_here()
     for mount in (
-        Mount("nosuch", "x", ()),
-        Mount("bind", "/nonexistent", ()),
-        Mount("overlay", "overlay", ("lowerdir=/nonexistent",)),
+        SnapshotMount("nosuch", "x", ()),
+        SnapshotMount("bind", "/nonexistent", ()),
+        SnapshotMount("overlay", "overlay", ("lowerdir=/nonexistent",)),
     ):
         with pytest.raises(HostError, match=f"cannot mount a view of type {mount.kind}: "):
             mount_detached((mount,), str(tmp_path))
@@ -143,5 +142,5 @@ def test_a_node_without_loop_devices_has_lost_no_snapshot(tmp_path: Path, monkey
     file.write_bytes(bytes(4096))
     monkeypatch.setattr(loop_device, "_CONTROL", str(tmp_path / "absent"))
     with pytest.raises(HostError, match="load the kernel's module loop") as raised:
-        mount_detached((Mount("ext4", str(file), ("loop", "ro")),), str(tmp_path))
+        mount_detached((SnapshotMount("ext4", str(file), ("loop", "ro")),), str(tmp_path))
     assert not isinstance(raised.value, LostSnapshotError)

@@ -8,9 +8,9 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import DIRECTORY, FILE, LINK
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import read_drop_ins, version_beside
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import DIRECTORY, FILE, LINK
 from nodes.kata import Release
 
 CRI = "io.containerd.grpc.v1.cri"

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_table
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as words
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.mountpoint import (
     Users,
     kind_of,
     look_at,
-    read_table,
-    shows,
 )
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.shown import shows
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source
 
 ROOT = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"

@@ -1,0 +1,24 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The record of a configuration change, beside the root file."""
+
+from __future__ import annotations
+
+from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
+
+
+def record_path(config_file: str) -> str:
+    """The record lies beside the file; its name ends in a way that no glob of imports takes."""
+    return f"{config_file}.slipway.json"
+
+
+def read_record(config_file: str) -> Record:
+    """Raises HostError if the record beside the file can't be understood."""
+    path = record_path(config_file)
+    try:
+        return Record.from_text(read_text(path))
+    except ValueError as error:
+        raise HostError(f"{path} can't be read: {error}; move it away to start without it") from error

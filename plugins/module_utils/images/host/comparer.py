@@ -1,0 +1,133 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Compare the images of one namespace and snapshotter with their layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import GONE, Ctr
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison, compare_images
+from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import METADATA
+from ansible_collections.slipway.node.plugins.module_utils.store.host.content import DamagedDocumentError
+from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Content, Reference
+from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.image_names import canonical_names
+from ansible_collections.slipway.node.plugins.module_utils.store.oci import Manifest
+
+_DISCARDED = "its layers were discarded after they had been unpacked, so that there is nothing to compare the files with"
+
+
+@dataclass(frozen=True)
+class ReadableImage:
+    """An image whose documents can be read."""
+
+    reference: Reference
+    content: Content
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The chain IDs of its layers, lowest first."""
+        return self.content.config.chain_ids
+
+
+class ImageComparer:
+    """Compares images; only ``keep`` leaves anything on the node. Raises HostError where containerd fails.
+
+    ``level``: METADATA or CONTENT. ``trees``: directory where expected trees are kept.
+    """
+
+    def __init__(
+        self,
+        ctr: Ctr,
+        namespace: str,
+        snapshotter: str,
+        *,
+        content_root: str,
+        platform: str,
+        level: str = METADATA,
+        trees: str | None = None,
+    ) -> None:
+        self.ctr = ctr
+        self.namespace = namespace
+        self.snapshotter = snapshotter
+        self.content_root = content_root
+        self.store = NamespaceStore(ctr, namespace)
+        self._platform = platform
+        self._level = level
+        self._trees = trees
+
+    def compare(self, names: Iterable[str], *, keep: bool = False) -> dict[str, Comparison]:
+        """Compare the images of these names; those that aren't there or can't be read are left out."""
+        known = self.readable()
+        return self.compare_images({name: known[name] for name in names if name in known}, keep=keep)
+
+    def compare_unpacked(self) -> dict[str, Comparison]:
+        """Compare every image that is unpacked, each under one of its names."""
+        known, unpacked = self.readable(), self.store.snapshots(self.snapshotter).layers()
+        names = canonical_names({name: image.reference.digest for name, image in known.items()})
+        present = {str(name): known[str(name)] for name in names}
+        return self.compare_images({name: one for name, one in present.items() if not one.chain or one.chain[-1] in unpacked})
+
+    def images_with_damaged_metadata(self) -> dict[str, Comparison]:
+        """Return the images whose documents are damaged or can't be read, each under one of its names."""
+        blobs, references = self.store.content.digests(), {one.name: one for one in self.store.images.references()}
+        found = {}
+        for name in map(str, canonical_names({name: one.digest for name, one in references.items()})):
+            try:
+                self.store.images.read(references[name], self._platform, blobs)
+            except DamagedDocumentError as error:
+                found[name] = Comparison(damaged_blobs=(error.digest,))
+            except HostError as error:
+                if GONE not in str(error):
+                    found[name] = Comparison(unknown=str(error))
+            except ValueError:
+                continue  # it is for another platform, or no image
+        return found
+
+    def readable(self) -> dict[str, ReadableImage]:
+        """Return the images whose documents can be read, by name."""
+        blobs = self.store.content.digests()
+        found = {}
+        for reference in self.store.images.references():
+            try:
+                found[reference.name] = ReadableImage(reference, self.store.images.read(reference, self._platform, blobs))
+            except (ValueError, HostError):
+                continue
+        return found
+
+    def compare_images(self, images: Mapping[str, ReadableImage], *, keep: bool = False) -> dict[str, Comparison]:
+        """Compare images, each once whatever its names. A blob counts only if this namespace has it."""
+        blobs = self.store.content.digests()
+        contents = {image.content.manifest: image.content for image in images.values()}
+        found = compare_images(
+            self.ctr,
+            namespace=self.namespace,
+            snapshotter=self.snapshotter,
+            content_root=self.content_root,
+            contents=tuple(contents.values()),
+            level=self._level,
+            trees=self._trees,
+            keep=keep,
+        )
+        by_manifest = {manifest: _without_discarded(one, manifest, blobs) for manifest, one in zip(contents, found)}
+        return {name: by_manifest[image.content.manifest] for name, image in images.items()}
+
+
+def _without_discarded(found: Comparison, manifest: Manifest, blobs: Set[str]) -> Comparison:
+    """Treat layers that the namespace lacks as discarded, not as damaged: containerd's CRI can discard unpacked layers."""
+    discarded = frozenset(layer.digest for layer in manifest.layers).difference(blobs)
+    if not discarded:
+        return found
+    damaged = tuple(blob for blob in found.damaged_blobs if blob not in discarded)
+    unknown = _DISCARDED if found.unknown and not damaged else found.unknown
+    return replace(found, damaged_blobs=damaged, discarded=tuple(sorted(discarded)), unknown=unknown)
+
+
+def trees_directory(content_root: str) -> str:
+    """Return the directory where expected trees are kept: containerd's own, so that they are removed with the images."""
+    return os.path.join(os.path.dirname(content_root), "slipway-trees")

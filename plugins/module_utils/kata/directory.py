@@ -1,0 +1,61 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A directory of Kata configurations as it was found: names, entries, and the order in which Kata reads drop-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.slipway.node.plugins.module_utils.kata.options import RUST
+
+MAIN = "configuration.toml"
+DROP_IN_DIRECTORY = "config.d"
+DROP_IN = f"{DROP_IN_DIRECTORY}/60-slipway.toml"
+MARK = ".slipway"
+TEMPORARY_PREFIX = ".slipway-"
+MODE = 0o644
+
+
+FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
+
+
+@dataclass(frozen=True)
+class FoundEntry:
+    """Something on the node. Of a file, or a link that leads to one, ``content`` is what is read; of others it is None."""
+
+    kind: str
+    content: bytes | None = None
+    mode: int = 0
+
+
+# A handler's directory: its entries by name, and those of config.d as ``config.d/NAME``. config.d itself is
+# named only if it isn't a directory.
+FoundDirectory = Mapping[str, FoundEntry]
+
+
+@dataclass(frozen=True)
+class KataDirectory:
+    """A directory of configurations. ``directories`` are the handlers', ``others`` names of links and files.
+
+    ``leftovers`` are temporary names of a run that was cut short.
+    """
+
+    directories: Mapping[str, FoundDirectory] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
+
+
+def reading_order(name: str) -> bytes:
+    """The key by which Kata sorts drop-ins: the bytes of their names."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def check_drop_in(flavor: str, path: str, entry: FoundEntry) -> None:
+    """Raises ValueError for what makes the runtime fail."""
+    if entry.kind == LINK and flavor == RUST:
+        raise ValueError(f"{path} is a symbolic link, and the Rust runtime doesn't start with one: put the file itself there")
+    if entry.content is None:
+        what = "a directory" if entry.kind == DIRECTORY else "not a file that can be read"
+        raise ValueError(f"{path} is {what}, so Kata can't start with it: move it away")
