@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull, to_text
 from nodes import daemon
+from nodes.fixtures import packaged
 from nodes.images import random_layers
 from nodes.node import Node
 from nodes.payload import run_module
@@ -34,8 +35,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 @pytest.fixture
 def empty_node(node: Node) -> Iterator[Node]:
     """A node as packaged, without images in the tests' namespace."""
-    daemon.install(node)
-    daemon.reset(node)
+    packaged(node)
     yield node
     node.ssh(f"rm -f {RECORD}; ctr -n {NAMESPACE} images rm --sync $(ctr -n {NAMESPACE} images ls -q)", check=False)
 
