@@ -96,7 +96,11 @@ def test_check_mode_is_exact_and_the_second_run_is_a_look(empty_node: Node, sour
     for check in (True, False):
         assert steps_of(box(empty_node, reference, check=check, labels={"team": "storage"})) == []
     assert shown(empty_node) == before
-    # Not mounted, and mounted again: what is in it stays.
+
+
+def test_its_files_stay_while_it_is_not_mounted(empty_node: Node, source: Registry) -> None:
+    reference = source.push(random_layers(1, seed=305))
+    assert steps_of(box(empty_node, reference)) == FRESH
     empty_node.ssh(f"echo kept > {PATH}/file")
     for state, steps in (("present", ["unmount", "disable"]), ("mounted", ["unit", "enable", "mount"])):
         predicted = box(empty_node, reference, state=state, check=True)
