@@ -286,7 +286,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.host.files impor
     read_vendor,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import UNKNOWN
-from ansible_collections.slipway.node.plugins.module_utils.kata.options import AIO, FLAVORS, HYPERVISOR_NAMES, HYPERVISORS
+from ansible_collections.slipway.node.plugins.module_utils.kata.options import AIO, HYPERVISOR_NAMES, HYPERVISORS, RUNTIMES
 from ansible_collections.slipway.node.plugins.module_utils.kata.plan import Plan, plan_absent, plan_present
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
@@ -296,7 +296,7 @@ def argument_spec() -> dict[str, Any]:
     shared_fs = ["virtio-fs", "virtio-9p", "virtio-fs-nydus", "inline-virtio-fs", "none"]
     handler = {
         "name": {"type": "str", "required": True},
-        "runtime": {"type": "str", "choices": list(FLAVORS)},
+        "runtime": {"type": "str", "choices": list(RUNTIMES)},
         "hypervisor": {"type": "str", "choices": list(HYPERVISOR_NAMES)},
         "base_config": {"type": "path"},
         "version": {"type": "str"},

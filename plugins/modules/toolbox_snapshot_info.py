@@ -188,7 +188,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.host.store impo
 from ansible_collections.slipway.node.plugins.module_utils.store.leases import plain_path
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import NodeMounts, WritableSnapshots, enabled_units
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import (
-    Held,
+    WritableSnapshot,
     is_below,
     is_prunable,
     parse_duration,
@@ -196,7 +196,7 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import 
 )
 
 
-class Chains:
+class ImageIndex:
     """The topmost layers of a namespace's images, read one after the other as far as they are needed."""
 
     def __init__(self, store: NamespaceStore, platform: str) -> None:
@@ -225,7 +225,7 @@ class Chains:
         return chain[-1] if chain else ""
 
 
-def described(held: Held, chains: Chains) -> dict[str, Any]:
+def described(held: WritableSnapshot, chains: ImageIndex) -> dict[str, Any]:
     """What containerd knows of a toolbox."""
     chain = chains.of(held.image) if held.image else None
     return {
@@ -261,7 +261,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     own = [one for one in everything if (one.namespace, one.snapshotter) == (namespace, snapshotter)]
     found = sorted((one for one in own if is_below(one.path, params["path_prefix"])), key=lambda one: (one.path, one.key))
     enabled = enabled_units(containerd.runner, [one.path for one in found])
-    chains = Chains(NamespaceStore(containerd.ctr, namespace), containerd.platform) if found else None
+    chains = ImageIndex(NamespaceStore(containerd.ctr, namespace), containerd.platform) if found else None
     toolboxes = []
     for one in found:
         is_listed = None if listed_paths is None else one.path in listed_paths

@@ -194,7 +194,7 @@ def test_a_moved_tag_is_reported_and_followed_only_if_asked(clean: Node, source:
     anew: dict[str, Any] = {"on_image_change": "recreate"}
     with held(clean) as pid:
         for check in (True, False):
-            assert f"can't be made anew: end pid {pid} (busybox)" in refused(box(clean, reference, check=check, **anew))
+            assert f"can't be recreated: end pid {pid} (busybox)" in refused(box(clean, reference, check=check, **anew))
     # Nor while somebody stands in it.
     clean.ssh(f"systemd-run --quiet --unit held --property=WorkingDirectory={PATH}/layer0 sleep 1000")
     assert "(sleep)" in refused(box(clean, reference, **anew))

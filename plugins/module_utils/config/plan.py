@@ -26,7 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 
 HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
-MADE = "Made by slipway.node, as there was no file; add what you like."
+FILE_HEADER = "Made by slipway.node, as there was no file; add what you like."
 _MISSING = object()
 
 
@@ -188,13 +188,13 @@ def _edit_root(
     if put or drop:
         try:
             if text is None:
-                text = toml.render(nest(put), MADE)
+                text = toml.render(nest(put), FILE_HEADER)
             else:
                 empty = (record.tables | tables) - set(put)
                 text = edit(text, put=put, drop=drop, drop_if_empty=empty)
         except ValueError as error:
             raise ValueError(f"{found.config_file}: {error}") from error
-    if record.created and (text or "").strip() in ("", f"# {MADE}"):
+    if record.created and (text or "").strip() in ("", f"# {FILE_HEADER}"):
         text, created = None, False
     return text, Record(keys=keys, tables=frozenset(tables), created=created, imported=imported)
 

@@ -102,7 +102,7 @@ class Daemon:
         return self.plugin_problem(snapshotters, cri=cri)
 
 
-def telling(journal: list[str]) -> list[str]:
+def error_lines(journal: list[str]) -> list[str]:
     """The lines of a journal that say what went wrong; its last ones if none does."""
     signs = ("level=error", "level=fatal", "failed to load", "containerd: ")
     return ([line for line in journal if any(sign in line for sign in signs)] or journal)[-4:]

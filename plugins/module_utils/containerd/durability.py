@@ -147,7 +147,7 @@ TABLE: tuple[Row, ...] = (
 )
 
 
-def judge(pull: Pull) -> Verdict:
+def classify(pull: Pull) -> Verdict:
     """The verdict of the first row that fits; the last one fits everything."""
     return next(row.verdict for row in TABLE if row.applies(pull))
 

@@ -105,7 +105,7 @@ class Request:
             on_controller=on_controller,
         )
 
-    def reached_through(self, hosts_dir: str | None) -> Request:
+    def with_hosts_dir(self, hosts_dir: str | None) -> Request:
         """With this directory of registries, unless one was asked for."""
         return replace(self, auth=replace(self.auth, hosts_dir=self.auth.hosts_dir or hosts_dir))
 

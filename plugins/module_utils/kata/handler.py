@@ -59,7 +59,7 @@ class Handler:
     """What one handler should be. ``settings`` are those of the options that were given, ``extra`` raw tables beside them."""
 
     name: str
-    flavor: str
+    runtime: str
     hypervisor: str
     base_config: str
     snapshotter: str = "overlayfs"
@@ -74,7 +74,7 @@ class Handler:
 
     @property
     def kind(self) -> Hypervisor:
-        return hypervisor_of(self.flavor, self.hypervisor)
+        return hypervisor_of(self.runtime, self.hypervisor)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Handler:
@@ -96,7 +96,7 @@ class Handler:
         version = params.get("version")
         handler = cls(
             name=name,
-            flavor=kind.flavor,
+            runtime=kind.runtime,
             hypervisor=kind.name,
             base_config=absolute_path(f"{option}.base_config", params["base_config"]),
             snapshotter=plain_name(f"{option}.snapshotter", params.get("snapshotter") or "overlayfs"),
@@ -185,7 +185,7 @@ def assumed_vendor(handler: Handler) -> Vendor:
     """For predicting a run that installs Kata first."""
     section = handler.kind.sections[0]
     tree: Tree = {"hypervisor": {section: vendor_settings(handler.kind, handler.version)}}
-    if handler.flavor == RUST:
+    if handler.runtime == RUST:
         tree["runtime"] = {"name": "virt_container", "hypervisor_name": section}
     return Vendor(toml.render(tree), handler.version, assumed=True)
 
@@ -218,17 +218,16 @@ def vendor_tree(handler: Handler, vendor: Vendor) -> Tree:
             f"{option}: {handler.base_config} is kata-deploy's copy, and left to it: name the file that it was copied from"
         )
     tree = parse_file(handler.base_config, vendor.text.encode())
-    found = flavor_of(tree)
-    if found != handler.flavor:
-        flavor = found.capitalize()
+    found = runtime_of(tree)
+    if found != handler.runtime:
         raise ValueError(
-            f"{option}: {handler.base_config} is a file of the {flavor} runtime: set runtime to {flavor.lower()}, or name another"
+            f"{option}: {handler.base_config} is of the {found.capitalize()} runtime: set runtime to {found}, or name another"
         )
     section_of(handler, tree)
     return tree
 
 
-def flavor_of(tree: Mapping[str, Any]) -> str:
+def runtime_of(tree: Mapping[str, Any]) -> str:
     """Which runtime a vendor's file is for: the Rust runtime's names the hypervisor to start."""
     runtime = tree.get("runtime", {})
     return RUST if isinstance(runtime, Mapping) and "hypervisor_name" in runtime else GO
@@ -274,7 +273,7 @@ def check_known(handler: Handler, vendor: Vendor, section: str) -> Iterator[str]
     table = drop_in_tree(handler, section).get("hypervisor", {}).get(section, {})
     for key in unknown_keys(handler, vendor, table):
         option = f"{handler.option}.{key}" if key in SETTINGS else f"{handler.option}.extra.hypervisor.{section}.{key}"
-        if handler.flavor == GO:
+        if handler.runtime == GO:
             raise ValueError(
                 f"{option} isn't known to this version of Kata, whose {handler.base_config} doesn't mention it, and the Go "
                 "runtime doesn't start with a drop-in that has a key it doesn't know: leave it out"
@@ -282,13 +281,13 @@ def check_known(handler: Handler, vendor: Vendor, section: str) -> Iterator[str]
         yield f"{key} may have no effect: {handler.base_config} doesn't mention it"
 
 
-def merged(flavor: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+def merged(runtime: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """Both files as the runtime reads them, ``over`` later: key by key, lists replaced.
 
     The Go runtime replaces a table inside of a hypervisor's or an agent's whole, the Rust runtime merges it as well.
     """
     result = merge(base, over)
-    if flavor == RUST:
+    if runtime == RUST:
         return result
     for kind in ("hypervisor", "agent"):
         for name, table in over.get(kind, {}).items():
@@ -306,7 +305,7 @@ def effective_settings(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
 def combination(handler: Handler, vendor: Vendor, effective: Mapping[str, Any]) -> Combination:
     """What the matrix is asked, for the settings as the runtime has them."""
     return Combination(
-        flavor=handler.flavor,
+        runtime=handler.runtime,
         hypervisor=handler.hypervisor,
         snapshotter=handler.snapshotter,
         version=handler.version or vendor.version,

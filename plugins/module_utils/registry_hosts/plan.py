@@ -25,14 +25,14 @@ TEMPORARY_PREFIX = ".slipway-"
 
 
 @dataclass(frozen=True)
-class FoundFile:
+class CurrentFile:
     """A file of the node. content is None where it was not read: only ours and hosts.toml are."""
 
     content: bytes | None
     mode: int
 
 
-FoundDirectory = Mapping[str, FoundFile]
+FoundDirectory = Mapping[str, CurrentFile]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Change:
     """One file to write, or to remove where wanted is None. Paths are absolute."""
 
     path: str
-    found: FoundFile | None
+    found: CurrentFile | None
     wanted: File | None
 
 
@@ -75,7 +75,7 @@ def is_ours(directory: FoundDirectory) -> bool:
     return bool(directory) and all(_is_our_file(name) for name in directory)
 
 
-def _has_marker(hosts: FoundFile) -> bool:
+def _has_marker(hosts: CurrentFile) -> bool:
     return hosts.content is not None and hosts.content.split(b"\n")[0].rstrip() == MARKER.encode()
 
 
@@ -163,7 +163,7 @@ def _diff(change: Change) -> dict[str, str]:
     return {"before_header": change.path, "after_header": change.path, "before": before, "after": after}
 
 
-def _shown(path: str, found: FoundFile) -> str:
+def _shown(path: str, found: CurrentFile) -> str:
     """What a diff may show of a file of the node."""
     name = path.rpartition("/")[2]
     if name.startswith(f"{PEM_PREFIX}key-"):

@@ -35,7 +35,7 @@ class Scratch:
     damage: str = ""
 
 
-def judge(head: bytes, size: int) -> Scratch:
+def classify(head: bytes, size: int) -> Scratch:
     """A file of so many bytes, by its first HEAD_BYTES."""
     if len(head) >= HEAD_BYTES and _little(head, 56, 2) == _EXT_MAGIC:
         return _judged_ext(head, size)
@@ -69,7 +69,7 @@ def mounts_as(found: str, kind: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ScratchSpec:
     """``size`` in bytes."""
 
     path: str
@@ -87,7 +87,7 @@ class Wanted:
             raise ValueError(f"size has to be a multiple of 4096 bytes, not {self.size}")
 
 
-def difference(wanted: Wanted, found: Scratch) -> str:
+def difference(wanted: ScratchSpec, found: Scratch) -> str:
     """What makes a file another one than is wanted; empty if it is that one."""
     if found.damage:
         return found.damage
@@ -96,7 +96,7 @@ def difference(wanted: Wanted, found: Scratch) -> str:
     return f"it has {shown(found.size)}, not {shown(wanted.size)}" if found.size != wanted.size else ""
 
 
-def require_room(wanted: Wanted, free: int) -> None:
+def require_room(wanted: ScratchSpec, free: int) -> None:
     """For the file, and for the copy that containerd makes of it. Raises ValueError if there are too few bytes free."""
     if free < 2 * wanted.size:
         raise ValueError(

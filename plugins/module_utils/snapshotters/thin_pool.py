@@ -22,8 +22,10 @@ LVM_MEMBER = "LVM2_member"
 BELONGS, FOREIGN, LEFTOVERS, UNKNOWN = "match", "mismatch", "orphans", "unknown"
 # containerd's own database lists the snapshots as well, so the snapshotter's alone can't be reset.
 _RESET = "if all images and containers may be lost, remove the pool and containerd's root"
-_APART = f"restore the replaced one; or, {_RESET}"
-_ELSEWHERE = f"there is no such file: if containerd's root is elsewhere, name it (containerd_root); if it isn't, {_APART}"
+_MISMATCH_REMEDY = f"restore the replaced one; or, {_RESET}"
+_NO_DATABASE_REMEDY = (
+    f"there is no such file: if containerd's root is elsewhere, name it (containerd_root); if it isn't, {_MISMATCH_REMEDY}"
+)
 DATABASE_SUFFIX = ".db"
 
 
@@ -156,7 +158,7 @@ def parse_thin_ls(stdout: str) -> frozenset[int]:
 
 
 @dataclass(frozen=True)
-class Belonging:
+class DatabaseMatch:
     """Whether a pool and the database of the snapshotter's root speak of the same devices, and how they differ."""
 
     verdict: str
@@ -164,9 +166,9 @@ class Belonging:
     remedy: str = ""
 
 
-def compare(records: Collection[Record] | None, ids: Collection[int], database: str) -> Belonging:
+def compare(records: Collection[Record] | None, ids: Collection[int], database: str) -> DatabaseMatch:
     """Of a database (its path is for the words), None if there is none, and the ids of the devices in the pool, if any."""
-    remedy = _APART if records is not None else _ELSEWHERE
+    remedy = _MISMATCH_REMEDY if records is not None else _NO_DATABASE_REMEDY
     records = records or ()
     settled = {record.id for record in records if record.settled}
     missing = settled.difference(ids)
@@ -183,20 +185,20 @@ def compare(records: Collection[Record] | None, ids: Collection[int], database: 
         shown = ", ".join(map(str, sorted(strangers)[:_IDS_SHOWN])) + (", …" if len(strangers) > _IDS_SHOWN else "")
         count = f"{len(strangers)} devices of the pool (ID {shown})"
         reason = f"{database} lists all but {count}, which an interrupted change left there"
-        return Belonging(LEFTOVERS, reason)
+        return DatabaseMatch(LEFTOVERS, reason)
     else:
-        return Belonging(BELONGS)
-    return Belonging(FOREIGN, reason, remedy)
+        return DatabaseMatch(BELONGS)
+    return DatabaseMatch(FOREIGN, reason, remedy)
 
 
-def another_pools(records: Collection[Record], database: str) -> Belonging | None:
+def another_pools(records: Collection[Record], database: str) -> DatabaseMatch | None:
     """Of a database beside the pool's own, which lists no devices: the snapshots of the directory are that other pool's."""
     count = sum(record.settled for record in records)
     if not count:
         return None
     name = database.rsplit("/", 1)[-1].removesuffix(DATABASE_SUFFIX)
     reason = f"{database} lists {count} devices of another pool, {name}"
-    return Belonging(FOREIGN, reason, f"name that pool again; or, {_RESET}")
+    return DatabaseMatch(FOREIGN, reason, f"name that pool again; or, {_RESET}")
 
 
 @dataclass(frozen=True)
@@ -303,7 +305,7 @@ class PoolState:
 
     name: str
     status: PoolStatus | None
-    belonging: Belonging
+    belonging: DatabaseMatch
     volume: Volume | None = None
     loaded: float | None = None
     started: float | None = None

@@ -56,7 +56,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Mounting:
+class MountArguments:
     """What mount(8) is told: the options as one text; ``directory`` is where relative paths among them start, or empty."""
 
     kind: str
@@ -104,18 +104,18 @@ def enabling_link(path: str) -> str:
     return f"{_DIRECTORY}/multi-user.target.wants/{unit_name(path)}"
 
 
-def mounting(source: Source) -> Mounting:
+def mount_arguments(source: Source) -> MountArguments:
     """Lower directories are given relative to what they have in common: all options have to fit in one page of memory, and an
     image may have hundreds of layers.
     """
     lower = option(source.options, "lowerdir").split(":")
     if source.kind != "overlay" or len(lower) < 2:
         kind = "none" if source.kind in _BINDS else source.kind
-        return Mounting(kind, source.what, ",".join(source.options))
+        return MountArguments(kind, source.what, ",".join(source.options))
     common = posixpath.commonpath(lower)
     relative = ":".join(posixpath.relpath(layer, common) for layer in lower)
     options = [f"lowerdir={relative}" if one.startswith("lowerdir=") else one for one in source.options]
-    return Mounting(source.kind, source.what, ",".join(options), common)
+    return MountArguments(source.kind, source.what, ",".join(options), common)
 
 
 def unit_text(path: str, source: Source, *, key: str, root: str, service: str, mounts: Sequence[str] = ()) -> str:
@@ -125,7 +125,7 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str, m
 
     Raises ValueError if a path can't be written in a unit.
     """
-    how = mounting(source)
+    how = mount_arguments(source)
     _check_readable(how.what, how.options, how.directory, root)
     unit = {
         "Description": f"Toolbox {path}",

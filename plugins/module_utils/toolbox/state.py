@@ -21,7 +21,7 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True)
-class Held:
+class WritableSnapshot:
     """A writable snapshot that no container has, by its path if its key is one. ``mount_points`` None: that can't be told.
 
     ``lease`` is the one that is made for it, the longest lasting if there are several; ``others`` are the ids of leases whose
@@ -108,7 +108,7 @@ class ExpectedToolbox:
 
 
 @dataclass(frozen=True)
-class FoundToolbox:
+class ToolboxState:
     """An expected toolbox as the node has it; ``problem`` says what is wrong with it, ``trouble`` what couldn't be told."""
 
     expected: ExpectedToolbox
@@ -124,7 +124,7 @@ class Toolboxes:
     snapshot is gone. ``trouble`` says what couldn't be read. ``pinned`` is how many of them are pinned.
     """
 
-    expected: tuple[FoundToolbox, ...] = ()
+    expected: tuple[ToolboxState, ...] = ()
     unlisted: Mapping[str, int | None] = field(default_factory=dict)
     at_risk: tuple[Risk, ...] = ()
     lost: tuple[str, ...] = ()
@@ -145,16 +145,18 @@ def parse_duration(option: str, text: str) -> int:
     return int(found[1]) * _UNIT_SECONDS[found[2]]
 
 
-def parse_held(namespace: str, snapshotter: str, text: str) -> Held:
+def parse_writable_snapshot(namespace: str, snapshotter: str, text: str) -> WritableSnapshot:
     """From ``ctr snapshots info``. Raises ValueError if it isn't what that prints."""
     found = json.loads(text)
     if not isinstance(found, Mapping) or not isinstance(found.get("Name"), str):
         raise ValueError(f"this is no snapshot: {text[:80]!r}")
     labels = {str(key): str(value) for key, value in (found.get("Labels") or {}).items()}
-    return Held(namespace, snapshotter, found["Name"], str(found.get("Parent") or ""), str(found.get("Created") or ""), labels)
+    return WritableSnapshot(
+        namespace, snapshotter, found["Name"], str(found.get("Parent") or ""), str(found.get("Created") or ""), labels
+    )
 
 
-def risk_of(held: Held) -> Risk | None:
+def risk_of(held: WritableSnapshot) -> Risk | None:
     """What threatens a snapshot that no container has; None if it isn't mounted, or something keeps it."""
     if held.pinned or held.mount_points == () or (held.lease is not None and not held.lease.expires):
         return None
@@ -171,7 +173,7 @@ def risk_of(held: Held) -> Risk | None:
     return Risk(*own, "", reason, not unseen)
 
 
-def problem_of(expected: ExpectedToolbox, held: Held | None, *, enabled: bool) -> str:
+def problem_of(expected: ExpectedToolbox, held: WritableSnapshot | None, *, enabled: bool) -> str:
     """What is wrong with an expected toolbox; empty if nothing is. ``enabled``: its unit is started at boot."""
     if expected.state == ABSENT:
         return "it is still there" if held is not None else ""
@@ -186,7 +188,7 @@ def problem_of(expected: ExpectedToolbox, held: Held | None, *, enabled: bool) -
     return "; ".join(wrong)
 
 
-def is_prunable(held: Held, listed: bool, age: int | None, now: float) -> bool:
+def is_prunable(held: WritableSnapshot, listed: bool, age: int | None, now: float) -> bool:
     """Whether a toolbox goes that nobody lists: it is at least as old as ``age``, in seconds (None: none goes)."""
     if listed or age is None:
         return False

@@ -35,7 +35,7 @@ _LONGEST_LABEL = 4096
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ToolboxSpec:
     """What is asked for. ``image`` is None for a toolbox that has to go."""
 
     name: str
@@ -46,7 +46,7 @@ class Wanted:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Wanted:
+    def from_params(cls, params: Mapping[str, Any]) -> ToolboxSpec:
         """From the module's options. Raises ValueError that names the option."""
         name = toolbox_name("name", params["name"])
         state = params["state"]

@@ -14,7 +14,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.restart i
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import Transaction
 from ansible_collections.slipway.node.plugins.module_utils.config.request import snapshotters_to_probe
-from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import telling
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import error_lines
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import BEFORE
 
@@ -110,5 +110,5 @@ class ConfigApplication:
             except HostError as again:
                 message += f", and the daemon isn't well on them either: {again}"
         if journal:
-            message += ". It had logged: " + " | ".join(telling(journal))
+            message += ". It had logged: " + " | ".join(error_lines(journal))
         return message, {"rolled_back": rolled_back, "restarted": self._restarted, "journal": journal[-20:]}

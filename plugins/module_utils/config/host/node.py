@@ -81,7 +81,7 @@ class ContainerdHost:
         except HostError:
             return False
         default = config.cri_snapshotter
-        return self.daemon.look().restart_reason([default] if default else [], cri=config.cri_enabled) is None
+        return self.daemon.read_state().restart_reason([default] if default else [], cri=config.cri_enabled) is None
 
     def planned_config(self, plan: ConfigPlan) -> EffectiveConfig:
         """What the daemon makes of the files as planned; of those on disk if none is to change."""

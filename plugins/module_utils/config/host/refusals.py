@@ -13,7 +13,10 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
-from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import lost_snapshots, unmet
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import (
+    lost_snapshots,
+    missing_requirements,
+)
 
 
 def check_effective(
@@ -61,7 +64,7 @@ def check_needs(node: ContainerdHost, wanted: ConfigRequest, config: EffectiveCo
     ``predicted``: what a role creates may be missing; such sentences are returned.
     """
     names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters]
-    lacking = unmet(node.runner, config, names).values()
+    lacking = missing_requirements(node.runner, config, names).values()
     refused = [one.reason for one in lacking if not (predicted and one.creatable)]
     if refused:
         raise ValueError("; ".join(refused))

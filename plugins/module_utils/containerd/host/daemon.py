@@ -36,7 +36,7 @@ class RunningDaemon:
         self._config_file = containerd.config_file
         self._binary = os.path.realpath(binary) if binary else None
 
-    def look(self) -> Daemon:
+    def read_state(self) -> Daemon:
         """The daemon's state; changes nothing. Raises HostError where it can't be looked at."""
         status = self.unit.status()
         if status.loaded and self.ctr.path is None:
@@ -72,7 +72,7 @@ class RunningDaemon:
         self.unit.restart()
         deadline = time.monotonic() + timeout
         while True:
-            daemon = self.look()
+            daemon = self.read_state()
             problem = daemon.liveness_problem()
             if daemon.unit.restarts:
                 raise HostError(f"{self.unit.name} crashes and is started again and again: {problem or 'it was up for a moment'}")
@@ -94,7 +94,7 @@ class RunningDaemon:
 
     def _settled(self, daemon: Daemon, seconds: float) -> Daemon:
         time.sleep(seconds)
-        later = self.look()
+        later = self.read_state()
         problem = later.liveness_problem()
         if problem or later.unit.pid != daemon.unit.pid:
             what = problem or "it is another process now"

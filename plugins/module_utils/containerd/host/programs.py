@@ -17,7 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd imp
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
 
 # What containerd says of anything that isn't there: errdefs.
-GONE = "not found"
+NOT_FOUND = "not found"
 NOT_INSTALLED = "containerd isn't installed on the node"
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 
@@ -139,5 +139,5 @@ class NamespaceCtr:
         try:
             self.ask(*arguments, doing=doing)
         except HostError as error:
-            if GONE not in str(error):
+            if NOT_FOUND not in str(error):
                 raise

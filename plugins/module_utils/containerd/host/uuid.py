@@ -15,7 +15,7 @@ import uuid
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes, remove_file
 
 
-def uuid_trouble(root: str) -> str:
+def uuid_problem(root: str) -> str:
     """What is wrong with it, empty if nothing is. ``root`` is containerd's own directory."""
     content = read_bytes(_path(root))
     if content is None:
@@ -28,7 +28,7 @@ def uuid_trouble(root: str) -> str:
     return ""
 
 
-def mend_uuid(root: str) -> None:
+def recreate_uuid(root: str) -> None:
     """The daemon makes another one when it is asked next."""
     remove_file(_path(root))
 

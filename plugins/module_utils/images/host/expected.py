@@ -45,7 +45,7 @@ class ExpectedImages:
         self._ids = ids
         self._namespaces: dict[str, _Namespace | HostError] = {}
 
-    def look(self, expected: Iterable[ExpectedImage]) -> tuple[FoundImage, ...]:
+    def read_state(self, expected: Iterable[ExpectedImage]) -> tuple[FoundImage, ...]:
         """What can't be read of one is said in its ``trouble``."""
         return tuple(self._found(image) for image in expected)
 

@@ -13,7 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
 from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import ImageRepairer
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, cant_be_had
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, not_fetchable
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import ArchiveNeeded, CurrentImage, RemoteImage
@@ -56,7 +56,7 @@ class ImagePlanner:
             remote, failures = self._replacements(needed)
             found = {name: one for name, one in found.items() if str(name) not in failures}
         else:
-            remote = dict(zip(needed, self._together(self._remote, needed)))
+            remote = dict(zip(needed, self._map_parallel(self._remote, needed)))
         steps = tuple(self._step(name, one, remote.get(name)) for name, one in found.items())
         refusals = [f"{step.name}: {reason}" for step in steps if (reason := self._refusal(step))]
         if refusals:
@@ -119,12 +119,12 @@ class ImagePlanner:
                     continue
                 reason = NOT_ASKED
             except (HostError, ValueError) as error:
-                reason = cant_be_had(error)
+                reason = not_fetchable(error)
             found = self.current.find(name)
             failures[str(name)] = f"{name}: {found.trouble if found is not None else ''}; {reason}"
         return remote, failures
 
-    def _together(self, work: Callable[[ImageName], _Result], names: Sequence[ImageName]) -> list[_Result]:
+    def _map_parallel(self, work: Callable[[ImageName], _Result], names: Sequence[ImageName]) -> list[_Result]:
         """The results of the work on each name, several at a time. All that failed is said at once."""
         troubles, results = [], []
         with ThreadPoolExecutor(self._request.parallel) as pool:

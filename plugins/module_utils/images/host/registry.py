@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.popen impor
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import RegistryAuth, RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.images.pull_errors import explain
 from ansible_collections.slipway.node.plugins.module_utils.store import oci
-from ansible_collections.slipway.node.plugins.module_utils.store.host.snapshots import LEFTOVER
+from ansible_collections.slipway.node.plugins.module_utils.store.host.snapshots import ALREADY_EXISTS
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
 
 _ATTEMPTS = 5
@@ -75,7 +75,7 @@ class Registry:
         output = self._run(arguments, inherit)
         for _attempt in range(_ATTEMPTS - 1):
             # A daemon that was killed while it made a snapshot left a directory, which is removed when it is met.
-            if output.code == 0 or LEFTOVER not in output.stderr:
+            if output.code == 0 or ALREADY_EXISTS not in output.stderr:
                 break
             output = self._run(arguments, inherit)
         if output.code != 0:

@@ -54,7 +54,7 @@ class RepairPlanner:
     def _judged(self, step: Step, found: Comparison, used: Sequence[str]) -> tuple[Step, str]:
         """The step as it has to be, and why what is wrong stays so; empty if nothing does."""
         step = replace(step, found=found)
-        again = to_fetch(found)
+        again = blobs_to_fetch(found)
         if not (found.damaged or (self._repair and again)):
             return step, ""
         reason = NOT_ASKED if not self._repair else in_use_message(used)
@@ -62,7 +62,7 @@ class RepairPlanner:
             try:
                 return self._fetchable(step, again) if again else replace(step, action=plan.REPAIR), ""
             except (HostError, ValueError) as error:
-                reason = cant_be_had(error)
+                reason = not_fetchable(error)
         return replace(step, action=plan.NONE), f"{step.name}: {found.summary()}; {reason}"
 
     def _fetchable(self, step: Step, damaged: tuple[str, ...]) -> Step:
@@ -79,18 +79,18 @@ class RepairPlanner:
         return replace(step, action=plan.REPAIR, position=position, missing=missing, damaged=damaged)
 
 
-def to_fetch(found: Comparison) -> tuple[str, ...]:
+def blobs_to_fetch(found: Comparison) -> tuple[str, ...]:
     """Blobs that are needed, and are damaged or not there. Discarded ones are, to judge the files or to unpack them again."""
     needed = found.discarded if found.differences or found.unknown else ()
     return (*found.damaged_blobs, *needed)
 
 
-def cant_be_had(error: Exception) -> str:
+def not_fetchable(error: Exception) -> str:
     """Why blobs that are damaged have to stay so."""
     return f"it can't be fetched again: {error}"
 
 
-def may_be_wrong(step: Step, snapshots: Set[str], *, compared: bool) -> bool:
+def needs_check(step: Step, snapshots: Set[str], *, compared: bool) -> bool:
     """Whether an image has to be looked at, or looked at again, before it gets its name.
 
     ``snapshots`` were there before the run; ``compared``: integrity checking was asked for.

@@ -44,7 +44,7 @@ class ImageTarget:
     def __init__(self, containerd: Containerd, request: Request, archive: Archive | None = None) -> None:
         config = containerd.config
         self.containerd = containerd
-        self.request = request.reached_through(hosts_dir(config))
+        self.request = request.with_hosts_dir(hosts_dir(config))
         self.pull_path = select_pull_path(
             config,
             containerd.version,

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import Found
-from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Node
+from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import FileAttributes
+from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Inode
 
 _ZEROS = bytes(1 << 16)
 Path = tuple[bytes, ...]
@@ -178,11 +178,11 @@ class ContentJudge:
         if inode is not None:
             self._compared[origin] = inode
 
-    def has_to_see(self, node: Node) -> bool:
+    def has_to_see(self, node: Inode) -> bool:
         """Whether a file that has its right size isn't just known to be right."""
         return node.linked or node.origin in self._unequal
 
-    def judge(self, node: Node, found: Found, path: bytes) -> str:
+    def judge(self, node: Inode, found: FileAttributes, path: bytes) -> str:
         """What is wrong with the bytes of a file of the tree that is known now; those not compared are noted in ``again``."""
         origin = node.origin
         if node.linked and self._compared.get(origin) != found.inode:

@@ -33,7 +33,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class KeptTree:
+class TreeCacheEntry:
     """What an image's layers make: ``total`` files; a view that is as it should be has this ``digest``, empty if not known."""
 
     total: int
@@ -46,7 +46,7 @@ class KeptTree:
         return decode_tree(_lines(self._packed), overlay=self.overlay)
 
 
-class KeptTrees:
+class TreeCache:
     """Those in one directory, which may not exist; none without a directory. ``keep``: it may be written to."""
 
     def __init__(self, directory: str | None, *, keep: bool, read: bool = True) -> None:
@@ -54,11 +54,11 @@ class KeptTrees:
         self._keep = keep and directory is not None
         self._read = read
 
-    def unread(self) -> KeptTrees:
+    def unread(self) -> TreeCache:
         """The same, to be written only."""
-        return KeptTrees(self._directory, keep=self._keep, read=False)
+        return TreeCache(self._directory, keep=self._keep, read=False)
 
-    def find(self, layers: Sequence[str], *, overlay: bool) -> KeptTree | None:
+    def find(self, layers: Sequence[str], *, overlay: bool) -> TreeCacheEntry | None:
         """The one of an image of these layers, which are digests, lowest first; None if there is none that is sound."""
         if self._directory is None or not self._read:
             return None
@@ -72,19 +72,19 @@ class KeptTrees:
             return None
         if self._keep:
             self._note_use(path)
-        return KeptTree(int(head["total"]), str(head["digest"]), overlay, packed)
+        return TreeCacheEntry(int(head["total"]), str(head["digest"]), overlay, packed)
 
     def save(self, layers: Sequence[str], tree: RootFs, *, overlay: bool, total: int, digest: str) -> None:
         """Keep a tree, if that is wanted and possible."""
         if self._keep:
-            self._write(layers, KeptTree(total, digest, overlay, _pack(tree)))
+            self._write(layers, TreeCacheEntry(total, digest, overlay, _pack(tree)))
 
-    def save_digest(self, layers: Sequence[str], kept: KeptTree, digest: str) -> None:
+    def save_digest(self, layers: Sequence[str], kept: TreeCacheEntry, digest: str) -> None:
         """Keep what was found of a view that is as it should be."""
         if self._keep:
             self._write(layers, replace(kept, digest=digest))
 
-    def _write(self, layers: Sequence[str], kept: KeptTree) -> None:
+    def _write(self, layers: Sequence[str], kept: TreeCacheEntry) -> None:
         if self._directory is None:
             return
         head = {"layers": list(layers), "overlay": kept.overlay, "total": kept.total, "digest": kept.digest}

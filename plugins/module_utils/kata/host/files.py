@@ -18,7 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.directory import
     MARK,
     OTHER,
     TEMPORARY_PREFIX,
-    FoundEntry,
+    DirectoryEntry,
     KataDirectory,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Vendor
@@ -50,7 +50,7 @@ def _names(directory: str) -> list[str]:
             return []
 
 
-def _read_directory(path: str) -> dict[str, FoundEntry]:
+def _read_directory(path: str) -> dict[str, DirectoryEntry]:
     entries = {}
     for name in _names(path):
         place = os.path.join(path, name)
@@ -61,7 +61,7 @@ def _read_directory(path: str) -> dict[str, FoundEntry]:
     return entries
 
 
-def read_drop_ins(directory: str) -> dict[str, FoundEntry]:
+def read_drop_ins(directory: str) -> dict[str, DirectoryEntry]:
     """The entries of config.d in a directory of Kata's, by path; of something else in its place, that itself."""
     place = os.path.join(directory, DROP_IN_DIRECTORY)
     if not os.path.lexists(place):
@@ -71,14 +71,14 @@ def read_drop_ins(directory: str) -> dict[str, FoundEntry]:
     return {os.path.join(place, name): _read_entry(os.path.join(place, name)) for name in _names(place)}
 
 
-def _read_entry(path: str, *, content: bool = True) -> FoundEntry:
+def _read_entry(path: str, *, content: bool = True) -> DirectoryEntry:
     with naming("look at", path):
         mode = os.lstat(path).st_mode
     kinds = ((FILE, stat.S_ISREG), (LINK, stat.S_ISLNK), (DIRECTORY, stat.S_ISDIR))
     kind = next((name for name, is_kind in kinds if is_kind(mode)), OTHER)
     readable = content and os.path.isfile(path)
     # A link's own mode means nothing.
-    return FoundEntry(kind, read_bytes(path) if readable else None, stat.S_IMODE(mode) if kind != LINK else 0)
+    return DirectoryEntry(kind, read_bytes(path) if readable else None, stat.S_IMODE(mode) if kind != LINK else 0)
 
 
 def read_vendor(base_config: str) -> Vendor | None:

@@ -23,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_poo
     LVS_FIELDS,
     UNKNOWN,
     BackingFile,
-    Belonging,
+    DatabaseMatch,
     Device,
     PoolState,
     PoolStatus,
@@ -41,7 +41,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_poo
 
 # A database that is written while it is read is read again.
 _TRIES = 5
-CLAIMED = ("the kernel lets nobody else have it",)
+HELD_BY_KERNEL = ("the kernel lets nobody else have it",)
 # Held while a pool's devices are listed, which one run at a time can do.
 LOCK = "/run/slipway-thin-pool.lock"
 _PATIENCE = 60
@@ -65,7 +65,7 @@ def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
     columns = "NAME,PATH,TYPE,SIZE,MOUNTPOINT"
     doing = f"look at {path}"
     listed = _json(runner, "lsblk", "--json", "--bytes", "--output", columns, real, doing=doing)["blockdevices"][0]
-    used = uses(listed, groups) or (CLAIMED if _claimed(path, real) else ())
+    used = uses(listed, groups) or (HELD_BY_KERNEL if _claimed(path, real) else ())
     return Device(path, real, size=int(listed["size"]), signatures=_signatures(runner, real), uses=used, group=groups.get(real))
 
 
@@ -226,7 +226,7 @@ def _write(lock: int, text: str) -> None:
         os.pwrite(lock, text.encode(), 0)
 
 
-def read_belonging(runner: Runner, name: str, status: PoolStatus | None, database: str) -> Belonging:
+def match_database(runner: Runner, name: str, status: PoolStatus | None, database: str) -> DatabaseMatch:
     """Whether a pool is the one that a snapshotter's database speaks of; without a status, there is no such pool.
 
     Raises nothing: what can't be read is ``unknown``, with the reason.
@@ -240,7 +240,7 @@ def read_belonging(runner: Runner, name: str, status: PoolStatus | None, databas
         if status is None:
             return compare(records, (), database)
         if status.failed or status.needs_check or status.mode == "ro":
-            return Belonging(UNKNOWN, f"cannot list the devices of {name}: the pool doesn't work ('dmsetup status {name}')")
+            return DatabaseMatch(UNKNOWN, f"cannot list the devices of {name}: the pool doesn't work ('dmsetup status {name}')")
         for _attempt in range(_TRIES):
             before, ids = records, read_ids(runner, name)
             records = read_records(database)
@@ -248,11 +248,11 @@ def read_belonging(runner: Runner, name: str, status: PoolStatus | None, databas
             if records == before:
                 return compare(records, ids, database)
     except HostError as error:
-        return Belonging(UNKNOWN, str(error))
-    return Belonging(UNKNOWN, f"cannot compare {name} with {database}, which changes all the time")
+        return DatabaseMatch(UNKNOWN, str(error))
+    return DatabaseMatch(UNKNOWN, f"cannot compare {name} with {database}, which changes all the time")
 
 
-def _other_pool(database: str) -> Belonging | None:
+def _other_pool(database: str) -> DatabaseMatch | None:
     """That of the pool for which a directory without devices of this one was used before, if it was. Raises HostError."""
     directory = os.path.dirname(database)
     with naming("look at", directory):
@@ -274,7 +274,7 @@ def thin_pools_supported(runner: Runner) -> bool:
 def read_pool(runner: Runner, name: str, directory: str, started: float | None) -> PoolState:
     """A snapshotter with this directory has it; ``started``: when its daemon was, in seconds since boot. Raises HostError."""
     status = read_status(runner, name)
-    belonging = read_belonging(runner, name, status, database_path(directory, name))
+    belonging = match_database(runner, name, status, database_path(directory, name))
     if status is None:
         return PoolState(name, None, belonging, started=started)
     return PoolState(name, status, belonging, _volume_at(runner, name), loaded_at(name), started)

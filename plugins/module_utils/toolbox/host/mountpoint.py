@@ -32,7 +32,7 @@ class Mountpoint:
     top: Mount | None = None
 
 
-def look_at(path: str, source: Source | None, root: str) -> Mountpoint:
+def read_mountpoint(path: str, source: Source | None, root: str) -> Mountpoint:
     """``source`` is what the toolbox's snapshot is mounted from, None if there is none; ``root`` the snapshotter's directory."""
     table = read_table()
     inside = tuple(one.path for one in table if one.path.startswith(f"{path}/"))
@@ -76,22 +76,22 @@ def kind_of(path: str) -> str:
             return words.NO_DIRECTORY
 
 
-def is_roots(path: str) -> bool:
+def only_root_can_write(path: str) -> bool:
     """Whether only root can write in a directory."""
     with naming("look at", path):
-        return _is_roots(os.stat(path))
+        return _only_root_can_write(os.stat(path))
 
 
-def _is_roots(found: os.stat_result) -> bool:
+def _only_root_can_write(found: os.stat_result) -> bool:
     return found.st_uid == 0 and not found.st_mode & 0o022
 
 
-def give_to_root(path: str) -> None:
+def chown_root(path: str) -> None:
     """A directory that others can write in becomes root's own, durably: Flatcar's toolbox gives it to its user."""
     with naming("give root the directory", path):
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            if not _is_roots(os.fstat(directory)):
+            if not _only_root_can_write(os.fstat(directory)):
                 os.fchown(directory, 0, 0)
                 os.fchmod(directory, 0o755)
                 os.fsync(directory)
@@ -123,7 +123,7 @@ def check_safe(path: str) -> None:
             )
 
 
-class Users:
+class ProcessFinder:
     """Looks for processes in a toolbox, in all mount namespaces."""
 
     def __init__(self, path: str, source: Source | None, mount: Mount | None) -> None:

@@ -25,10 +25,15 @@ from ansible_collections.slipway.node.plugins.module_utils.store.snapshots impor
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import state as model
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.shown import shows
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source, option, unit_name
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, FoundToolbox, Held, Toolboxes
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import (
+    ExpectedToolbox,
+    Toolboxes,
+    ToolboxState,
+    WritableSnapshot,
+)
 
 _ACTIVE = "Active"
-_GONE = "not found"
+_NOT_FOUND = "not found"
 # The directory that takes what is written to a snapshot: plugins/snapshots/overlay/overlay.go, upperPath.
 _UPPER = re.compile(r"^/.*/snapshots/\d+/fs\Z")
 # The same of what is bound and gone, in the kernel's words; native has no fs, and gives what it removes another name first.
@@ -90,13 +95,13 @@ class WritableSnapshots:
         self._mounts = mounts
         self.trouble: list[str] = []
 
-    def all(self, snapshotters: Sequence[str]) -> tuple[Held, ...]:
+    def all(self, snapshotters: Sequence[str]) -> tuple[WritableSnapshot, ...]:
         """In all namespaces."""
         return tuple(held for namespace in self._ctr.namespaces() for held in self.of(namespace, snapshotters))
 
-    def of(self, namespace: str, snapshotters: Sequence[str]) -> tuple[Held, ...]:
+    def of(self, namespace: str, snapshotters: Sequence[str]) -> tuple[WritableSnapshot, ...]:
         """In one namespace."""
-        found: list[Held] = []
+        found: list[WritableSnapshot] = []
         try:
             listed = [(name, key) for name in snapshotters for key in self._active(namespace, name)]
             if not listed:
@@ -113,12 +118,12 @@ class WritableSnapshots:
             try:
                 found.append(self._held(namespace, snapshotter, key, leases))
             except (HostError, ValueError) as error:
-                if _GONE not in str(error):
+                if _NOT_FOUND not in str(error):
                     self.trouble.append(str(error))
         theirs = self._snapshots_of(namespace, unexplained) if found else frozenset()
         return tuple(held for held in found if held.key not in theirs)
 
-    def size(self, held: Held) -> int | None:
+    def size(self, held: WritableSnapshot) -> int | None:
         """Bytes that were written to it; None if the snapshotter doesn't say."""
         try:
             stdout = self._snapshots(held.namespace, held.snapshotter, "usage", "-b", "--", held.key, doing="ask for a size")
@@ -145,9 +150,11 @@ class WritableSnapshots:
         except ValueError as error:
             raise HostError(f"cannot {doing}: {error}") from error
 
-    def _held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> Held:
+    def _held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> WritableSnapshot:
         doing = f"look at the snapshot {key}"
-        held = model.parse_held(namespace, snapshotter, self._snapshots(namespace, snapshotter, "info", "--", key, doing=doing))
+        held = model.parse_writable_snapshot(
+            namespace, snapshotter, self._snapshots(namespace, snapshotter, "info", "--", key, doing=doing)
+        )
         shown = self._snapshots(namespace, snapshotter, "mounts", "/", key, doing=f"ask for the mounts of the snapshot {key}")
         return replace(
             held,
@@ -164,7 +171,7 @@ class WritableSnapshots:
                 text = self._ask(namespace, "containers", "info", container, doing=f"look at the container {container}")
                 found.add(str(json.loads(text).get("SnapshotKey") or ""))
             except (HostError, ValueError) as error:
-                if _GONE not in str(error):
+                if _NOT_FOUND not in str(error):
                     self.trouble.append(str(error))
         return frozenset(found)
 
@@ -226,13 +233,13 @@ def _place(expected: ExpectedToolbox, default: str) -> tuple[str, str, str]:
     return expected.namespace, expected.snapshotter or default, expected.path
 
 
-def _judged(expected: ExpectedToolbox, held: Held | None, loaded: bool, enabled: Mapping[str, bool]) -> FoundToolbox:
+def _judged(expected: ExpectedToolbox, held: WritableSnapshot | None, loaded: bool, enabled: Mapping[str, bool]) -> ToolboxState:
     if not loaded:
-        return FoundToolbox(expected, trouble=f"the snapshotter {expected.snapshotter or 'of the daemon'} isn't loaded")
+        return ToolboxState(expected, trouble=f"the snapshotter {expected.snapshotter or 'of the daemon'} isn't loaded")
     if held is not None and held.mount_points is None:
-        return FoundToolbox(expected, trouble="whether it is mounted can't be told")
-    return FoundToolbox(expected, model.problem_of(expected, held, enabled=enabled.get(expected.path, False)))
+        return ToolboxState(expected, trouble="whether it is mounted can't be told")
+    return ToolboxState(expected, model.problem_of(expected, held, enabled=enabled.get(expected.path, False)))
 
 
-def _described(held: Held) -> str:
+def _described(held: WritableSnapshot) -> str:
     return f"{held.key} in {held.namespace} ({held.snapshotter})"

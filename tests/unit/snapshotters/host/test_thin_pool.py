@@ -15,7 +15,7 @@ from unit.containerd.test_bolt import recorded_database, small_database
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import (
-    read_belonging,
+    match_database,
     read_devices,
     read_ids,
 )
@@ -42,7 +42,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def belonging(directory: Path) -> tuple[str, str, str]:
-    found = read_belonging(Runner(Module()), "new-pool", None, str(directory / "new-pool.db"))
+    found = match_database(Runner(Module()), "new-pool", None, str(directory / "new-pool.db"))
     return found.verdict, found.reason, found.remedy
 
 
