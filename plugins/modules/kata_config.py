@@ -326,7 +326,7 @@ def argument_spec() -> dict[str, Any]:
 
 
 def vendor_of(handler: Handler, *, assume: bool) -> Vendor:
-    """The file that the handler's is to be a copy of; what it probably says if there is none and ``assume``."""
+    """Read the file that the handler's file is a copy of; with ``assume``, predict a missing one."""
     vendor = read_vendor(handler.base_config)
     if vendor is None and assume:
         return assumed_vendor(handler)

@@ -231,7 +231,7 @@ _IMAGE_OPTIONS = ("platform", "snapshotter", "namespace", "timeout", "hosts_dir"
 
 
 def image_request(params: dict[str, Any], wanted: ToolboxSpec, own: str) -> Request:
-    """What is asked for of the image; ``own`` is the node's platform. Raises ValueError that names the option."""
+    """Return the request for the image; ``own`` is the node's platform. Raises ValueError that names the option."""
     fixed = {
         "all": False,
         "state": "present",

@@ -207,12 +207,12 @@ class ImageIndex:
         self._known: dict[str, str | None] = {}
 
     def name_of(self, chain_id: str) -> str | None:
-        """The image of a topmost layer; None if there is none."""
+        """Return the image of a topmost layer; None if there is none."""
         tagged = sorted(name for name in self._references if "@sha256:" not in name)
         return next((name for name in tagged if chain_id and self.of(name) == chain_id), None)
 
     def of(self, name: str) -> str | None:
-        """The topmost layer of an image, empty if it has none; None if it isn't there, or that can't be told."""
+        """Return the topmost layer of an image, empty if it has none; None if it is missing or unreadable."""
         if name not in self._known:
             self._known[name] = self._read(name) if name in self._references else None
         return self._known[name]
@@ -226,7 +226,7 @@ class ImageIndex:
 
 
 def described(held: WritableSnapshot, chains: ImageIndex) -> dict[str, Any]:
-    """What containerd knows of a toolbox."""
+    """Return what containerd knows of a toolbox."""
     chain = chains.of(held.image) if held.image else None
     return {
         "key": held.key,

@@ -85,7 +85,7 @@ def mismatches(
 
 
 def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | None:
-    """The last of the files that sets this key, or replaces its whole table.
+    """Return the last of the files that sets this key, or replaces its whole table.
 
     Every version does so with a proxy plugin's, and 1.x with any plugin's.
     """
@@ -155,7 +155,7 @@ def _ignored(path: Path, tree: Tree, config: EffectiveConfig, known_plugins: fro
 
 
 def _below_free_form(path: Path, config: EffectiveConfig) -> bool:
-    """Whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
+    """Return whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
     return "options" in path and config.lookup(path[: path.index("options")], _MISSING) is not _MISSING
 
 

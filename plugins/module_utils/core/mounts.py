@@ -65,7 +65,7 @@ def parse_mount_id(text: str) -> int:
 
 
 def weakness(mount: Mount) -> Weakness | None:
-    """The worst of a file system's weaknesses; None if what is synced there survives a power cut."""
+    """Return the worst of a file system's weaknesses; None if what is synced there survives a power cut."""
     options = set(mount.options)
     for option in sorted(options.intersection(_VOLATILE)):
         remedy = f"mount {mount.path} without volatile, or keep containerd's data elsewhere"

@@ -48,7 +48,7 @@ class FileAttributes(NamedTuple):
 
 
 def problems(node: Inode, found: FileAttributes) -> Iterator[str]:
-    """What can be told without opening the file."""
+    """Return the problem that is visible without opening the file."""
     if node.kind != found.kind:
         yield f"is {_NAMES[found.kind]}, should be {_NAMES[node.kind]}"
         return
@@ -69,12 +69,12 @@ def problems(node: Inode, found: FileAttributes) -> Iterator[str]:
 
 
 def target_problem(node: Inode, target: bytes) -> str:
-    """Of a symbolic link; empty if there is none."""
+    """Return the problem of a symbolic link; empty if there is none."""
     return "" if node.target == target else f"leads to {show(target)}, should lead to {show(node.target)}"
 
 
 def is_judged(kind: str, attribute: bytes) -> bool:
-    """Whether an extended attribute is an image's own business, and files of this kind can have it.
+    """Return whether an extended attribute is an image's own business, and files of this kind can have it.
 
     Others are set by the node, such as ``security.selinux``, or may be refused by it.
     """
@@ -84,7 +84,7 @@ def is_judged(kind: str, attribute: bytes) -> bool:
 
 
 def attribute_problems(node: Inode, found: Mapping[bytes, bytes]) -> Iterator[str]:
-    """Of extended attributes; ``found`` are those that are judged."""
+    """Return the problem of extended attributes; ``found`` are those that are compared."""
     wanted = {key: value for key, value in (node.xattrs or {}).items() if is_judged(node.kind, key)}
     for key in sorted(wanted.keys() | found.keys()):
         if key not in found:

@@ -75,17 +75,17 @@ def new_node(kind: str, mode: int | None, uid: int, gid: int) -> Inode:
 
 
 def new_directory(mode: int | None = None, uid: int = 0, gid: int = 0) -> Inode:
-    """An empty one; mode and owner are not known, unless given."""
+    """Return an empty directory; mode and owner are not known, unless given."""
     return SpecialInode(DIRECTORY, mode, uid, gid)
 
 
 def origin_of(layer: int, entry: int) -> int:
-    """An entry of a layer; both are numbered from 0."""
+    """Return the origin of an entry of a layer; both are numbered from 0."""
     return layer * _ENTRIES + entry
 
 
 def layer_of(origin: int) -> int:
-    """The number of the layer that something comes from."""
+    """Return the number of the layer that something comes from."""
     return origin // _ENTRIES
 
 
@@ -98,5 +98,5 @@ def size_of(name: bytes, node: Inode) -> int:
 
 
 def known_mode(mode: int) -> int:
-    """The same number, as an object that all files of that mode share."""
+    """Return the same number, as an object that all files of that mode share."""
     return _MODES.setdefault(mode, mode)

@@ -70,7 +70,7 @@ class RootFs:
         self._used = self._measured = 0
 
     def fork(self) -> RootFs:
-        """A copy, for another image with the same layers so far."""
+        """Return a copy, for another image with the same layers so far."""
         other = RootFs(overlay=self._overlay, implied_modes=self.implied_modes)
         other._count, other._hides = self._count, self._hides
         other._used, other._measured = self._used, self._measured
@@ -90,7 +90,7 @@ class RootFs:
         return other
 
     def layer(self) -> Layer:
-        """The next one; its entries have to be added, and ``finish`` be called."""
+        """Begin the next layer: add its entries, then call ``finish``."""
         self._count += 1
         if self._used - self._measured > _UNMEASURED_BYTES:
             self._used = self._measured = sum(map(_bytes_of, _directories(self.root)))
@@ -125,7 +125,7 @@ class RootFs:
                     lower.children[name] = node
 
     def implied(self, path: Sequence[bytes]) -> tuple[bool, Inode | None]:
-        """The directory below from which containerd takes the mode of one that a layer has no entry for.
+        """Return the directory below from which containerd takes the mode of one that a layer has no entry for.
 
         Also whether that is known at all: it looks into one layer after the other, not at what is seen of all.
         """
@@ -155,7 +155,7 @@ class Layer:
         self._unpacked: set[int] = set()
 
     def add(self, entry: Entry, origin: int = 0) -> tuple[bytes, ...]:
-        """The path of the regular file that it makes, empty if it makes none."""
+        """Return the path of the regular file that it makes, empty if it makes none."""
         path = clean(entry.name)
         if not path:
             return ()
@@ -293,7 +293,7 @@ class Layer:
 
 
 def _describe(node: Inode, entry: Entry) -> None:
-    """What containerd sets on a new file, an existing directory, or by the entry of a hard link."""
+    """Set what containerd sets on a new file, an existing directory, or by the entry of a hard link."""
     node.mode, node.uid, node.gid = known_mode(entry.mode), entry.uid, entry.gid
     if entry.kind == FILE:
         node.size = entry.size
@@ -318,7 +318,7 @@ def _describe(node: Inode, entry: Entry) -> None:
 
 
 def clean(name: bytes) -> tuple[bytes, ...]:
-    """A name's parts, by spelling alone, never above the root. Raises ValueError if no file can have that name."""
+    """Return a name's parts, by spelling alone, never above the root. Raises ValueError if no file can have that name."""
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":

@@ -36,7 +36,7 @@ _LINK = 8
 
 
 def encode_tree(tree: RootFs) -> Iterator[str]:
-    """The lines, without their ends."""
+    """Return the lines, without their ends."""
     links: dict[int, int] = {}
     pending = [tree.root]
     while pending:
@@ -50,7 +50,7 @@ def encode_tree(tree: RootFs) -> Iterator[str]:
 
 
 def decode_tree(lines: Iterable[str], *, overlay: bool) -> RootFs:
-    """What was encoded; no layer can be added to it. Raises ValueError if it is something else."""
+    """Decode a tree; no layer can be added to it. Raises ValueError for other data."""
     tree = RootFs(overlay=overlay)
     links: dict[int, Inode] = {}
     pending = [tree.root]

@@ -55,12 +55,12 @@ def line(name: bytes, kind: str, mode: int, uid: int, gid: int, value: bytes) ->
 
 
 def attribute_lines(attributes: Mapping[bytes, bytes]) -> bytes:
-    """Of those that are judged; they follow their file's line."""
+    """Encode the extended attributes that are compared; they follow their file's line."""
     return b"".join(b"%b\0%d %b" % (key, len(value), value) for key, value in sorted(attributes.items()))
 
 
 def expected_digest(tree: RootFs) -> str | None:
-    """What a view of it has to have; None if that isn't known of all files, or nothing can be told by it."""
+    """Return the digest that a view of the tree must have; None if it isn't known of all files, or proves nothing."""
     if OF_FILE_SYSTEM in tree.root.children:
         return None
     digest = TreeDigest()

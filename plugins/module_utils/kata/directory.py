@@ -48,12 +48,12 @@ class KataDirectory:
 
 
 def reading_order(name: str) -> bytes:
-    """The key by which Kata sorts drop-ins: the bytes of their names."""
+    """Return the key by which Kata sorts drop-ins: the bytes of their names."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def check_drop_in(runtime: str, path: str, entry: DirectoryEntry) -> None:
-    """Raises ValueError for what makes the runtime fail."""
+    """Raise ValueError for what makes the runtime fail."""
     if entry.kind == LINK and runtime == RUST:
         raise ValueError(f"{path} is a symbolic link, and the Rust runtime doesn't start with one: put the file itself there")
     if entry.content is None:

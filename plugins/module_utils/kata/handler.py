@@ -78,7 +78,7 @@ class Handler:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Handler:
-        """Raises ValueError that names the option."""
+        """Raise ValueError that names the option."""
         name = handler_name(params.get("name"))
         option = f"handlers[{name}]"
         unknown = sorted(set(params) - _OPTIONS)
@@ -131,7 +131,7 @@ class Handler:
 
 
 def handler_name(name: Any) -> str:
-    """Raises ValueError unless a directory of configurations can have a handler of that name."""
+    """Raise ValueError unless a directory of configurations can have a handler of that name."""
     if not isinstance(name, str):
         raise ValueError(f"handlers takes dictionaries with a name, not one with {name!r}")
     plain_name("handlers.name", name)
@@ -141,21 +141,21 @@ def handler_name(name: Any) -> str:
 
 
 def parse_handlers(entries: Iterable[Mapping[str, Any]]) -> list[Handler]:
-    """The option ``handlers``. Raises ValueError that names what is wrong with it."""
+    """Parse the option ``handlers``. Raises ValueError that names the error."""
     handlers = [Handler.from_params(entry) for entry in entries]
     check_twice([handler.name for handler in handlers])
     return handlers
 
 
 def check_twice(names: Sequence[str]) -> None:
-    """Raises ValueError that names the first handler that is listed twice."""
+    """Raise ValueError that names the first handler that is listed twice."""
     for number, name in enumerate(names):
         if name in names[:number]:
             raise ValueError(f"handlers lists {name} twice")
 
 
 def parse_config_dir(path: str) -> str:
-    """Raises ValueError for a directory in which Kata or kata-deploy would meet the handlers' files."""
+    """Raise ValueError for a directory in which Kata or kata-deploy would meet the handlers' files."""
     path = absolute_path("config_dir", path).rstrip("/")
     if not path:
         raise ValueError("config_dir can't be the root directory")
@@ -177,7 +177,7 @@ class Vendor:
     assumed: bool = False
 
     def mentions(self) -> frozenset[str]:
-        """The keys that it sets or shows in comments: what this version of Kata knows."""
+        """Return the keys that it sets or shows in comments: what this version of Kata knows."""
         return frozenset(_MENTION.findall(self.text))
 
 
@@ -191,7 +191,7 @@ def assumed_vendor(handler: Handler) -> Vendor:
 
 
 def parse_file(path: str, content: bytes) -> Tree:
-    """A configuration file. Raises ValueError that names the file if Kata couldn't read it."""
+    """Parse a configuration file. Raises ValueError that names the file if Kata couldn't read it."""
     try:
         tree = toml.parse(content.decode())
     except UnicodeDecodeError as error:
@@ -211,7 +211,7 @@ def parse_file(path: str, content: bytes) -> Tree:
 
 
 def vendor_tree(handler: Handler, vendor: Vendor) -> Tree:
-    """The vendor's file, which has to be one of this handler's flavor and hypervisor. Raises ValueError that says what it is."""
+    """Parse the vendor's file. Raises ValueError unless it is for this handler's runtime and hypervisor."""
     option = f"{handler.option}.base_config"
     if KATA_DEPLOY_MARK in vendor.text:
         raise ValueError(
@@ -234,7 +234,7 @@ def runtime_of(tree: Mapping[str, Any]) -> str:
 
 
 def section_of(handler: Handler, tree: Mapping[str, Any]) -> str:
-    """The name of the hypervisor's table in the vendor's file. Raises ValueError if it isn't the only one."""
+    """Return the name of the hypervisor's table in the vendor's file. Raises ValueError if it isn't the only one."""
     sections = list(tree.get("hypervisor", {}))
     if len(sections) == 1 and sections[0] in handler.kind.sections:
         return str(sections[0])
@@ -246,7 +246,7 @@ def section_of(handler: Handler, tree: Mapping[str, Any]) -> str:
 
 
 def drop_in_tree(handler: Handler, section: str) -> Tree:
-    """What the handler's own drop-in says."""
+    """Return the tree of the handler's own drop-in."""
     own = nest({("hypervisor", section, key): value for key, value in handler.settings.items()})
     return merge(_with_section(handler.extra, section), own)
 
@@ -258,7 +258,7 @@ def _with_section(extra: Mapping[str, Any], section: str) -> Tree:
 
 
 def drop_in_text(handler: Handler, section: str) -> str:
-    """The handler's own drop-in as TOML."""
+    """Return the handler's own drop-in as TOML."""
     return toml.render(drop_in_tree(handler, section), DROP_IN_COMMENT)
 
 
@@ -297,13 +297,13 @@ def merged(runtime: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Tr
 
 
 def effective_settings(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """The settings as the runtime has them; null where they are left to it. A flag or number that isn't there is false or 0."""
+    """Return the runtime's settings; null where the file leaves them to it. A missing flag or number is false or 0."""
     table = tree.get("hypervisor", {}).get(section, {})
     return {name: table.get(name, None if kind is str else kind()) for name, kind in SETTINGS.items()}
 
 
 def combination(handler: Handler, vendor: Vendor, effective: Mapping[str, Any]) -> Combination:
-    """What the matrix is asked, for the settings as the runtime has them."""
+    """Return the combination to look up in the matrix, for the runtime's settings."""
     return Combination(
         runtime=handler.runtime,
         hypervisor=handler.hypervisor,
@@ -317,6 +317,6 @@ def combination(handler: Handler, vendor: Vendor, effective: Mapping[str, Any]) 
 
 
 def overridden(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """The keys of our drop-in that a later one sets to something else."""
+    """Return the keys of our drop-in that a later one sets to something else."""
     found = flatten(theirs)
     return [dotted(path) for path, value in flatten(ours).items() if path in found and found[path] != value]

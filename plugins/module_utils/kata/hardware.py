@@ -36,7 +36,7 @@ class Machine:
 
 
 def parse_modules(names: Sequence[str]) -> list[str]:
-    """Names of kernel modules as the kernel has them. Raises ValueError for what is none."""
+    """Return the names of kernel modules as the kernel has them. Raises ValueError for what is none."""
     for name in names:
         if not _NAME.match(name):
             raise ValueError(f"modules takes names of kernel modules, such as vhost_net, not {name!r}")
@@ -44,7 +44,7 @@ def parse_modules(names: Sequence[str]) -> list[str]:
 
 
 def parse_cpu_flags(cpuinfo: str) -> frozenset[str]:
-    """The flags of the first CPU in /proc/cpuinfo."""
+    """Return the flags of the first CPU in /proc/cpuinfo."""
     for line in cpuinfo.splitlines():
         name, _colon, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
@@ -59,12 +59,12 @@ def parse_module_paths(text: str) -> frozenset[str]:
 
 
 def module_name(name: str) -> str:
-    """A module's name as the kernel has it; files and options may have dashes."""
+    """Return a module's name as the kernel has it; files and options may have dashes."""
     return name.replace("-", "_")
 
 
 def to_load(machine: Machine, wanted: Sequence[str]) -> list[str]:
-    """The modules that are neither loaded nor built in, and that the kernel has."""
+    """Return the modules that are neither loaded nor built in, and that the kernel has."""
     flags = [module for flag, module in _VIRTUALISATION.items() if flag in machine.cpu_flags]
     kvm = flags if not machine.devices.get(KVM) else []
     return [name for name in (*kvm, *wanted) if name not in machine.loaded and name in machine.loadable]

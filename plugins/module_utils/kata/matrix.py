@@ -306,7 +306,7 @@ SHARED_TABLE: dict[str, Verdict] = {
 
 
 def classify(one: Combination) -> Verdict:
-    """The verdict of the first row that fits. Raises ValueError for a hypervisor that the flavor doesn't run."""
+    """Return the verdict of the first row that fits. Raises ValueError for a hypervisor that the runtime doesn't run."""
     hypervisor_of(one.runtime, one.hypervisor)
     candidates = []
     for row in TABLE:

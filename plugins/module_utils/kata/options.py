@@ -111,7 +111,7 @@ SAFE_DEFAULT_SINCE = Version(3, 26, 0)
 
 
 def hypervisor_of(runtime: str, name: str) -> Hypervisor:
-    """Raises ValueError if the flavor doesn't run that hypervisor."""
+    """Raise ValueError if the flavor doesn't run that hypervisor."""
     found = _BY_NAME.get((runtime, name))
     if found is None:
         names = ", ".join(one.name for one in HYPERVISORS if one.runtime == runtime)
@@ -120,12 +120,12 @@ def hypervisor_of(runtime: str, name: str) -> Hypervisor:
 
 
 def is_of(kind: type, value: Any) -> bool:
-    """Whether a value is of a setting's type; true and false are no numbers here."""
+    """Return whether a value is of a setting's type; true and false are no numbers here."""
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def check_settings(option: str, hypervisor: Hypervisor, settings: Mapping[str, Any]) -> None:
-    """Raises ValueError that names the option, below ``option``, whose value this hypervisor doesn't take."""
+    """Raise ValueError that names the option, below ``option``, whose value this hypervisor doesn't take."""
     choices = {"block_device_driver": hypervisor.drivers, "block_device_aio": AIO, "shared_fs": hypervisor.shared_fs}
     for name, value in settings.items():
         kind = SETTINGS[name]
@@ -245,7 +245,7 @@ UNREAD: tuple[Unread, ...] = (
 def unread(
     hypervisor: Hypervisor, version: Version | None, asked: Mapping[str, Any], effective: Mapping[str, Any]
 ) -> Iterator[str]:
-    """A sentence for each setting in ``asked`` that has no effect beside the ``effective`` ones, in the table's order."""
+    """Return a sentence for each setting in ``asked`` that has no effect beside the ``effective`` ones, in the table's order."""
     for row in UNREAD:
         if row.runtime != hypervisor.runtime or hypervisor.name not in row.hypervisors:
             continue
@@ -259,14 +259,14 @@ def unread(
 
 
 def dangers(hypervisor: Hypervisor, effective: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each effective setting that loses data."""
+    """Return a sentence for each effective setting that loses data."""
     heard = hypervisor.runtime == GO and hypervisor.name == "qemu" and effective.get("block_device_cache_set")
     if heard and effective.get("block_device_cache_noflush"):
         yield "block_device_cache_noflush is true: the guest's flushes are dropped, and a power cut loses what it has synced"
 
 
 def vendor_settings(hypervisor: Hypervisor, version: Version | None) -> dict[str, Any]:
-    """The settings in the files as released, as far as they decide anything; for predicting where there is no file yet."""
+    """Return the settings in the files as released, as far as they decide anything; for predicting where there is no file yet."""
     settings: dict[str, Any] = {"block_device_driver": hypervisor.drivers[0], "shared_fs": hypervisor.shared_fs[0]}
     if hypervisor.runtime == GO and hypervisor.name != "fc":
         settings["disable_block_device_use"] = version is None or version >= SAFE_DEFAULT_SINCE
@@ -274,7 +274,7 @@ def vendor_settings(hypervisor: Hypervisor, version: Version | None) -> dict[str
 
 
 def parse_version(option: str, text: str) -> Version:
-    """A version of Kata. Raises ValueError that names the option."""
+    """Parse a version of Kata. Raises ValueError that names the option."""
     try:
         return Version.parse(text)
     except ValueError as error:

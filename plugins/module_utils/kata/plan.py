@@ -99,7 +99,7 @@ class Plan:
         return bool(self.leftovers) or any(one.changed for one in self.directories)
 
     def result(self) -> dict[str, Any]:
-        """What the module returns."""
+        """Return the module's result."""
         changes = [(f"{one.path}/{change.name}", change) for one in self.directories for change in one.changes]
         leftovers = [f"{self.config_dir}/{name}" for name in self.leftovers]
         leftovers += [f"{one.path}/{name}" for one in self.directories for name in one.leftovers]
@@ -115,7 +115,7 @@ class Plan:
 
 
 def is_ours(directory: HandlerDirectory) -> bool:
-    """Whether this module made the directory, or its part of it."""
+    """Return whether this module made the directory, or its part of it."""
     return MARK in directory
 
 
@@ -172,7 +172,7 @@ def _refuse_foreign(path: str, directory: HandlerDirectory | None) -> None:
 
 
 def _removal(path: str, directory: HandlerDirectory) -> DirectoryChange:
-    """The main file goes first: it must not be there without the drop-in. The mark goes last, so that a cut run is finished."""
+    """Plan the removal: the main file first, as it is unsafe without the drop-in, and the mark last."""
     changes = tuple(Change(name, directory[name], None) for name in (MAIN, DROP_IN, MARK) if name in directory)
     return DirectoryChange(path, changes, _leftovers(directory), remove=True)
 
@@ -246,7 +246,7 @@ class _State:
         )
 
     def _main_first(self) -> bool:
-        """Whether the new main file can stand beside the old drop-in for a moment; a first drop-in goes before its main file."""
+        """Return whether the new main file is safe beside the old drop-in. A first drop-in is written before its main file."""
         old = self._old(DROP_IN)
         if old is None or MAIN not in self.directory:
             return False
@@ -254,7 +254,7 @@ class _State:
         return self._judge(between).transport != REFUSED
 
     def waits_for_daemon(self) -> bool:
-        """Whether the files that are there are safe with any snapshotter, and the new ones aren't.
+        """Return whether the files that are there are safe with any snapshotter, and the new ones aren't.
 
         A handler without files waits for nothing: nothing starts by it.
         """
@@ -308,7 +308,7 @@ class _State:
         yield from (sentence for name in self.foreign for sentence in self._doubts(name))
 
     def _doubts(self, name: str) -> Iterator[str]:
-        """What may be wrong with another's drop-in."""
+        """Yield what may be wrong with a drop-in that this module didn't write."""
         path, tables = f"{self.path}/{name}", self.trees[name].get("hypervisor", {})
         if not name.endswith(".toml"):
             yield f"{path} is read by Kata like any other drop-in: remove it if it is a backup"
@@ -322,14 +322,14 @@ class _State:
 
 
 def _foreign(directory: HandlerDirectory) -> Iterator[str]:
-    """The names in config.d that aren't ours, in the order in which they are read."""
+    """Return the names in config.d that aren't ours, in the order in which they are read."""
     for name in sorted(directory, key=reading_order):
         if name.startswith(f"{DROP_IN_DIRECTORY}/") and name != DROP_IN:
             yield name
 
 
 def _check_places(path: str, directory: HandlerDirectory) -> None:
-    """Raises ValueError where something else is in the place of one of our files, or of config.d."""
+    """Raise ValueError where something else is in the place of one of our files, or of config.d."""
     if DROP_IN_DIRECTORY in directory:
         raise ValueError(f"{path}/{DROP_IN_DIRECTORY} is not a directory of its own: move it away")
     for name in (MARK, MAIN, DROP_IN):

@@ -49,7 +49,7 @@ class KataState:
 
 
 def declared(config: EffectiveConfig, version: Version) -> list[DeclaredHandler]:
-    """The Kata handlers of the effective configuration, without their files."""
+    """Return the Kata handlers of the effective configuration, without their files."""
     handlers = []
     for name, handler in config.handlers.items():
         kind = _KATA_TYPE.match(handler.type or "")

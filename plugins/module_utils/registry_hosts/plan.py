@@ -57,7 +57,7 @@ class Plan:
         return bool(self.changes)
 
     def result(self) -> dict[str, Any]:
-        """What the module returns."""
+        """Return the module's result."""
         return {
             "changed": self.changed,
             "files": [change.path for change in self.changes if change.wanted],
@@ -68,7 +68,7 @@ class Plan:
 
 
 def is_ours(directory: FoundDirectory) -> bool:
-    """Whether this module made the directory's configuration, or was killed while it did."""
+    """Return whether this module made the directory's configuration, or was killed while it did."""
     hosts = directory.get(HOSTS_FILE)
     if hosts is not None:
         return _has_marker(hosts)
@@ -164,7 +164,7 @@ def _diff(change: Change) -> dict[str, str]:
 
 
 def _shown(path: str, found: CurrentFile) -> str:
-    """What a diff may show of a file of the node."""
+    """Return the text of a file of the node that a diff may show."""
     name = path.rpartition("/")[2]
     if name.startswith(f"{PEM_PREFIX}key-"):
         return SHOWN_KEY

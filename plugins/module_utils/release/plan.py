@@ -237,7 +237,7 @@ def _check_member(member: Member, path: str, kinds: Mapping[str, str]) -> None:
 
 
 def _leaves(path: str, target: str) -> bool:
-    """Whether a symbolic link may lead out of the tree.
+    """Return whether a symbolic link may lead out of the tree.
 
     A '..' after another part could climb out of a directory that a second link leads to, so it counts too.
     """
@@ -259,7 +259,7 @@ def _check_parents(kinds: Mapping[str, str]) -> None:
 
 
 def is_executable_below(member: Member, bin_dir: str) -> bool:
-    """Whether the member is an executable file directly in bin_dir."""
+    """Return whether the member is an executable file directly in bin_dir."""
     if member.kind not in ("file", "hardlink") or not member.mode & 0o111:
         return False
     return (posixpath.dirname(member_path(member.name)) or ".") == bin_dir

@@ -35,11 +35,11 @@ class ImageName:
         return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
     def staged(self, digest: str) -> str:
-        """The name under which an image is unpacked. Registries look at the digest alone."""
+        """Return the name under which an image is unpacked. Registries look at the digest alone."""
         return f"{self.repository}:{_STAGED_TAG}@{digest}"
 
     def blob(self, digest: str) -> str:
-        """A name for one document of the same repository."""
+        """Return a name for one document of the same repository."""
         return f"{self.repository}@{digest}"
 
 
@@ -64,7 +64,7 @@ def parse(text: str) -> ImageName:
 
 
 def is_staged(name: str) -> bool:
-    """Whether this is a name that only an unfinished run leaves behind."""
+    """Return whether this is a name that only an unfinished run leaves behind."""
     return f":{_STAGED_TAG}@" in name or name.startswith((f"{IMPORT_REPOSITORY}:", f"{IMPORT_REPOSITORY}@"))
 
 

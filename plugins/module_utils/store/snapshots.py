@@ -47,7 +47,7 @@ def parse_snapshots(stdout: str) -> dict[str, Snapshot]:
 
 
 def is_unpacking(key: str) -> bool:
-    """Whether it is the snapshot that containerd unpacks a layer in: pkg/rootfs/apply.go and core/unpack/unpacker.go."""
+    """Return whether it is the snapshot that containerd unpacks a layer in: pkg/rootfs/apply.go and core/unpack/unpacker.go."""
     return bool(_UNPACKING.match(key))
 
 

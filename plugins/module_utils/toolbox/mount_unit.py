@@ -66,12 +66,12 @@ class MountArguments:
 
 
 def option(options: Sequence[str], name: str) -> str:
-    """The value of an option NAME=VALUE; empty if there is none."""
+    """Return the value of an option NAME=VALUE; empty if there is none."""
     return next((one.partition("=")[2] for one in options if one.startswith(f"{name}=")), "")
 
 
 def unit_name(path: str) -> str:
-    """Of the mount unit for a path: systemd.unit(5), "String escaping for inclusion in unit names"."""
+    """Return the name of the mount unit for a path: systemd.unit(5), "String escaping for inclusion in unit names"."""
     words = re.sub(r"/+", "/", path).strip("/")
     escaped = "".join(
         "-" if char == "/" else char if _stays(char, first=not number) else "".join(f"\\x{byte:02x}" for byte in char.encode())
@@ -85,22 +85,22 @@ def _stays(char: str, *, first: bool) -> bool:
 
 
 def unit_path(path: str) -> str:
-    """Where the unit lies that mounts something on a path."""
+    """Return where the unit lies that mounts something on a path."""
     return f"{_DIRECTORY}/{unit_name(path)}"
 
 
 def layers_unit_name(path: str) -> str:
-    """Of the service that has containerd mount the layers which a path's mount is laid over."""
+    """Return the name of the service that makes containerd mount the layers below a path's mount."""
     return f"{unit_name(path)[: -len('mount')]}service"
 
 
 def layers_unit_path(path: str) -> str:
-    """Where that service lies."""
+    """Return where that service lies."""
     return f"{_DIRECTORY}/{layers_unit_name(path)}"
 
 
 def enabling_link(path: str) -> str:
-    """What systemd makes when the unit is enabled."""
+    """Return the links that systemd creates when the unit is enabled."""
     return f"{_DIRECTORY}/multi-user.target.wants/{unit_name(path)}"
 
 
@@ -119,7 +119,7 @@ def mount_arguments(source: Source) -> MountArguments:
 
 
 def unit_text(path: str, source: Source, *, key: str, root: str, service: str, mounts: Sequence[str] = ()) -> str:
-    """The unit's content. ``key`` is the snapshot's, ``root`` the snapshotter's directory, ``service`` the daemon.
+    """Return the unit's content. ``key`` is the snapshot's, ``root`` the snapshotter's directory, ``service`` the daemon.
 
     ``mounts`` are layers that are mounts of their own, which the path's other unit has the snapshotter make.
 
@@ -159,7 +159,7 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str, m
 
 
 def layers_unit_text(path: str, ask: Sequence[str], *, key: str, service: str) -> str:
-    """Of the service. ``ask`` is the command that asks the daemon for the snapshot's mounts, for which it mounts the layers.
+    """Return the content of the service. ``ask`` is the command that makes the daemon mount the layers.
 
     Raises ValueError if it can't be written in a unit.
     """

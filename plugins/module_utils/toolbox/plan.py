@@ -131,7 +131,7 @@ class Plan:
         return None if {PREPARE, REMOVE}.intersection(self.steps) else self.found.drift
 
     def result(self) -> dict[str, Any]:
-        """What the module says of the toolbox as it is afterwards."""
+        """Return the module's result for the toolbox after the run."""
         wanted, snapshot, drift = self.wanted, self.found.snapshot, self.drift
         there = wanted.state != ABSENT
         parent = self.found.chain if PREPARE in self.steps or snapshot is None else snapshot.parent
@@ -185,12 +185,12 @@ class Plan:
 
 
 def needs_process_scan(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
-    """Whether it matters who uses the toolbox, since it would be unmounted or removed."""
+    """Return whether it matters who uses the toolbox, since it would be unmounted or removed."""
     return _unmounts(found, wanted) or _goes(found, wanted)
 
 
 def needs_image(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
-    """Whether the image has to be there, and may be fetched for that."""
+    """Return whether the image has to be there, and may be fetched for that."""
     return wanted.state != ABSENT and (found.snapshot is None or _replaces(found, wanted))
 
 
@@ -199,7 +199,7 @@ def _replaces(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
 
 
 def _goes(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
-    """Whether the snapshot that is there is removed."""
+    """Return whether the snapshot that is there is removed."""
     return found.snapshot is not None and (wanted.state == ABSENT or _replaces(found, wanted))
 
 
@@ -208,7 +208,7 @@ def _unmounts(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
 
 
 def plan(found: CurrentToolbox, wanted: ToolboxSpec) -> Plan:
-    """Raises ValueError, saying what to do, where somebody's work would be lost or hidden."""
+    """Raise ValueError, saying what to do, where somebody's work would be lost or hidden."""
     reason = _refusal(found, wanted)
     if reason:
         raise ValueError(reason)
@@ -267,12 +267,12 @@ def _absent(found: CurrentToolbox, wanted: ToolboxSpec) -> Iterable[str]:
 
 
 def _refusal(found: CurrentToolbox, wanted: ToolboxSpec) -> str:
-    """Why nothing may be done; empty if it may."""
+    """Return why nothing may be done; empty if it may."""
     return _taken(found, wanted.path) or _in_use(found, wanted) or _point_refusal(found, wanted)
 
 
 def _taken(found: CurrentToolbox, path: str) -> str:
-    """Why what is there isn't a toolbox."""
+    """Return why the mount is not a toolbox."""
     if len(found.snapshots) > 1:
         keys = " and ".join(repr(one.key) for one in found.snapshots)
         return f"{path}: there are several snapshots for it, {keys}: remove those that aren't wanted with ctr snapshots rm"

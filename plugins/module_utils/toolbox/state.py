@@ -133,12 +133,12 @@ class Toolboxes:
 
 
 def is_below(path: str, prefix: str) -> bool:
-    """Whether a path is inside a directory, and not the directory itself."""
+    """Return whether a path is inside a directory, and not the directory itself."""
     return path.startswith(f"{plain_path(prefix).rstrip('/')}/")
 
 
 def parse_duration(option: str, text: str) -> int:
-    """Seconds. Raises ValueError that names the option."""
+    """Parse a duration as seconds. Raises ValueError that names the option."""
     found = _DURATION.match(text)
     if found is None:
         raise ValueError(f"{option} has to be a number with one of the units s, m, h, d and w, such as 30d, not {text!r}")
@@ -157,7 +157,7 @@ def parse_writable_snapshot(namespace: str, snapshotter: str, text: str) -> Writ
 
 
 def risk_of(held: WritableSnapshot) -> Risk | None:
-    """What threatens a snapshot that no container has; None if it isn't mounted, or something keeps it."""
+    """Return the risk of a snapshot without a container; None if it isn't mounted, or is protected."""
     if held.pinned or held.mount_points == () or (held.lease is not None and not held.lease.expires):
         return None
     unseen = "; whether it is mounted can't be told" if held.mount_points is None else ""
@@ -174,7 +174,7 @@ def risk_of(held: WritableSnapshot) -> Risk | None:
 
 
 def problem_of(expected: ExpectedToolbox, held: WritableSnapshot | None, *, enabled: bool) -> str:
-    """What is wrong with an expected toolbox; empty if nothing is. ``enabled``: its unit is started at boot."""
+    """Return the problem of an expected toolbox; empty if there is none. ``enabled``: its unit is started at boot."""
     if expected.state == ABSENT:
         return "it is still there" if held is not None else ""
     if held is None:
@@ -189,7 +189,7 @@ def problem_of(expected: ExpectedToolbox, held: WritableSnapshot | None, *, enab
 
 
 def is_prunable(held: WritableSnapshot, listed: bool, age: int | None, now: float) -> bool:
-    """Whether a toolbox goes that nobody lists: it is at least as old as ``age``, in seconds (None: none goes)."""
+    """Return whether a toolbox goes that nobody lists: it is at least as old as ``age``, in seconds (None: none goes)."""
     if listed or age is None:
         return False
     try:

@@ -74,7 +74,7 @@ class ToolboxSpec:
 
 
 def toolbox_name(option: str, value: str) -> str:
-    """The name itself. Raises ValueError that names the option."""
+    """Return a valid name. Raises ValueError that names the option."""
     if not _NAME.match(value):
         raise ValueError(
             f"{option} takes at most 128 letters, digits, '_', '.' and '-', not starting with '.' or '-', not {_short(value)}"
@@ -83,7 +83,7 @@ def toolbox_name(option: str, value: str) -> str:
 
 
 def toolbox_path(option: str, value: str, *, removing: bool = False) -> str:
-    """The path itself. Raises ValueError that names the option if no toolbox can be there.
+    """Return a valid path. Raises ValueError that names the option if no toolbox can be there.
 
     ``removing``: nor can one have been put there by hand.
     """
@@ -140,5 +140,5 @@ def _short(value: str) -> str:
 
 
 def is_for(key: str, path: str) -> bool:
-    """Whether a snapshot or lease was made for a path: ``ctr images mount`` takes its target as it was written."""
+    """Return whether a snapshot or lease was made for a path: ``ctr images mount`` takes its target as it was written."""
     return key.startswith("/") and "/" + posixpath.normpath(key).lstrip("/") == path

@@ -75,7 +75,7 @@ def _answers(containerd: Containerd) -> bool:
 
 
 def _works(node: ContainerdHost, config: EffectiveConfig, name: str) -> bool:
-    """Whether a snapshotter that works now does so with another configuration."""
+    """Return whether a snapshotter that works now does so with another configuration."""
     declared = name in BUILTIN_SNAPSHOTTERS or name in config.proxy_snapshotters
     return declared and not missing_requirements(node.runner, config, [name])
 

@@ -22,7 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.req
 def check_effective(
     node: ContainerdHost, wanted: ConfigRequest, plan: ConfigPlan, found: CurrentConfig, config: EffectiveConfig
 ) -> None:
-    """Raises ValueError for a setting that the daemon would not have, or that CRI would fail on."""
+    """Raise ValueError for a setting that the daemon would not have, or that CRI would fail on."""
     ours = {change.path for change in plan.files}
     everything = read_sources(node.config_file)
     missing = missing_imports(everything, ours)
@@ -52,7 +52,7 @@ def check_effective(
 
 
 def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> None:
-    """Raises ValueError if the daemon would not find the snapshots any more that it knows."""
+    """Raise ValueError if the daemon would not find the snapshots any more that it knows."""
     lost = lost_snapshots(current, config) if current is not None else ""
     if lost:
         raise ValueError(lost)

@@ -37,7 +37,7 @@ class RunningDaemon:
         self._binary = os.path.realpath(binary) if binary else None
 
     def read_state(self) -> Daemon:
-        """The daemon's state; changes nothing. Raises HostError where it can't be looked at."""
+        """Read the daemon's state. Raises HostError if it can't be read."""
         status = self.unit.status()
         if status.loaded and self.ctr.path is None:
             self.ctr.plugins()
@@ -50,7 +50,7 @@ class RunningDaemon:
         return Daemon(status, process, self._plugins(sources), newer, self._binary, time.time() - process.started)
 
     def _plugins(self, sources: Iterable[Source]) -> tuple[Plugin, ...] | None:
-        """The daemon calls a proxy plugin ok that nobody serves, so its socket is tried."""
+        """Try the sockets of proxy plugins: the daemon calls such a plugin ok even if no service answers."""
         try:
             plugins = self.ctr.plugins()
         except HostError:
@@ -87,7 +87,7 @@ class RunningDaemon:
         return self._settled(daemon, settle)
 
     def _reason(self, trouble: str, snapshotters: Iterable[str]) -> str:
-        """What the daemon itself says about the snapshotter that is in trouble."""
+        """Return the daemon's own words about a snapshotter that isn't ok."""
         name = next((name for name in snapshotters if f"the snapshotter {name} is" in trouble), None)
         said = self.ctr.plugin_reason(name) if name else ""
         return f": {said}" if said else ""

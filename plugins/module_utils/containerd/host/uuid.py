@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
 
 
 def uuid_problem(root: str) -> str:
-    """What is wrong with it, empty if nothing is. ``root`` is containerd's own directory."""
+    """Return the problem of the UUID, empty if there is none. ``root`` is containerd's own directory."""
     content = read_bytes(_path(root))
     if content is None:
         return ""
@@ -29,7 +29,7 @@ def uuid_problem(root: str) -> str:
 
 
 def recreate_uuid(root: str) -> None:
-    """The daemon makes another one when it is asked next."""
+    """Remove the damaged file: the daemon creates another UUID when it is asked next."""
     remove_file(_path(root))
 
 

@@ -41,7 +41,7 @@ class Runner:
         self._programs = programs
 
     def find(self, program: str) -> str | None:
-        """The path of a program in PATH or the usual system directories; None if it isn't there."""
+        """Return the path of a program in PATH or the usual system directories; None if it isn't there."""
         return self._programs.get_bin_path(program, required=False, opt_dirs=["/usr/local/bin", "/usr/local/sbin"])
 
     def try_run(self, *command: str) -> Result:

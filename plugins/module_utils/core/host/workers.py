@@ -49,7 +49,7 @@ class Results:
         self._jobs = jobs
 
     def of(self, number: int) -> Iterator[bytes]:
-        """The messages of a job; each job's have to be read to their end before the next one's."""
+        """Yield the messages of a job; read all of them before those of the next job."""
         return self._jobs[number]()
 
 
@@ -116,7 +116,7 @@ class _Pool(Results):
                 process.end()
 
     def _receive(self, wanted: int) -> None:
-        """Some more; while there is much already, only from those that work on what is wanted, or may come to it."""
+        """Read more messages; while many are buffered, only from workers whose job is wanted, or may come to it."""
         full = self._ahead > _AHEAD_BYTES
         heard = {one.output: one for one in self._processes if one.output is not None and not (full and one.job > wanted)}
         poll = select.poll()

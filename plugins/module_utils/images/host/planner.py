@@ -80,7 +80,7 @@ class ImagePlanner:
         return self._request.names or (archive.names() if archive else ())
 
     def _wanted(self) -> dict[ImageName, CurrentImage | None]:
-        """The images that are asked for, and those that an earlier run has left without their layers."""
+        """Return the images that are asked for, and those that an earlier run has left without their layers."""
         found: dict[ImageName, CurrentImage | None] = {}
         if self._request.every:
             there = {name: self.current.find(name) for name in self.current.names()}
@@ -91,7 +91,7 @@ class ImagePlanner:
         return {**found, **self.current.left_packed()}
 
     def _remote(self, name: ImageName) -> Remote:
-        """The image as the registry or the archive has it."""
+        """Return the image as the registry or the archive has it."""
         if self._request.on_controller:
             return self._unread(), -1
         archive = self._target.archive
@@ -125,7 +125,7 @@ class ImagePlanner:
         return remote, failures
 
     def _map_parallel(self, work: Callable[[ImageName], _Result], names: Sequence[ImageName]) -> list[_Result]:
-        """The results of the work on each name, several at a time. All that failed is said at once."""
+        """Return the results of the work on each name, several at a time. Raises one error for all that failed."""
         troubles, results = [], []
         with ThreadPoolExecutor(self._request.parallel) as pool:
             pending = {name: pool.submit(work, name) for name in names}
@@ -153,7 +153,7 @@ class ImagePlanner:
         return Step(name, model.local_action(found, adopting), found.digest, found.image)
 
     def _refusal(self, step: Step) -> str:
-        """Why the image must not be unpacked; empty if it may."""
+        """Return why the image must not be unpacked; empty if it may."""
         if not model.runs_here(step.image, self._request.platform):
             return f"the image is not for {self._request.platform}: it is for {step.image.platform}"
         return self.mount_refusal(step.image) if step.action in (model.PULL, model.IMPORT, model.UNPACK) else ""

@@ -220,7 +220,7 @@ class ImageProvisioner:
         )
 
     def _name_one(self, step: Step, there: Mapping[str, str]) -> tuple[str, str]:
-        """The digest that the name stands for, and why it couldn't be given, if it couldn't."""
+        """Return the digest that the name stands for, and why it couldn't be given, if it couldn't."""
         if step.action not in (model.PULL, model.IMPORT):
             return step.digest, ""
         try:

@@ -25,7 +25,7 @@ _PROMPT = b"Password: \n"
 
 
 def hosts_dir(config: EffectiveConfig) -> str | None:
-    """The first of the directories in which the daemon's own pulls look for registries that is there."""
+    """Return the first of the directories in which the daemon's own pulls look for registries that is there."""
     return next(filter(os.path.isdir, config.hosts_dirs), None)
 
 
@@ -43,7 +43,7 @@ class Registry:
         self._local = local
 
     def image(self, name: ImageName, platform: str) -> RemoteImage:
-        """The documents of an image, read without leaving anything on the node. Raises ValueError if they are nonsense."""
+        """Return the documents of an image, read without leaving anything on the node. Raises ValueError if they are nonsense."""
         text = self._document(str(name))
         digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
         if name.digest and name.digest.startswith("sha256:") and name.digest != digest:

@@ -52,7 +52,7 @@ class RepairPlanner:
         return tuple(verdicts[str(step.name)][0] if str(step.name) in verdicts else step for step in steps), failures
 
     def _judged(self, step: Step, found: Comparison, used: Sequence[str]) -> tuple[Step, str]:
-        """The step as it has to be, and why what is wrong stays so; empty if nothing does."""
+        """Return the step as it has to be, and why what is wrong stays so; empty if nothing does."""
         step = replace(step, found=found)
         again = blobs_to_fetch(found)
         if not (found.damaged or (self._repair and again)):
@@ -86,12 +86,12 @@ def blobs_to_fetch(found: Comparison) -> tuple[str, ...]:
 
 
 def not_fetchable(error: Exception) -> str:
-    """Why blobs that are damaged have to stay so."""
+    """Return why blobs that are damaged have to stay so."""
     return f"it can't be fetched again: {error}"
 
 
 def needs_check(step: Step, snapshots: Set[str], *, compared: bool) -> bool:
-    """Whether an image has to be looked at, or looked at again, before it gets its name.
+    """Return whether an image has to be looked at, or looked at again, before it gets its name.
 
     ``snapshots`` were there before the run; ``compared``: integrity checking was asked for.
     """
@@ -123,7 +123,7 @@ def repair_images(repairer: ImageRepairer, steps: Sequence[Step], *, repair: boo
 
 
 def _left(step: Step, found: Comparison, repaired: RepairResult | None) -> str:
-    """What is wrong with an image after all; empty if nothing is known to be."""
+    """Return the problem that an image still has; empty if none is known."""
     if repaired is None:
         return f"{found.summary()}; {NOT_ASKED}" if found.damaged else ""
     if repaired.outcome in (FAILED, DISCARDED):

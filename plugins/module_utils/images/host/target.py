@@ -68,7 +68,7 @@ class ImageTarget:
         return snapshotter_root(self.containerd.ctr, self.snapshotter)
 
     def owns(self, pull: Pull) -> bool:
-        """Whether a recorded pull is one into this namespace and snapshotter."""
+        """Return whether a recorded pull is one into this namespace and snapshotter."""
         return pull.is_for(self.request.namespace, self.snapshotter)
 
     def registry(self) -> Registry:

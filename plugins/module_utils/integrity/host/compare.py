@@ -119,7 +119,7 @@ def compare_images(
 
 
 def _unseen(found: Comparison, content: Content, snapshotter: str, unpacked: frozenset[str]) -> Comparison:
-    """Of an image that has no view."""
+    """Return the comparison of an image without a view."""
     top = content.config.chain_ids[-1:]
     if not top:
         return found

@@ -266,12 +266,12 @@ class ImageCheck:
             self._trees.save_digest(image.digests, kept, found)
 
     def _is_overlay(self, image: Image) -> bool:
-        """Whether it matters: of a single layer, there is nothing to lay over each other."""
+        """Return whether it matters: of a single layer, there is nothing to lay over each other."""
         return self._overlay and len(image.layers) > 1
 
 
 def _plan(images: Sequence[Image]) -> list[_Step]:
-    """What to read, each layer once for all images that have it and the same ones below."""
+    """Plan the reading, each layer once for all images that have it and the same layers below."""
     steps = []
     pending = _above(0, images)
     while pending:

@@ -53,7 +53,7 @@ class EndMessage:
 
 
 def read_layer(content_root: str, layer: Descriptor, roots: Sequence[int], *, threads: bool) -> Iterator[bytes]:
-    """A layer's entries, their content compared with that of files below some directories, given by descriptors."""
+    """Read a layer's entries and compare their content with files below some directories, given by descriptors."""
     end = EndMessage(damaged=False)
     try:
         with ExitStack() as stack:
@@ -86,7 +86,7 @@ def _limited(entries: Iterator[Entry]) -> Iterator[Entry]:
 
 
 def verify_blob(content_root: str, blob: Descriptor) -> Iterator[bytes]:
-    """Ends as a layer does."""
+    """End as a layer does."""
     damaged = False
     try:
         with closing(Blob(content_root, blob, threads=False)) as opened:
@@ -97,7 +97,7 @@ def verify_blob(content_root: str, blob: Descriptor) -> Iterator[bytes]:
 
 
 def digest_view(root: int) -> Iterator[bytes]:
-    """A view's digest, as ASCII."""
+    """Return a view's digest, as ASCII."""
     yield view_digest(root).encode()
 
 

@@ -42,7 +42,7 @@ class TreeCacheEntry:
     _packed: bytes
 
     def tree(self) -> RootFs:
-        """Raises ValueError if it is broken."""
+        """Raise ValueError if it is broken."""
         return decode_tree(_lines(self._packed), overlay=self.overlay)
 
 
@@ -55,11 +55,11 @@ class TreeCache:
         self._read = read
 
     def unread(self) -> TreeCache:
-        """The same, to be written only."""
+        """Open the file for writing only."""
         return TreeCache(self._directory, keep=self._keep, read=False)
 
     def find(self, layers: Sequence[str], *, overlay: bool) -> TreeCacheEntry | None:
-        """The one of an image of these layers, which are digests, lowest first; None if there is none that is sound."""
+        """Return the tree of an image with these layers (digests, lowest first); None if there is none that is sound."""
         if self._directory is None or not self._read:
             return None
         path = self._path(layers, overlay)
@@ -111,7 +111,7 @@ class TreeCache:
                 os.utime(path)
 
     def _remove_unused(self) -> None:
-        """What nobody asked for in a long time, and what killed runs left."""
+        """Remove trees that were not used for a long time, and the leftovers of killed runs."""
         oldest = time.time() - _UNUSED
         with os.scandir(self._directory) as entries:
             for entry in entries:
@@ -122,7 +122,7 @@ class TreeCache:
 
 
 def _read(path: str) -> bytes:
-    """Raises OSError or ValueError if it is nothing that we would have written."""
+    """Raise OSError or ValueError if it is nothing that we would have written."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
@@ -154,7 +154,7 @@ def _pack(tree: RootFs) -> bytes:
 
 
 def _lines(packed: bytes) -> Iterator[str]:
-    """Raises ValueError if that isn't what was packed."""
+    """Raise ValueError if that isn't what was packed."""
     unpacker = zlib.decompressobj()
     left = b""
     try:

@@ -65,7 +65,7 @@ class Views:
 
     @contextmanager
     def open(self, chain_id: str) -> Iterator[View]:
-        """The snapshot of a layer; not on the node's own file system tree, whoever looks.
+        """Mount the snapshot of a layer, invisibly to other processes.
 
         Raises LostSnapshotError if it, or one that it stands on, isn't there.
         """
@@ -82,7 +82,7 @@ class Views:
                 self._remove(key)
 
     def layers(self) -> frozenset[str]:
-        """The chain IDs of what is unpacked."""
+        """Return the chain IDs of what is unpacked."""
         return frozenset(key for key in self._first_column() if key.startswith("sha256:"))
 
     def sweep(self) -> None:
@@ -192,7 +192,7 @@ def _shortened(options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def call_libc(function: str, *arguments: bytes | int | None) -> None:
-    """A function of the C library that returns 0. Raises OSError if it doesn't."""
+    """Call a function of the C library that returns 0. Raises OSError if it doesn't."""
     libc = ctypes.CDLL(None, use_errno=True)
     typed = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
     if getattr(libc, function)(*typed) != 0:
@@ -202,7 +202,7 @@ def call_libc(function: str, *arguments: bytes | int | None) -> None:
 
 @contextmanager
 def _locked_directory() -> Iterator[str]:
-    """A fresh one whose lock says that its view is in use."""
+    """Create a directory whose lock says that its view is in use."""
     directory, lock = _fresh_directory()
     try:
         yield directory
@@ -226,13 +226,13 @@ def _fresh_directory() -> tuple[str, int]:
 
 
 def is_view(key: str) -> bool:
-    """Whether a snapshot is one that is made here."""
+    """Return whether a snapshot is one that is made here."""
     return key.startswith(PREFIX)
 
 
 @contextmanager
 def _abandoned(directory: str) -> Iterator[bool]:
-    """Whether no running process has the lock; it has none while the block runs."""
+    """Return whether no running process has the lock; it has none while the block runs."""
     try:
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

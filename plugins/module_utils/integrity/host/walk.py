@@ -79,7 +79,7 @@ class TreeComparer:
             pending.extend(reversed([(path, below, child) for below, child in self._directory(path, node)]))
 
     def compare_content(self, tree: RootFs, has_to_see: Callable[[Inode], bool]) -> None:
-        """The bytes alone, where they have to be looked at; all else is known to be right."""
+        """Compare only the bytes of files that need it; everything else is known to be right."""
         pending = [(b"", b"", tree.root)]
         while pending:
             above, last, directory = pending.pop()

@@ -29,7 +29,7 @@ _KATA_DEPLOY = ("runtimes", "custom-runtimes")
 
 
 def read_found(config_dir: str) -> KataDirectory:
-    """What is in the directory, which need not exist. Raises HostError for what can't be read."""
+    """Read the directory, which need not exist. Raises HostError."""
     directories, others, leftovers = {}, [], []
     for name in _names(config_dir):
         path = os.path.join(config_dir, name)
@@ -62,7 +62,7 @@ def _read_directory(path: str) -> dict[str, DirectoryEntry]:
 
 
 def read_drop_ins(directory: str) -> dict[str, DirectoryEntry]:
-    """The entries of config.d in a directory of Kata's, by path; of something else in its place, that itself."""
+    """Return the entries of config.d in a directory of Kata's, by path; of something else in its place, that itself."""
     place = os.path.join(directory, DROP_IN_DIRECTORY)
     if not os.path.lexists(place):
         return {}
@@ -82,13 +82,13 @@ def _read_entry(path: str, *, content: bool = True) -> DirectoryEntry:
 
 
 def read_vendor(base_config: str) -> Vendor | None:
-    """The file that a handler's is a copy of, with the version of the archive that it lies in; None if there is no such file."""
+    """Read the file that a handler's file is a copy of, with the version of its release; None if there is none."""
     text = read_text(base_config)
     return None if text is None else Vendor(text, version_beside(base_config))
 
 
 def version_beside(path: str) -> Version | None:
-    """The version of the release that a file lies in, which is a tree with a VERSION at its root; None if there is none."""
+    """Return the version of the release around a file, a tree with a VERSION at its root; None if there is none."""
     for start in dict.fromkeys((path, os.path.realpath(path))):
         directory = os.path.dirname(start)
         while directory != os.path.dirname(directory):

@@ -164,7 +164,7 @@ def _write(path: str, content: IO[bytes], mode: int) -> None:
 
 
 def _single_path(release: Release) -> str:
-    """Where a source that is one executable, not an archive, goes."""
+    """Return where a source that is one executable, not an archive, goes."""
     return os.path.normpath(os.path.join(release.bin_dir, release.name))
 
 

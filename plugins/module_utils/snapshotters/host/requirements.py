@@ -57,12 +57,12 @@ def _version(runner: Runner, program: str) -> str:
 
 
 def blockfile_copy(config: EffectiveConfig) -> str:
-    """Where the snapshotter keeps its own copy of the scratch file."""
+    """Return where the snapshotter keeps its own copy of the scratch file."""
     return os.path.join(config.snapshotter_root("blockfile"), "scratch")
 
 
 def lost_snapshots(current: EffectiveConfig, wanted: EffectiveConfig) -> str:
-    """Why the daemon would not find the snapshots any more that it knows; empty if it would. Raises HostError.
+    """Return why the daemon would not find the snapshots any more that it knows; empty if it would. Raises HostError.
 
     Its own database goes on to list them, and so nothing can be unpacked for that snapshotter again.
     """

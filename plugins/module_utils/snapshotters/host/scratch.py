@@ -43,7 +43,7 @@ def read_scratch(path: str) -> Scratch | None:
 
 
 def free_bytes(path: str) -> int:
-    """Of the file system that a path is on, or will be."""
+    """Return the free bytes of the file system that a path is on, or will be."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
     with naming("look at", path):

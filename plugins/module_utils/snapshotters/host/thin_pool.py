@@ -48,7 +48,7 @@ _PATIENCE = 60
 
 
 def read_devices(runner: Runner, paths: Sequence[str]) -> list[Device]:
-    """Raises HostError for what can't be looked at."""
+    """Raise HostError for what can't be looked at."""
     groups = _volume_groups(runner) if paths else {}
     return [_read_device(runner, path, groups) for path in paths]
 
@@ -70,7 +70,7 @@ def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
 
 
 def _claimed(path: str, real: str) -> bool:
-    """Whether the kernel keeps it for somebody, also where lsblk sees nobody: for btrfs, ZFS, another mount namespace."""
+    """Return whether the kernel keeps it for somebody, also where lsblk sees nobody: for btrfs, ZFS, another mount namespace."""
     with naming("look at", path):
         try:
             os.close(os.open(real, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
@@ -96,7 +96,7 @@ def _json(runner: Runner, *command: str, doing: str) -> Any:
 
 
 def read_backing_file(runner: Runner, path: str) -> BackingFile | None:
-    """A file that is to be a device, as it is before it is attached; None if there is none. Raises HostError."""
+    """Return a file that is to be a device, as it is before it is attached; None if there is none. Raises HostError."""
     with naming("look at", path):
         try:
             found = os.stat(path)
@@ -118,7 +118,7 @@ def _volume_groups(runner: Runner) -> dict[str, str]:
 
 
 def read_volume(runner: Runner, volume_group: str, pool: str) -> tuple[bool, Volume | None]:
-    """Whether there is such a volume group, and its thin pool. Raises HostError, and ValueError if the volume is no pool."""
+    """Return whether the volume group and its thin pool exist. Raises HostError, and ValueError if the volume is no pool."""
     if runner.find("lvs") is None:
         return False, None
     doing = "ask LVM for its volume groups"
@@ -133,14 +133,14 @@ def read_volume(runner: Runner, volume_group: str, pool: str) -> tuple[bool, Vol
 
 
 def loop_device(runner: Runner, file: str) -> str:
-    """The loop device that a file is attached to; empty if it is to none. Raises HostError."""
+    """Return the loop device that a file is attached to; empty if it is to none. Raises HostError."""
     arguments = ("--json", "--list", "--output", "NAME", "--associated", file)
     found = _json(runner, "losetup", *arguments, doing=f"look for the loop device of {file}")
     return str(found["loopdevices"][0]["name"]) if found and found["loopdevices"] else ""
 
 
 def read_status(runner: Runner, name: str) -> PoolStatus | None:
-    """A pool by its name in the device mapper; None if it isn't loaded. Raises HostError."""
+    """Return a pool by its name in the device mapper; None if it isn't loaded. Raises HostError."""
     if not os.path.exists(f"/dev/mapper/{name}"):
         return None
     return _status(runner, name)
@@ -164,7 +164,7 @@ def loaded_at(name: str) -> float | None:
 
 
 def read_records(path: str) -> tuple[Record, ...] | None:
-    """The devices in the snapshotter's database; None if there is no such file. Raises HostError for one that can't be read."""
+    """Read the devices in the snapshotter's database; None if there is no such file. Raises HostError."""
     for _attempt in range(_TRIES):
         content = read_bytes(path)
         if content is None:
@@ -186,7 +186,7 @@ def read_records(path: str) -> tuple[Record, ...] | None:
 
 
 def read_ids(runner: Runner, name: str, lock: str = LOCK) -> frozenset[int]:
-    """The ids of all devices in a pool, of a consistent state that the kernel keeps aside for the moment. Raises HostError."""
+    """Read the ids of all devices in a pool, from a snapshot of its metadata. Raises HostError."""
     if runner.find("thin_ls") is None:
         packages = "package thin-provisioning-tools, or device-mapper-persistent-data"
         raise HostError(f"cannot list the pool's devices: there is no program thin_ls ({packages})")
@@ -199,7 +199,7 @@ def read_ids(runner: Runner, name: str, lock: str = LOCK) -> frozenset[int]:
 
 @contextmanager
 def _state_kept_aside(runner: Runner, name: str, lock: int, doing: str) -> Iterator[None]:
-    """The kernel keeps one state a pool. Meanwhile the locked file has the pool's name: a run that is killed leaves both."""
+    """Reserve a snapshot of the pool's metadata. A locked file has the pool's name meanwhile; a killed run leaves both."""
     if _status(runner, name).held_root:
         if os.pread(lock, len(name) + 1, 0) != name.encode():
             raise HostError(
@@ -227,7 +227,7 @@ def _write(lock: int, text: str) -> None:
 
 
 def match_database(runner: Runner, name: str, status: PoolStatus | None, database: str) -> DatabaseMatch:
-    """Whether a pool is the one that a snapshotter's database speaks of; without a status, there is no such pool.
+    """Return whether a pool is the one that a snapshotter's database speaks of; without a status, there is no such pool.
 
     Raises nothing: what can't be read is ``unknown``, with the reason.
     """
@@ -253,7 +253,7 @@ def match_database(runner: Runner, name: str, status: PoolStatus | None, databas
 
 
 def _other_pool(database: str) -> DatabaseMatch | None:
-    """That of the pool for which a directory without devices of this one was used before, if it was. Raises HostError."""
+    """Return the database match of another pool that the directory was used for before, if any. Raises HostError."""
     directory = os.path.dirname(database)
     with naming("look at", directory):
         names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
@@ -265,14 +265,14 @@ def _other_pool(database: str) -> DatabaseMatch | None:
 
 
 def thin_pools_supported(runner: Runner) -> bool:
-    """Whether the kernel has the module for them, or could load it."""
+    """Return whether the kernel has the module for them, or could load it."""
     if os.path.isdir("/sys/module/dm_thin_pool"):
         return True
     return runner.try_run("modprobe", "--dry-run", "--quiet", "dm_thin_pool").code == 0
 
 
 def read_pool(runner: Runner, name: str, directory: str, started: float | None) -> PoolState:
-    """A snapshotter with this directory has it; ``started``: when its daemon was, in seconds since boot. Raises HostError."""
+    """Read the pool of a snapshotter directory. ``started``: of the daemon, in seconds since boot. Raises HostError."""
     status = read_status(runner, name)
     belonging = match_database(runner, name, status, database_path(directory, name))
     if status is None:

@@ -51,7 +51,7 @@ def _kind(mount: Mount, source: Source | None, root: str) -> str:
 
 
 def _is_stale(mount: Mount, root: str) -> bool:
-    """Whether it is of a snapshot that is gone, so that nothing can be kept in it any more."""
+    """Return whether it is of a snapshot that is gone, so that nothing can be kept in it any more."""
     upper = option(mount.options, "upperdir")
     if mount.type == "overlay":
         return upper.startswith(f"{root}/") and not os.path.lexists(upper)
@@ -64,7 +64,7 @@ def _described(mount: Mount) -> str:
 
 
 def kind_of(path: str) -> str:
-    """What a path is on which nothing is mounted, in the words of toolbox/plan.py."""
+    """Return the kind of a path without a mount, in the words of toolbox/plan.py."""
     with naming("look at", path):
         if os.path.islink(path):
             return words.NO_DIRECTORY
@@ -77,7 +77,7 @@ def kind_of(path: str) -> str:
 
 
 def only_root_can_write(path: str) -> bool:
-    """Whether only root can write in a directory."""
+    """Return whether only root can write in a directory."""
     with naming("look at", path):
         return _only_root_can_write(os.stat(path))
 
@@ -87,7 +87,7 @@ def _only_root_can_write(found: os.stat_result) -> bool:
 
 
 def chown_root(path: str) -> None:
-    """A directory that others can write in becomes root's own, durably: Flatcar's toolbox gives it to its user."""
+    """Make root the only writer of a directory, durably: Flatcar's toolbox gives it to its user."""
     with naming("give root the directory", path):
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -100,7 +100,7 @@ def chown_root(path: str) -> None:
 
 
 def check_safe(path: str) -> None:
-    """Raises ValueError unless only root can put anything in the path's place, and its name is what the kernel calls it."""
+    """Raise ValueError unless only root can put anything in the path's place, and its name is what the kernel calls it."""
     parent = os.path.dirname(path)
     while not os.path.isdir(parent):
         if os.path.lexists(parent):

@@ -51,7 +51,7 @@ class NodeMounts:
         self._seen = {mount.path: mount for mount in read_table()}
 
     def of(self, shown: str) -> tuple[str, ...] | None:
-        """Where a snapshot is seen whose mounts ``ctr`` has shown for the directory ``/``; None if that can't be told."""
+        """Return where a snapshot is mounted, from its mounts as ``ctr`` prints them for ``/``; None if that is unknown."""
         try:
             asked = parse_ctr_mounts(shown, "/")
         except HostError:
@@ -62,7 +62,7 @@ class NodeMounts:
         return tuple(path for path, mount in self._seen.items() if path != source.what and shows(mount, source))
 
     def lost(self) -> tuple[str, ...]:
-        """The mount points that show a snapshot whose own directory is gone. Raises HostError."""
+        """Return the mount points that show a snapshot whose own directory is gone. Raises HostError."""
         suspects = [path for path, mount in self._seen.items() if _is_lost(mount)]
         if not suspects:
             return ()
@@ -79,7 +79,7 @@ def _is_lost(mount: Mount) -> bool:
 
 
 def _backing_file(mount: Mount) -> str:
-    """The file that a mounted loop device stands for; empty for anything else."""
+    """Return the file that a mounted loop device stands for; empty for anything else."""
     try:
         with open(_BACKING_FILE.format(mount.device), encoding="utf-8", errors="surrogateescape") as stream:
             return stream.read()
@@ -124,7 +124,7 @@ class WritableSnapshots:
         return tuple(held for held in found if held.key not in theirs)
 
     def size(self, held: WritableSnapshot) -> int | None:
-        """Bytes that were written to it; None if the snapshotter doesn't say."""
+        """Return the bytes that were written to it; None if the snapshotter doesn't say."""
         try:
             stdout = self._snapshots(held.namespace, held.snapshotter, "usage", "-b", "--", held.key, doing="ask for a size")
         except HostError as error:
@@ -164,7 +164,7 @@ class WritableSnapshots:
         )
 
     def _snapshots_of(self, namespace: str, containers: Iterable[str]) -> frozenset[str]:
-        """The keys of containers' snapshots; most have the name of their container."""
+        """Return the keys of containers' snapshots; most have the name of their container."""
         found = set()
         for container in containers:
             try:
@@ -183,12 +183,12 @@ class WritableSnapshots:
 
 
 def loaded_snapshotters(plugins: Iterable[Plugin]) -> list[str]:
-    """The names of those that the daemon can use now."""
+    """Return the names of those that the daemon can use now."""
     return [plugin.id for plugin in plugins if plugin.is_snapshotter and plugin.status == "ok"]
 
 
 def enabled_units(runner: Runner, paths: Iterable[str]) -> dict[str, bool]:
-    """Whether the unit that mounts a toolbox is started at boot, by the toolbox's path. Raises HostError without systemd."""
+    """Return by path whether the unit that mounts a toolbox is started at boot. Raises HostError without systemd."""
     names = {}
     for path in paths:
         try:
@@ -207,7 +207,7 @@ def enabled_units(runner: Runner, paths: Iterable[str]) -> dict[str, bool]:
 def read_toolboxes(
     runner: Runner, ctr: Ctr, snapshotters: Sequence[str], default: str, expected: Sequence[ExpectedToolbox] | None
 ) -> Toolboxes:
-    """What is to be said of a node's writable snapshots. ``expected`` None: nothing is expected, and no pin is unlisted.
+    """Read a node's writable snapshots. ``expected`` None: nothing is expected, and no pin is unlisted.
 
     Raises HostError if nothing can be said of them.
     """

@@ -132,7 +132,7 @@ class Toolbox:
         return CurrentUnit(content.decode(errors="replace") + layers, loaded=loaded, enabled=enabled)
 
     def _layers_unit(self) -> str | None:
-        """The text of the path's other unit, if it was made here. Raises ValueError if another has its place."""
+        """Return the text of the path's other unit, if it was made here. Raises ValueError if another has its place."""
         path = self._wanted.path
         if len(mount_unit.layers_unit_name(path)) > mount_unit.LONGEST_NAME:
             return None
@@ -162,7 +162,7 @@ class Toolbox:
         return texts
 
     def _mounted_layers(self, source: Source) -> tuple[str, ...]:
-        """Those that are mounts of their own: all on erofs, and with a proxy that loads files as they are read."""
+        """Return the layers that are mounts of their own: all on erofs, and those of a proxy that loads files lazily."""
         table = {one.path for one in read_table()}
         return source.layers if self._snapshotter == EROFS else tuple(one for one in source.layers if one in table)
 
@@ -212,7 +212,7 @@ class Toolbox:
             raise
 
     def size(self, key: str) -> int:
-        """Bytes of what is the snapshot's own."""
+        """Return the snapshot's own bytes."""
         shown = self._ask("usage", "-b", key, doing=f"ask how large the snapshot {key} is")
         try:
             return usage.parse_single_usage(shown)
@@ -277,7 +277,7 @@ class Toolbox:
         raise HostError(f"cannot mount {self._wanted.path}: {self._unit.name} is active, but nothing is mounted")
 
     def _complaint(self, since: float) -> str:
-        """What mount(8) said, or systemd."""
+        """Return the error of mount(8), or of systemd."""
         lines = [line.strip() for line in self._unit.journal(since) if line.strip()]
         said = [line for line in lines if line.startswith("mount:")]
         return (said or lines or ["see the journal"])[-1]

@@ -91,7 +91,7 @@ def read_node(
 
 
 def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) -> NodeState:
-    """The program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
+    """Read the program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
     probe = _Probe()
     runner, config_file = containerd.runner, containerd.config_file
     if probe.try_read("version", lambda: containerd.version):
@@ -142,7 +142,7 @@ def _with_snapshotters(state: NodeState, ctr: Ctr, config: EffectiveConfig, expe
 
 
 def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -> PoolState | None:
-    """``started``: when the daemon was, in seconds since the epoch."""
+    """Read the thin pool. ``started`` is the daemon's start, in seconds since the epoch."""
     if config.thin_pool is None:
         return None
     since_boot = None if started is None else started - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -150,7 +150,7 @@ def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -
 
 
 def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Sequence[ExpectedImage]) -> NodeState:
-    """What there is to be known of the images of a daemon that answers."""
+    """Read the images of a daemon that answers."""
     probe = _Probe()
     own = config.own_snapshotters
     default = own[0]
@@ -180,7 +180,7 @@ def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Se
 
 
 def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotters: Sequence[str], level: str) -> NodeState:
-    """Whether images are as their layers, as far as that is to be looked at; and what else a power cut may have left."""
+    """Return whether images are as their layers, as far as that is to be looked at; and what else a power cut may have left."""
     probe = _Probe()
     content = probe.try_read("content", lambda: content_root(ctr))
     if not content:
@@ -211,7 +211,7 @@ def _overlay(ctr: Ctr, config: EffectiveConfig) -> tuple[Overlay, tuple[int, ...
 
 
 def _directories(ctr: Ctr, snapshotters: Iterable[str], overlay: Overlay | None, probe: _Probe) -> list[str]:
-    """Where the snapshotters keep their snapshots; overlayfs has been asked already."""
+    """Return where the snapshotters keep their snapshots; overlayfs has been asked already."""
     found = [
         overlay.root if overlay and name == "overlayfs" else probe.try_read("mounts", partial(snapshotter_root, ctr, name))
         for name in snapshotters
