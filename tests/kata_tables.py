@@ -47,7 +47,8 @@ def transports() -> str:
                 )
                 for snapshotter in SNAPSHOTTERS
             ]
-            rows.append([one.runtime, one.name, str(disable).lower(), *(classify(combination).transport for combination in asked)])
+            transports = [classify(combination).transport for combination in asked]
+            rows.append([one.runtime, one.name, str(disable).lower(), *transports])
     return table(["runtime", "hypervisor", "disabled", *SNAPSHOTTERS], rows)
 
 
