@@ -175,6 +175,6 @@ def handler_without_snapshotter(
             state = f"in state {states[name]}" if name in states else "not loaded"
             return (
                 f"runtimes[{handler.name}].snapshotter: the snapshotter {name} is {state} in the running daemon: configure it "
-                "with snapshotters, or, if what it needs is there by now, restart containerd"
+                "with snapshotters, or restart containerd if its requirements are met now"
             )
     return None

@@ -208,7 +208,7 @@ def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
 def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any]) -> tuple[dict[Path, Any], list[Path]]:
     """Keys of ours that are no longer wanted: given back their old value, or dropped.
 
-    One that somebody changed since is theirs now and stays.
+    An entry that was changed since is kept.
     """
     put: dict[Path, Any] = {}
     drop: list[Path] = []

@@ -46,7 +46,7 @@ class Record:
     def begun(self, wanted: Record, pending: Mapping[str, str | None]) -> Record:
         """Return the record to keep while a change from this record to another is under way.
 
-        Whichever of the files has been written when a run is killed, the next one knows what is ours.
+        If a run is killed between two files, the next run still knows the values that this collection set.
         """
         keys = dict(self.keys)
         for path, key in wanted.keys.items():

@@ -36,7 +36,7 @@ _OF_OVERLAY = b"user.overlay."
 
 
 class FileAttributes(NamedTuple):
-    """One file as it is; as Node, but for ``inode``: what tells it from others, on whatever device."""
+    """The attributes of one file, as of Inode; ``inode`` identifies it among the files of all devices."""
 
     kind: str
     mode: int

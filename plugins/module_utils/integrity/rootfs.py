@@ -53,7 +53,7 @@ class RootFs:
     """Takes the layers of an image, lowest first. ``overlay``: they are unpacked for overlayfs.
 
     ``implied_modes``: directories that a layer has no entry for get the mode that containerd gives them; with erofs, they have
-    whatever mkfs.erofs gave them.
+    and not those that mkfs.erofs set.
 
     Methods raise ValueError for layers that containerd could not have unpacked.
     """

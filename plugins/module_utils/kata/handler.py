@@ -195,17 +195,17 @@ def parse_file(path: str, content: bytes) -> Tree:
     try:
         tree = toml.parse(content.decode())
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text, so Kata can't start with it: mend it, or move it away") from error
+        raise ValueError(f"{path} is not UTF-8 text, so Kata can't start with it: correct it, or move it away") from error
     except ValueError as error:
-        raise ValueError(f"{path} is not TOML ({error}), so Kata can't start with it: mend it, or move it away") from error
+        raise ValueError(f"{path} is not TOML ({error}), so Kata can't start with it: correct it, or move it away") from error
     hypervisors = tree.get("hypervisor", {})
     if not isinstance(hypervisors, Mapping) or not all(isinstance(table, Mapping) for table in hypervisors.values()):
-        raise ValueError(f"{path}: hypervisor is not a table of tables, so Kata can't start with it: mend it")
+        raise ValueError(f"{path}: hypervisor is not a table of tables, so Kata can't start with it: correct it")
     for section, table in hypervisors.items():
         for key, kind in SETTINGS.items():
             if key in table and not is_of(kind, table[key]):
                 raise ValueError(
-                    f"{path}: hypervisor.{section}.{key} has to be of type {kind.__name__}, so Kata can't start with it: mend it"
+                    f"{path}: hypervisor.{section}.{key} is not of type {kind.__name__}, so Kata can't start with it: correct it"
                 )
     return tree
 

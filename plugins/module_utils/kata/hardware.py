@@ -76,7 +76,7 @@ def problems(machine: Machine, wanted: Sequence[str]) -> Iterator[str]:
     devices = {device: module for device, module in DEVICE_MODULES.items() if not machine.devices.get(device)}
     for device, module in devices.items():
         if module in machine.loaded:
-            yield f"the kernel module {module} is loaded, but there is no {device}: make the device, or mend udev"
+            yield f"the kernel module {module} is loaded, but there is no {device}: create the device, or correct udev's rules"
     for name in wanted:
         if name not in machine.loaded and name not in machine.loadable and machine.devices.get(_device_of(name)) is not True:
             yield f"kernel {machine.kernel} has no module {name}: install the kernel's package of modules, or another kernel"

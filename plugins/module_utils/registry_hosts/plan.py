@@ -1,6 +1,6 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to change in a ``certs.d`` directory, whoever made what is there."""
+"""The changes of a ``certs.d`` directory, which may contain files of others."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def proxy_problem(name: str, address: str, *, there: bool, answers: bool) -> Mis
         reason = f"there is no socket {address}: start the service of {name}, or correct the path"
         return MissingRequirement(f"snapshotters.{name}.address: {reason}")
     if not answers:
-        return MissingRequirement(f"snapshotters.{name}.address: nobody answers at {address}: start the service of {name}")
+        return MissingRequirement(f"snapshotters.{name}.address: no service answers at {address}: start the service of {name}")
     return None
 
 

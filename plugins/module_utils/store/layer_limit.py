@@ -140,7 +140,7 @@ def _most(overlay: Overlay, first: int) -> int:
 
 
 def layers_lasting(overlay: Overlay) -> int:
-    """So many layers an image may have whatever ids its snapshots get, as long as these have at most 7 digits."""
+    """Return the number of layers that can be mounted with any snapshot ids of at most 7 digits."""
     return _most(overlay, _LASTING_ID)
 
 

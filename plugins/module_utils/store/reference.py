@@ -17,7 +17,7 @@ _PATH = re.compile(rf"{_PATH_COMPONENT}(?:/{_PATH_COMPONENT})*\Z")
 _TAG = re.compile(r"\w[\w.-]{0,127}\Z", re.ASCII)
 # registry/api/v2 and containerd refuse longer ones.
 _LONGEST = 255
-# A tag that nobody gives: with it an image is unpacked before it gets its name.
+# A tag that users don't use: an image is unpacked under it before it gets its name.
 _STAGED_TAG = "slipway-staged"
 # RFC 2606: no registry ever has this name.
 IMPORT_REPOSITORY = "import.slipway.invalid/staged"

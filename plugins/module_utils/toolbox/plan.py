@@ -32,7 +32,7 @@ REMOVE_DIRECTORY = "remove_directory"
 # What is mounted on the path: nothing, the toolbox's snapshot, one that is gone, anything else.
 NOTHING, OURS, STALE, OTHER = "nothing", "ours", "stale", "other"
 # What the path is while nothing is mounted on it.
-# FOREIGN: empty, but somebody else than root can write there.
+# FOREIGN: empty, but other users than root can write there.
 MISSING, EMPTY, FOREIGN, FULL, NO_DIRECTORY = "missing", "empty", "foreign", "full", "no directory"
 
 ACTIVE = "Active"
@@ -208,7 +208,7 @@ def _unmounts(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
 
 
 def plan(found: CurrentToolbox, wanted: ToolboxSpec) -> Plan:
-    """Raise ValueError, saying what to do, where somebody's work would be lost or hidden."""
+    """Raise ValueError, with a remedy, if files of users would be lost or hidden."""
     reason = _refusal(found, wanted)
     if reason:
         raise ValueError(reason)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writable snapshots that no container has: what keeps them from garbage collection, and which nobody asked for."""
+"""Writable snapshots without a container: their protection from garbage collection, and those that aren't listed."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class ToolboxState:
 
 @dataclass(frozen=True)
 class Toolboxes:
-    """What a node has of writable snapshots that no container has: the expected toolboxes, pins nobody listed, those at risk.
+    """The writable snapshots of a node without a container: expected toolboxes, unlisted pins, and those at risk.
 
     ``unlisted`` are their sizes in bytes, by what they are, or None where that couldn't be told. ``lost`` are mount points whose
     snapshot is gone. ``trouble`` says what couldn't be read. ``pinned`` is how many of them are pinned.
@@ -189,7 +189,7 @@ def problem_of(expected: ExpectedToolbox, held: WritableSnapshot | None, *, enab
 
 
 def is_prunable(held: WritableSnapshot, listed: bool, age: int | None, now: float) -> bool:
-    """Return whether a toolbox goes that nobody lists: it is at least as old as ``age``, in seconds (None: none goes)."""
+    """Return whether an unlisted toolbox is to be removed: it is at least ``age`` seconds old (None: none is removed)."""
     if listed or age is None:
         return False
     try:

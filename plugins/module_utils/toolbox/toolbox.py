@@ -21,7 +21,7 @@ PREFIX = "/var/lib/toolbox"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _PATH = re.compile(r"(/[A-Za-z0-9_.@+-]+)+\Z")
-# What somebody else has named can be removed.
+# Any path can be removed.
 _PATH_OF_OTHERS = re.compile(r"(/[^/\x00-\x1f\x7f]+)+\Z")
 _NOT_INSIDE = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/tmp",  # noqa: S108

@@ -82,7 +82,7 @@ def test_erofs(known: set[str], mkfs: str | None, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "answers", "words"), [(True, True, ""), (False, False, "no socket /s"), (True, False, "nobody answers at /s")]
+    ("there", "answers", "words"), [(True, True, ""), (False, False, "no socket /s"), (True, False, "no service answers at /s")]
 )
 def test_proxies(there: bool, answers: bool, words: str) -> None:
     assert_problem(needs.proxy_problem("lazy", "/s", there=there, answers=answers), words)

@@ -101,9 +101,9 @@ class RunningDaemon:
             raise HostError(f"{self.unit.name} was up for less than {seconds:g} seconds: {what}")
         if later.reads() != self._config_file:
             raise HostError(
-                f"the daemon reads {later.reads()}, not {self._config_file}: name that file with config_file, or mend the unit"
+                f"the daemon reads {later.reads()}, not {self._config_file}: name that file with config_file, or correct the unit"
             )
         runs = later.process.executable if later.process else None
         if self._binary and runs != self._binary:
-            raise HostError(f"{self.unit.name} runs {runs}, not {self._binary}: name that one with binary, or mend the unit")
+            raise HostError(f"{self.unit.name} runs {runs}, not {self._binary}: name that one with binary, or correct the unit")
         return later

@@ -4,7 +4,7 @@
 """The daemon's UUID, which containerd writes without syncing it, and then can't read for ever.
 
 plugins/services/introspection/local.go, getUUID: an empty file is no UUID, so that the daemon answers neither
-``ctr version`` nor whoever else asks it who it is. It makes a new one if there is no file.
+``ctr version`` nor other clients that ask for its UUID. It creates a new one if there is no file.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def _attach(file: int) -> tuple[int, str]:
                 os.close(device)
                 if error.errno != errno.EBUSY:
                     raise
-                continue  # somebody else has taken it by now
+                continue  # another process has taken it
             try:
                 status = _STATUS.pack(0, 0, 0, 0, 0, 0, 0, 0, _READ_ONLY | _AUTOCLEAR, b"", b"", b"", 0, 0)
                 fcntl.ioctl(device, _LOOP_SET_STATUS64, status)

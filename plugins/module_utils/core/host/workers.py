@@ -3,7 +3,7 @@
 
 """Work spread over the cores, by processes that are forked off, have all that this one has, and don't outlive it.
 
-Jobs are begun in their order, each by whoever is free, and their messages are to be read in that order too. What comes early
+Jobs are begun in their order, each by a free worker, and their messages are to be read in that order too. What comes early
 is kept, but not without limit: a process that is far ahead has to wait.
 """
 
@@ -152,7 +152,7 @@ class _Pool(Results):
 
 def _start(jobs: Sequence[Job], count: int) -> _Pool | None:
     """None if there can't be other processes."""
-    # Holds one ticket with the number of the next job: whoever takes it puts back that of the next but one.
+    # Holds one ticket with the number of the next job: the worker that takes it puts back that of the next but one.
     tickets = os.pipe()
     os.write(tickets[1], _TICKET.pack(0))
     processes: list[_Process] = []

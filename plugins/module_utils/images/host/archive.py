@@ -146,7 +146,7 @@ class ImageArchive:
         sizes = [self._resolved(layer).size for layer in layers]
         digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
         blobs = [oci.Descriptor("", diff_id, size) for diff_id, size in zip(config.diff_ids, sizes)]
-        # Its manifest is made while it is imported, so nobody knows its digest before.
+        # The import creates its manifest, so its digest is unknown before.
         return RemoteImage(
             "", config.platform, config.chain_ids, len(layers), (oci.Descriptor("", digest, len(text)), *blobs), digest
         )

@@ -66,7 +66,7 @@ class RepairPlanner:
         return replace(step, action=plan.NONE), f"{step.name}: {found.summary()}; {reason}"
 
     def _fetchable(self, step: Step, damaged: tuple[str, ...]) -> Step:
-        """Blobs are given up only if they can be had again, whatever the name stands for by now."""
+        """Plan to delete damaged blobs only if they can be fetched again, even if the name now means another image."""
         image, position = self._remote(step.name)
         if image is plan.UNREAD:
             return replace(step, action=plan.REPAIR, damaged=damaged)
@@ -86,7 +86,7 @@ def blobs_to_fetch(found: Comparison) -> tuple[str, ...]:
 
 
 def not_fetchable(error: Exception) -> str:
-    """Return why blobs that are damaged have to stay so."""
+    """Return why damaged blobs can't be replaced."""
     return f"it can't be fetched again: {error}"
 
 

@@ -121,7 +121,7 @@ def has_its_size(content_root: str, descriptor: Descriptor) -> bool:
 def open_layer(content_root: str, layer: Descriptor, *, threads: bool = True) -> Iterator[LayerReader]:
     """Open a layer for reading; the end of the block verifies its digest. ``threads``: other cores may help.
 
-    Raises DamagedBlobError, whatever happened in the block; else ValueError if the block did, if the layer is compressed in a
+    Raises DamagedBlobError, even if the block failed; else ValueError if the block did, if the layer is compressed in a
     way that can't be read here, or is no layer that containerd unpacks.
     """
     blob = Blob(content_root, layer, threads=threads)

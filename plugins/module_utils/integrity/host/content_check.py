@@ -25,7 +25,7 @@ Path = tuple[bytes, ...]
 class Outcome(NamedTuple):
     """Of one file of a layer: its ``entry`` there, from 0; what is wrong with its bytes, None if they couldn't be compared.
 
-    ``inode`` is what was compared, if that has several names. A file that is as it should be, and has one name, has none.
+    ``inode`` is what was compared, if that has several names. An intact file with one name has none.
     """
 
     entry: int

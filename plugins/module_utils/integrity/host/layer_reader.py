@@ -104,7 +104,7 @@ class LayerReader:
 
 
 class _Stream:
-    """Bytes in chunks of whatever size, none of them empty, read in others. Raises ValueError if they end too early."""
+    """Bytes in chunks of any size, none of them empty, read in others. Raises ValueError if they end too early."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

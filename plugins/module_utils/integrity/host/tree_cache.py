@@ -27,14 +27,14 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.saved_tree 
 _FORMAT = b"slipway.node tree 1\n"
 _SUFFIX = ".tree"
 _TEMPORARY = ".tmp"
-# Seconds after which one that nobody asked for is removed, and after which a use is noted.
+# Seconds after which an unused tree is removed, and after which a use is noted.
 _UNUSED, _NOTED = 30 * 86400, 86400
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class TreeCacheEntry:
-    """What an image's layers make: ``total`` files; a view that is as it should be has this ``digest``, empty if not known."""
+    """What an image's layers make: ``total`` files; an intact view has this ``digest``, empty if not known."""
 
     total: int
     digest: str
@@ -80,7 +80,7 @@ class TreeCache:
             self._write(layers, TreeCacheEntry(total, digest, overlay, _pack(tree)))
 
     def save_digest(self, layers: Sequence[str], kept: TreeCacheEntry, digest: str) -> None:
-        """Keep what was found of a view that is as it should be."""
+        """Keep the tree of an intact view."""
         if self._keep:
             self._write(layers, replace(kept, digest=digest))
 
@@ -127,7 +127,7 @@ def _read(path: str) -> bytes:
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise ValueError("it is somebody else's")
+            raise ValueError("it belongs to another user")
         if status.st_size > MOST_BYTES:
             raise ValueError("it is too large")
         return stream.read()

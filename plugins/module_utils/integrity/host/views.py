@@ -5,7 +5,7 @@
 
 A view is mounted in a mount namespace of its own, which is gone at once, as is its mount point: the mount then lives as
 long as the descriptor that leads to it, and so not longer than this process, however that ends. What a killed process does
-leave is the daemon's record of the view, and an empty directory of the same name whose lock nobody holds any more.
+leave is the daemon's record of the view, and an empty directory of the same name whose lock no process holds any more.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Views:
 
 
 def mount_detached(mounts: tuple[SnapshotMount, ...], directory: str) -> int:
-    """SnapshotMount them on the directory where nobody sees it; returns a descriptor of the root. Closing it unmounts them."""
+    """Mount a snapshot, invisibly to other processes; return a descriptor of its root. Closing that unmounts it."""
     outcome: list[int | OSError] = []
 
     def work() -> None:
@@ -220,7 +220,7 @@ def _fresh_directory() -> tuple[str, int]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if os.path.isdir(directory):
                 return directory, lock
-            os.close(lock)  # somebody swept before it was locked
+            os.close(lock)  # another run swept it before it was locked
     except OSError as error:
         raise HostError(f"cannot make a directory in {DIRECTORY}: {error.strerror}") from error
 

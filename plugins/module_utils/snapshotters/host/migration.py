@@ -129,7 +129,7 @@ class Migration:
         return store.snapshots(self._source).layers() if self._source_loaded else store.content.unpacked_for(self._source)
 
     def _candidates(self, store: NamespaceStore, references: Mapping[str, Reference]) -> list[Candidate]:
-        """One for each image, whatever names it has."""
+        """Return one name for each image."""
         blobs = store.content.digests()
         found = []
         for name in canonical_names({name: one.digest for name, one in references.items()}):

@@ -41,7 +41,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_poo
 
 # A database that is written while it is read is read again.
 _TRIES = 5
-HELD_BY_KERNEL = ("the kernel lets nobody else have it",)
+HELD_BY_KERNEL = ("the kernel holds it",)
 # Held while a pool's devices are listed, which one run at a time can do.
 LOCK = "/run/slipway-thin-pool.lock"
 _PATIENCE = 60
@@ -70,7 +70,7 @@ def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
 
 
 def _claimed(path: str, real: str) -> bool:
-    """Return whether the kernel keeps it for somebody, also where lsblk sees nobody: for btrfs, ZFS, another mount namespace."""
+    """Return whether the kernel holds a device, also for users that lsblk doesn't list: btrfs, ZFS, other mount namespaces."""
     with naming("look at", path):
         try:
             os.close(os.open(real, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))

@@ -117,7 +117,7 @@ class Snapshots:
                 shown = self._probe()
             except HostError as error:
                 if ALREADY_EXISTS in str(error):
-                    continue  # it has removed it by now
+                    continue  # it is removed now
                 raise
             found = _SNAPSHOT_ID.search(shown)
             if found is None or int(found[1]) >= highest:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The writable snapshots of a node that no container has: toolboxes, and what else somebody made; nothing is changed."""
+"""Read the writable snapshots of a node without a container: toolboxes, and those made by hand."""
 
 from __future__ import annotations
 

@@ -177,4 +177,4 @@ def test_a_device_that_the_kernel_keeps_for_somebody_is_in_use(loop: str, tmp_pa
         kept = read_devices(Runner(Node()), [loop])[0]
     finally:
         os.close(claimed)
-    assert "is in use (the kernel lets nobody else have it)" in device_problem(kept, "containerd", [loop])
+    assert "is in use (the kernel holds it)" in device_problem(kept, "containerd", [loop])
