@@ -205,7 +205,7 @@ def parse_file(path: str, content: bytes) -> Tree:
         for key, kind in SETTINGS.items():
             if key in table and not is_of(kind, table[key]):
                 raise ValueError(
-                    f"{path}: hypervisor.{section}.{key} is not of type {kind.__name__}, so Kata can't start with it: correct it"
+                    f"{path}: hypervisor.{section}.{key} has to be of type {kind.__name__}, or Kata can't start: correct it"
                 )
     return tree
 
