@@ -19,7 +19,7 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(WORK)/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup build demo check test style types unit lint docs-setup docs-lint docsite sanity importer molecule integration crash \
+.PHONY: help setup build demo check test style types unit lint docs-setup docs-lint docsite sanity importer molecule integration smoke crash \
   test-vm bench changelog clean distclean
 
 help:
@@ -28,6 +28,7 @@ help:
 	make test         everything: the steps style types lint unit docs-lint docsite sanity importer molecule integration crash
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
 	make check        the inner loop: style types lint unit
+	make smoke        one successful and one refused or rolled back run per module, on trixie; five minutes
 	make bench        the measurements
 	make docsite      the site of the documentation, in .work/docsite/html
 	make build        the artefact that Galaxy gets, in .work/artefact
@@ -98,6 +99,9 @@ molecule: build
 
 integration: build
 	@pytest --numprocesses 3 tests/integration
+
+smoke: build
+	@pytest --numprocesses 3 -m smoke --suite trixie tests/integration
 
 crash: build
 	@pytest --numprocesses 3 tests/crash

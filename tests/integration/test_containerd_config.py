@@ -18,6 +18,7 @@ from nodes.node import Node
 MODULE = "containerd_config"
 
 
+@pytest.mark.smoke
 def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:
     pid = daemon.main_pid(modern)
     settings = {**DURABLE, "max_concurrent_downloads": 7, "image_pull_progress_timeout": "90s"}
@@ -31,6 +32,7 @@ def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:
     assert "4321" in limits
 
 
+@pytest.mark.smoke
 def test_absent_takes_back_exactly_what_was_set(modern: Node) -> None:
     before = daemon.read(modern, ROOT)
     converges(modern, **DURABLE, sandbox_image="registry.example/pause:9", service_directives={"TasksMax": "infinity"})
@@ -48,6 +50,7 @@ def test_a_wrong_type_is_refused(modern: Node) -> None:
     refused(modern, "containerd refuses", extra_config={"plugins": {plugin: {"mutation_threshold": "many"}}})
 
 
+@pytest.mark.smoke
 def test_an_unknown_key_is_refused(modern: Node) -> None:
     plugin = "io.containerd.gc.v1.scheduler"
     refused(
@@ -61,6 +64,7 @@ def test_an_unknown_plugin_is_refused(modern: Node) -> None:
     )
 
 
+@pytest.mark.smoke
 def test_what_kills_cri_is_rolled_back(modern: Node) -> None:
     converges(modern, **DURABLE)
     before = daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)

@@ -50,6 +50,7 @@ def given(archive: Path) -> dict[str, Any]:
     return {"version": "1.0", "src": str(archive), "sha256": sha256, "remote_src": False, "verbose": True}
 
 
+@pytest.mark.smoke
 def test_a_release_is_sent_once(site: Site, tmp_path: Path, temporary: Path) -> None:
     options = given(release(tmp_path))
     done = site(**options)

@@ -206,6 +206,7 @@ def test_the_page_holds_as_many_layers_as_computed_for_ids_of_a_node_with_a_long
     assert done.stdout.split() == ["True", "False"] * len(limits)
 
 
+@pytest.mark.smoke
 def test_what_is_not_there_is_said(node: Node, tmp_path: Path) -> None:
     daemon.install(node)
     daemon.reset(node)
@@ -233,6 +234,7 @@ def test_what_is_not_there_is_said(node: Node, tmp_path: Path) -> None:
         cleared(node)
 
 
+@pytest.mark.smoke
 def test_what_the_daemon_refuses_is_one_sentence(trixie: Node) -> None:
     failed = run_module(trixie, "containerd_image_info", {"snapshotter": "nosuch"})
     assert failed["failed"] and "snapshotter not loaded: nosuch" in failed["msg"]

@@ -77,6 +77,7 @@ def three(site: Site) -> list[dict[str, Any]]:
 SAME = ("changed", "files", "removed", "handlers", "kata_deploy", "diff")
 
 
+@pytest.mark.smoke
 def test_check_mode_on_a_fresh_node_then_the_same_then_nothing(site: Site) -> None:
     handlers = three(site)
     predicted = site(*handlers, check=True)
@@ -198,6 +199,7 @@ def test_kata_deploys_layout_is_left_alone(site: Site) -> None:
     assert [path.name for path in (site.root / "kata-deployed").iterdir()] == ["configuration-qemu.toml"]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -282,6 +284,7 @@ def killed_at_rename(directory: Path, number: int) -> str:
     return str(path)
 
 
+@pytest.mark.smoke
 def test_a_killed_run_is_finished_by_the_next(site: Site, tmp_path: Path) -> None:
     first, later = [site.handler("kata-qemu", **SAFE)], three(site)
     site(*later)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from nodes.fixtures import ON_SECOND_TRIXIE
 from nodes.node import CHECKOUT, PODMAN, Node, ansible, run
 
 NETWORK = CHECKOUT / "tests/nodes/network"
@@ -128,3 +129,7 @@ def exists(found: set[str]) -> set[str]:
 def control_groups() -> set[str]:
     """Names of podman's control groups, in every hierarchy."""
     return {name for _, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith("libpod-")}
+
+
+def test_the_files_of_the_second_trixie_node_exist() -> None:
+    assert {path.name for path in Path(__file__).parent.iterdir()} >= ON_SECOND_TRIXIE

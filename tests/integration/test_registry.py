@@ -70,6 +70,7 @@ FULL: dict[str, Any] = {
 }
 
 
+@pytest.mark.smoke
 def test_check_mode_on_a_fresh_node_then_the_same_then_nothing(site: Site) -> None:
     predicted = site(FULL, check=True)
     assert not site.path.exists()
@@ -113,6 +114,7 @@ def test_purge_and_absent_leave_what_others_made(site: Site) -> None:
     assert site.tree() == before
 
 
+@pytest.mark.smoke
 def test_a_foreign_configuration_is_refused_then_adopted(site: Site) -> None:
     (site.path / "quay.io").mkdir(parents=True)
     (site.path / "quay.io" / "hosts.toml").write_text("[host]\n")
@@ -126,6 +128,7 @@ def test_a_foreign_configuration_is_refused_then_adopted(site: Site) -> None:
     assert site({"name": "quay.io"})["changed"] is False
 
 
+@pytest.mark.smoke
 def test_a_killed_run_is_mended(site: Site) -> None:
     site(FULL)
     whole = site.tree()
@@ -254,6 +257,7 @@ def configure(node: Node, *registries: dict[str, Any]) -> None:
     assert done.get("failed", False) is False, done
 
 
+@pytest.mark.smoke
 def test_containerd_logs_in_and_trusts_as_told(containerd: Node, registry: str) -> None:
     """Also without mirrors: containerd 1.x ignores a hosts.toml that has no host table."""
     entry = {"name": registry, "server": f"https://{registry}", "ca": [CERTIFICATE], "username": USER, "password": PASSWORD}

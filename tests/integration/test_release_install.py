@@ -24,24 +24,31 @@ __all__ = ["run", "site"]
 OTHER_MACHINE = PROGRAM[:18] + (21).to_bytes(2, "little") + PROGRAM[20:]
 
 
-def test_check_mode_predicts_then_installs_then_nothing(site: Site, tmp_path: Path) -> None:
+@pytest.mark.smoke
+def test_check_mode_predicts_what_is_installed(site: Site, tmp_path: Path) -> None:
     archive = release(tmp_path, "a", "demo-shim")
     before = site.tree()
     predicted = site(archive, check=True)
     assert site.tree() == before
     first = site(archive)
-    assert {key: first[key] for key in ("changed", "version", "path", "links", "previous", "removed")} == {
-        key: predicted[key] for key in ("changed", "version", "path", "links", "previous", "removed")
-    }
+    same = ("changed", "version", "path", "links", "previous", "removed")
+    assert {key: first[key] for key in same} == {key: predicted[key] for key in same}
     assert (first["changed"], first["version"], first["previous"]) == (True, "1.0", None)
     assert first["links"] == [str(site.links / "demo"), str(site.links / "demo-shim")]
+    assert Path(first["path"]).parent == site.home
     subprocess.run([str(site.links / "demo")], check=True)
-    version = Path(first["path"])
-    assert version.parent == site.home
-    assert stat.S_IMODE(version.stat().st_mode) == 0o755
-    assert stat.S_IMODE((version / "bin").stat().st_mode) == 0o755
-    assert stat.S_IMODE((version / "README").stat().st_mode) == 0o644
+
+
+def test_files_belong_to_the_installing_user_and_only_it_can_write_them(site: Site, tmp_path: Path) -> None:
+    version = Path(site(release(tmp_path))["path"])
+    modes = {name: stat.S_IMODE((version / name).stat().st_mode) for name in (".", "bin", "README")}
+    assert modes == {".": 0o755, "bin": 0o755, "README": 0o644}
     assert (version / "bin/demo").stat().st_uid == os.geteuid()
+
+
+def test_the_second_run_needs_no_archive(site: Site, tmp_path: Path) -> None:
+    archive = release(tmp_path)
+    site(archive)
     after = site.tree()
     archive.rename(archive.with_suffix(".gone"))
     options = {
@@ -63,6 +70,7 @@ def test_check_mode_before_the_archive_is_on_the_node(site: Site) -> None:
     assert "cannot open" in real["msg"] and "later.tgz: No such file or directory" in real["msg"]
 
 
+@pytest.mark.smoke
 def test_upgrade_and_back_without_the_archive(site: Site, tmp_path: Path) -> None:
     one, two, three = (release(tmp_path, name, *extra) for name, extra in (("a", ["old"]), ("b", ["new"]), ("c", ["new"])))
     first = site(one, "1.0")
@@ -127,8 +135,13 @@ def test_a_tree_is_linked_as_a_whole(site: Site, tmp_path: Path) -> None:
     assert site(packed("a"), "1.0", **options)["changed"] is False
     assert site(state="absent", install_root=str(tree))["changed"] and not tree.is_symlink()
 
-    tree.mkdir()
-    refused = site(packed("a"), "1.0", **options)
+
+def test_a_directory_is_not_replaced_by_the_link_to_a_tree(site: Site, tmp_path: Path) -> None:
+    tree = site.directory / "opt" / "demo"
+    tree.mkdir(parents=True)
+    inside = str(tree)[1:]
+    archive = pack(tmp_path / "archives/a.tar.gz", member(f"./{inside}/bin/demo"))
+    refused = site(archive, install_root=str(tree), bin_dir=f"{inside}/bin")
     assert f"{tree} is a directory: move it away" in refused["msg"] and not site.home.exists()
 
 

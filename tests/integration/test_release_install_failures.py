@@ -75,6 +75,7 @@ def test_a_damaged_archive_leaves_nothing(site: Site, tmp_path: Path, how: str) 
     assert site.tree() == before
 
 
+@pytest.mark.smoke
 def test_a_wrong_checksum_leaves_the_old_version(site: Site, tmp_path: Path) -> None:
     site(release(tmp_path, "a"))
     before = site.tree()
@@ -135,6 +136,7 @@ def test_what_is_in_the_way_is_named(site: Site, tmp_path: Path, kind: str) -> N
     assert path.is_symlink() is (kind != "directory")
 
 
+@pytest.mark.smoke
 def test_an_interrupted_installation_is_mended(site: Site, tmp_path: Path) -> None:
     archive = release(tmp_path, "a", "second")
     first = site(archive)

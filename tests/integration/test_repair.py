@@ -65,6 +65,7 @@ def blob_paths(node: Node, reference: str) -> list[str]:
     return [f"{BLOBS}/{layer['digest'][7:]}" for layer in manifest["layers"]]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("snapshotter", SNAPSHOTTERS)
 def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(clean: Node, tmp_path: Path, snapshotter: str) -> None:
     common, upper = random_layers(2, seed=200), random_layers(5, seed=201)[2:]

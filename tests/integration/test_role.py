@@ -83,6 +83,7 @@ def succeeded(played: dict[str, Any], node: Node) -> dict[str, int]:
     return stats
 
 
+@pytest.mark.smoke
 def test_a_fresh_node_becomes_what_was_predicted_and_stays(fresh: Node) -> None:
     predictions = []
     for command in ("true", "apt-get -qq update", "rm -rf /var/lib/apt/lists/*"):
@@ -231,6 +232,7 @@ def test_releases_are_installed_changed_and_taken_back(releases: dict[str, Any],
     assert "slipway-" not in node.exec("ls", "/var/tmp").stdout
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("network", ["10.0.0.0/99", "10.0.0.300", "fd00::/200", "10.0.0/8/8"])
 def test_a_network_that_is_none_is_refused(trixie: Node, network: str) -> None:
     before, pid = daemon.etc_hashes(trixie), daemon.main_pid(trixie)

@@ -89,6 +89,7 @@ def kill_mode(node: Node, mode: str) -> None:
     node.ssh("systemctl daemon-reload")
 
 
+@pytest.mark.smoke
 def test_a_container_survives_a_change_of_settings(container: Container) -> None:
     node = container.node
     before = daemon.main_pid(node)

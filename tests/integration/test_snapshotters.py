@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
 @pytest.fixture
 def clean(nodes: dict[str, Node], request: pytest.FixtureRequest) -> Iterator[Node]:
     """A node as packaged, without images."""
-    node = nodes[request.param]
+    with without_images(nodes[request.param]) as node:
+        yield node
+
+
+@contextmanager
+def without_images(node: Node) -> Iterator[Node]:
+    """Restore the packaged configuration and remove all images, before and after."""
     emptied(node)
     yield packaged(node)
     emptied(node)
@@ -236,6 +243,7 @@ def test_to_another_snapshotter_and_back_without_a_network(clean: Node, kind: st
         assert alive(clean, "stays")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("clean", ["trixie"], indirect=True)
 def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Images) -> None:
     wanted = {"containerd_images": [{"name": images.one, "plain_http": True}]}
@@ -338,6 +346,7 @@ def default_snapshotter(node: Node) -> str:
     return found
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("clean", ["trixie", "sid"], indirect=True)
 def test_a_snapshotter_that_fails_leaves_the_old_default(clean: Node, images: Images) -> None:
     done(configure(clean, None))
@@ -395,6 +404,7 @@ def refused(node: Node, kind: str, table: dict[str, Any] | None, *words: str, cr
         assert all(word in said for word in words) and (warned or said.count(": ") <= 3), said
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("clean", ["trixie"], indirect=True)
 def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(clean: Node, images: Images) -> None:
     done(configure(clean, None))
@@ -481,33 +491,74 @@ def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(clean: Node) ->
     assert "no service answers at /run/lazy.sock" in str(found["snapshotter_requirements"]["found"])
 
 
-@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
-def test_verify_finds_what_a_change_by_hand_has_left(clean: Node, images: Images) -> None:
-    done(configure(clean, None))
-    done(have(clean, [images.one], namespace=KUBELET))
-    assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
-    done(configure(clean, "native", restart="never"), images=[])
-    clean.ssh("systemctl restart containerd")
-    found = verified(clean, "images_unpacked")["images_unpacked"]
-    assert found["status"] == "warn" and "overlayfs" in str(found["found"]) and "snapshotter: native" in found["remedy"], found
-    stays = done(unused(clean, remove=True), changed=False, freed_bytes=0)
-    assert "no snapshotter in use has" in str(stays["unused_snapshots"]) and snapshots(clean, OLD, KUBELET), stays
-    done(have(clean, [images.one], namespace=KUBELET, snapshotter="native"), changed=True)
-    assert verified(clean, "images_unpacked")["images_unpacked"]["status"] == "ok"
-    discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
-    done(configure(clean, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))
-    found = verified(clean, "discarded_layers")["discarded_layers"]
-    assert found["status"] == "fail" and "discard_unpacked_layers" in found["found"], found
-    # The handler's images are compared as well.
-    look = {"only": ["image_integrity"], "integrity": "metadata", "fail_on": []}
-    assert done(run_module(clean, "node_verify", look))["summary"]["worst"] == "ok"
-    clean.ssh(f": > {top_layer(clean, KUBELET)}/layer1/file0")
-    found = done(run_module(clean, "node_verify", look))["checks"][0]
-    assert found["status"] == "fail" and all("(overlayfs)" in name for name in found["found"]), found
-    play = clean.play("slipway.node.repair", {"repair_namespaces": [KUBELET]})
-    assert play["stats"][clean.name]["failures"] == 0
-    assert done(run_module(clean, "node_verify", look))["summary"]["worst"] == "ok"
-    manifest = clean.ssh(f"ctr -n {KUBELET} images ls | awk 'NR == 2 {{print $3}}'").stdout.strip().removeprefix("sha256:")
-    clean.ssh(f"f=$(find {STORE}.content.v1.content/blobs -name {manifest}); : > $f")
-    found = done(run_module(clean, "node_verify", look))["checks"][0]
-    assert found["status"] == "fail" and "damaged in the content store" in str(found["found"]), found
+@pytest.mark.smoke
+class TestDefaultChangedByHand:
+    """The file names another default, and the daemon was restarted: the image is unpacked for overlayfs alone."""
+
+    @pytest.fixture(scope="class", params=["trixie"])
+    def changed(self, request: pytest.FixtureRequest, nodes: dict[str, Node], images: Images) -> Iterator[Node]:
+        with without_images(nodes[request.param]) as node:
+            done(configure(node, None))
+            done(have(node, [images.one], namespace=KUBELET))
+            assert verified(node, "images_unpacked")["images_unpacked"]["status"] == "ok"
+            done(configure(node, "native", restart="never"), images=[])
+            node.ssh("systemctl restart containerd")
+            yield node
+
+    def test_verify_names_the_snapshotters_of_an_image_that_is_not_unpacked(self, changed: Node) -> None:
+        found = verified(changed, "images_unpacked")["images_unpacked"]
+        assert found["status"] == "warn" and "overlayfs" in str(found["found"]), found
+        assert "snapshotter: native" in found["remedy"], found
+
+    def test_the_only_layers_of_an_image_are_not_removed(self, changed: Node) -> None:
+        stays = done(unused(changed, remove=True), changed=False, freed_bytes=0)
+        assert "no snapshotter in use has" in str(stays["unused_snapshots"]) and snapshots(changed, OLD, KUBELET), stays
+
+    def test_verify_is_satisfied_once_the_image_is_unpacked(self, changed: Node, images: Images) -> None:
+        done(have(changed, [images.one], namespace=KUBELET, snapshotter="native"), changed=True)
+        assert verified(changed, "images_unpacked")["images_unpacked"]["status"] == "ok"
+
+
+class TestHandlerWithItsOwnSnapshotter:
+    """The default is native, a runtime handler uses overlayfs, and the image is unpacked for both."""
+
+    @pytest.fixture(scope="class", params=["trixie"])
+    def handler(self, request: pytest.FixtureRequest, nodes: dict[str, Node], images: Images) -> Iterator[Node]:
+        with without_images(nodes[request.param]) as node:
+            done(configure(node, None))
+            done(have(node, [images.one], namespace=KUBELET))
+            discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
+            done(configure(node, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))
+            yield node
+
+    def integrity(self, node: Node) -> dict[str, Any]:
+        """The finding of the check image_integrity."""
+        compared = run_module(node, "node_verify", {"only": ["image_integrity"], "integrity": "metadata", "fail_on": []})
+        found: dict[str, Any] = done(compared)["checks"][0]
+        return found
+
+    def empty_a_file(self, node: Node) -> None:
+        """Damage the layer on overlayfs."""
+        node.ssh(f": > {top_layer(node, KUBELET)}/layer1/file0")
+
+    def test_verify_fails_if_cri_discards_layers(self, handler: Node) -> None:
+        found = verified(handler, "discarded_layers")["discarded_layers"]
+        assert found["status"] == "fail" and "discard_unpacked_layers" in found["found"], found
+
+    def test_verify_compares_the_handlers_images_too(self, handler: Node) -> None:
+        assert self.integrity(handler)["status"] == "ok"
+        self.empty_a_file(handler)
+        found = self.integrity(handler)
+        assert found["status"] == "fail" and all("(overlayfs)" in name for name in found["found"]), found
+
+    def test_the_playbook_repairs_the_handlers_images(self, handler: Node) -> None:
+        self.empty_a_file(handler)
+        play = handler.play("slipway.node.repair", {"repair_namespaces": [KUBELET]})
+        assert play["stats"][handler.name]["failures"] == 0
+        assert self.integrity(handler)["status"] == "ok"
+
+    def test_verify_reports_a_damaged_manifest(self, handler: Node) -> None:
+        digest = handler.ssh(f"ctr -n {KUBELET} images ls | awk 'NR == 2 {{print $3}}'").stdout.strip().removeprefix("sha256:")
+        handler.ssh(f"f=$(find {STORE}.content.v1.content/blobs -name {digest}); : > $f")
+        found = self.integrity(handler)
+        assert found["status"] == "fail" and "damaged in the content store" in str(found["found"]), found

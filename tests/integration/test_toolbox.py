@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from integration.toolbox_module import (
     is_mounted,
     refused,
     shown,
+    without_toolboxes,
 )
 
 from nodes import daemon, own_disk
+from nodes.fixtures import SUITES
 from nodes.images import Layer, busybox, chain_ids, random_layers, write_layout
 from nodes.node import Node
 from nodes.payload import run_module
@@ -39,6 +42,7 @@ from nodes.toolboxes import enterable
 
 __all__ = ["clean"]
 
+ANEW: dict[str, Any] = {"on_image_change": "recreate"}
 # Binds are the same in every version.
 SNAPSHOTTERS = [("bookworm", "overlayfs"), ("trixie", "overlayfs"), ("sid", "overlayfs"), ("bookworm", "native")]
 
@@ -69,6 +73,7 @@ def push_again(source: Registry, directory: Path, reference: str, layers: list[L
     source.push_layout(write_layout(directory, layers), reference)
 
 
+@pytest.mark.smoke
 def test_check_mode_is_exact_and_the_second_run_is_a_look(clean: Node, source: Registry) -> None:
     layers = random_layers(3, seed=300)
     reference = source.push(layers)
@@ -101,6 +106,7 @@ def test_check_mode_is_exact_and_the_second_run_is_a_look(clean: Node, source: R
     assert clean.ssh(f"cat {PATH}/file").stdout == "kept\n"
 
 
+@pytest.mark.smoke
 def test_garbage_collection_leaves_it_alone(clean: Node, source: Registry) -> None:
     reference = source.push([*enterable(), *random_layers(1, seed=310)])
     assert done(box(clean, reference)) == FRESH
@@ -176,39 +182,67 @@ def test_it_is_back_after_a_reboot(clean: Node, source: Registry, snapshotter: s
     assert done(box(clean, reference, **options)) == [] and is_mounted(clean)
 
 
-def test_a_moved_tag_is_reported_and_followed_only_if_asked(clean: Node, source: Registry, tmp_path: Path) -> None:
-    old, new = [busybox(), *random_layers(1, seed=360)], [busybox(), *random_layers(2, seed=361)]
-    reference = source.push(old, repository="moving")
-    assert done(box(clean, reference)) == FRESH
-    clean.ssh(f"echo kept > {PATH}/file")
-    push_again(source, tmp_path / "new", reference, new)
-    assert box(clean, reference)["image_drift"] is None and listed(clean) == [(reference, False)]
-    pulled = run_module(clean, "containerd_image", {"name": [reference], "pull": "always", "plain_http": True})
-    assert pulled["changed"]
-    drift = {"from": chain_ids(old)[-1], "to": chain_ids(new)[-1]}
-    assert listed(clean) == [(reference, True)]
-    before = shown(clean)
-    for check in (True, False):
-        kept = box(clean, reference, check=check)
-        assert done(kept) == [] and kept["image_drift"] == drift
-    anew: dict[str, Any] = {"on_image_change": "recreate"}
-    with held(clean) as pid:
+@dataclass(frozen=True)
+class Moved:
+    """A toolbox with a file in it, whose image's tag names another image by now."""
+
+    node: Node
+    reference: str
+    drift: dict[str, str]
+
+    def box(self, **options: Any) -> dict[str, Any]:
+        return box(self.node, self.reference, **options)
+
+
+class TestMovedTag:
+    """An image_drift: the tag of the toolbox's image was moved, and the new image is on the node."""
+
+    @pytest.fixture(scope="class", params=SUITES)
+    def moved(
+        self, request: pytest.FixtureRequest, nodes: dict[str, Node], source: Registry, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Moved]:
+        node = nodes[request.param]
+        old, new = [busybox(), *random_layers(1, seed=360)], [busybox(), *random_layers(2, seed=361)]
+        with without_toolboxes(node):
+            reference = source.push(old, repository="moving")
+            assert done(box(node, reference)) == FRESH
+            node.ssh(f"echo kept > {PATH}/file")
+            push_again(source, tmp_path_factory.mktemp("new"), reference, new)
+            # The registry is not asked.
+            assert box(node, reference)["image_drift"] is None and listed(node) == [(reference, False)]
+            pulled = run_module(node, "containerd_image", {"name": [reference], "pull": "always", "plain_http": True})
+            assert pulled["changed"]
+            yield Moved(node, reference, {"from": chain_ids(old)[-1], "to": chain_ids(new)[-1]})
+
+    def test_it_is_reported_and_the_toolbox_is_kept(self, moved: Moved) -> None:
+        assert listed(moved.node) == [(moved.reference, True)]
+        before = shown(moved.node)
         for check in (True, False):
-            assert f"can't be recreated: end pid {pid} (busybox)" in refused(box(clean, reference, check=check, **anew))
-    # Nor while somebody stands in it.
-    clean.ssh(f"systemd-run --quiet --unit held --property=WorkingDirectory={PATH}/layer0 sleep 1000")
-    assert "(sleep)" in refused(box(clean, reference, **anew))
-    clean.ssh("systemctl stop held")
-    assert shown(clean) == before and clean.ssh(f"cat {PATH}/file").stdout == "kept\n"
-    predicted = box(clean, reference, check=True, **anew)
-    moments = ("systemctl stop", "overlayfs rm", "overlayfs prepare", "slipway.node/image=")
-    with killing(clean, *moments) as options:
-        for count in range(1, len(moments) + 1):
-            assert box(clean, reference, **anew, **options)["failed"] and killed(clean) == count
-        assert done(predicted) == ["unmount", "remove", "prepare", "label", "unit", "mount"] and predicted["freed_bytes"] > 0
-        assert done(box(clean, reference, **anew, **options)) == ["label", "unit", "mount"]
-    assert clean.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0", "layer1"]
-    assert info(clean)["Parent"] == drift["to"] and done(box(clean, reference, **anew)) == []
+            kept = moved.box(check=check)
+            assert done(kept) == [] and kept["image_drift"] == moved.drift
+        assert shown(moved.node) == before
+
+    def test_a_toolbox_in_use_is_not_created_anew(self, moved: Moved) -> None:
+        before = shown(moved.node)
+        with held(moved.node) as pid:
+            for check in (True, False):
+                assert f"can't be recreated: end pid {pid} (busybox)" in refused(moved.box(check=check, **ANEW))
+        # Nor while a process has its working directory in it.
+        moved.node.ssh(f"systemd-run --quiet --unit held --property=WorkingDirectory={PATH}/layer0 sleep 1000")
+        assert "(sleep)" in refused(moved.box(**ANEW))
+        moved.node.ssh("systemctl stop held")
+        assert shown(moved.node) == before and moved.node.ssh(f"cat {PATH}/file").stdout == "kept\n"
+
+    def test_it_is_followed_if_asked_even_by_a_run_that_is_killed(self, moved: Moved) -> None:
+        predicted = moved.box(check=True, **ANEW)
+        moments = ("systemctl stop", "overlayfs rm", "overlayfs prepare", "slipway.node/image=")
+        with killing(moved.node, *moments) as options:
+            for count in range(1, len(moments) + 1):
+                assert moved.box(**ANEW, **options)["failed"] and killed(moved.node) == count
+            assert done(predicted) == ["unmount", "remove", "prepare", "label", "unit", "mount"] and predicted["freed_bytes"] > 0
+            assert done(moved.box(**ANEW, **options)) == ["label", "unit", "mount"]
+        assert moved.node.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0", "layer1"]
+        assert info(moved.node)["Parent"] == moved.drift["to"] and done(moved.box(**ANEW)) == []
 
 
 def listed(node: Node) -> list[tuple[str, bool | None]]:

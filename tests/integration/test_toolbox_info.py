@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from nodes import daemon
+from nodes.fixtures import SUITES, packaged
 from nodes.images import busybox, chain_ids, random_layers
 from nodes.node import Node
 from nodes.payload import run_module
@@ -18,6 +20,7 @@ from nodes.registry import Registry, serve
 from nodes.toolboxes import PREFIX, mounted, removed
 
 LAYERS = random_layers(2, seed=11)
+TOP = chain_ids(LAYERS)[-1]
 MEGABYTE = 1024 * 1024
 CHECKS = ["toolboxes", "unlisted_snapshots", "snapshots_at_risk"]
 
@@ -35,12 +38,17 @@ def image(registry: Registry) -> str:
 
 @pytest.fixture
 def well(node: Node, image: str) -> Iterator[Node]:
-    """A node without toolboxes that has the image."""
-    daemon.install(node)
-    daemon.reset(node)
+    with with_image(node, image):
+        yield node
+
+
+@contextmanager
+def with_image(node: Node, image: str) -> Iterator[None]:
+    """Restore the packaged configuration, remove all toolboxes, and pull the image; the toolboxes are removed afterwards."""
+    packaged(node)
     removed(node)
     node.exec("ctr", "images", "pull", "--plain-http", image)
-    yield node
+    yield
     removed(node)
 
 
@@ -67,38 +75,51 @@ def collected(node: Node) -> None:
     node.ssh("ctr leases create --id collector; ctr leases rm --sync collector")
 
 
-def test_every_toolbox_is_listed_whoever_made_it(well: Node, image: str) -> None:
-    top = chain_ids(LAYERS)[-1]
-    leased(well, image, f"{PREFIX}/leased/")
-    well.exec("ctr", "snapshots", "prepare", f"{PREFIX}/my box", top)
-    well.exec("ctr", "snapshots", "prepare", "/srv/other", top)
-    well.ssh(f"head -c {MEGABYTE} /dev/urandom > {PREFIX}/leased/blob; sync")
-    found = info(well, listed_paths=[f"{PREFIX}/leased"], prune_after="1h")
-    assert [box["key"] for box in found["toolboxes"]] == [f"{PREFIX}/leased/", f"{PREFIX}/my box"]
-    box, pinned = found["toolboxes"]
-    assert (box["path"], box["image"], box["parent"]) == (f"{PREFIX}/leased", image, top)
-    assert (box["pinned"], box["mounted"], box["lease"]) == (False, True, f"{PREFIX}/leased/")
-    assert box["lease_expires"] in well.exec("ctr", "leases", "ls").stdout
-    assert MEGABYTE <= box["size_bytes"] < MEGABYTE + 65536
-    assert (box["listed"], box["prunable"], box["unit_enabled"]) == (True, False, False)
-    assert (pinned["pinned"], pinned["mounted"], pinned["lease"]) == (True, False, None)
-    assert (pinned["listed"], pinned["prunable"]) == (False, False)
+@pytest.mark.smoke
+class TestListing:
+    """A leased toolbox with a file of 1 MB, a pinned one, and a pinned snapshot elsewhere."""
 
-    (old,) = (one for one in info(well, listed_paths=[], prune_after="0s")["toolboxes"] if one["key"] == f"{PREFIX}/my box")
-    assert old["prunable"]
-    assert {(one["listed"], one["image_drift"]) for one in info(well)["toolboxes"]} == {(None, None)}
-    assert [one["key"] for one in info(well, path_prefix="/srv")["toolboxes"]] == ["/srv/other"]
-    # Without the image's name, nobody can tell what it was made of.
-    well.exec("ctr", "images", "rm", "--sync", image)
-    assert [one["image"] for one in info(well)["toolboxes"]] == [None, None]
+    @pytest.fixture(scope="class", params=SUITES)
+    def boxes(self, request: pytest.FixtureRequest, nodes: dict[str, Node], image: str) -> Iterator[Node]:
+        node = nodes[request.param]
+        with with_image(node, image):
+            leased(node, image, f"{PREFIX}/leased/")
+            for key in (f"{PREFIX}/my box", "/srv/other"):
+                node.exec("ctr", "snapshots", "prepare", key, TOP)
+            node.ssh(f"head -c {MEGABYTE} /dev/urandom > {PREFIX}/leased/blob; sync")
+            yield node
+
+    def test_every_toolbox_is_listed_whoever_made_it(self, boxes: Node, image: str) -> None:
+        toolboxes = info(boxes)["toolboxes"]
+        assert [box["key"] for box in toolboxes] == [f"{PREFIX}/leased/", f"{PREFIX}/my box"]
+        box, pinned = toolboxes
+        assert (box["path"], box["image"], box["parent"]) == (f"{PREFIX}/leased", image, TOP)
+        assert (box["pinned"], box["mounted"], box["lease"]) == (False, True, f"{PREFIX}/leased/")
+        assert box["lease_expires"] in boxes.exec("ctr", "leases", "ls").stdout
+        assert MEGABYTE <= box["size_bytes"] < MEGABYTE + 65536
+        assert (pinned["pinned"], pinned["mounted"], pinned["lease"]) == (True, False, None)
+        assert {(one["listed"], one["image_drift"]) for one in toolboxes} == {(None, None)}
+
+    def test_an_unlisted_toolbox_is_prunable_once_it_is_old_enough(self, boxes: Node) -> None:
+        box, pinned = info(boxes, listed_paths=[f"{PREFIX}/leased"], prune_after="1h")["toolboxes"]
+        assert (box["listed"], box["prunable"], box["unit_enabled"]) == (True, False, False)
+        assert (pinned["listed"], pinned["prunable"]) == (False, False)
+        unlisted = {one["key"]: one for one in info(boxes, listed_paths=[], prune_after="0s")["toolboxes"]}
+        assert unlisted[f"{PREFIX}/my box"]["prunable"]
+
+    def test_another_directory_can_be_listed(self, boxes: Node) -> None:
+        assert [one["key"] for one in info(boxes, path_prefix="/srv")["toolboxes"]] == ["/srv/other"]
+
+    def test_a_toolbox_whose_image_has_no_name_any_more_has_none(self, boxes: Node, image: str) -> None:
+        boxes.exec("ctr", "images", "rm", "--sync", image)
+        assert [one["image"] for one in info(boxes)["toolboxes"]] == [None, None]
 
 
 def test_what_garbage_collection_will_delete_is_at_risk_until_it_is_lost(well: Node, image: str) -> None:
-    top = chain_ids(LAYERS)[-1]
     assert info(well)["at_risk"] == []
     # Anywhere, and in any namespace.
     leased(well, image, "/mnt/elsewhere")
-    well.exec("ctr", "snapshots", "prepare", f"{PREFIX}/kept", top)
+    well.exec("ctr", "snapshots", "prepare", f"{PREFIX}/kept", TOP)
     well.ssh(f"mkdir -p {PREFIX}/kept; $(ctr snapshots mounts {PREFIX}/kept {PREFIX}/kept)")
     (risk,) = info(well)["at_risk"]
     assert (risk["namespace"], risk["snapshotter"], risk["key"]) == ("default", "overlayfs", "/mnt/elsewhere")
@@ -133,32 +154,77 @@ def test_containers_and_pinned_snapshots_are_not_at_risk(well: Node, registry: R
         well.ssh("ctr tasks kill --signal SIGKILL boxed; sleep 1; ctr tasks rm -f boxed; ctr containers rm boxed", check=False)
 
 
-def test_verify_judges_what_is_expected_and_finds_what_is_not(well: Node, image: str) -> None:
-    top = chain_ids(LAYERS)[-1]
-    path = f"{PREFIX}/debug"
-    missing = verified(well, toolboxes=[{"path": path}])
-    assert missing["toolboxes"]["found"] == {path: "there is no such snapshot"}
-    leased(well, image, path)
-    found = verified(well, toolboxes=[{"path": path}])
-    assert found["toolboxes"]["status"] == "fail"
-    for reason in ("it isn't pinned", f"it has the lease {path}", "no enabled unit"):
-        assert reason in found["toolboxes"]["found"][path]
-    assert (found["unlisted_snapshots"]["status"], found["snapshots_at_risk"]["status"]) == ("ok", "fail")
-    well.ssh(f"ctr snapshots label {path} containerd.io/gc.root=yes; ctr leases rm {path}; umount {path}")
-    assert verified(well, toolboxes=[{"path": path, "state": "present"}])["toolboxes"]["status"] == "ok"
-    assert "it isn't mounted" in verified(well, toolboxes=[{"path": path}])["toolboxes"]["found"][path]
-    assert verified(well, toolboxes=[{"path": path, "state": "absent"}])["toolboxes"]["found"] == {path: "it is still there"}
+@pytest.mark.smoke
+class TestVerify:
+    """A node with the image, and for each test with the toolbox that it names."""
 
-    well.exec("ctr", "--namespace", "other", "snapshots", "prepare", "forgotten")
-    unlisted = verified(well, toolboxes=[{"path": path}])["unlisted_snapshots"]
-    assert unlisted["status"] == "warn" and "forgotten in other (overlayfs)" in unlisted["found"]
-    assert {one["id"]: one["found"] for one in verified(well).values()}["unlisted_snapshots"] == "2 pinned"
-    assert {one["status"] for one in verified(well).values()} == {"ok"}
-    well.exec("ctr", "--namespace", "other", "snapshots", "rm", "forgotten")
-    assert top  # the image's own layers are nobody's pins
-    assert list(verified(well, toolboxes=[])["unlisted_snapshots"]["found"]) == [f"{path} in default (overlayfs)"]
+    PATH = f"{PREFIX}/debug"
+
+    @pytest.fixture(scope="class", params=SUITES)
+    def no_box(self, request: pytest.FixtureRequest, nodes: dict[str, Node], image: str) -> Iterator[Node]:
+        node = nodes[request.param]
+        with with_image(node, image):
+            yield node
+
+    @pytest.fixture
+    def leased_box(self, no_box: Node, image: str) -> Iterator[Node]:
+        leased(no_box, image, self.PATH)
+        yield no_box
+        no_box.ssh(f"umount {self.PATH}; ctr leases rm --sync {self.PATH}")
+
+    @pytest.fixture
+    def pinned_box(self, no_box: Node) -> Iterator[Node]:
+        no_box.exec("ctr", "snapshots", "prepare", self.PATH, TOP)
+        yield no_box
+        no_box.exec("ctr", "snapshots", "rm", self.PATH)
+
+    @pytest.fixture
+    def forgotten(self, pinned_box: Node) -> Iterator[Node]:
+        """Beside the toolbox, a pinned snapshot in another namespace."""
+        pinned_box.exec("ctr", "--namespace", "other", "snapshots", "prepare", "forgotten")
+        yield pinned_box
+        pinned_box.exec("ctr", "--namespace", "other", "snapshots", "rm", "forgotten")
+
+    def test_a_listed_toolbox_without_a_snapshot_is_reported(self, no_box: Node) -> None:
+        missing = verified(no_box, toolboxes=[{"path": self.PATH}])["toolboxes"]
+        assert missing["found"] == {self.PATH: "there is no such snapshot"}
+
+    def test_a_leased_toolbox_is_neither_pinned_nor_enabled(self, leased_box: Node) -> None:
+        found = verified(leased_box, toolboxes=[{"path": self.PATH}])["toolboxes"]
+        assert found["status"] == "fail"
+        for reason in ("it isn't pinned", f"it has the lease {self.PATH}", "no enabled unit"):
+            assert reason in found["found"][self.PATH]
+
+    def test_a_leased_toolbox_is_at_risk(self, leased_box: Node) -> None:
+        found = verified(leased_box, toolboxes=[{"path": self.PATH}])
+        assert (found["unlisted_snapshots"]["status"], found["snapshots_at_risk"]["status"]) == ("ok", "fail")
+
+    def test_a_pinned_toolbox_is_present(self, pinned_box: Node) -> None:
+        assert verified(pinned_box, toolboxes=[{"path": self.PATH, "state": "present"}])["toolboxes"]["status"] == "ok"
+
+    def test_a_toolbox_that_is_not_mounted_is_reported(self, pinned_box: Node) -> None:
+        found = verified(pinned_box, toolboxes=[{"path": self.PATH}])["toolboxes"]["found"]
+        assert "it isn't mounted" in found[self.PATH]
+
+    def test_a_toolbox_that_should_be_absent_is_reported(self, pinned_box: Node) -> None:
+        found = verified(pinned_box, toolboxes=[{"path": self.PATH, "state": "absent"}])["toolboxes"]["found"]
+        assert found == {self.PATH: "it is still there"}
+
+    def test_pinned_snapshots_of_all_namespaces_have_to_be_listed(self, forgotten: Node) -> None:
+        unlisted = verified(forgotten, toolboxes=[{"path": self.PATH}])["unlisted_snapshots"]
+        assert unlisted["status"] == "warn" and list(unlisted["found"]) == ["forgotten in other (overlayfs)"]
+
+    def test_without_a_list_pinned_snapshots_are_counted(self, forgotten: Node) -> None:
+        found = verified(forgotten)
+        assert found["unlisted_snapshots"]["found"] == "2 pinned"
+        assert {one["status"] for one in found.values()} == {"ok"}
+
+    def test_an_images_layers_need_not_be_listed(self, pinned_box: Node) -> None:
+        found = verified(pinned_box, toolboxes=[])["unlisted_snapshots"]["found"]
+        assert list(found) == [f"{self.PATH} in default (overlayfs)"]
 
 
+@pytest.mark.smoke
 def test_what_cannot_be_asked_is_said_in_one_sentence(trixie: Node) -> None:
     for options, sentence in (
         ({"snapshotter": "nosuch"}, "the daemon has no snapshotter nosuch: take one of "),

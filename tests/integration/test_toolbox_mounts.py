@@ -5,8 +5,14 @@
 
 from __future__ import annotations
 
-from integration.toolbox_module import FRESH, PATH, UNIT, UNITS, box, clean, done, held, info, refused, shown
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
+import pytest
+from integration.toolbox_module import FRESH, PATH, UNIT, UNITS, box, clean, done, held, info, refused, shown, without_toolboxes
+
+from nodes.fixtures import SUITES
 from nodes.images import busybox, random_layers
 from nodes.node import Node
 from nodes.registry import Registry
@@ -16,42 +22,109 @@ __all__ = ["clean"]
 SNAPSHOTS = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 
 
-def test_a_mount_that_fails_costs_nothing(clean: Node, source: Registry) -> None:
-    reference = source.push(random_layers(2, seed=340))
-    assert done(box(clean, reference)) == FRESH
-    clean.ssh(f"echo kept > {PATH}/file")
-    own = clean.ssh(f"findmnt --noheadings --output OPTIONS {PATH} | grep -o 'workdir=[^,]*' | cut -d= -f2").stdout.strip()
-    assert own.startswith(SNAPSHOTS)
-    # systemd would make what is missing, and mount what is no snapshot any more.
-    clean.ssh(f"systemctl stop '{UNIT}'; mv {own} {own}.away")
-    assert f"cannot mount {PATH}: {own}, a part of its snapshot, is gone" in refused(box(clean, reference))
-    assert clean.ssh(f"systemctl start '{UNIT}'; test -e {own} || mountpoint -q {PATH}", check=False).returncode != 0
-    # The kernel refuses an overlay without its lower directories.
-    lower = clean.ssh(f"ctr snapshots mounts {PATH} {PATH} | grep -o 'lowerdir=[^,:]*' | cut -d= -f2").stdout.strip()
-    clean.ssh(f"mv {own}.away {own}; mv {lower} {lower}.away")
-    message = refused(box(clean, reference))
-    assert f"cannot mount {PATH}: mount: {PATH}" in message and "its snapshot is as it was" in message, message
-    assert info(clean)["Labels"]["containerd.io/gc.root"] and clean.ssh(f"test -e {UNITS}/{UNIT}").returncode == 0
-    # A unit that has never been of use goes again.
-    assert done(box(clean, reference, state="present")) == ["disable"]
-    refused(box(clean, reference))
-    assert clean.ssh(f"ls {UNITS}/{UNIT} {UNITS}/multi-user.target.wants/{UNIT}", check=False).stdout == ""
-    clean.ssh(f"mv {lower}.away {lower}; rmdir {PATH}; chattr +i /var/lib/toolbox")
-    message = refused(box(clean, reference))
-    clean.ssh("chattr -i /var/lib/toolbox")
-    assert f"cannot make the directory {PATH}: Operation not permitted" in message, message
-    clean.ssh(f"touch {PATH}")
-    assert "is not a directory" in refused(box(clean, reference))
-    clean.ssh(f"rm {PATH}; mkdir {PATH}; touch {PATH}/mine")
-    assert "has files in it" in refused(box(clean, reference))
-    clean.ssh(f"rm {PATH}/mine; mount -t tmpfs other {PATH}")
-    for state in ("mounted", "absent"):
-        assert f"{PATH} is mounted from tmpfs other" in refused(box(clean, reference, state=state))
-    clean.ssh(f"umount {PATH}; mkdir /run/held; $(ctr snapshots mounts /run/held {PATH})")
-    assert "is mounted on /run/held too" in refused(box(clean, reference))
-    clean.ssh("umount /run/held")
-    assert done(box(clean, reference)) == ["unit", "enable", "mount"]
-    assert clean.ssh(f"cat {PATH}/file").stdout == "kept\n"
+@dataclass(frozen=True)
+class Box:
+    """A toolbox with a file in it."""
+
+    node: Node
+    reference: str
+
+    def refused(self, **options: Any) -> str:
+        return refused(box(self.node, self.reference, **options))
+
+    def unmount(self) -> None:
+        assert done(box(self.node, self.reference, state="present")) == ["unmount", "disable"]
+
+    def comes_back(self) -> bool:
+        """The toolbox is mounted, or can be mounted again, and still contains its file."""
+        assert not box(self.node, self.reference).get("failed")
+        return self.node.ssh(f"cat {PATH}/file").stdout == "kept\n"
+
+    def directory(self, option: str) -> str:
+        """The first directory of overlay's option ``lowerdir`` or ``workdir``."""
+        shown = f"ctr snapshots mounts {PATH} {PATH} | grep -o '{option}=[^,:]*' | cut -d= -f2"
+        found: str = self.node.ssh(shown).stdout.strip()
+        assert found.startswith(SNAPSHOTS)
+        return found
+
+
+class TestMountThatFails:
+    """The mount is refused, and costs nothing: once its reason is gone, the toolbox comes back."""
+
+    @pytest.fixture(scope="class", params=SUITES)
+    def toolbox(self, request: pytest.FixtureRequest, nodes: dict[str, Node], source: Registry) -> Iterator[Box]:
+        node = nodes[request.param]
+        with without_toolboxes(node):
+            reference = source.push(random_layers(2, seed=340))
+            assert done(box(node, reference)) == FRESH
+            node.ssh(f"echo kept > {PATH}/file")
+            yield Box(node, reference)
+
+    @pytest.mark.smoke
+    def test_a_missing_work_directory_is_not_created(self, toolbox: Box) -> None:
+        own = toolbox.directory("workdir")
+        toolbox.node.ssh(f"systemctl stop '{UNIT}'; mv {own} {own}.away")
+        assert f"cannot mount {PATH}: {own}, a part of its snapshot, is gone" in toolbox.refused()
+        # systemd would create it, and mount what is no snapshot any more.
+        tried = toolbox.node.ssh(f"systemctl start '{UNIT}'; test -e {own} || mountpoint -q {PATH}", check=False)
+        toolbox.node.ssh(f"mv {own}.away {own}")
+        assert tried.returncode != 0
+        assert toolbox.comes_back()
+
+    def test_the_kernels_reason_is_in_the_message(self, toolbox: Box) -> None:
+        # The kernel refuses an overlay without its lower directories.
+        lower = toolbox.directory("lowerdir")
+        toolbox.node.ssh(f"systemctl stop '{UNIT}'; mv {lower} {lower}.away")
+        message = toolbox.refused()
+        toolbox.node.ssh(f"mv {lower}.away {lower}")
+        assert f"cannot mount {PATH}: mount: {PATH}" in message and "its snapshot is as it was" in message, message
+        assert info(toolbox.node)["Labels"]["containerd.io/gc.root"]
+        assert toolbox.node.ssh(f"test -e {UNITS}/{UNIT}").returncode == 0
+        assert toolbox.comes_back()
+
+    def test_a_unit_that_was_never_mounted_is_removed(self, toolbox: Box) -> None:
+        lower = toolbox.directory("lowerdir")
+        toolbox.unmount()
+        toolbox.node.ssh(f"mv {lower} {lower}.away")
+        toolbox.refused()
+        toolbox.node.ssh(f"mv {lower}.away {lower}")
+        units = f"{UNITS}/{UNIT} {UNITS}/multi-user.target.wants/{UNIT}"
+        assert toolbox.node.ssh(f"ls {units}", check=False).stdout == ""
+        assert toolbox.comes_back()
+
+    def test_a_directory_that_cannot_be_created_is_named(self, toolbox: Box) -> None:
+        toolbox.unmount()
+        toolbox.node.ssh(f"rmdir {PATH}; chattr +i /var/lib/toolbox")
+        message = toolbox.refused()
+        toolbox.node.ssh("chattr -i /var/lib/toolbox")
+        assert f"cannot make the directory {PATH}: Operation not permitted" in message, message
+        assert toolbox.comes_back()
+
+    @pytest.mark.parametrize(
+        ("create", "remove", "reason"),
+        [
+            (f"rmdir {PATH}; touch {PATH}", f"rm {PATH}; mkdir {PATH}", "is not a directory"),
+            (f"touch {PATH}/mine", f"rm {PATH}/mine", "has files in it"),
+            (f"mount -t tmpfs other {PATH}", f"umount {PATH}", f"{PATH} is mounted from tmpfs other"),
+            (f"mkdir /run/held; $(ctr snapshots mounts /run/held {PATH})", "umount /run/held", "is mounted on /run/held too"),
+        ],
+        ids=["file", "files", "mount", "second mount"],
+    )
+    def test_what_is_in_the_way_is_named(self, toolbox: Box, create: str, remove: str, reason: str) -> None:
+        toolbox.unmount()
+        toolbox.node.ssh(create)
+        message = toolbox.refused()
+        toolbox.node.ssh(remove)
+        assert reason in message
+        assert toolbox.comes_back()
+
+    def test_a_mount_of_another_file_system_is_not_removed_with_the_toolbox(self, toolbox: Box) -> None:
+        toolbox.unmount()
+        toolbox.node.ssh(f"mount -t tmpfs other {PATH}")
+        message = toolbox.refused(state="absent")
+        toolbox.node.ssh(f"umount {PATH}")
+        assert f"{PATH} is mounted from tmpfs other" in message
+        assert toolbox.comes_back()
 
 
 def test_a_mount_of_a_snapshot_that_is_gone_is_replaced(clean: Node, source: Registry) -> None:
@@ -85,6 +158,7 @@ def test_as_many_layers_as_the_kernel_takes(clean: Node, source: Registry) -> No
     assert clean.ssh("cat /var/lib/toolbox/deep499/layer0/file0").stdout == "written\n"
 
 
+@pytest.mark.smoke
 def test_a_place_that_is_not_safe_is_refused(clean: Node, source: Registry) -> None:
     reference = source.push(random_layers(1, seed=390))
     clean.ssh(

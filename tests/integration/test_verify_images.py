@@ -64,6 +64,7 @@ def pulled(node: Node, registry: Registry, count: int = 2) -> str:
     return name
 
 
+@pytest.mark.smoke
 def test_images_that_are_there_are_found_and_those_that_are_not_are_missed(well: Node, registry: Registry) -> None:
     first, second = pulled(well, registry), pulled(well, registry)
     assert status(verified(well, first, second)) == dict.fromkeys(OWN, "ok")
@@ -98,6 +99,7 @@ def test_an_image_that_somebody_else_pulled_may_not_be_on_disk(well: Node, regis
     assert verified(well, name)["images_present"]["status"] == "ok"
 
 
+@pytest.mark.smoke
 def test_what_cannot_be_told_is_unknown(well: Node, registry: Registry) -> None:
     name = pulled(well, registry)
     images = [{"name": name, "namespace": NAMESPACE, "snapshotter": "nosuch"}]

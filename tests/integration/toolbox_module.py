@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nodes import daemon
+from nodes.fixtures import packaged
 from nodes.node import Node
 from nodes.payload import run_module
 
@@ -32,10 +32,16 @@ SHOW = f"""
 @pytest.fixture
 def clean(node: Node) -> Iterator[Node]:
     """A node as packaged, without toolboxes and images."""
-    daemon.install(node)
-    daemon.reset(node)
+    with without_toolboxes(node):
+        yield node
+
+
+@contextmanager
+def without_toolboxes(node: Node) -> Iterator[None]:
+    """Restore the packaged configuration; remove all toolboxes and images, before and after."""
+    packaged(node)
     emptied(node)
-    yield node
+    yield
     emptied(node)
 
 

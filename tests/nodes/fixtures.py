@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real nodes for the tests: one for each suite, made once a session. KEEP_NODES=1 keeps them for the next.
+"""A pytest plugin: real nodes for the tests, created once a session. KEEP_NODES=1 keeps them for the next.
 
-Tests of one node follow each other in one worker; different nodes are tested at the same time
-(pytest -n 2).
+The tests of a node run one after another in one worker. Different nodes are tested at the same time (pytest -n 2).
+Only the nodes that the selected tests need are created.
 """
 
 from __future__ import annotations
@@ -13,51 +13,116 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from nodes import daemon, registry
-from nodes.node import INVENTORY, WORK, Node, ansible, nodes_of
+from nodes.node import CHECKOUT, INVENTORY, WORK, Node, ansible, nodes_of
 from nodes.registry import Registry
 
 SUITES = ("bookworm", "trixie", "sid")
 SET = INVENTORY / "itest.yml"
-# The session that made the nodes; its other workers find them there.
-MADE_BY = WORK / "itest-session"
+# The tests on trixie take longer than those on the other suites. These files use a second node of it. With three workers,
+# it is used by the one that is done with bookworm.
+ON_SECOND_TRIXIE = frozenset(
+    {
+        "test_integrity.py",
+        "test_lazy_layers.py",
+        "test_registry.py",
+        "test_role_toolbox.py",
+        "test_toolbox.py",
+        "test_toolbox_info.py",
+        "test_toolbox_mounts.py",
+        "test_verify_images.py",
+    }
+)
+# Identifies the session that created the nodes; its other workers find them there.
+CREATED_BY = WORK / "itest-session"
 KEEP = os.environ.get("KEEP_NODES") == "1"
+UNIT_TESTS = CHECKOUT / "tests/unit"
 
 
-class BySuite(LoadScopeScheduling):
-    """Gives all tests of a suite's node to the same worker, and else those of a file."""
+def suite_of(nodeid: str) -> str | None:
+    """The suite among the parameters in pytest's id of a test; None for a test that uses no node."""
+    parameters = re.split(r"[][-]", nodeid)
+    return next((suite for suite in SUITES if suite in parameters), None)
+
+
+def node_of(nodeid: str) -> str | None:
+    """The node that a test uses, such as ``trixie-2``; None for a test without one."""
+    suite = suite_of(nodeid)
+    return suite and node_for(suite, nodeid.partition("::")[0])
+
+
+def node_for(suite: str, file: str) -> str:
+    """The suite's node that the tests of a file use."""
+    return "trixie-2" if suite == "trixie" and Path(file).name in ON_SECOND_TRIXIE else suite
+
+
+class ByNode(LoadScopeScheduling):
+    """Gives all tests of a node to the same worker, and also all tests of a file that use no node."""
 
     def _split_scope(self, nodeid: str) -> str:
-        parameters = re.split(r"[][-]", nodeid)
-        return next((suite for suite in SUITES if suite in parameters), nodeid.partition("::")[0])
+        return node_of(nodeid) or nodeid.partition("::")[0]
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySuite:
-    return BySuite(config, log)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--suite", choices=SUITES, help="only the tests on this suite's nodes, and those that use no node")
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not hasattr(session.config, "workerinput") and MADE_BY.exists() and not KEEP:
-        MADE_BY.unlink()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    only = config.getoption("suite")
+    others = [item for item in items if only and suite_of(item.nodeid) not in (None, only)]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByNode | None:
+    """None, which means the default, if only unit tests run."""
+    files = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
+    return None if all(file.is_relative_to(UNIT_TESTS) for file in files) else ByNode(config, log)
+
+
+def session_id() -> str:
+    """The same in all workers of a session: the process id of the main one."""
+    return str(os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid())
+
+
+def pytest_sessionfinish() -> None:
+    if not KEEP and CREATED_BY.exists() and CREATED_BY.read_text() == str(os.getpid()):
+        CREATED_BY.unlink()
         ansible("ansible-playbook", "-i", str(SET), "tests/nodes/destroy.yml")
 
 
 @pytest.fixture(scope="session")
-def nodes() -> dict[str, Node]:
-    """The nodes by suite: bookworm, trixie, sid."""
-    this = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+def all_nodes(request: pytest.FixtureRequest) -> dict[str, Node]:
+    """The nodes that the selected tests need, by name in the inventory without the set's."""
+    needed = {name for item in request.session.items if (name := node_of(item.nodeid))}
+    wanted = {name: node for name, node in named().items() if name in needed}
     with (WORK / "itest.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        there = KEEP and all(node.answers() for node in nodes_of(SET))
-        if not there and not (MADE_BY.exists() and MADE_BY.read_text() == this):
-            ansible("ansible-playbook", "-i", str(SET), "tests/nodes/create.yml")
-            MADE_BY.write_text(this)
-    return {node.suite: node for node in nodes_of(SET)}
+        there = KEEP and all(node.answers() for node in wanted.values())
+        if not there and not (CREATED_BY.exists() and CREATED_BY.read_text() == session_id()):
+            limit = ",".join([*(node.name for node in wanted.values()), "localhost"])
+            ansible("ansible-playbook", "-i", str(SET), "--limit", limit, "tests/nodes/create.yml")
+            CREATED_BY.write_text(session_id())
+    # Their addresses are those of the network that the checkout has claimed by now.
+    return {name: node for name, node in named().items() if name in needed}
+
+
+def named() -> dict[str, Node]:
+    return {node.name.removeprefix("itest-"): node for node in nodes_of(SET)}
+
+
+@pytest.fixture(scope="module")
+def nodes(request: pytest.FixtureRequest, all_nodes: dict[str, Node]) -> dict[str, Node]:
+    """The module's nodes by suite: bookworm, trixie, sid."""
+    own = {suite: node_for(suite, str(request.path)) for suite in SUITES}
+    return {suite: all_nodes[name] for suite, name in own.items() if name in all_nodes}
 
 
 @pytest.fixture(params=SUITES)
@@ -92,7 +157,7 @@ def sid(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that everybody may push to: each push has a tag of its own."""
+    """A registry without a password. Each push gets a tag of its own."""
     with registry.serve(tmp_path_factory.mktemp("registry")) as server:
         yield server
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +28,8 @@ LINK_WHOLE = re.compile(r"\[[^]]*\]\([^)]*\)")
 FENCE = re.compile(r"\s*(```|~~~)")
 HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*$")
 EXAMPLE = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# The arguments of pytest in the last column of a table, or after the name of the program.
+PYTEST = re.compile(r"(?:\| |\.venv/bin/pytest )`?(tests/[^`|…]*)`")
 TEST_FILE = re.compile(r"\btests/[\w./-]*\w\.py\b")
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -104,6 +109,39 @@ def test_every_example_is_yaml(page: Path) -> None:
 @by_page
 def test_every_test_that_a_page_names_exists(page: Path) -> None:
     assert [path for path in TEST_FILE.findall(page.read_text()) if not (ROOT / path).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def commands() -> list[list[str]]:
+    """The arguments of pytest in all pages."""
+    return [shlex.split(found) for page in PAGES for found in PYTEST.findall(page.read_text())]
+
+
+@pytest.fixture(scope="module")
+def collected(commands: list[list[str]]) -> list[str]:
+    """The ids of all tests below the paths that the pages name."""
+    paths = sorted({argument for command in commands for argument in command if argument.startswith("tests/")})
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    argv = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider", *paths]
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+def test_every_command_of_a_page_selects_tests(commands: list[list[str]], collected: list[str]) -> None:
+    """Each of its paths, and each word of its expression, which pytest compares with the names of files and tests."""
+    assert len(commands) > 30
+    empty = []
+    for command in commands:
+        paths = [argument for argument in command if argument.startswith("tests/")]
+        words = command[command.index("-k") + 1].split(" or ") if "-k" in command else [""]
+        parts = [*(([path], words) for path in paths), *((paths, [word]) for word in words)]
+        empty += [part for part in parts if not selected(collected, *part)]
+    assert empty == []
+
+
+def selected(collected: list[str], paths: list[str], words: list[str]) -> list[str]:
+    below = [nodeid for nodeid in collected for path in paths if nodeid.startswith((f"{path}/", f"{path}::"))]
+    return [nodeid for nodeid in below if any(word.lower() in nodeid.rpartition("/")[2].lower() for word in words)]
 
 
 def test_every_page_of_docs_is_linked() -> None:

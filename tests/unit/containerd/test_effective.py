@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
-from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import imports
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
@@ -27,126 +25,6 @@ def dump(recorded: Recorded, version: str, name: str = "node.dump.toml") -> dict
 
 def config(recorded: Recorded, version: str, name: str = "node.dump.toml") -> EffectiveConfig:
     return EffectiveConfig(dump(recorded, version, name))
-
-
-def known(recorded: Recorded, version: str) -> frozenset[str]:
-    return frozenset(dump(recorded, version, "default.toml")["plugins"])
-
-
-def asked(version: str, **changes: Any) -> Settings:
-    """The settings in the recorded node.toml, with changes."""
-    runtime = {
-        "name": "kata",
-        "type": "io.containerd.kata.v2",
-        "config_path": "/etc/kata/qemu/configuration.toml",
-        "privileged_without_host_devices": True,
-        "pod_annotations": ["io.katacontainers.*"],
-        "snapshotter": None if version == "1.6.20" else "native",
-    }
-    options: dict[str, Any] = {
-        "image_pull_sync_fs": version != "1.6.20",
-        "snapshotter": "native",
-        "snapshotters": {"lazy": {"address": "/run/lazy.sock"}},
-        "runtimes": [runtime],
-        "default_runtime": "kata",
-        "systemd_cgroup": True,
-        "sandbox_image": "registry.example/pause:3.10",
-        "registry_config_path": "/etc/containerd/certs.d",
-        "max_concurrent_downloads": 5,
-        # The daemon prints 5m0s.
-        "image_pull_progress_timeout": None if version == "1.6.20" else "5m",
-        "root": "/srv/containerd",
-        "extra_config": {"plugins": {"io.containerd.gc.v1.scheduler": {"schedule_delay": "1500ms"}}},
-    }
-    return Settings.from_params({**options, **changes})
-
-
-def wrong(recorded: Recorded, version: str, settings: Settings, *others: Source) -> list[str]:
-    found = mismatches.mismatches(
-        settings, Version.parse(version), "amd64", config(recorded, version), known(recorded, version), others
-    )
-    return [one.sentence(Version.parse(version)) for one in found]
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_what_the_daemon_prints_is_what_was_asked_for(recorded: Recorded, version: str) -> None:
-    assert wrong(recorded, version, asked(version)) == []
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"snapshotter": "overlayfs"}, "snapshotter would be 'native' on the daemon, where 'overlayfs' is asked for"),
-        ({"systemd_cgroup": False}, "SystemdCgroup would be True on the daemon, where False is asked for"),
-        ({"max_concurrent_downloads": 4}, "max_concurrent_downloads would be 5 on the daemon, where 4 is asked for"),
-        ({"root": "/srv"}, "root would be '/srv/containerd' on the daemon, where '/srv' is asked for"),
-    ],
-)
-def test_a_setting_that_the_daemon_has_not_is_named(
-    recorded: Recorded, version: str, change: dict[str, Any], sentence: str
-) -> None:
-    found = wrong(recorded, version, asked(version, **change))
-    assert any(one.endswith(sentence) for one in found)
-
-
-@pytest.mark.parametrize("version", ["1.7.24", "2.1.9"])
-def test_another_progress_timeout_is_named(recorded: Recorded, version: str) -> None:
-    (sentence,) = wrong(recorded, version, asked(version, image_pull_progress_timeout="10m"))
-    assert sentence.endswith("image_pull_progress_timeout would be '5m0s' on the daemon, where '10m' is asked for")
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(
-    "path",
-    [
-        ("colour",),
-        ("plugins", "io.containerd.gc.v1.scheduler", "colour"),
-        ("plugins", "io.containerd.nothing.v1.here", "key"),
-    ],
-)
-def test_a_key_that_the_daemon_does_not_know_is_named(recorded: Recorded, version: str, path: tuple[str, ...]) -> None:
-    extra: Any = 1
-    for part in reversed(path):
-        extra = {part: extra}
-    (sentence,) = wrong(recorded, version, asked(version, extra_config=extra))
-    assert f"is not known to containerd {version}: check its spelling" in sentence
-
-
-def test_an_unlisted_image_is_a_mismatch_on_schema_2_read_by_a_newer_daemon(recorded: Recorded) -> None:
-    # 2.1.9 dropped the snapshotter of this file when it migrated it.
-    migrated = config(recorded, "2.1.9", "schema2.dump.toml")
-    settings = Settings.from_params({"snapshotter": "native", "sandbox_image": "registry.example/pause:3.10"})
-    found = mismatches.mismatches(settings, Version.parse("2.1.9"), "amd64", migrated)
-    assert [(one.path[-1], one.found) for one in found] == [
-        ("unpack_config", None),
-        ("snapshotter", "overlayfs"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("version", "text", "named"),
-    [
-        ("2.1.9", f'[plugins."{IMAGES}"]\nsnapshotter = "native"\n', True),
-        ("2.1.9", f'version = 2\n[plugins."{V2}".containerd]\nsnapshotter = "native"\n', True),
-        ("2.1.9", f'[plugins."{IMAGES}"]\nmax_concurrent_downloads = 1\n', False),
-        ("2.1.9", "not toml", False),
-        ("1.7.24", f'[plugins."{V2}"]\nmax_concurrent_downloads = 1\n', True),
-        ("1.7.24", '[plugins."io.containerd.gc.v1.scheduler"]\npause_threshold = 1\n', False),
-    ],
-)
-def test_the_file_that_overrides_a_setting_is_named(recorded: Recorded, version: str, text: str, named: bool) -> None:
-    others = (Source("/etc/containerd/conf.d/10-a.toml", ""), Source("/etc/containerd/conf.d/99-b.toml", text))
-    sentences = wrong(recorded, version, asked(version, snapshotter="overlayfs"), *others)
-    (sentence,) = [one for one in sentences if "snapshotter" in one and "unpack_config" not in one]
-    assert sentence.startswith("/etc/containerd/conf.d/99-b.toml overrides ") is named
-
-
-def test_a_proxy_plugin_declared_elsewhere_replaces_the_whole_table(recorded: Recorded) -> None:
-    settings = asked("2.1.9", snapshotters={"lazy": {"address": "/run/other.sock"}})
-    source = Source("/etc/containerd/conf.d/99-b.toml", '[proxy_plugins.lazy]\ntype = "snapshot"\n')
-    (sentence,) = wrong(recorded, "2.1.9", settings, source)
-    assert sentence.startswith("/etc/containerd/conf.d/99-b.toml overrides proxy_plugins.lazy.address")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -203,66 +81,63 @@ def test_durability_of_what_the_daemon_has(recorded: Recorded, version: str, nam
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_keys_that_the_daemon_ignores(recorded: Recorded, version: str) -> None:
-    sources = (Source("/etc/containerd/config.toml", recorded(version, "node.toml")), Source("/broken.toml", "= 1"))
-    ignored = mismatches.unknown_keys(sources, config(recorded, version), known(recorded, version))
-    cri = IMAGES if version == "2.1.9" else V2
-    assert ignored == [
-        "/etc/containerd/config.toml: colour",
-        f'/etc/containerd/config.toml: plugins."{cri}".spelled_wrong',
-        '/etc/containerd/config.toml: plugins."io.containerd.nothing.v1.here".key',
-    ]
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_key_of_the_default_configuration_is_known(recorded: Recorded, version: str) -> None:
-    text = recorded(version, "default.toml")
-    source = Source("/etc/containerd/config.toml", text)
-    assert mismatches.unknown_keys([source], EffectiveConfig(tomllib.loads(text)), known(recorded, version)) == []
-
-
-def test_a_schema_2_file_read_by_a_newer_daemon_has_no_unknown_keys(recorded: Recorded) -> None:
-    source = Source("/etc/containerd/config.toml", recorded("2.1.9", "schema2.toml"))
-    migrated = config(recorded, "2.1.9", "schema2.dump.toml")
-    assert mismatches.unknown_keys([source], migrated, known(recorded, "2.1.9")) == []
-
-
-@pytest.mark.parametrize("version", VERSIONS)
 def test_the_recorded_configurations_make_sense(recorded: Recorded, version: str) -> None:
     assert config(recorded, version).cri_config_error() is None
     assert config(recorded, version, "default.toml").cri_config_error() is None
 
 
+def handlers_table(tree: dict[str, Any]) -> dict[str, Any]:
+    table: dict[str, Any] = tree["plugins"][RUNTIME if RUNTIME in tree["plugins"] else V2]["containerd"]["runtimes"]
+    return table
+
+
+def images_table(tree: dict[str, Any]) -> dict[str, Any]:
+    """The one that has ``registry``; the default snapshotter is beside it in 2.x, and in ``containerd`` in 1.x."""
+    table: dict[str, Any] = tree["plugins"][IMAGES if IMAGES in tree["plugins"] else V2]
+    return table
+
+
+def snapshotter_table(tree: dict[str, Any]) -> dict[str, Any]:
+    table: dict[str, Any] = images_table(tree) if IMAGES in tree["plugins"] else images_table(tree)["containerd"]
+    return table
+
+
+def with_mirrors(tree: dict[str, Any]) -> None:
+    images_table(tree)["registry"].update(mirrors={"docker.io": {"endpoint": ["https://mirror.example"]}})
+
+
+def without_cri(tree: dict[str, Any]) -> None:
+    snapshotter_table(tree).update(snapshotter="nosuch")
+    tree["disabled_plugins"] = [V2]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_cri_would_fail_on(recorded: Recorded, version: str) -> None:
-    images, runtime = (IMAGES, RUNTIME) if version == "2.1.9" else (V2, V2)
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda tree: handlers_table(tree).pop("kata"), "runtime handler 'kata' is not declared"),
+        (lambda tree: handlers_table(tree)["kata"].update(runtime_type=""), "runtime handler 'kata' has no type"),
+        (with_mirrors, "can't stand beside its config_path"),
+        (lambda tree: snapshotter_table(tree).update(snapshotter="nosuch"), "'nosuch' is neither"),
+    ],
+    ids=["no handler", "no type", "mirrors", "snapshotter"],
+)
+def test_what_cri_would_fail_on(recorded: Recorded, version: str, change: Callable[[dict[str, Any]], None], error: str) -> None:
+    tree = dump(recorded, version)
+    change(tree)
+    assert error in (EffectiveConfig(tree).cri_config_error() or "")
 
-    def changed(change: Callable[[dict[str, Any]], None]) -> str | None:
-        tree = dump(recorded, version)
-        change(tree)
-        return EffectiveConfig(tree).cri_config_error()
 
-    def handlers(tree: dict[str, Any]) -> dict[str, Any]:
-        table: dict[str, Any] = tree["plugins"][runtime]["containerd"]["runtimes"]
-        return table
-
-    assert "runtime handler 'kata' is not declared" in (changed(lambda tree: handlers(tree).pop("kata")) or "")
-    typeless = changed(lambda tree: handlers(tree)["kata"].update(runtime_type=""))
-    assert "runtime handler 'kata' has no type" in (typeless or "")
-    mirrors = {"docker.io": {"endpoint": ["https://mirror.example"]}}
-    both = changed(lambda tree: tree["plugins"][images]["registry"].update(mirrors=mirrors))
-    assert "can't stand beside its config_path" in (both or "")
-    place: Callable[[dict[str, Any]], dict[str, Any]] = lambda tree: (  # noqa: E731
-        tree["plugins"][images] if version == "2.1.9" else tree["plugins"][images]["containerd"]
-    )
-    assert "'nosuch' is neither" in (changed(lambda tree: place(tree).update(snapshotter="nosuch")) or "")
-    assert changed(lambda tree: place(tree).update(snapshotter="lazy")) is None
-
-    def disabled(tree: dict[str, Any]) -> None:
-        place(tree).update(snapshotter="nosuch")
-        tree["disabled_plugins"] = [V2]
-
-    assert changed(disabled) is None
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "change",
+    [lambda tree: snapshotter_table(tree).update(snapshotter="lazy"), without_cri],
+    ids=["proxy snapshotter", "CRI disabled"],
+)
+def test_what_cri_does_not_fail_on(recorded: Recorded, version: str, change: Callable[[dict[str, Any]], None]) -> None:
+    tree = dump(recorded, version)
+    change(tree)
+    assert EffectiveConfig(tree).cri_config_error() is None
 
 
 @pytest.mark.parametrize(
@@ -270,27 +145,6 @@ def test_what_cri_would_fail_on(recorded: Recorded, version: str) -> None:
 )
 def test_cri_is_disabled_by_either_name(names: list[str], expected: bool) -> None:
     assert EffectiveConfig({"disabled_plugins": names}).cri_enabled is not expected
-
-
-@pytest.mark.parametrize(
-    ("params", "expected"),
-    [
-        ({}, False),
-        ({"root": "/srv", "snapshotters": {"native": {}}, "extra_config": {"debug": {"level": "info"}}}, False),
-        ({"image_pull_sync_fs": True}, True),
-        ({"systemd_cgroup": False}, True),
-        ({"runtimes": [{"name": "kata"}]}, True),
-    ],
-)
-def test_which_settings_need_cri(params: dict[str, Any], expected: bool) -> None:
-    assert mismatches.needs_cri(Settings.from_params(params)) is expected
-
-
-def test_tables_that_schema_4_moved_are_not_compared() -> None:
-    settings = Settings.from_params({"extra_config": {"debug": {"level": "info"}, "oom_score": -5}})
-    version = Version.parse("2.3.4")
-    assert mismatches.mismatches(settings, version, "amd64", EffectiveConfig({"version": 4, "oom_score": -5})) == []
-    assert len(mismatches.mismatches(settings, version, "amd64", EffectiveConfig({"version": 3, "oom_score": -5}))) == 1
 
 
 def test_the_sockets_of_proxy_snapshotters_are_those_of_the_last_file() -> None:
@@ -336,31 +190,6 @@ def test_a_daemon_without_cri_has_a_default_snapshotter_and_uses_none(recorded: 
     found = EffectiveConfig({**dump(recorded, "2.1.9"), "disabled_plugins": ["cri"]})
     assert (found.default_snapshotter, found.cri_snapshotter, found.used_snapshotters) == ("native", None, ())
     assert found.own_snapshotters == ("native",)
-
-
-def test_a_file_of_another_schema_is_found() -> None:
-    sources = [Source("/a", "version = 2"), Source("/b", "oom_score = 1"), Source("/c", "no TOML"), Source("/d", "version = 3")]
-    assert mismatches.other_schema(sources, 2) == "/d"
-    assert mismatches.other_schema(sources[:3], 2) is None
-
-
-def test_a_handler_that_is_new_to_a_snapshotter_which_is_not_ok(recorded: Recorded) -> None:
-    current = dump(recorded, "2.1.9", "default.toml")
-    settings = Settings.from_params({"runtimes": [{"name": "kata", "snapshotter": "devmapper"}]})
-
-    def unready(states: dict[str, str], wanted: dict[str, Any] | None = None, before: dict[str, Any] | None = None) -> str | None:
-        return mismatches.handler_without_snapshotter(
-            settings, states, EffectiveConfig(before or current), EffectiveConfig(wanted or current)
-        )
-
-    assert "runtimes[kata].snapshotter: the snapshotter devmapper is in state skip" in (unready({"devmapper": "skip"}) or "")
-    assert "not loaded" in (unready({}) or "")
-    assert unready({"devmapper": "ok"}) is None
-    # These settings may mend it, and one that was ok before may be ok again.
-    plugin = {"io.containerd.snapshotter.v1.devmapper": {"pool_name": "pool"}}
-    assert unready({"devmapper": "skip"}, {**current, "plugins": {**current["plugins"], **plugin}}) is None
-    handlers = {RUNTIME: {"containerd": {"runtimes": {"kata": {"runtime_type": "x", "snapshotter": "devmapper"}}}}}
-    assert unready({"devmapper": "error"}, before={**current, "plugins": handlers}) is None
 
 
 @pytest.mark.parametrize(

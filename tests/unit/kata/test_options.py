@@ -116,7 +116,8 @@ def test_values_that_are_refused(runtime: str, hypervisor: str, settings: dict[s
 
 
 @pytest.mark.parametrize("size", [0, 512, 1024, 4096, 65536])
-def test_sector_sizes(size: int) -> None:
+def test_powers_of_two_and_zero_are_accepted_as_sector_size(size: int) -> None:
+    """That is, no ValueError is raised."""
     check_settings("h", hypervisor_of(GO, "qemu"), {"block_device_logical_sector_size": size})
 
 

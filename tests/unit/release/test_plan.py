@@ -209,7 +209,8 @@ def test_machines() -> None:
         check_machine("bin/a", elf(9999), "x86_64")
 
 
-def test_this_machines_own_programs() -> None:
+def test_this_machines_own_program_is_accepted() -> None:
+    """That is, no ValueError is raised."""
     with open("/proc/self/exe", "rb") as program:
         check_machine("python", program.read(20), normal_architecture(os.uname().machine))
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from unit.containerd.test_bolt import recorded_database, small_database
+from unit.databases import recorded_database, small_database
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.bolt import Database
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import (

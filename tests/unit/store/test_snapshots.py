@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.slipway.node.plugins.module_utils.store.snapshots import Snapshot, parse_snapshots, plan_removal
 
+VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
+Recorded = Callable[[str, str], str]
 LISTING = """\
 KEY                     PARENT      KIND
 /var/lib/toolbox/my box sha256:bbbb Active
@@ -73,3 +77,14 @@ def test_a_half_unpacked_layer_is_in_nobodys_way_after_a_power_cut() -> None:
     assert plan_removal(forest, [layer], unpacking=True).keys == (f"extract-999528639-nCP6 {layer}", layer)
     forest["extract of my own"] = Snapshot(layer, "Active")
     assert plan_removal(forest, [layer], unpacking=True).users == ("extract of my own",)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_layers_are_among_the_snapshots(recorded: Recorded, version: str) -> None:
+    """Not containers' own, such as the one with a space in its key."""
+    found = parse_snapshots(recorded(version, "snapshots-ls.txt"))
+    assert {key for key, one in found.items() if one.is_layer} == {
+        "sha256:df3bef71277467a17b7175bd4e2476dcaecc66ec61baf14b5a293ed1e4564adf",
+        "sha256:c60d743e214e0d3f591512157c8211983024334816efd24754bf288b2bd1bb89",
+    }
+    assert any(" " in key and not one.is_layer for key, one in found.items())

@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import Transaction
-from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
+from ansible_collections.slipway.node.plugins.module_utils.config.record import OwnedKey, Record
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
 
@@ -63,3 +63,21 @@ def test_a_proven_repair_is_what_to_go_back_to(tmp_path: Path) -> None:
         change.write()
         change.roll_back()
         assert path.read_text() == text
+
+
+def test_values_of_every_stage_are_known_to_the_run_that_finds_them(tmp_path: Path) -> None:
+    path, key = tmp_path / "config.toml", ("plugins", "snapshotter")
+    path.write_text("before = 1\n")
+    stage, final = (Record(keys={key: OwnedKey(value, had=True, before="theirs")}) for value in ("old", "new"))
+    last = FileChange(str(path), "before = 1\n", "new = 1\n")
+    change = Transaction(str(path), Record(), final, [last], stages=[stage])
+    change.begin()
+    change.write([FileChange(str(path), "before = 1\n", "stage = 1\n")])
+    assert path.read_text() == "stage = 1\n"
+    begun = read_record(str(path))
+    assert begun.keys == {key: OwnedKey("new", had=True, before="theirs", earlier=("old",))}
+    assert begun.pending == {str(path): "before = 1\n"}
+    change.write()
+    assert path.read_text() == "new = 1\n"
+    change.roll_back()
+    assert path.read_text() == "before = 1\n" and read_record(str(path)) == Record()

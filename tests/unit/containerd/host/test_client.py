@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from unit.store.host.test_images import Module
-from unit.verify.host.test_node_state import Programs
+from unit.stand_ins import Module, Programs
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError

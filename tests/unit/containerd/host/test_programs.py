@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unit.store.host.test_images import Module
+from unit.stand_ins import Module
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -485,9 +486,17 @@ def test_no_file_outside_is_opened(tmp_path: Path) -> None:
     assert (outside / "secret").stat().st_atime == outside.stat().st_atime == 1
 
 
-def test_layers_that_images_share_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each image is still judged for itself."""
+@dataclass(frozen=True)
+class Sharing:
+    """Five layers, and the unpacked trees of five images that share them."""
 
+    store: Path
+    layers: list[Descriptor]
+    trees: list[tuple[Path, list[Descriptor]]]
+
+
+@pytest.fixture
+def sharing(tmp_path: Path) -> Sharing:
     def content(number: int) -> Callable[[Path], None]:
         def make(path: Path) -> None:
             (path / "every").write_text(str(number))
@@ -511,6 +520,10 @@ def test_layers_that_images_share_are_read_once(tmp_path: Path, monkeypatch: pyt
         for one in layers:
             subprocess.run(["tar", "-C", str(tree), "-xpf", str(tmp_path / f"{descriptors.index(one)}.tar")], check=True)
         trees.append((tree, layers))
+    return Sharing(tmp_path, descriptors, trees)
+
+
+def test_layers_that_images_share_are_read_once(sharing: Sharing, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     read = open_layer
 
@@ -519,18 +532,25 @@ def test_layers_that_images_share_are_read_once(tmp_path: Path, monkeypatch: pyt
         return read(root, one, **more)
 
     monkeypatch.setattr(layer_jobs, "open_layer", counted)
-    assert all(found.intact for found in compared(trees, tmp_path))
-    assert sorted(opened) == sorted(one.digest for one in descriptors)
-    (trees[2][0] / "file1").write_text("xyZ")
-    (trees[3][0] / "link0").unlink()
-    results = compared(trees, tmp_path)
+    assert all(found.intact for found in compared(sharing.trees, sharing.store))
+    assert sorted(opened) == sorted(one.digest for one in sharing.layers)
+
+
+def test_differences_belong_to_one_of_the_images_that_share_layers(sharing: Sharing) -> None:
+    (sharing.trees[2][0] / "file1").write_text("xyZ")
+    (sharing.trees[3][0] / "link0").unlink()
+    results = compared(sharing.trees, sharing.store)
     assert [found.intact for found in results] == [True, True, False, False, True]
     assert {one.path for one in results[2].differences} == {"/file1", "/link1"}
     assert [(one.path, one.problem) for one in results[3].differences] == [("/link0", "missing")]
-    blob = tmp_path / "blobs/sha256" / descriptors[1].digest[7:]
+
+
+def test_a_damaged_blob_is_reported_for_all_images_that_share_it(sharing: Sharing) -> None:
+    damaged = sharing.layers[1].digest
+    blob = sharing.store / "blobs/sha256" / damaged[7:]
     blob.write_bytes(bytes(blob.stat().st_size))
-    results = compared(trees, tmp_path)
-    assert [found.damaged_blobs for found in results] == [(), *[(descriptors[1].digest,)] * 4]
+    results = compared(sharing.trees, sharing.store)
+    assert [found.damaged_blobs for found in results] == [(), *[(damaged,)] * 4]
     assert [bool(found.unknown) for found in results] == [False, True, True, True, True]
 
 

@@ -8,19 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from unit.store.host.test_images import Module
+from unit.stand_ins import Programs
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.node_state import read_node
-
-
-class Programs(Module):
-    """Every program is where it is said to be."""
-
-    def get_bin_path(self, arg: str, required: bool, opt_dirs: list[str]) -> str | None:
-        return arg if arg.startswith("/") else None
 
 
 def test_what_a_snapshotter_lacks_is_known_without_the_daemon(tmp_path: Path, recorded: Callable[[str, str], str]) -> None:
