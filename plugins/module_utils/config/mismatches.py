@@ -48,7 +48,7 @@ class Mismatch:
             return f"{name} is not known to containerd {version}: check its spelling and its plugin, or leave it out"
         if self.culprit is not None:
             return f"{self.culprit} overrides {name}: it is {found!r} there and {wanted!r} here; remove it there"
-        return f"{name} would be {found!r} on the daemon, where {wanted!r} is asked for"
+        return f"{name} would be {found!r} on the daemon, not {wanted!r}"
 
 
 def wanted_leaves(settings: Settings, version: Version, architecture: str, config: EffectiveConfig) -> dict[Path, Any]:

@@ -25,8 +25,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Fil
 from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 
-HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
-FILE_HEADER = "Made by slipway.node, as there was no file; add what you like."
+HEADER = "Managed by slipway.node: changes made here are lost. Change the inventory instead."
+FILE_HEADER = "Created by slipway.node, because there was no file. Other settings can be added."
 _MISSING = object()
 
 

@@ -22,7 +22,7 @@ KATA_TYPES = "src/libs/kata-types/src/config/hypervisor"
 
 @dataclass(frozen=True)
 class Hypervisor:
-    """What one flavor makes of one hypervisor.
+    """One hypervisor as one runtime supports it.
 
     ``sections`` are its names in the configuration file. The first of ``shared_fs`` is what it uses where the key is absent.
     """
@@ -111,7 +111,7 @@ SAFE_DEFAULT_SINCE = Version(3, 26, 0)
 
 
 def hypervisor_of(runtime: str, name: str) -> Hypervisor:
-    """Raise ValueError if the flavor doesn't run that hypervisor."""
+    """Raise ValueError if the runtime doesn't run that hypervisor."""
     found = _BY_NAME.get((runtime, name))
     if found is None:
         names = ", ".join(one.name for one in HYPERVISORS if one.runtime == runtime)

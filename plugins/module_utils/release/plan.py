@@ -47,7 +47,7 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class Release:
-    """What is asked for. architecture is a name of ``uname -m``; bin_dir is relative to the archive's root.
+    """A requested release. ``architecture`` is a name of ``uname -m``; bin_dir is relative to the archive's root.
 
     tree, relative to it as well, is the one directory that is linked in the place of executables.
     """

@@ -143,7 +143,7 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str, m
     mount = {"What": how.what, "Where": path, "Type": how.kind, "Options": how.options}
     if how.directory:
         mount["WorkingDirectory"] = how.directory
-    lines = [f"{MARK} for the snapshot {key}: what is written here by hand is lost."]
+    lines = [f"{MARK} for the snapshot {key}: changes made here are lost."]
     lines += ["[Unit]", *(f"{name}={value if name == 'RequiresMountsFor' else _literal(value)}" for name, value in unit.items())]
     if source.directories:
         lines += ["# systemd makes them where they are missing (core/mount.c), and so would mount what is no snapshot any more."]
@@ -167,7 +167,7 @@ def layers_unit_text(path: str, ask: Sequence[str], *, key: str, service: str) -
     if len(layers_unit_name(path)) > LONGEST_NAME:
         raise ValueError(f"path {path} is too long for a unit's name: take a shorter one")
     command = " ".join('"{}"'.format(_literal(one).replace("$", "$$")) for one in ask)
-    lines = [f"{MARK} for the snapshot {key}: what is written here by hand is lost."]
+    lines = [f"{MARK} for the snapshot {key}: changes made here are lost."]
     lines += ["[Unit]", f"Description=Layers of the toolbox {_literal(path)}", f"Wants={service}", f"After={service}", ""]
     lines += ["[Service]", "Type=oneshot", f"ExecStart={command}", "StandardOutput=null"]
     return "\n".join(lines) + "\n"

@@ -36,7 +36,7 @@ _LONGEST_LABEL = 4096
 
 @dataclass(frozen=True)
 class ToolboxSpec:
-    """What is asked for. ``image`` is None for a toolbox that has to go."""
+    """A requested toolbox. ``image`` is None if the toolbox is to be removed."""
 
     name: str
     path: str

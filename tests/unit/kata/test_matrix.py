@@ -176,7 +176,7 @@ def test_a_driverless_rust_runtime_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize(("runtime", "hypervisor"), [(GO, "dragonball"), (RUST, "stratovirt"), (GO, "acrn")])
-def test_a_hypervisor_that_the_flavor_does_not_run(runtime: str, hypervisor: str) -> None:
+def test_a_hypervisor_that_the_runtime_does_not_run(runtime: str, hypervisor: str) -> None:
     with pytest.raises(ValueError, match=f"the {runtime} runtime doesn't run {hypervisor}"):
         classify(Combination(runtime, hypervisor, "overlayfs"))
 

@@ -34,7 +34,7 @@ _FRAME = struct.Struct("<IBI")
 _TICKET = struct.Struct("<I")
 _READ_BYTES = 1 << 16
 _AHEAD_BYTES = 8 << 20
-_ENDED = "a process that reads layers was ended by something else: look whether the node is short of memory"
+_ENDED = "a process that reads layers was killed: check whether the node is short of memory"
 
 
 def cores() -> int:

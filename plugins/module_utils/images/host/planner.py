@@ -170,7 +170,7 @@ class ImagePlanner:
         return judge_present(overlay, image.layers, unpacked, existing)
 
     def _compared(self, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], Mapping[str, str]]:
-        """With what integrity checking finds of images that are there, if that is asked for."""
+        """Return the steps with the results of integrity checking, if that is requested."""
         if self._request.integrity == levels.INTEGRITY_NONE:
             return steps, {}
         repairs = RepairPlanner(
