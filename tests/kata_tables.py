@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / ".work" / "src"))
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version  # noqa: E402
 from ansible_collections.slipway.node.plugins.module_utils.kata import matrix, options  # noqa: E402
-from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import Combination, Row, judge  # noqa: E402
+from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import Combination, Row, classify  # noqa: E402
 
 SNAPSHOTTERS = (*matrix.DIRECTORY_SNAPSHOTTERS, *matrix.BLOCK_SNAPSHOTTERS, "erofs", "others")
 SHOWN_VERSION = Version(4, 1, 0)
@@ -38,7 +38,7 @@ def transports() -> str:
         for disable in (True, False):
             asked = [
                 Combination(
-                    one.flavor,
+                    one.runtime,
                     one.name,
                     snapshotter,
                     version=SHOWN_VERSION,
@@ -47,7 +47,8 @@ def transports() -> str:
                 )
                 for snapshotter in SNAPSHOTTERS
             ]
-            rows.append([one.flavor, one.name, str(disable).lower(), *(judge(combination).transport for combination in asked)])
+            transports = [classify(combination).transport for combination in asked]
+            rows.append([one.runtime, one.name, str(disable).lower(), *transports])
     return table(["runtime", "hypervisor", "disabled", *SNAPSHOTTERS], rows)
 
 
@@ -68,10 +69,10 @@ def conditions(row: Row) -> Iterator[str]:
         yield f"before {row.before}"
 
 
-def rules(flavor: str) -> str:
+def rules(runtime: str) -> str:
     rows = []
     for row in matrix.TABLE:
-        if row.flavor != flavor:
+        if row.runtime != runtime:
             continue
         snapshotter = f"other than {code(row.other_snapshotters_than)}" if row.other_snapshotters_than else code(row.snapshotters)
         when = "; ".join(conditions(row))
@@ -86,7 +87,7 @@ def shares() -> str:
 
 def values() -> str:
     rows = [
-        [one.flavor, one.name, code(one.sections), code(one.drivers), code(one.shared_fs), one.source]
+        [one.runtime, one.name, code(one.sections), code(one.drivers), code(one.shared_fs), one.source]
         for one in options.HYPERVISORS
     ]
     return table(["runtime", "hypervisor", "`[hypervisor.…]`", "`block_device_driver`", "`shared_fs`", "source"], rows)
@@ -98,7 +99,7 @@ def without_effect() -> str:
         shown = ["unset" if value is None else str(value).lower() for value in row.while_values]
         when = f"`{row.while_setting}` {' or '.join(shown)}" if row.while_setting else ""
         since = f"from {row.since}" if row.since else ""
-        rows.append([code(row.settings), row.flavor, code(row.hypervisors), when or since, row.reason, row.source])
+        rows.append([code(row.settings), row.runtime, code(row.hypervisors), when or since, row.reason, row.source])
     return table(["setting", "runtime", "hypervisor", "if", "because", "source"], rows)
 
 

@@ -15,5 +15,5 @@ class ActionModule(ControllerFileAction):
     option = "src"
 
     def is_file(self, given: str) -> bool:
-        """A URL is downloaded by the node."""
+        """Return False for a URL: the node downloads it."""
         return "://" not in given

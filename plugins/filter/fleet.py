@@ -48,7 +48,7 @@ _ORDER = ("fail", "unreachable", "unknown", "warn", "ok")
 
 
 def fleet(variables: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> dict[str, Any]:
-    """The fleet as ``nodes`` (worst first, then by name), ``checks`` and ``summary``."""
+    """Return the fleet as ``nodes`` (worst first, then by name), ``checks`` and ``summary``."""
     nodes = [_node(name, variables[name].get("verify_node") or {}) for name in hosts]
     nodes.sort(key=lambda node: (_ORDER.index(node["worst"]), -node["summary"].get("fail", 0), node["name"]))
     checks = dict.fromkeys(check for node in nodes for check in node["findings"])

@@ -100,7 +100,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scr
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch import (
     PROGRAMS,
     Scratch,
-    Wanted,
+    ScratchSpec,
     difference,
     require_room,
 )
@@ -109,7 +109,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     path = absolute_path("path", params["path"])
-    wanted = Wanted(path, parse_size("size", params["size"]), params["fs_type"])
+    wanted = ScratchSpec(path, parse_size("size", params["size"]), params["fs_type"])
     runner = Runner(module)
     found = read_scratch(path)
     wrong = "it isn't there" if found is None else difference(wanted, found)

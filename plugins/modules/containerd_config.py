@@ -329,7 +329,7 @@ def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version
 def decide_restart(module: AnsibleModule, node: ContainerdHost, final: ConfigStage) -> tuple[ConfigStage, bool]:
     """Return the stage with the reason for a restart, and whether the unit has to be enabled."""
     pending = bool(final.found.record.pending)
-    reason, enable = restart_decision(node, final.wanted, final.changes, final.config, node.daemon.look(), pending=pending)
+    reason, enable = restart_decision(node, final.wanted, final.changes, final.config, node.daemon.read_state(), pending=pending)
     if final.wanted.present:
         for lacking in check_needs(node, final.wanted, final.config, predicted=module.check_mode):
             module.warn(f"{lacking}. This fails outside of check mode, unless another task creates what is missing first")

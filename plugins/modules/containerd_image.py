@@ -341,7 +341,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
-from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import mend_uuid, uuid_trouble
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import recreate_uuid, uuid_problem
 from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import LATER, NEEDS_FILE, NOW
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as image_plan
@@ -437,11 +437,11 @@ def ensure_present(module: AnsibleModule, containerd: Containerd, request: Reque
         plan = ImagePlanner(target, watch=check).plan()
         changed = plan.changed
         outcome = provisioner.apply(plan, recovery) if changed and provisioner is not None else plan.outcome
-        if request.repair and uuid_trouble(target.root):
+        if request.repair and uuid_problem(target.root):
             changed = True
-            recovered = (*recovered, RepairResult("the daemon's UUID", RECREATED, uuid_trouble(target.root)))
+            recovered = (*recovered, RepairResult("the daemon's UUID", RECREATED, uuid_problem(target.root)))
             if not check:
-                mend_uuid(target.root)
+                recreate_uuid(target.root)
         result = Report(plan.steps, outcome, request, target.pull_path).to_dict(recovered, time.monotonic() - started, changed)
     if request.on_controller and any(step.comes for step in plan.steps):
         result[NEEDS_FILE] = LATER

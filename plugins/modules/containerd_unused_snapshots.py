@@ -118,7 +118,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.unused i
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    """List what unused snapshotters hold, and remove it if that is asked for."""
+    """List the snapshots of unused snapshotters, and remove them if requested."""
     params = module.params
     containerd = Containerd.from_module(module)
     keep = [plain_name("keep_snapshotters", name) for name in params["keep_snapshotters"]]

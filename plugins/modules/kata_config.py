@@ -286,7 +286,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.host.files impor
     read_vendor,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import UNKNOWN
-from ansible_collections.slipway.node.plugins.module_utils.kata.options import AIO, FLAVORS, HYPERVISOR_NAMES, HYPERVISORS
+from ansible_collections.slipway.node.plugins.module_utils.kata.options import AIO, HYPERVISOR_NAMES, HYPERVISORS, RUNTIMES
 from ansible_collections.slipway.node.plugins.module_utils.kata.plan import Plan, plan_absent, plan_present
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
@@ -296,7 +296,7 @@ def argument_spec() -> dict[str, Any]:
     shared_fs = ["virtio-fs", "virtio-9p", "virtio-fs-nydus", "inline-virtio-fs", "none"]
     handler = {
         "name": {"type": "str", "required": True},
-        "runtime": {"type": "str", "choices": list(FLAVORS)},
+        "runtime": {"type": "str", "choices": list(RUNTIMES)},
         "hypervisor": {"type": "str", "choices": list(HYPERVISOR_NAMES)},
         "base_config": {"type": "path"},
         "version": {"type": "str"},
@@ -326,7 +326,7 @@ def argument_spec() -> dict[str, Any]:
 
 
 def vendor_of(handler: Handler, *, assume: bool) -> Vendor:
-    """The file that the handler's is to be a copy of; what it probably says if there is none and ``assume``."""
+    """Read the file that the handler's file is a copy of; with ``assume``, predict a missing one."""
     vendor = read_vendor(handler.base_config)
     if vendor is None and assume:
         return assumed_vendor(handler)

@@ -186,11 +186,11 @@ from ansible_collections.slipway.node.plugins.module_utils.release.host.install 
     apply_plan,
     check_room,
     local_path,
-    look,
     open_source,
+    read_state,
 )
 from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
-    Found,
+    InstalledReleases,
     Plan,
     Release,
     parse_directory,
@@ -202,7 +202,7 @@ from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
-def result_of(plan: Plan, found: Found, release: Release | None, home: str) -> dict[str, Any]:
+def result_of(plan: Plan, found: InstalledReleases, release: Release | None, home: str) -> dict[str, Any]:
     before = {path: link.target for path, link in found.links.items() if path in (*plan.links.wanted, *plan.links.stale)}
     version = release.version if release else None
     return {
@@ -221,7 +221,7 @@ def result_of(plan: Plan, found: Found, release: Release | None, home: str) -> d
 
 
 def remove(module: AnsibleModule, home: str, links: str) -> dict[str, Any]:
-    found = look(home, links)
+    found = read_state(home, links)
     plan = plan_absent(found, home=home)
     if plan.changed and not module.check_mode:
         apply_plan(plan, home, None)
@@ -240,7 +240,7 @@ def can_look(module: AnsibleModule, src: str) -> bool:
 
 def install(module: AnsibleModule, release: Release, home: str, links: str) -> dict[str, Any]:
     params = module.params
-    found = look(home, links)
+    found = read_state(home, links)
     with ExitStack() as stack:
         source: tuple[IO[bytes], Release, Contents] | None = None
         there = found.whole(release)

@@ -172,8 +172,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.options import a
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import (
     loop_device,
+    match_database,
     read_backing_file,
-    read_belonging,
     read_devices,
     read_status,
     read_volume,
@@ -231,7 +231,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "loop_device": loop,
     }
     if params["root_path"] is not None and (volume is None or status is not None):
-        found = read_belonging(runner, name, status, database_path(params["root_path"], name))
+        found = match_database(runner, name, status, database_path(params["root_path"], name))
         result["database_match"], result["database_match_reason"] = found.verdict, found.reason
         if found.verdict == FOREIGN:
             problems.append(f"{found.reason}: {found.remedy}")

@@ -224,14 +224,14 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan a
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.image import ToolboxImage
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.toolbox import Toolbox
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import CurrentToolbox
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ToolboxSpec
 
 _IMAGE_OPTIONS = ("platform", "snapshotter", "namespace", "timeout", "hosts_dir", "plain_http", "username", "password")
 
 
-def image_request(params: dict[str, Any], wanted: Wanted, own: str) -> Request:
-    """What is asked for of the image; ``own`` is the node's platform. Raises ValueError that names the option."""
+def image_request(params: dict[str, Any], wanted: ToolboxSpec, own: str) -> Request:
+    """Return the request for the image; ``own`` is the node's platform. Raises ValueError that names the option."""
     fixed = {
         "all": False,
         "state": "present",
@@ -246,18 +246,18 @@ def image_request(params: dict[str, Any], wanted: Wanted, own: str) -> Request:
     return Request.from_params({**{key: params[key] for key in _IMAGE_OPTIONS}, **fixed, "name": name}, own)
 
 
-def look(box: Toolbox, wanted: Wanted, image: ToolboxImage | None) -> Found:
-    found = box.look()
+def read_state(box: Toolbox, wanted: ToolboxSpec, image: ToolboxImage | None) -> CurrentToolbox:
+    found = box.read_state()
     if image is not None:
         found = replace(found, chain=image.chain_there())
         if toolbox_plan.needs_image(found, wanted):
             found = replace(found, chain=image.judged(), comes=image.comes)
-    return box.with_users(found) if toolbox_plan.looks_inside(found, wanted) else found
+    return box.with_users(found) if toolbox_plan.needs_process_scan(found, wanted) else found
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     containerd = Containerd.from_module(module)
-    wanted = Wanted.from_params(module.params)
+    wanted = ToolboxSpec.from_params(module.params)
     request = image_request(module.params, wanted, containerd.platform)
     containerd.check_installed()
     snapshotter = request.snapshotter or containerd.config.default_snapshotter
@@ -266,7 +266,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         image = None
         if wanted.image is not None and wanted.state != ABSENT:
             image = ToolboxImage(containerd, request, wanted.image, lock)
-        found = look(box, wanted, image)
+        found = read_state(box, wanted, image)
         plan = toolbox_plan.plan(found, wanted)
         removed = found.snapshot if toolbox_plan.REMOVE in plan.steps else None
         freed = box.size(removed.key) if removed is not None else 0

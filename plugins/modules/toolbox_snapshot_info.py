@@ -188,7 +188,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.host.store impo
 from ansible_collections.slipway.node.plugins.module_utils.store.leases import plain_path
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import NodeMounts, WritableSnapshots, enabled_units
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import (
-    Held,
+    WritableSnapshot,
     is_below,
     is_prunable,
     parse_duration,
@@ -196,7 +196,7 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import 
 )
 
 
-class Chains:
+class ImageIndex:
     """The topmost layers of a namespace's images, read one after the other as far as they are needed."""
 
     def __init__(self, store: NamespaceStore, platform: str) -> None:
@@ -207,12 +207,12 @@ class Chains:
         self._known: dict[str, str | None] = {}
 
     def name_of(self, chain_id: str) -> str | None:
-        """The image of a topmost layer; None if there is none."""
+        """Return the image of a topmost layer; None if there is none."""
         tagged = sorted(name for name in self._references if "@sha256:" not in name)
         return next((name for name in tagged if chain_id and self.of(name) == chain_id), None)
 
     def of(self, name: str) -> str | None:
-        """The topmost layer of an image, empty if it has none; None if it isn't there, or that can't be told."""
+        """Return the topmost layer of an image, empty if it has none; None if it is missing or unreadable."""
         if name not in self._known:
             self._known[name] = self._read(name) if name in self._references else None
         return self._known[name]
@@ -225,8 +225,8 @@ class Chains:
         return chain[-1] if chain else ""
 
 
-def described(held: Held, chains: Chains) -> dict[str, Any]:
-    """What containerd knows of a toolbox."""
+def described(held: WritableSnapshot, chains: ImageIndex) -> dict[str, Any]:
+    """Return what containerd knows of a toolbox."""
     chain = chains.of(held.image) if held.image else None
     return {
         "key": held.key,
@@ -261,7 +261,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     own = [one for one in everything if (one.namespace, one.snapshotter) == (namespace, snapshotter)]
     found = sorted((one for one in own if is_below(one.path, params["path_prefix"])), key=lambda one: (one.path, one.key))
     enabled = enabled_units(containerd.runner, [one.path for one in found])
-    chains = Chains(NamespaceStore(containerd.ctr, namespace), containerd.platform) if found else None
+    chains = ImageIndex(NamespaceStore(containerd.ctr, namespace), containerd.platform) if found else None
     toolboxes = []
     for one in found:
         is_listed = None if listed_paths is None else one.path in listed_paths

@@ -37,9 +37,9 @@ class KataDirectory:
         self.release = Release(directory / "opt" / "kata", "3.26.0")
         self.run = run
 
-    def handler(self, name: str, hypervisor: str = "qemu", flavor: str = "go", **options: Any) -> dict[str, Any]:
-        base = str(self.release.path(flavor, hypervisor))
-        return {"name": name, "runtime": flavor, "hypervisor": hypervisor, "base_config": base, **options}
+    def handler(self, name: str, hypervisor: str = "qemu", runtime: str = "go", **options: Any) -> dict[str, Any]:
+        base = str(self.release.path(runtime, hypervisor))
+        return {"name": name, "runtime": runtime, "hypervisor": hypervisor, "base_config": base, **options}
 
     def __call__(self, *handlers: dict[str, Any], **options: Any) -> dict[str, Any]:
         return self.run(handlers=list(handlers), config_dir=str(self.root), **options)

@@ -495,7 +495,7 @@ def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(empty_node: Nod
     empty_node.ssh("systemctl stop stargz")
     found = verified(empty_node, "snapshotters", "snapshotter_requirements")
     assert {one["status"] for one in found.values()} == {"fail"}, found
-    assert "nobody answers at /run/lazy.sock" in str(found["snapshotter_requirements"]["found"])
+    assert "no service answers at /run/lazy.sock" in str(found["snapshotter_requirements"]["found"])
 
 
 @pytest.mark.smoke

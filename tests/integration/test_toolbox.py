@@ -232,7 +232,7 @@ class TestMovedTag:
         before = shown(moved.node)
         with process_inside(moved.node) as pid:
             for check in (True, False):
-                assert f"can't be made anew: end pid {pid} (busybox)" in refused(moved.box(check=check, **ANEW))
+                assert f"can't be recreated: end pid {pid} (busybox)" in refused(moved.box(check=check, **ANEW))
         # Nor while a process has its working directory in it.
         moved.node.ssh(f"systemd-run --quiet --unit held --property=WorkingDirectory={PATH}/layer0 sleep 1000")
         assert "(sleep)" in refused(moved.box(**ANEW))

@@ -25,9 +25,9 @@ agent_name = "kata"
 """
 
 
-def vendor_file(flavor: str, hypervisor: str, *, disable: bool = True, comment: str = "") -> str:
+def vendor_file(runtime: str, hypervisor: str, *, disable: bool = True, comment: str = "") -> str:
     """What a release's file of that name says. ``disable`` is its disable_block_device_use, which not all have."""
-    go = flavor == "go"
+    go = runtime == "go"
     section = {"fc": "firecracker"}.get(hypervisor, hypervisor)
     driver = {
         "qemu": "virtio-scsi",
@@ -69,8 +69,8 @@ class Release:
         for hypervisor in ("qemu", "clh", "fc", "dragonball"):
             self.path("rust", hypervisor).write_text(vendor_file("rust", hypervisor))
 
-    def path(self, flavor: str, hypervisor: str) -> Path:
-        if flavor == "go":
+    def path(self, runtime: str, hypervisor: str) -> Path:
+        if runtime == "go":
             return self.defaults / f"configuration-{hypervisor}.toml"
         return self.defaults / "runtime-rs" / f"configuration-{hypervisor}-runtime-rs.toml"
 

@@ -48,7 +48,7 @@ class Mismatch:
             return f"{name} is not known to containerd {version}: check its spelling and its plugin, or leave it out"
         if self.culprit is not None:
             return f"{self.culprit} overrides {name}: it is {found!r} there and {wanted!r} here; remove it there"
-        return f"{name} would be {found!r} on the daemon, where {wanted!r} is asked for"
+        return f"{name} would be {found!r} on the daemon, not {wanted!r}"
 
 
 def wanted_leaves(settings: Settings, version: Version, architecture: str, config: EffectiveConfig) -> dict[Path, Any]:
@@ -85,7 +85,7 @@ def mismatches(
 
 
 def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | None:
-    """The last of the files that sets this key, or replaces its whole table.
+    """Return the last of the files that sets this key, or replaces its whole table.
 
     Every version does so with a proxy plugin's, and 1.x with any plugin's.
     """
@@ -155,7 +155,7 @@ def _ignored(path: Path, tree: Tree, config: EffectiveConfig, known_plugins: fro
 
 
 def _below_free_form(path: Path, config: EffectiveConfig) -> bool:
-    """Whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
+    """Return whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
     return "options" in path and config.lookup(path[: path.index("options")], _MISSING) is not _MISSING
 
 
@@ -175,6 +175,6 @@ def handler_without_snapshotter(
             state = f"in state {states[name]}" if name in states else "not loaded"
             return (
                 f"runtimes[{handler.name}].snapshotter: the snapshotter {name} is {state} in the running daemon: configure it "
-                "with snapshotters, or, if what it needs is there by now, restart containerd"
+                "with snapshotters, or restart containerd if its requirements are met now"
             )
     return None

@@ -25,8 +25,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Fil
 from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 
-HEADER = "Managed by slipway.node: what is written here by hand is lost. Settings go into the inventory."
-MADE = "Made by slipway.node, as there was no file; add what you like."
+HEADER = "Managed by slipway.node: changes made here are lost. Change the inventory instead."
+FILE_HEADER = "Created by slipway.node, because there was no file. Other settings can be added."
 _MISSING = object()
 
 
@@ -94,7 +94,7 @@ def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
 
 
 def _enabled_cri(theirs: Mapping[str, Any], found: CurrentConfig, enable: bool) -> dict[Path, Any]:
-    """The edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
+    """Return the edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
     disabled = theirs.get("disabled_plugins", [])
     if not isinstance(disabled, list):
         raise ValueError(f"{found.config_file}: disabled_plugins has to be a list of names")
@@ -145,12 +145,12 @@ def _mode(text: str | None) -> int:
 
 
 def _unset(theirs: Mapping[str, Any], tree: Tree) -> dict[Path, Any]:
-    """The leaves of a tree for the places where nobody else has put a value."""
+    """Return the leaves of a tree for the places where no other file puts a value."""
     return {path: value for path, value in flatten(tree).items() if lookup(theirs, path) is None}
 
 
 def _filled(theirs: Mapping[str, Any], leaves: Mapping[Path, Any]) -> dict[Path, Any]:
-    """The leaves without empty tables in the place of tables that others have filled, or made."""
+    """Return the leaves without empty tables in the place of tables that others have filled, or made."""
     return {path: leaf for path, leaf in leaves.items() if leaf != {} or not isinstance(lookup(theirs, path), dict)}
 
 
@@ -188,19 +188,19 @@ def _edit_root(
     if put or drop:
         try:
             if text is None:
-                text = toml.render(nest(put), MADE)
+                text = toml.render(nest(put), FILE_HEADER)
             else:
                 empty = (record.tables | tables) - set(put)
                 text = edit(text, put=put, drop=drop, drop_if_empty=empty)
         except ValueError as error:
             raise ValueError(f"{found.config_file}: {error}") from error
-    if record.created and (text or "").strip() in ("", f"# {MADE}"):
+    if record.created and (text or "").strip() in ("", f"# {FILE_HEADER}"):
         text, created = None, False
     return text, Record(keys=keys, tables=frozenset(tables), created=created, imported=imported)
 
 
 def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
-    """The root file as it would be had the collection never set a key in it."""
+    """Return the root file as it would be had the collection never set a key in it."""
     put, drop = _returned(root, record, {})
     return edited_tree(root, put=put, drop=drop, drop_if_empty=record.tables)
 
@@ -208,7 +208,7 @@ def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
 def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any]) -> tuple[dict[Path, Any], list[Path]]:
     """Keys of ours that are no longer wanted: given back their old value, or dropped.
 
-    One that somebody changed since is theirs now and stays.
+    An entry that was changed since is kept.
     """
     put: dict[Path, Any] = {}
     drop: list[Path] = []
@@ -225,7 +225,7 @@ def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any])
 def _import_edit(
     root: Mapping[str, Any], found: CurrentConfig, put: dict[Path, Any], drop: list[Path], *, wanted: bool
 ) -> str | None:
-    """Adds the edit of ``imports`` to put and drop; returns the entry that is ours, if any."""
+    """Add the edit of ``imports`` to put and drop; return the entry that is ours, if any."""
     imports.patterns(root, found.config_file)
     current = list(root.get("imports", []))
     ours = found.record.imported

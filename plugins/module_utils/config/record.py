@@ -44,9 +44,9 @@ class Record:
     pending: Mapping[str, str | None] = field(default_factory=dict)
 
     def begun(self, wanted: Record, pending: Mapping[str, str | None]) -> Record:
-        """What to remember while a change from this record to another is under way.
+        """Return the record to keep while a change from this record to another is under way.
 
-        Whichever of the files has been written when a run is killed, the next one knows what is ours.
+        If a run is killed between two files, the next run still knows the values that this collection set.
         """
         keys = dict(self.keys)
         for path, key in wanted.keys.items():
@@ -85,7 +85,7 @@ class Record:
 
     @classmethod
     def from_text(cls, text: str | None) -> Record:
-        """Raises ValueError if it is not a record, or one of a newer collection."""
+        """Raise ValueError if it is not a record, or one of a newer collection."""
         if text is None:
             return cls()
         try:

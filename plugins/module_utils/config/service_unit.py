@@ -59,7 +59,7 @@ class Service:
         lines += [f'Environment="{name}={_escaped(value)}"' for name, value in sorted(self.environment().items())]
         if not lines:
             return None
-        return "\n".join(["# Managed by slipway.node: what is written here by hand is lost.", "[Service]", *lines]) + "\n"
+        return "\n".join(["# Managed by slipway.node: changes made here are lost.", "[Service]", *lines]) + "\n"
 
 
 def _directive(name: str, value: Any) -> str:

@@ -92,7 +92,7 @@ def _runtime_table(runtime: Runtime) -> Tree:
 
 
 def _scalar_leaves(settings: Settings, version: Version, number: int) -> Iterator[tuple[Path, Any]]:
-    """Of switches that this version doesn't know, only those that are off get here: these need no key."""
+    """Yield the leaves of scalar settings. A switch that this version doesn't know needs no key, as it is off."""
     for row in SETTINGS:
         if row.name in settings.scalars and (not row.since or version.at_least(*row.since)):
             yield row.path(number), settings.scalars[row.name]
@@ -132,7 +132,7 @@ def _snapshotter_leaves(settings: Settings, version: Version, number: int, archi
 
 
 def _discard_leaves(settings: Settings, number: int) -> Iterator[tuple[Path, Any]]:
-    """Where a handler has a snapshotter of its own, images are unpacked again from their blobs: these stay (containerd#11390)."""
+    """Keep blobs where a handler has its own snapshotter: images are unpacked for it from them (containerd#11390)."""
     if any(runtime.snapshotter not in (None, settings.snapshotter) for runtime in settings.runtimes):
         yield DISCARD_UNPACKED_LAYERS.path(number), False
 

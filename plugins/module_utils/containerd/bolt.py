@@ -36,7 +36,7 @@ class Database:
         self.transaction, self._page_size, self._root = max(metas)
 
     def bucket(self, name: str) -> dict[bytes, bytes]:
-        """The keys and values of a bucket of the first level; empty if there is no such bucket."""
+        """Return the keys and values of a bucket of the first level; empty if there is no such bucket."""
         for key, value, flags in self._entries(self._root, 0):
             if key == name.encode() and flags & _SUB_BUCKET:
                 return {key: value for key, value, flags in self._bucket_entries(value) if not flags & _SUB_BUCKET}

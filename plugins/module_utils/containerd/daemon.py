@@ -57,16 +57,16 @@ class Daemon:
     age: float | None = None
 
     def reads(self, default: str = "/etc/containerd/config.toml") -> str:
-        """The configuration file that the running daemon was told to read."""
+        """Return the configuration file that the running daemon was told to read."""
         told = self.process.option("-c", "--c", "-config", "--config") if self.process else None
         return posixpath.normpath(told or default)
 
     def listens(self) -> str | None:
-        """The socket that the running daemon was told to make, None if its configuration says which."""
+        """Return the socket that the running daemon was told to make, None if its configuration says which."""
         return self.process.option("-a", "--a", "-address", "--address") if self.process else None
 
     def liveness_problem(self) -> str | None:
-        """Why the daemon can't be said to run, or None."""
+        """Return why the daemon can't be said to run, or None."""
         if not self.unit.running or self.process is None:
             return f"the unit is {self.unit.active} ({self.unit.sub}, last result {self.unit.result or 'unknown'})"
         if self.plugins is None:
@@ -74,7 +74,7 @@ class Daemon:
         return None
 
     def plugin_problem(self, snapshotters: Sequence[str], *, cri: bool) -> str | None:
-        """The first plugin that is needed and not ok, or None."""
+        """Return the first plugin that is needed and not ok, or None."""
         plugins = self.plugins or ()
         states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
         for name in snapshotters:
@@ -89,7 +89,7 @@ class Daemon:
         return None
 
     def restart_reason(self, snapshotters: Sequence[str], *, cri: bool) -> str | None:
-        """Why the daemon has to be started again although no file is to be changed, or None."""
+        """Return why the daemon has to be started again although no file is to be changed, or None."""
         problem = self.liveness_problem()
         if problem:
             return problem
@@ -102,7 +102,7 @@ class Daemon:
         return self.plugin_problem(snapshotters, cri=cri)
 
 
-def telling(journal: list[str]) -> list[str]:
-    """The lines of a journal that say what went wrong; its last ones if none does."""
+def error_lines(journal: list[str]) -> list[str]:
+    """Return the lines of a journal that say what went wrong; its last ones if none does."""
     signs = ("level=error", "level=fatal", "failed to load", "containerd: ")
     return ([line for line in journal if any(sign in line for sign in signs)] or journal)[-4:]

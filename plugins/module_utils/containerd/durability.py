@@ -147,11 +147,11 @@ TABLE: tuple[Row, ...] = (
 )
 
 
-def judge(pull: Pull) -> Verdict:
-    """The verdict of the first row that fits; the last one fits everything."""
+def classify(pull: Pull) -> Verdict:
+    """Return the verdict of the first row that fits; the last one fits everything."""
     return next(row.verdict for row in TABLE if row.applies(pull))
 
 
 def paths(version: Version) -> tuple[str, ...]:
-    """The pull paths that a daemon has: the transfer service came with 1.7."""
+    """Return the pull paths that a daemon has: the transfer service came with 1.7."""
     return PATHS if version.at_least("1.7.0", "2.0.0") else PATHS[:2]

@@ -275,7 +275,7 @@ class EffectiveConfig:
             local_image_pull=bool(self.local_image_pull),
             late=late,
         )
-        verdict = durability.judge(pull)
+        verdict = durability.classify(pull)
         return {"durability": verdict.durability, "reason": verdict.reason, "source": verdict.source}
 
     def to_dict(self) -> dict[str, Any]:

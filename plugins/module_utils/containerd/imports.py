@@ -18,7 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Sou
 
 
 def patterns(tree: Mapping[str, Any], path: str) -> list[str]:
-    """The imports of the file at a path, made absolute. Raises ValueError if they aren't a list of texts."""
+    """Return the imports of the file at a path, made absolute. Raises ValueError if they aren't a list of texts."""
     imports = tree.get("imports", [])
     if not isinstance(imports, list) or not all(isinstance(one, str) for one in imports):
         raise ValueError(f"{path}: imports has to be a list of paths")
@@ -32,7 +32,7 @@ def is_glob(pattern: str) -> bool:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether an absolute pattern names a path, by Go's rules (no wildcard crosses a slash)."""
+    """Return whether an absolute pattern names a path, by Go's rules (no wildcard crosses a slash)."""
     parts, names = pattern.split("/"), path.split("/")
     return len(parts) == len(names) and all(_component(part).match(name) for part, name in zip(parts, names))
 
@@ -56,14 +56,14 @@ def _component(pattern: str) -> re.Pattern[str]:
 
 
 def covered(tree: Mapping[str, Any], path: str, wanted: str) -> bool:
-    """Whether the file at ``path`` with this content imports ``wanted``."""
+    """Return whether the file at ``path`` with this content imports ``wanted``."""
     return any(matches(pattern, wanted) for pattern in patterns(tree, path))
 
 
 def candidate_imports(
     pattern_list: Sequence[str], listing: Mapping[str, Sequence[str]], stand_ins: Mapping[str, str | None]
 ) -> list[str]:
-    """The imports of a candidate root file, with every glob spelled out.
+    """Return the imports of a candidate root file, with every glob spelled out.
 
     ``listing`` has the files that each glob matches now; ``stand_ins`` maps the final path of a
     file to where its candidate lies, or to None if it is to go.
@@ -77,7 +77,7 @@ def candidate_imports(
 
 
 def proxy_addresses(sources: Iterable[Source]) -> dict[str, str]:
-    """The sockets of the proxy snapshotters that the files declare, by name; the last file wins."""
+    """Return the sockets of the proxy snapshotters that the files declare, by name; the last file wins."""
     addresses: dict[str, str] = {}
     for source in sources:
         try:

@@ -46,7 +46,7 @@ class Version:
         return f"{self.major}.{self.minor}.{self.patch}" + (f"-{self.prerelease}" if self.prerelease else "")
 
     def at_least(self, *releases: str) -> bool:
-        """Whether a change is in this version, given the first release of each line that has it.
+        """Return whether a change is in this version, given the first release of each line that has it.
 
         ``at_least("1.7.14", "2.0.0")``: backported to 1.7.14, and in all of 2.x. A line between
         two named ones has it when it is newer than the lower one's minor version.

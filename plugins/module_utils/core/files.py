@@ -43,7 +43,7 @@ class FileChange:
         return self.mode & 0o077 == 0 and not holds_secrets(self.before or "")
 
     def diff(self) -> dict[str, str]:
-        """What Ansible's diff mode shows, without secrets."""
+        """Return the diff for Ansible's diff mode, without secrets."""
         return {
             "before_header": self.path,
             "after_header": self.path,
@@ -53,19 +53,19 @@ class FileChange:
 
 
 def without_secrets(text: str) -> str:
-    """The text with credentials blotted out, for people and logs."""
+    """Return the text with credentials blotted out, for people and logs."""
     text = _SECRET_LINE.sub(r"\1********", text)
     text = _SECRET_INLINE.sub(r'\1"********"', text)
     return _URL_PASSWORD.sub(r"\1:********@", text)
 
 
 def is_secret(key: str) -> bool:
-    """Whether a key's value is never shown."""
+    """Return whether a key's value is never shown."""
     return _SECRET_LINE.match(f"{key} = 0") is not None
 
 
 def secret_values(tree: Any) -> set[str]:
-    """The texts in a configuration that are never shown, wherever they lie in it."""
+    """Return the texts in a configuration that are never shown, wherever they lie in it."""
     if isinstance(tree, Mapping):
         own = {value for key, value in tree.items() if isinstance(value, str) and value and is_secret(str(key))}
         return own.union(*map(secret_values, tree.values()))
@@ -73,5 +73,5 @@ def secret_values(tree: Any) -> set[str]:
 
 
 def holds_secrets(text: str) -> bool:
-    """Whether a file with this text should be readable by its owner alone."""
+    """Return whether a file with this text should be readable by its owner alone."""
     return without_secrets(text) != text

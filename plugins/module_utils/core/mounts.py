@@ -65,13 +65,13 @@ def parse_mount_id(text: str) -> int:
 
 
 def weakness(mount: Mount) -> Weakness | None:
-    """The worst of a file system's weaknesses; None if what is synced there survives a power cut."""
+    """Return the worst of a file system's weaknesses; None if what is synced there survives a power cut."""
     options = set(mount.options)
     for option in sorted(options.intersection(_VOLATILE)):
         remedy = f"mount {mount.path} without volatile, or keep containerd's data elsewhere"
-        return Weakness(FAIL, f"{option}: nothing is brought to disk by a sync", remedy)
+        return Weakness(FAIL, f"{option}: a sync doesn't write to the disk", remedy)
     for option in sorted(options.intersection(_NO_BARRIERS)):
-        reason = f"{option}: what is synced may still be in the drive's own cache when the power goes"
+        reason = f"{option}: synced data may be lost from the drive's write cache in a power cut"
         return Weakness(FAIL, reason, f"take {option} out of /etc/fstab and mount {mount.path} again")
     if mount.type not in _JOURNALED:
         return _of_type(mount.type)
@@ -88,9 +88,9 @@ def _of_type(name: str) -> Weakness:
     if name in _IN_MEMORY:
         return Weakness(WARN, "it is in memory: every image is gone after a reboot", "keep containerd's data on a disk")
     if name == "overlay":
-        reason = "what is synced goes on to the file system below, whose options can't be seen from here"
+        reason = "synced data depends on the file system below, whose options are unknown"
         return Weakness(UNKNOWN, reason, "keep containerd's data on a file system of its own, or check the one below")
-    reason = f"whether {name} keeps what is synced over a power cut is not known here"
+    reason = f"it is unknown whether {name} keeps synced data over a power cut"
     return Weakness(UNKNOWN, reason, "ask its documentation, or keep containerd's data on ext4 or xfs")
 
 

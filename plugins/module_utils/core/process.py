@@ -18,7 +18,7 @@ class Process:
     executable: str | None
 
     def option(self, *names: str) -> str | None:
-        """The value of a command line option, given as ``--name VALUE`` or ``--name=VALUE``."""
+        """Return the value of a command line option, given as ``--name VALUE`` or ``--name=VALUE``."""
         for index, argument in enumerate(self.arguments):
             name, equals, value = argument.partition("=")
             if name in names:

@@ -32,7 +32,9 @@ class Shutdown:
     evidence: str
 
 
-def judge(*, born: float | None, booted: float, devices: Iterable[str], kernel: str, fsck: str, before: str | None) -> Shutdown:
+def classify(
+    *, born: float | None, booted: float, devices: Iterable[str], kernel: str, fsck: str, before: str | None
+) -> Shutdown:
     """How the boot before ended.
 
     ``born``: when containerd's directory was made, in seconds since 1970 as ``booted`` is; None if that isn't known.

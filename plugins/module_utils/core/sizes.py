@@ -12,7 +12,7 @@ _SIZE = re.compile(rf"(\d+(?:\.\d+)?)\s*([{_UNITS}])?(?:i?B)?\Z", re.IGNORECASE)
 
 
 def parse_size(option: str, text: str) -> int:
-    """Bytes of ``10G``, ``512MiB`` or ``1073741824``: a unit is a power of 1024. Raises ValueError that names the option."""
+    """Parse ``10G``, ``512MiB`` or ``1073741824`` as bytes, units in powers of 1024. Raises ValueError that names the option."""
     found = _SIZE.match(text.strip())
     if found is None:
         raise ValueError(f"{option} has to be a size such as 10G or 512M, not {text!r}")

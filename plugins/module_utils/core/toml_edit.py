@@ -34,7 +34,7 @@ def _table_at(document: Any, path: Path) -> Any:
 
 
 def _item(value: Any, table: Any) -> Any:
-    """A value for a table: a table of its own where there can be one, and everything else on one line."""
+    """Return a value for a table: a table of its own where there can be one, and everything else on one line."""
     if isinstance(value, Mapping) and not isinstance(table, tomlkit.items.InlineTable):
         return value
     return tomlkit.value(value_text(value))
@@ -82,7 +82,7 @@ def edit(text: str, *, put: Mapping[Path, Any], drop: Iterable[Path] = (), drop_
 
 
 def _without_empty(document: Any, tables: Iterable[Path]) -> tuple[Any, list[Path]]:
-    """The document without the tables that are empty, and their paths.
+    """Return the document without the tables that are empty, and their paths.
 
     A comment after a table's last line is part of that table, also one that is meant for the next.
     """

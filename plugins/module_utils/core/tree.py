@@ -20,7 +20,7 @@ _NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m"
 
 
 def flatten(tree: Mapping[str, Any], prefix: Path = ()) -> dict[Path, Any]:
-    """The leaves of a tree by path. Lists are leaves, and so is an empty table."""
+    """Return the leaves of a tree by path. Lists are leaves, and so is an empty table."""
     leaves: dict[Path, Any] = {}
     for key, value in tree.items():
         path = (*prefix, key)
@@ -32,7 +32,7 @@ def flatten(tree: Mapping[str, Any], prefix: Path = ()) -> dict[Path, Any]:
 
 
 def nest(leaves: Mapping[Path, Any]) -> Tree:
-    """The tree that has these leaves. Raises ValueError where one leaf lies below another."""
+    """Return the tree that has these leaves. Raises ValueError where one leaf lies below another."""
     tree: Tree = {}
     for path, value in leaves.items():
         table = tree
@@ -57,7 +57,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 
 
 def lookup(tree: Mapping[str, Any], path: Iterable[str], default: Any = None) -> Any:
-    """The value at a path, or the default where the path leads nowhere."""
+    """Return the value at a path, or the default where the path leads nowhere."""
     value: Any = tree
     for part in path:
         if not isinstance(value, Mapping) or part not in value:
@@ -67,7 +67,7 @@ def lookup(tree: Mapping[str, Any], path: Iterable[str], default: Any = None) ->
 
 
 def quote(text: str) -> str:
-    """A TOML basic string."""
+    """Return a TOML basic string."""
     escaped = "".join(
         _ESCAPES.get(char) or (f"\\u{ord(char):04x}" if ord(char) < 32 or ord(char) == 127 else char) for char in text
     )
@@ -75,7 +75,7 @@ def quote(text: str) -> str:
 
 
 def dotted(path: Iterable[str]) -> str:
-    """A path as TOML writes it: ``plugins."io.containerd.grpc.v1.cri".sandbox_image``."""
+    """Return a path as TOML writes it: ``plugins."io.containerd.grpc.v1.cri".sandbox_image``."""
     return ".".join(part if _BARE_KEY.match(part) else quote(part) for part in path)
 
 
@@ -87,7 +87,7 @@ def nanoseconds(text: str) -> int | None:
 
 
 def agrees(wanted: Any, found: Any) -> bool:
-    """Whether a value that the daemon prints is the one that was asked for.
+    """Return whether a value that the daemon prints is the one that was asked for.
 
     The daemon normalises Go durations (``1500ms`` is printed as ``1.5s``) and completes the tables
     of a list with the keys left out, so durations are compared by length and tables key by key.

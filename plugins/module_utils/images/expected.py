@@ -45,7 +45,7 @@ class ExpectedImage:
 class FoundImage:
     """An expected image as the node has it, for one snapshotter.
 
-    ``problem`` says what is wrong with it, ``trouble`` what couldn't be told; both are empty if it is as it should be.
+    ``problem`` is its fault, ``trouble`` why something is unknown; both are empty for an image without faults.
     ``synced``: it is known to have been brought to disk.
     """
 

@@ -46,12 +46,12 @@ def parse(text: str | None) -> tuple[Pull, ...]:
 
 
 def to_text(pulls: Sequence[Pull]) -> str:
-    """What ``parse`` reads."""
+    """Return the text that ``parse`` reads."""
     return json.dumps({"version": _VERSION, "pulls": [asdict(pull) for pull in pulls]}, indent=1, sort_keys=True) + "\n"
 
 
 def lost(pulls: Iterable[Pull], boot: str) -> tuple[Pull, ...]:
-    """Those of an earlier boot: the power may have gone before their layers were on disk."""
+    """Return those of an earlier boot: the power may have gone before their layers were on disk."""
     return tuple(pull for pull in pulls if pull.boot != boot)
 
 

@@ -105,7 +105,7 @@ class Request:
             on_controller=on_controller,
         )
 
-    def reached_through(self, hosts_dir: str | None) -> Request:
+    def with_hosts_dir(self, hosts_dir: str | None) -> Request:
         """With this directory of registries, unless one was asked for."""
         return replace(self, auth=replace(self.auth, hosts_dir=self.auth.hosts_dir or hosts_dir))
 
@@ -180,7 +180,7 @@ class RemoteImage:
         return sum({blob.digest: blob.size for blob in self.blobs}.values()) if self.known_size is None else self.known_size
 
     def missing(self, blobs: frozenset[str]) -> int:
-        """Bytes of what the node doesn't have."""
+        """Return the bytes of what the node doesn't have."""
         return sum({blob.digest: blob.size for blob in self.blobs if blob.digest not in blobs}.values())
 
 
@@ -206,19 +206,19 @@ class CurrentImage:
 
 
 def runs_here(image: RemoteImage, platform: str) -> bool:
-    """True also if that can't be told."""
+    """Return whether an image is for the platform, or its platform is unknown."""
     return image.platform is None or oci.runs_on(image.platform, platform)
 
 
 def is_missing(found: CurrentImage | None, platform: str) -> bool:
-    """Whether the image has to come from somewhere else."""
+    """Return whether the image has to come from somewhere else."""
     if found is None or found.image is None or not runs_here(found.image, platform):
         return True
     return not found.unpacked and not found.whole
 
 
 def moved(found: CurrentImage | None, image: RemoteImage) -> bool:
-    """Whether the name stands for another image where it comes from. Archives may lack the manifest's digest."""
+    """Return whether the name stands for another image where it comes from. Archives may lack the manifest's digest."""
     if found is None or found.image is None:
         return True
     if image.digest:
@@ -227,7 +227,7 @@ def moved(found: CurrentImage | None, image: RemoteImage) -> bool:
 
 
 def local_action(found: CurrentImage, durable: bool) -> str:
-    """What an image needs that is there and wanted as it is."""
+    """Return the action for an image that is present and wanted as it is."""
     if not found.unpacked:
         return UNPACK
     return NONE if found.synced or not durable else SYNC
@@ -244,7 +244,10 @@ class Removal:
 def plan_removal(
     names: Sequence[ImageName], references: Mapping[str, str], containers: Mapping[str, Sequence[str]], namespace: str
 ) -> Removal:
-    """``references`` are the namespace's names with their digests, ``containers`` the ids of those made of a name.
+    """Plan the removal of images.
+
+    ``references`` are the namespace's names with their digests, ``containers`` the ids of containers by image name.
+
 
     In the kubelet's namespace CRI gives each image its config's digest as another name; it goes with the last real one.
     """

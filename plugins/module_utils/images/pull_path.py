@@ -50,7 +50,7 @@ def select_pull_path(
         snapshotter=chosen,
         diff_sync_fs=bool(config.diff_sync_fs),
     )
-    return PullPath(chosen, local, durability.judge(pull).durability == durability.DURABLE)
+    return PullPath(chosen, local, durability.classify(pull).durability == durability.DURABLE)
 
 
 def _transfer_unpacks(config: EffectiveConfig, snapshotter: str) -> bool:

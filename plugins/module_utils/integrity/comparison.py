@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Node
+from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Inode
 from ansible_collections.slipway.node.plugins.module_utils.integrity.tar import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -35,8 +35,8 @@ _CAPABILITY = b"security.capability"
 _OF_OVERLAY = b"user.overlay."
 
 
-class Found(NamedTuple):
-    """One file as it is; as Node, but for ``inode``: what tells it from others, on whatever device."""
+class FileAttributes(NamedTuple):
+    """The attributes of one file, as of Inode; ``inode`` identifies it among the files of all devices."""
 
     kind: str
     mode: int
@@ -47,8 +47,8 @@ class Found(NamedTuple):
     inode: tuple[int, int]
 
 
-def problems(node: Node, found: Found) -> Iterator[str]:
-    """What can be told without opening the file."""
+def problems(node: Inode, found: FileAttributes) -> Iterator[str]:
+    """Return the problem that is visible without opening the file."""
     if node.kind != found.kind:
         yield f"is {_NAMES[found.kind]}, should be {_NAMES[node.kind]}"
         return
@@ -68,13 +68,13 @@ def problems(node: Node, found: Found) -> Iterator[str]:
         yield f"belongs to {_pair((found.uid, found.gid))}, should belong to {_pair((node.uid, node.gid))}"
 
 
-def target_problem(node: Node, target: bytes) -> str:
-    """Of a symbolic link; empty if there is none."""
+def target_problem(node: Inode, target: bytes) -> str:
+    """Return the problem of a symbolic link; empty if there is none."""
     return "" if node.target == target else f"leads to {show(target)}, should lead to {show(node.target)}"
 
 
 def is_judged(kind: str, attribute: bytes) -> bool:
-    """Whether an extended attribute is an image's own business, and files of this kind can have it.
+    """Return whether an extended attribute is an image's own business, and files of this kind can have it.
 
     Others are set by the node, such as ``security.selinux``, or may be refused by it.
     """
@@ -83,8 +83,8 @@ def is_judged(kind: str, attribute: bytes) -> bool:
     return attribute == _CAPABILITY or (attribute.startswith(b"user.") and not attribute.startswith(_OF_OVERLAY))
 
 
-def attribute_problems(node: Node, found: Mapping[bytes, bytes]) -> Iterator[str]:
-    """Of extended attributes; ``found`` are those that are judged."""
+def attribute_problems(node: Inode, found: Mapping[bytes, bytes]) -> Iterator[str]:
+    """Return the problem of extended attributes; ``found`` are those that are compared."""
     wanted = {key: value for key, value in (node.xattrs or {}).items() if is_judged(node.kind, key)}
     for key in sorted(wanted.keys() | found.keys()):
         if key not in found:

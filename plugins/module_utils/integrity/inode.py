@@ -14,10 +14,10 @@ _OTHER_BYTES, _ATTRIBUTE_BYTES = 300, 220
 _ENTRIES = 1 << 40
 # Of these there are few: each is kept once.
 _MODES: dict[int, int] = {}
-_NO_CHILDREN: dict[bytes, Node] = {}
+_NO_CHILDREN: dict[bytes, Inode] = {}
 
 
-class Node:
+class Inode:
     """One file; the same object in several directories is a hard link.
 
     ``kind`` as in tar_headers; ``mode``: permission bits, None with ``uid`` and ``gid`` if these can't be known;
@@ -42,11 +42,11 @@ class Node:
         self.linked = False
         self.origin = 0
 
-    def copy(self) -> Node:
+    def copy(self) -> Inode:
         """Without children."""
         other = new_node(self.kind, self.mode, self.uid, self.gid)
         other.size, other.origin, other.xattrs, other.linked = self.size, self.origin, self.xattrs, self.linked
-        if isinstance(other, Special):
+        if isinstance(other, SpecialInode):
             other.target, other.device, other.opaque = self.target, self.device, self.opaque
         return other
 
@@ -56,7 +56,7 @@ class Node:
         return self.kind == CHARACTER and self.device == (0, 0)
 
 
-class Special(Node):
+class SpecialInode(Inode):
     """One that is no regular file."""
 
     __slots__ = ("children", "device", "opaque", "target")
@@ -69,27 +69,27 @@ class Special(Node):
         self.device = (0, 0)
 
 
-def new_node(kind: str, mode: int | None, uid: int, gid: int) -> Node:
+def new_node(kind: str, mode: int | None, uid: int, gid: int) -> Inode:
     """Without all that its entry says besides."""
-    return Node(kind, mode, uid, gid) if kind == FILE else Special(kind, mode, uid, gid)
+    return Inode(kind, mode, uid, gid) if kind == FILE else SpecialInode(kind, mode, uid, gid)
 
 
-def new_directory(mode: int | None = None, uid: int = 0, gid: int = 0) -> Node:
-    """An empty one; mode and owner are not known, unless given."""
-    return Special(DIRECTORY, mode, uid, gid)
+def new_directory(mode: int | None = None, uid: int = 0, gid: int = 0) -> Inode:
+    """Return an empty directory; mode and owner are not known, unless given."""
+    return SpecialInode(DIRECTORY, mode, uid, gid)
 
 
 def origin_of(layer: int, entry: int) -> int:
-    """An entry of a layer; both are numbered from 0."""
+    """Return the origin of an entry of a layer; both are numbered from 0."""
     return layer * _ENTRIES + entry
 
 
 def layer_of(origin: int) -> int:
-    """The number of the layer that something comes from."""
+    """Return the number of the layer that something comes from."""
     return origin // _ENTRIES
 
 
-def size_of(name: bytes, node: Node) -> int:
+def size_of(name: bytes, node: Inode) -> int:
     """About what it takes in memory, in bytes."""
     size = _BYTES.get(node.kind, _OTHER_BYTES) + len(name) + len(node.target)
     if node.xattrs:
@@ -98,5 +98,5 @@ def size_of(name: bytes, node: Node) -> int:
 
 
 def known_mode(mode: int) -> int:
-    """The same number, as an object that all files of that mode share."""
+    """Return the same number, as an object that all files of that mode share."""
     return _MODES.setdefault(mode, mode)

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import (
-    Node,
-    Special,
+    Inode,
+    SpecialInode,
     known_mode,
     new_directory,
     new_node,
@@ -53,7 +53,7 @@ class RootFs:
     """Takes the layers of an image, lowest first. ``overlay``: they are unpacked for overlayfs.
 
     ``implied_modes``: directories that a layer has no entry for get the mode that containerd gives them; with erofs, they have
-    whatever mkfs.erofs gave them.
+    and not those that mkfs.erofs set.
 
     Methods raise ValueError for layers that containerd could not have unpacked.
     """
@@ -70,12 +70,12 @@ class RootFs:
         self._used = self._measured = 0
 
     def fork(self) -> RootFs:
-        """A copy, for another image with the same layers so far."""
+        """Return a copy, for another image with the same layers so far."""
         other = RootFs(overlay=self._overlay, implied_modes=self.implied_modes)
         other._count, other._hides = self._count, self._hides
         other._used, other._measured = self._used, self._measured
-        copies: dict[int, Node] = {}
-        pending: list[tuple[Node, Node]] = [(self.root, other.root)]
+        copies: dict[int, Inode] = {}
+        pending: list[tuple[Inode, Inode]] = [(self.root, other.root)]
         while pending:
             source, target = pending.pop()
             for name, node in source.children.items():
@@ -90,7 +90,7 @@ class RootFs:
         return other
 
     def layer(self) -> Layer:
-        """The next one; its entries have to be added, and ``finish`` be called."""
+        """Begin the next layer: add its entries, then call ``finish``."""
         self._count += 1
         if self._used - self._measured > _UNMEASURED_BYTES:
             self._used = self._measured = sum(map(_bytes_of, _directories(self.root)))
@@ -106,7 +106,7 @@ class RootFs:
         if self._used > MOST_BYTES:
             raise ValueError(f"the image has too many files: they take more than {MOST_BYTES >> 20} MiB of memory")
 
-    def merge(self, upper: Node) -> None:
+    def merge(self, upper: Inode) -> None:
         """Lay a layer over those below, as overlayfs does."""
         pending = [(self.root, upper)]
         while pending:
@@ -124,8 +124,8 @@ class RootFs:
                     _drop_whiteouts(node)
                     lower.children[name] = node
 
-    def implied(self, path: Sequence[bytes]) -> tuple[bool, Node | None]:
-        """The directory below from which containerd takes the mode of one that a layer has no entry for.
+    def implied(self, path: Sequence[bytes]) -> tuple[bool, Inode | None]:
+        """Return the directory below from which containerd takes the mode of one that a layer has no entry for.
 
         Also whether that is known at all: it looks into one layer after the other, not at what is seen of all.
         """
@@ -147,7 +147,7 @@ class RootFs:
 class Layer:
     """One layer of a tree while it is read. ``root`` will be laid over the tree; None if it is unpacked right there."""
 
-    def __init__(self, tree: RootFs, root: Node | None = None) -> None:
+    def __init__(self, tree: RootFs, root: Inode | None = None) -> None:
         self._tree = tree
         self._root = root or tree.root
         self._over = tree if root is not None else None
@@ -155,7 +155,7 @@ class Layer:
         self._unpacked: set[int] = set()
 
     def add(self, entry: Entry, origin: int = 0) -> tuple[bytes, ...]:
-        """The path of the regular file that it makes, empty if it makes none."""
+        """Return the path of the regular file that it makes, empty if it makes none."""
         path = clean(entry.name)
         if not path:
             return ()
@@ -195,7 +195,7 @@ class Layer:
     def _resolve(self, path: Sequence[bytes], entry: Entry) -> tuple[bytes, ...]:
         """Follow symbolic links on the way, never out of the root; what doesn't exist is taken as it is."""
         done: list[bytes] = []
-        nodes: list[Node | None] = [self._root]
+        nodes: list[Inode | None] = [self._root]
         todo = list(reversed(path))
         links = 0
         while todo:
@@ -223,7 +223,7 @@ class Layer:
             nodes.append(child)
         return tuple(done)
 
-    def _make_parents(self, path: Sequence[bytes], entry: Entry, origin: int) -> Node:
+    def _make_parents(self, path: Sequence[bytes], entry: Entry, origin: int) -> Inode:
         node = self._root
         for depth, name in enumerate(path, 1):
             child = node.children.get(name)
@@ -237,7 +237,7 @@ class Layer:
             node = child
         return node
 
-    def _implied(self, path: Sequence[bytes], parent: Node) -> Node:
+    def _implied(self, path: Sequence[bytes], parent: Inode) -> Inode:
         if not self._tree.implied_modes:
             return new_directory()
         known, below = self._over.implied(path) if self._over is not None else (True, None)
@@ -250,10 +250,10 @@ class Layer:
         # In a directory with the setgid bit, a new one gets its group.
         return new_directory(0o755, 0, parent.gid if (parent.mode or 0) & 0o2000 else 0)
 
-    def _white_out(self, parent: Node, path: tuple[bytes, ...], name: bytes, entry: Entry) -> None:
+    def _white_out(self, parent: Inode, path: tuple[bytes, ...], name: bytes, entry: Entry) -> None:
         if name == _OPAQUE:
             if self._over is not None:
-                if isinstance(parent, Special):
+                if isinstance(parent, SpecialInode):
                     parent.opaque = True
             else:
                 self._clear(parent, path)
@@ -266,10 +266,10 @@ class Layer:
             return
         if hidden in parent.children:
             raise ValueError(f"{show(entry.name)} is a whiteout of a file of the same layer")
-        parent.children[hidden] = Special(CHARACTER, 0, entry.uid, entry.gid)
+        parent.children[hidden] = SpecialInode(CHARACTER, 0, entry.uid, entry.gid)
         self._tree.take(size_of(hidden, parent.children[hidden]))
 
-    def _clear(self, directory: Node, path: tuple[bytes, ...]) -> None:
+    def _clear(self, directory: Inode, path: tuple[bytes, ...]) -> None:
         pending = [(directory, path, b"")]
         while pending:
             node, path, last = pending.pop()
@@ -280,10 +280,10 @@ class Layer:
                 elif node.children[name].kind == DIRECTORY:
                     pending.append((node.children[name], path, name))
 
-    def _link_target(self, entry: Entry) -> Node:
+    def _link_target(self, entry: Entry) -> Inode:
         directory, _slash, name = entry.target.rpartition(b"/")
         path = self._resolve(directory.split(b"/"), entry)
-        node: Node | None = self._root
+        node: Inode | None = self._root
         for part in path:
             node = node.children.get(part) if node is not None else None
         node = node.children.get(name) if node is not None else None
@@ -292,12 +292,12 @@ class Layer:
         return node
 
 
-def _describe(node: Node, entry: Entry) -> None:
-    """What containerd sets on a new file, an existing directory, or by the entry of a hard link."""
+def _describe(node: Inode, entry: Entry) -> None:
+    """Set what containerd sets on a new file, an existing directory, or by the entry of a hard link."""
     node.mode, node.uid, node.gid = known_mode(entry.mode), entry.uid, entry.gid
     if entry.kind == FILE:
         node.size = entry.size
-    elif not isinstance(node, Special) or entry.kind == HARD_LINK:
+    elif not isinstance(node, SpecialInode) or entry.kind == HARD_LINK:
         pass
     elif entry.kind == SYMLINK:
         if len(entry.target) > _PATH_BYTES:
@@ -318,7 +318,7 @@ def _describe(node: Node, entry: Entry) -> None:
 
 
 def clean(name: bytes) -> tuple[bytes, ...]:
-    """A name's parts, by spelling alone, never above the root. Raises ValueError if no file can have that name."""
+    """Return a name's parts, by spelling alone, never above the root. Raises ValueError if no file can have that name."""
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":
@@ -335,18 +335,18 @@ def clean(name: bytes) -> tuple[bytes, ...]:
     return tuple(parts)
 
 
-def _bytes_of(directory: Node) -> int:
+def _bytes_of(directory: Inode) -> int:
     return sum(size_of(name, node) for name, node in directory.children.items())
 
 
-def _drop_whiteouts(top: Node) -> None:
+def _drop_whiteouts(top: Inode) -> None:
     """Nothing is below that they could hide, and overlayfs doesn't show them."""
     for node in _directories(top):
         for name in [name for name, child in node.children.items() if child.is_whiteout]:
             del node.children[name]
 
 
-def _directories(top: Node) -> Iterator[Node]:
+def _directories(top: Inode) -> Iterator[Inode]:
     pending = [top]
     while pending:
         node = pending.pop()

@@ -15,7 +15,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import is_judged
-from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Node, Special, layer_of, new_node, origin_of
+from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import (
+    Inode,
+    SpecialInode,
+    layer_of,
+    new_node,
+    origin_of,
+)
 from ansible_collections.slipway.node.plugins.module_utils.integrity.rootfs import RootFs
 from ansible_collections.slipway.node.plugins.module_utils.integrity.tar import (
     BLOCK_DEVICE,
@@ -30,7 +36,7 @@ _LINK = 8
 
 
 def encode_tree(tree: RootFs) -> Iterator[str]:
-    """The lines, without their ends."""
+    """Return the lines, without their ends."""
     links: dict[int, int] = {}
     pending = [tree.root]
     while pending:
@@ -44,9 +50,9 @@ def encode_tree(tree: RootFs) -> Iterator[str]:
 
 
 def decode_tree(lines: Iterable[str], *, overlay: bool) -> RootFs:
-    """What was encoded; no layer can be added to it. Raises ValueError if it is something else."""
+    """Decode a tree; no layer can be added to it. Raises ValueError for other data."""
     tree = RootFs(overlay=overlay)
-    links: dict[int, Node] = {}
+    links: dict[int, Inode] = {}
     pending = [tree.root]
     for line in lines:
         if not pending:
@@ -65,7 +71,7 @@ def decode_tree(lines: Iterable[str], *, overlay: bool) -> RootFs:
     return tree
 
 
-def _row(name: bytes, node: Node, link: int) -> list[Any]:
+def _row(name: bytes, node: Inode, link: int) -> list[Any]:
     value: Any = 0
     if node.kind == FILE:
         value = node.size
@@ -80,7 +86,7 @@ def _row(name: bytes, node: Node, link: int) -> list[Any]:
     return row
 
 
-def _node(row: Any, links: dict[int, Node]) -> tuple[bytes, Node]:
+def _node(row: Any, links: dict[int, Inode]) -> tuple[bytes, Inode]:
     name = row[0].encode("latin-1")
     link = row[_LINK] if len(row) > _LINK else 0
     if link in links:
@@ -90,7 +96,7 @@ def _node(row: Any, links: dict[int, Node]) -> tuple[bytes, Node]:
         raise ValueError(f"a kept tree has a file of the kind {kind!r}")
     node = new_node(kind, mode, uid, gid)
     node.origin = origin_of(layer, 0)
-    if not isinstance(node, Special):
+    if not isinstance(node, SpecialInode):
         node.size = value
     elif kind == SYMLINK:
         node.target = value.encode("latin-1")

@@ -99,12 +99,12 @@ def parse_header(block: bytes) -> Header | None:
 
 
 def parse_text(content: bytes) -> bytes:
-    """A long name, from what follows its header."""
+    """Return a long name, from what follows its header."""
     return _text(content)
 
 
 def parse_records(content: bytes) -> dict[bytes, bytes]:
-    """An extended (PAX) header's records; of those that repeat, as in sparse files, all values joined by commas.
+    """Return an extended (PAX) header's records; of those that repeat, as in sparse files, all values joined by commas.
 
     Raises ValueError on anything else.
     """
@@ -168,7 +168,7 @@ def to_entry(header: Header, records: Mapping[bytes, bytes], long_name: bytes, l
 
 
 def show(name: bytes) -> str:
-    """A name for people: what is no UTF-8 as in ``\\xff``, and no more than a path can have."""
+    """Return a name for people: bytes that are no UTF-8 as ``\\xff``, and no more than a path can have."""
     return name[:SHOWN_BYTES].decode("utf-8", "backslashreplace") + "\u2026" * (len(name) > SHOWN_BYTES)
 
 

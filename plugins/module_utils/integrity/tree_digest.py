@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from operator import itemgetter
 
 from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import is_judged
-from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Node
+from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Inode
 from ansible_collections.slipway.node.plugins.module_utils.integrity.rootfs import RootFs
 from ansible_collections.slipway.node.plugins.module_utils.integrity.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FILE, SYMLINK
 
@@ -55,17 +55,17 @@ def line(name: bytes, kind: str, mode: int, uid: int, gid: int, value: bytes) ->
 
 
 def attribute_lines(attributes: Mapping[bytes, bytes]) -> bytes:
-    """Of those that are judged; they follow their file's line."""
+    """Encode the extended attributes that are compared; they follow their file's line."""
     return b"".join(b"%b\0%d %b" % (key, len(value), value) for key, value in sorted(attributes.items()))
 
 
 def expected_digest(tree: RootFs) -> str | None:
-    """What a view of it has to have; None if that isn't known of all files, or nothing can be told by it."""
+    """Return the digest that a view of the tree must have; None if it isn't known of all files, or proves nothing."""
     if OF_FILE_SYSTEM in tree.root.children:
         return None
     digest = TreeDigest()
     # Directories in a directory, whose path is one object for all of them.
-    pending: list[tuple[bytes, bytes, Node]] = [(b"", b"", tree.root)]
+    pending: list[tuple[bytes, bytes, Inode]] = [(b"", b"", tree.root)]
     while pending:
         above, last, directory = pending.pop()
         path = b"%b/%b" % (above, last) if last else above
@@ -77,7 +77,7 @@ def expected_digest(tree: RootFs) -> str | None:
     return digest.hexdigest()
 
 
-def _lines(directory: Node, path: bytes, digest: TreeDigest) -> Iterator[bytes]:
+def _lines(directory: Inode, path: bytes, digest: TreeDigest) -> Iterator[bytes]:
     for name in sorted(directory.children):
         node = directory.children[name]
         if node.linked:
@@ -85,7 +85,7 @@ def _lines(directory: Node, path: bytes, digest: TreeDigest) -> Iterator[bytes]:
         yield _line(name, node, node.mode or 0)
 
 
-def _line(name: bytes, node: Node, mode: int) -> bytes:
+def _line(name: bytes, node: Inode, mode: int) -> bytes:
     value = b""
     if node.kind == FILE:
         value = b"%d" % node.size

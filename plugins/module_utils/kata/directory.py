@@ -22,7 +22,7 @@ FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
 
 
 @dataclass(frozen=True)
-class FoundEntry:
+class DirectoryEntry:
     """Something on the node. Of a file, or a link that leads to one, ``content`` is what is read; of others it is None."""
 
     kind: str
@@ -32,7 +32,7 @@ class FoundEntry:
 
 # A handler's directory: its entries by name, and those of config.d as ``config.d/NAME``. config.d itself is
 # named only if it isn't a directory.
-FoundDirectory = Mapping[str, FoundEntry]
+HandlerDirectory = Mapping[str, DirectoryEntry]
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class KataDirectory:
     ``leftovers`` are temporary names of a run that was cut short.
     """
 
-    directories: Mapping[str, FoundDirectory] = field(default_factory=dict)
+    directories: Mapping[str, HandlerDirectory] = field(default_factory=dict)
     others: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
 
 
 def reading_order(name: str) -> bytes:
-    """The key by which Kata sorts drop-ins: the bytes of their names."""
+    """Return the key by which Kata sorts drop-ins: the bytes of their names."""
     return name.encode("utf-8", "surrogateescape")
 
 
-def check_drop_in(flavor: str, path: str, entry: FoundEntry) -> None:
-    """Raises ValueError for what makes the runtime fail."""
-    if entry.kind == LINK and flavor == RUST:
+def check_drop_in(runtime: str, path: str, entry: DirectoryEntry) -> None:
+    """Raise ValueError for what makes the runtime fail."""
+    if entry.kind == LINK and runtime == RUST:
         raise ValueError(f"{path} is a symbolic link, and the Rust runtime doesn't start with one: put the file itself there")
     if entry.content is None:
         what = "a directory" if entry.kind == DIRECTORY else "not a file that can be read"

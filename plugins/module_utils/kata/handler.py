@@ -59,7 +59,7 @@ class Handler:
     """What one handler should be. ``settings`` are those of the options that were given, ``extra`` raw tables beside them."""
 
     name: str
-    flavor: str
+    runtime: str
     hypervisor: str
     base_config: str
     snapshotter: str = "overlayfs"
@@ -74,11 +74,11 @@ class Handler:
 
     @property
     def kind(self) -> Hypervisor:
-        return hypervisor_of(self.flavor, self.hypervisor)
+        return hypervisor_of(self.runtime, self.hypervisor)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Handler:
-        """Raises ValueError that names the option."""
+        """Raise ValueError that names the option."""
         name = handler_name(params.get("name"))
         option = f"handlers[{name}]"
         unknown = sorted(set(params) - _OPTIONS)
@@ -96,7 +96,7 @@ class Handler:
         version = params.get("version")
         handler = cls(
             name=name,
-            flavor=kind.flavor,
+            runtime=kind.runtime,
             hypervisor=kind.name,
             base_config=absolute_path(f"{option}.base_config", params["base_config"]),
             snapshotter=plain_name(f"{option}.snapshotter", params.get("snapshotter") or "overlayfs"),
@@ -131,7 +131,7 @@ class Handler:
 
 
 def handler_name(name: Any) -> str:
-    """Raises ValueError unless a directory of configurations can have a handler of that name."""
+    """Raise ValueError unless a directory of configurations can have a handler of that name."""
     if not isinstance(name, str):
         raise ValueError(f"handlers takes dictionaries with a name, not one with {name!r}")
     plain_name("handlers.name", name)
@@ -141,21 +141,21 @@ def handler_name(name: Any) -> str:
 
 
 def parse_handlers(entries: Iterable[Mapping[str, Any]]) -> list[Handler]:
-    """The option ``handlers``. Raises ValueError that names what is wrong with it."""
+    """Parse the option ``handlers``. Raises ValueError that names the error."""
     handlers = [Handler.from_params(entry) for entry in entries]
     check_twice([handler.name for handler in handlers])
     return handlers
 
 
 def check_twice(names: Sequence[str]) -> None:
-    """Raises ValueError that names the first handler that is listed twice."""
+    """Raise ValueError that names the first handler that is listed twice."""
     for number, name in enumerate(names):
         if name in names[:number]:
             raise ValueError(f"handlers lists {name} twice")
 
 
 def parse_config_dir(path: str) -> str:
-    """Raises ValueError for a directory in which Kata or kata-deploy would meet the handlers' files."""
+    """Raise ValueError for a directory in which Kata or kata-deploy would meet the handlers' files."""
     path = absolute_path("config_dir", path).rstrip("/")
     if not path:
         raise ValueError("config_dir can't be the root directory")
@@ -177,7 +177,7 @@ class Vendor:
     assumed: bool = False
 
     def mentions(self) -> frozenset[str]:
-        """The keys that it sets or shows in comments: what this version of Kata knows."""
+        """Return the keys that it sets or shows in comments: what this version of Kata knows."""
         return frozenset(_MENTION.findall(self.text))
 
 
@@ -185,57 +185,56 @@ def assumed_vendor(handler: Handler) -> Vendor:
     """For predicting a run that installs Kata first."""
     section = handler.kind.sections[0]
     tree: Tree = {"hypervisor": {section: vendor_settings(handler.kind, handler.version)}}
-    if handler.flavor == RUST:
+    if handler.runtime == RUST:
         tree["runtime"] = {"name": "virt_container", "hypervisor_name": section}
     return Vendor(toml.render(tree), handler.version, assumed=True)
 
 
 def parse_file(path: str, content: bytes) -> Tree:
-    """A configuration file. Raises ValueError that names the file if Kata couldn't read it."""
+    """Parse a configuration file. Raises ValueError that names the file if Kata couldn't read it."""
     try:
         tree = toml.parse(content.decode())
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text, so Kata can't start with it: mend it, or move it away") from error
+        raise ValueError(f"{path} is not UTF-8 text, so Kata can't start with it: correct it, or move it away") from error
     except ValueError as error:
-        raise ValueError(f"{path} is not TOML ({error}), so Kata can't start with it: mend it, or move it away") from error
+        raise ValueError(f"{path} is not TOML ({error}), so Kata can't start with it: correct it, or move it away") from error
     hypervisors = tree.get("hypervisor", {})
     if not isinstance(hypervisors, Mapping) or not all(isinstance(table, Mapping) for table in hypervisors.values()):
-        raise ValueError(f"{path}: hypervisor is not a table of tables, so Kata can't start with it: mend it")
+        raise ValueError(f"{path}: hypervisor is not a table of tables, so Kata can't start with it: correct it")
     for section, table in hypervisors.items():
         for key, kind in SETTINGS.items():
             if key in table and not is_of(kind, table[key]):
                 raise ValueError(
-                    f"{path}: hypervisor.{section}.{key} has to be of type {kind.__name__}, so Kata can't start with it: mend it"
+                    f"{path}: hypervisor.{section}.{key} has to be of type {kind.__name__}, or Kata can't start: correct it"
                 )
     return tree
 
 
 def vendor_tree(handler: Handler, vendor: Vendor) -> Tree:
-    """The vendor's file, which has to be one of this handler's flavor and hypervisor. Raises ValueError that says what it is."""
+    """Parse the vendor's file. Raises ValueError unless it is for this handler's runtime and hypervisor."""
     option = f"{handler.option}.base_config"
     if KATA_DEPLOY_MARK in vendor.text:
         raise ValueError(
             f"{option}: {handler.base_config} is kata-deploy's copy, and left to it: name the file that it was copied from"
         )
     tree = parse_file(handler.base_config, vendor.text.encode())
-    found = flavor_of(tree)
-    if found != handler.flavor:
-        flavor = found.capitalize()
+    found = runtime_of(tree)
+    if found != handler.runtime:
         raise ValueError(
-            f"{option}: {handler.base_config} is a file of the {flavor} runtime: set runtime to {flavor.lower()}, or name another"
+            f"{option}: {handler.base_config} is of the {found.capitalize()} runtime: set runtime to {found}, or name another"
         )
     section_of(handler, tree)
     return tree
 
 
-def flavor_of(tree: Mapping[str, Any]) -> str:
+def runtime_of(tree: Mapping[str, Any]) -> str:
     """Which runtime a vendor's file is for: the Rust runtime's names the hypervisor to start."""
     runtime = tree.get("runtime", {})
     return RUST if isinstance(runtime, Mapping) and "hypervisor_name" in runtime else GO
 
 
 def section_of(handler: Handler, tree: Mapping[str, Any]) -> str:
-    """The name of the hypervisor's table in the vendor's file. Raises ValueError if it isn't the only one."""
+    """Return the name of the hypervisor's table in the vendor's file. Raises ValueError if it isn't the only one."""
     sections = list(tree.get("hypervisor", {}))
     if len(sections) == 1 and sections[0] in handler.kind.sections:
         return str(sections[0])
@@ -247,7 +246,7 @@ def section_of(handler: Handler, tree: Mapping[str, Any]) -> str:
 
 
 def drop_in_tree(handler: Handler, section: str) -> Tree:
-    """What the handler's own drop-in says."""
+    """Return the tree of the handler's own drop-in."""
     own = nest({("hypervisor", section, key): value for key, value in handler.settings.items()})
     return merge(_with_section(handler.extra, section), own)
 
@@ -259,7 +258,7 @@ def _with_section(extra: Mapping[str, Any], section: str) -> Tree:
 
 
 def drop_in_text(handler: Handler, section: str) -> str:
-    """The handler's own drop-in as TOML."""
+    """Return the handler's own drop-in as TOML."""
     return toml.render(drop_in_tree(handler, section), DROP_IN_COMMENT)
 
 
@@ -274,7 +273,7 @@ def check_known(handler: Handler, vendor: Vendor, section: str) -> Iterator[str]
     table = drop_in_tree(handler, section).get("hypervisor", {}).get(section, {})
     for key in unknown_keys(handler, vendor, table):
         option = f"{handler.option}.{key}" if key in SETTINGS else f"{handler.option}.extra.hypervisor.{section}.{key}"
-        if handler.flavor == GO:
+        if handler.runtime == GO:
             raise ValueError(
                 f"{option} isn't known to this version of Kata, whose {handler.base_config} doesn't mention it, and the Go "
                 "runtime doesn't start with a drop-in that has a key it doesn't know: leave it out"
@@ -282,13 +281,13 @@ def check_known(handler: Handler, vendor: Vendor, section: str) -> Iterator[str]
         yield f"{key} may have no effect: {handler.base_config} doesn't mention it"
 
 
-def merged(flavor: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+def merged(runtime: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """Both files as the runtime reads them, ``over`` later: key by key, lists replaced.
 
     The Go runtime replaces a table inside of a hypervisor's or an agent's whole, the Rust runtime merges it as well.
     """
     result = merge(base, over)
-    if flavor == RUST:
+    if runtime == RUST:
         return result
     for kind in ("hypervisor", "agent"):
         for name, table in over.get(kind, {}).items():
@@ -298,15 +297,15 @@ def merged(flavor: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Tre
 
 
 def effective_settings(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """The settings as the runtime has them; null where they are left to it. A flag or number that isn't there is false or 0."""
+    """Return the runtime's settings; null where the file leaves them to it. A missing flag or number is false or 0."""
     table = tree.get("hypervisor", {}).get(section, {})
     return {name: table.get(name, None if kind is str else kind()) for name, kind in SETTINGS.items()}
 
 
 def combination(handler: Handler, vendor: Vendor, effective: Mapping[str, Any]) -> Combination:
-    """What the matrix is asked, for the settings as the runtime has them."""
+    """Return the combination to look up in the matrix, for the runtime's settings."""
     return Combination(
-        flavor=handler.flavor,
+        runtime=handler.runtime,
         hypervisor=handler.hypervisor,
         snapshotter=handler.snapshotter,
         version=handler.version or vendor.version,
@@ -318,6 +317,6 @@ def combination(handler: Handler, vendor: Vendor, effective: Mapping[str, Any]) 
 
 
 def overridden(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """The keys of our drop-in that a later one sets to something else."""
+    """Return the keys of our drop-in that a later one sets to something else."""
     found = flatten(theirs)
     return [dotted(path) for path, value in flatten(ours).items() if path in found and found[path] != value]

@@ -36,7 +36,7 @@ class Machine:
 
 
 def parse_modules(names: Sequence[str]) -> list[str]:
-    """Names of kernel modules as the kernel has them. Raises ValueError for what is none."""
+    """Return the names of kernel modules as the kernel has them. Raises ValueError for what is none."""
     for name in names:
         if not _NAME.match(name):
             raise ValueError(f"modules takes names of kernel modules, such as vhost_net, not {name!r}")
@@ -44,7 +44,7 @@ def parse_modules(names: Sequence[str]) -> list[str]:
 
 
 def parse_cpu_flags(cpuinfo: str) -> frozenset[str]:
-    """The flags of the first CPU in /proc/cpuinfo."""
+    """Return the flags of the first CPU in /proc/cpuinfo."""
     for line in cpuinfo.splitlines():
         name, _colon, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
@@ -59,12 +59,12 @@ def parse_module_paths(text: str) -> frozenset[str]:
 
 
 def module_name(name: str) -> str:
-    """A module's name as the kernel has it; files and options may have dashes."""
+    """Return a module's name as the kernel has it; files and options may have dashes."""
     return name.replace("-", "_")
 
 
 def to_load(machine: Machine, wanted: Sequence[str]) -> list[str]:
-    """The modules that are neither loaded nor built in, and that the kernel has."""
+    """Return the modules that are neither loaded nor built in, and that the kernel has."""
     flags = [module for flag, module in _VIRTUALISATION.items() if flag in machine.cpu_flags]
     kvm = flags if not machine.devices.get(KVM) else []
     return [name for name in (*kvm, *wanted) if name not in machine.loaded and name in machine.loadable]
@@ -76,7 +76,7 @@ def problems(machine: Machine, wanted: Sequence[str]) -> Iterator[str]:
     devices = {device: module for device, module in DEVICE_MODULES.items() if not machine.devices.get(device)}
     for device, module in devices.items():
         if module in machine.loaded:
-            yield f"the kernel module {module} is loaded, but there is no {device}: make the device, or mend udev"
+            yield f"the kernel module {module} is loaded, but there is no {device}: create the device, or correct udev's rules"
     for name in wanted:
         if name not in machine.loaded and name not in machine.loadable and machine.devices.get(_device_of(name)) is not True:
             yield f"kernel {machine.kernel} has no module {name}: install the kernel's package of modules, or another kernel"

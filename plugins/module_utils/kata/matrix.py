@@ -37,7 +37,7 @@ _ADVISORY = "GHSA-5fc8-gg7w-3g5c"
 class Combination:
     """What decides. A driver or shared file system of None is one that the configuration leaves out."""
 
-    flavor: str
+    runtime: str
     hypervisor: str
     snapshotter: str
     version: Version | None = None
@@ -49,16 +49,16 @@ class Combination:
     @property
     def driver(self) -> str | None:
         """The driver used; None where the Rust runtime chooses, which it does by its version."""
-        return self.block_device_driver or ("virtio-scsi" if self.flavor == GO else None)
+        return self.block_device_driver or ("virtio-scsi" if self.runtime == GO else None)
 
     @property
     def share(self) -> str:
-        return self.shared_fs or hypervisor_of(self.flavor, self.hypervisor).shared_fs[0]
+        return self.shared_fs or hypervisor_of(self.runtime, self.hypervisor).shared_fs[0]
 
     @property
     def disabled(self) -> bool:
         """Whether block devices are really disabled: the Go runtime's Firecracker is never asked."""
-        return self.disable_block_device_use and (self.flavor, self.hypervisor) != (GO, "fc")
+        return self.disable_block_device_use and (self.runtime, self.hypervisor) != (GO, "fc")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Row:
     transport: str
     reason: str
     source: str
-    flavor: str | None = None
+    runtime: str | None = None
     hypervisors: tuple[str, ...] | None = None
     snapshotters: tuple[str, ...] | None = None
     other_snapshotters_than: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ class Row:
     def fits(self, one: Combination) -> bool | None:
         """None where it depends on a version that isn't known."""
         stated = (
-            self.flavor in (None, one.flavor)
+            self.runtime in (None, one.runtime)
             and (self.hypervisors is None or one.hypervisor in self.hypervisors)
             and (self.snapshotters is None or one.snapshotter in self.snapshotters)
             and one.snapshotter not in self.other_snapshotters_than
@@ -116,7 +116,7 @@ def _impossible_values() -> Iterable[Row]:
             REFUSED,
             f"it takes {', '.join(one.drivers)} as block_device_driver alone",
             one.source,
-            flavor=one.flavor,
+            runtime=one.runtime,
             hypervisors=(one.name,),
             other_drivers_than=one.drivers,
         )
@@ -124,7 +124,7 @@ def _impossible_values() -> Iterable[Row]:
             REFUSED,
             f"it takes {', '.join(one.shared_fs)} as shared_fs alone",
             one.source,
-            flavor=one.flavor,
+            runtime=one.runtime,
             hypervisors=(one.name,),
             other_shared_fs_than=one.shared_fs,
         )
@@ -305,9 +305,9 @@ SHARED_TABLE: dict[str, Verdict] = {
 }
 
 
-def judge(one: Combination) -> Verdict:
-    """The verdict of the first row that fits. Raises ValueError for a hypervisor that the flavor doesn't run."""
-    hypervisor_of(one.flavor, one.hypervisor)
+def classify(one: Combination) -> Verdict:
+    """Return the verdict of the first row that fits. Raises ValueError for a hypervisor that the runtime doesn't run."""
+    hypervisor_of(one.runtime, one.hypervisor)
     candidates = []
     for row in TABLE:
         fits = row.fits(one)
@@ -332,8 +332,8 @@ def _verdict(row: Row, one: Combination) -> Verdict:
 
 
 def _warnings(one: Combination) -> tuple[str, ...]:
-    if one.flavor == GO and not one.disabled and one.snapshotter not in BLOCK_SNAPSHOTTERS:
+    if one.runtime == GO and not one.disabled and one.snapshotter not in BLOCK_SNAPSHOTTERS:
         return (f"a container of an image without layers can be given the host's own disk ({_ADVISORY})",)
-    if one.flavor == RUST and one.disable_block_device_use and (one.version is None or one.version < Version(4, 2, 0)):
+    if one.runtime == RUST and one.disable_block_device_use and (one.version is None or one.version < Version(4, 2, 0)):
         return ("disable_block_device_use leaves this runtime without a block driver: volumes on block devices fail",)
     return ()

@@ -15,19 +15,19 @@ from typing import Any
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 
 GO, RUST = "go", "rust"
-FLAVORS = (GO, RUST)
+RUNTIMES = (GO, RUST)
 CONFIG_GO = "src/runtime/pkg/katautils/config.go"
 KATA_TYPES = "src/libs/kata-types/src/config/hypervisor"
 
 
 @dataclass(frozen=True)
 class Hypervisor:
-    """What one flavor makes of one hypervisor.
+    """One hypervisor as one runtime supports it.
 
     ``sections`` are its names in the configuration file. The first of ``shared_fs`` is what it uses where the key is absent.
     """
 
-    flavor: str
+    runtime: str
     name: str
     sections: tuple[str, ...]
     drivers: tuple[str, ...]
@@ -75,7 +75,7 @@ HYPERVISORS: tuple[Hypervisor, ...] = (
         f"{KATA_TYPES}/dragonball.rs",
     ),
 )
-_BY_NAME = {(one.flavor, one.name): one for one in HYPERVISORS}
+_BY_NAME = {(one.runtime, one.name): one for one in HYPERVISORS}
 HYPERVISOR_NAMES = tuple(dict.fromkeys(one.name for one in HYPERVISORS))
 
 # The settings that are options of their own, with the type of each.
@@ -110,22 +110,22 @@ ALWAYS_KNOWN = frozenset(
 SAFE_DEFAULT_SINCE = Version(3, 26, 0)
 
 
-def hypervisor_of(flavor: str, name: str) -> Hypervisor:
-    """Raises ValueError if the flavor doesn't run that hypervisor."""
-    found = _BY_NAME.get((flavor, name))
+def hypervisor_of(runtime: str, name: str) -> Hypervisor:
+    """Raise ValueError if the runtime doesn't run that hypervisor."""
+    found = _BY_NAME.get((runtime, name))
     if found is None:
-        names = ", ".join(one.name for one in HYPERVISORS if one.flavor == flavor)
-        raise ValueError(f"the {flavor} runtime doesn't run {name}: take one of {names}")
+        names = ", ".join(one.name for one in HYPERVISORS if one.runtime == runtime)
+        raise ValueError(f"the {runtime} runtime doesn't run {name}: take one of {names}")
     return found
 
 
 def is_of(kind: type, value: Any) -> bool:
-    """Whether a value is of a setting's type; true and false are no numbers here."""
+    """Return whether a value is of a setting's type; true and false are no numbers here."""
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def check_settings(option: str, hypervisor: Hypervisor, settings: Mapping[str, Any]) -> None:
-    """Raises ValueError that names the option, below ``option``, whose value this hypervisor doesn't take."""
+    """Raise ValueError that names the option, below ``option``, whose value this hypervisor doesn't take."""
     choices = {"block_device_driver": hypervisor.drivers, "block_device_aio": AIO, "shared_fs": hypervisor.shared_fs}
     for name, value in settings.items():
         kind = SETTINGS[name]
@@ -133,7 +133,7 @@ def check_settings(option: str, hypervisor: Hypervisor, settings: Mapping[str, A
             raise ValueError(f"{option}.{name} has to be of type {kind.__name__}, not {value!r}")
         if name in choices and value not in choices[name]:
             raise ValueError(
-                f"{option}.{name} can't be {value} with {hypervisor.name} on the {hypervisor.flavor} runtime: "
+                f"{option}.{name} can't be {value} with {hypervisor.name} on the {hypervisor.runtime} runtime: "
                 f"it takes {', '.join(choices[name])}"
             )
     for name in SECTOR_SIZES:
@@ -157,7 +157,7 @@ class Unread:
     """Settings written in vain: on these hypervisors, from that version, while another setting has one of these values."""
 
     settings: tuple[str, ...]
-    flavor: str
+    runtime: str
     hypervisors: tuple[str, ...]
     reason: str
     source: str
@@ -245,9 +245,9 @@ UNREAD: tuple[Unread, ...] = (
 def unread(
     hypervisor: Hypervisor, version: Version | None, asked: Mapping[str, Any], effective: Mapping[str, Any]
 ) -> Iterator[str]:
-    """A sentence for each setting in ``asked`` that has no effect beside the ``effective`` ones, in the table's order."""
+    """Return a sentence for each setting in ``asked`` that has no effect beside the ``effective`` ones, in the table's order."""
     for row in UNREAD:
-        if row.flavor != hypervisor.flavor or hypervisor.name not in row.hypervisors:
+        if row.runtime != hypervisor.runtime or hypervisor.name not in row.hypervisors:
             continue
         if row.since is not None and (version is None or version < row.since):
             continue
@@ -259,22 +259,22 @@ def unread(
 
 
 def dangers(hypervisor: Hypervisor, effective: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each effective setting that loses data."""
-    heard = hypervisor.flavor == GO and hypervisor.name == "qemu" and effective.get("block_device_cache_set")
+    """Return a sentence for each effective setting that loses data."""
+    heard = hypervisor.runtime == GO and hypervisor.name == "qemu" and effective.get("block_device_cache_set")
     if heard and effective.get("block_device_cache_noflush"):
         yield "block_device_cache_noflush is true: the guest's flushes are dropped, and a power cut loses what it has synced"
 
 
 def vendor_settings(hypervisor: Hypervisor, version: Version | None) -> dict[str, Any]:
-    """The settings in the files as released, as far as they decide anything; for predicting where there is no file yet."""
+    """Return the settings in the files as released, as far as they decide anything; for predicting where there is no file yet."""
     settings: dict[str, Any] = {"block_device_driver": hypervisor.drivers[0], "shared_fs": hypervisor.shared_fs[0]}
-    if hypervisor.flavor == GO and hypervisor.name != "fc":
+    if hypervisor.runtime == GO and hypervisor.name != "fc":
         settings["disable_block_device_use"] = version is None or version >= SAFE_DEFAULT_SINCE
     return settings
 
 
 def parse_version(option: str, text: str) -> Version:
-    """A version of Kata. Raises ValueError that names the option."""
+    """Parse a version of Kata. Raises ValueError that names the option."""
     try:
         return Version.parse(text)
     except ValueError as error:

@@ -25,8 +25,8 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.directory import
     MODE,
     OTHER,
     TEMPORARY_PREFIX,
-    FoundDirectory,
-    FoundEntry,
+    DirectoryEntry,
+    HandlerDirectory,
     KataDirectory,
     check_drop_in,
     reading_order,
@@ -47,7 +47,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     unknown_keys,
     vendor_tree,
 )
-from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, Verdict, judge
+from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, Verdict, classify
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import GO, RUST, dangers, unread
 
 MARK_TEXT = b"slipway.node.kata_config made this directory, and removes its own files from it.\n"
@@ -61,7 +61,7 @@ class Change:
     """One file to write, or to remove where ``after`` is None. ``name`` is relative to the handler's directory."""
 
     name: str
-    before: FoundEntry | None
+    before: DirectoryEntry | None
     after: bytes | None
 
 
@@ -99,7 +99,7 @@ class Plan:
         return bool(self.leftovers) or any(one.changed for one in self.directories)
 
     def result(self) -> dict[str, Any]:
-        """What the module returns."""
+        """Return the module's result."""
         changes = [(f"{one.path}/{change.name}", change) for one in self.directories for change in one.changes]
         leftovers = [f"{self.config_dir}/{name}" for name in self.leftovers]
         leftovers += [f"{one.path}/{name}" for one in self.directories for name in one.leftovers]
@@ -114,8 +114,8 @@ class Plan:
         }
 
 
-def is_ours(directory: FoundDirectory) -> bool:
-    """Whether this module made the directory, or its part of it."""
+def is_ours(directory: HandlerDirectory) -> bool:
+    """Return whether this module made the directory, or its part of it."""
     return MARK in directory
 
 
@@ -161,7 +161,7 @@ def plan_absent(found: KataDirectory, names: Sequence[str], *, config_dir: str) 
     return Plan(config_dir, tuple(directories), found.leftovers)
 
 
-def _refuse_foreign(path: str, directory: FoundDirectory | None) -> None:
+def _refuse_foreign(path: str, directory: HandlerDirectory | None) -> None:
     if directory is None or is_ours(directory):
         return
     for name, entry in sorted(directory.items()):
@@ -171,20 +171,20 @@ def _refuse_foreign(path: str, directory: FoundDirectory | None) -> None:
             raise ValueError(f"{path}/{name} {owner}: choose another name or config_dir, or move it away")
 
 
-def _removal(path: str, directory: FoundDirectory) -> DirectoryChange:
-    """The main file goes first: it must not be there without the drop-in. The mark goes last, so that a cut run is finished."""
+def _removal(path: str, directory: HandlerDirectory) -> DirectoryChange:
+    """Plan the removal: the main file first, as it is unsafe without the drop-in, and the mark last."""
     changes = tuple(Change(name, directory[name], None) for name in (MAIN, DROP_IN, MARK) if name in directory)
     return DirectoryChange(path, changes, _leftovers(directory), remove=True)
 
 
-def _leftovers(directory: FoundDirectory) -> tuple[str, ...]:
+def _leftovers(directory: HandlerDirectory) -> tuple[str, ...]:
     return tuple(sorted(name for name in directory if name.startswith(TEMPORARY_PREFIX)))
 
 
 class _State:
     """One handler's directory as it is and as it is to be."""
 
-    def __init__(self, handler: Handler, vendor: Vendor, path: str, directory: FoundDirectory) -> None:
+    def __init__(self, handler: Handler, vendor: Vendor, path: str, directory: HandlerDirectory) -> None:
         self.handler = handler
         self.vendor = vendor
         self.path = path
@@ -194,7 +194,7 @@ class _State:
         _check_places(path, directory)
         self.foreign = list(_foreign(directory))
         for name in self.foreign:
-            check_drop_in(handler.flavor, f"{path}/{name}", directory[name])
+            check_drop_in(handler.runtime, f"{path}/{name}", directory[name])
         self.trees = {name: parse_file(f"{path}/{name}", directory[name].content or b"") for name in self.foreign}
         for name, tree in self.trees.items():
             self._check_sections(name, tree)
@@ -207,11 +207,11 @@ class _State:
     def _merged(self, base: Tree, own: Tree) -> Tree:
         tree = base
         for _name, drop_in in sorted([*self.trees.items(), (DROP_IN, own)], key=lambda one: reading_order(one[0])):
-            tree = merged(self.handler.flavor, tree, drop_in)
+            tree = merged(self.handler.runtime, tree, drop_in)
         return tree
 
     def _judge(self, effective: Mapping[str, Any]) -> Verdict:
-        return judge(combination(self.handler, self.vendor, effective))
+        return classify(combination(self.handler, self.vendor, effective))
 
     def _refusal(self) -> str:
         sentence = f"{self.handler.option}: {self.verdict.reason} ({self.verdict.source})"
@@ -227,7 +227,7 @@ class _State:
 
     def _check_sections(self, name: str, tree: Tree) -> None:
         others = [section for section in tree.get("hypervisor", {}) if section != self.section]
-        if others and self.handler.flavor == GO:
+        if others and self.handler.runtime == GO:
             raise ValueError(
                 f"{self.path}/{name} has a table [hypervisor.{others[0]}], which can make Kata start that hypervisor "
                 f"instead of {self.handler.hypervisor}: remove it there"
@@ -246,7 +246,7 @@ class _State:
         )
 
     def _main_first(self) -> bool:
-        """Whether the new main file can stand beside the old drop-in for a moment; a first drop-in goes before its main file."""
+        """Return whether the new main file is safe beside the old drop-in. A first drop-in is written before its main file."""
         old = self._old(DROP_IN)
         if old is None or MAIN not in self.directory:
             return False
@@ -254,7 +254,7 @@ class _State:
         return self._judge(between).transport != REFUSED
 
     def waits_for_daemon(self) -> bool:
-        """Whether the files that are there are safe with any snapshotter, and the new ones aren't.
+        """Return whether the files that are there are safe with any snapshotter, and the new ones aren't.
 
         A handler without files waits for nothing: nothing starts by it.
         """
@@ -267,7 +267,7 @@ class _State:
 
     def _needs_its_snapshotter(self, effective: Mapping[str, Any]) -> bool:
         asked = combination(replace(self.handler, snapshotter=_SHARED), self.vendor, effective)
-        return judge(asked).transport == REFUSED
+        return classify(asked).transport == REFUSED
 
     def _old(self, name: str) -> Tree | None:
         """One of our files as it was found; None if there is none that can be read."""
@@ -308,11 +308,11 @@ class _State:
         yield from (sentence for name in self.foreign for sentence in self._doubts(name))
 
     def _doubts(self, name: str) -> Iterator[str]:
-        """What may be wrong with another's drop-in."""
+        """Yield what may be wrong with a drop-in that this module didn't write."""
         path, tables = f"{self.path}/{name}", self.trees[name].get("hypervisor", {})
         if not name.endswith(".toml"):
             yield f"{path} is read by Kata like any other drop-in: remove it if it is a backup"
-        if self.handler.flavor == RUST:
+        if self.handler.runtime == RUST:
             for section in tables:
                 if section != self.section:
                     yield f"{path} has a table [hypervisor.{section}], which is not this handler's"
@@ -321,15 +321,15 @@ class _State:
             yield f"{path}: Kata doesn't start unless it knows {key}, and {self.handler.base_config} doesn't mention it"
 
 
-def _foreign(directory: FoundDirectory) -> Iterator[str]:
-    """The names in config.d that aren't ours, in the order in which they are read."""
+def _foreign(directory: HandlerDirectory) -> Iterator[str]:
+    """Return the names in config.d that aren't ours, in the order in which they are read."""
     for name in sorted(directory, key=reading_order):
         if name.startswith(f"{DROP_IN_DIRECTORY}/") and name != DROP_IN:
             yield name
 
 
-def _check_places(path: str, directory: FoundDirectory) -> None:
-    """Raises ValueError where something else is in the place of one of our files, or of config.d."""
+def _check_places(path: str, directory: HandlerDirectory) -> None:
+    """Raise ValueError where something else is in the place of one of our files, or of config.d."""
     if DROP_IN_DIRECTORY in directory:
         raise ValueError(f"{path}/{DROP_IN_DIRECTORY} is not a directory of its own: move it away")
     for name in (MARK, MAIN, DROP_IN):
@@ -339,7 +339,7 @@ def _check_places(path: str, directory: FoundDirectory) -> None:
 
 def _differs(change: Change) -> bool:
     before = change.before
-    return before is None or replace(before, content=b"") != FoundEntry(FILE, b"", MODE) or before.content != change.after
+    return before is None or replace(before, content=b"") != DirectoryEntry(FILE, b"", MODE) or before.content != change.after
 
 
 def _diff(path: str, change: Change) -> dict[str, str]:

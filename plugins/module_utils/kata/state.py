@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
-from ansible_collections.slipway.node.plugins.module_utils.kata.directory import FoundEntry
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import DirectoryEntry
 
 DEVICES = ("/dev/kvm", "/dev/vhost-net", "/dev/vhost-vsock")
 _KATA_TYPE = re.compile(r"^io\.containerd\.(kata[\w-]*)\.(v\d+)\Z")
@@ -31,7 +31,7 @@ class DeclaredHandler:
     snapshotters: Mapping[str, str | None] = field(default_factory=dict)
     shim_found: bool = False
     main: bytes | None = None
-    drop_ins: Mapping[str, FoundEntry] = field(default_factory=dict)
+    drop_ins: Mapping[str, DirectoryEntry] = field(default_factory=dict)
     version: Version | None = None
 
     @property
@@ -49,7 +49,7 @@ class KataState:
 
 
 def declared(config: EffectiveConfig, version: Version) -> list[DeclaredHandler]:
-    """The Kata handlers of the effective configuration, without their files."""
+    """Return the Kata handlers of the effective configuration, without their files."""
     handlers = []
     for name, handler in config.handlers.items():
         kind = _KATA_TYPE.match(handler.type or "")

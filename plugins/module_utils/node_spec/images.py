@@ -81,7 +81,7 @@ def _names(where: str, given: Any) -> list[str]:
 
 
 def _check_states(batches: Sequence[Mapping[str, Any]]) -> None:
-    """An image that is both present and absent would be pulled and removed by every run."""
+    """Refuse an image that is both present and absent: every run would pull and remove it."""
     states: dict[tuple[str, str], str] = {}
     for batch in batches:
         for name in batch["name"]:

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to change in a ``certs.d`` directory, whoever made what is there."""
+"""The changes of a ``certs.d`` directory, which may contain files of others."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TEMPORARY_PREFIX = ".slipway-"
 
 
 @dataclass(frozen=True)
-class FoundFile:
+class CurrentFile:
     """A file of the node. content is None where it was not read: only ours and hosts.toml are."""
 
     content: bytes | None
     mode: int
 
 
-FoundDirectory = Mapping[str, FoundFile]
+FoundDirectory = Mapping[str, CurrentFile]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Change:
     """One file to write, or to remove where wanted is None. Paths are absolute."""
 
     path: str
-    found: FoundFile | None
+    found: CurrentFile | None
     wanted: File | None
 
 
@@ -57,7 +57,7 @@ class Plan:
         return bool(self.changes)
 
     def result(self) -> dict[str, Any]:
-        """What the module returns."""
+        """Return the module's result."""
         return {
             "changed": self.changed,
             "files": [change.path for change in self.changes if change.wanted],
@@ -68,14 +68,14 @@ class Plan:
 
 
 def is_ours(directory: FoundDirectory) -> bool:
-    """Whether this module made the directory's configuration, or was killed while it did."""
+    """Return whether this module made the directory's configuration, or was killed while it did."""
     hosts = directory.get(HOSTS_FILE)
     if hosts is not None:
         return _has_marker(hosts)
     return bool(directory) and all(_is_our_file(name) for name in directory)
 
 
-def _has_marker(hosts: FoundFile) -> bool:
+def _has_marker(hosts: CurrentFile) -> bool:
     return hosts.content is not None and hosts.content.split(b"\n")[0].rstrip() == MARKER.encode()
 
 
@@ -163,8 +163,8 @@ def _diff(change: Change) -> dict[str, str]:
     return {"before_header": change.path, "after_header": change.path, "before": before, "after": after}
 
 
-def _shown(path: str, found: FoundFile) -> str:
-    """What a diff may show of a file of the node."""
+def _shown(path: str, found: CurrentFile) -> str:
+    """Return the text of a file of the node that a diff may show."""
     name = path.rpartition("/")[2]
     if name.startswith(f"{PEM_PREFIX}key-"):
         return SHOWN_KEY

@@ -47,7 +47,7 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class Release:
-    """What is asked for. architecture is a name of ``uname -m``; bin_dir is relative to the archive's root.
+    """A requested release. ``architecture`` is a name of ``uname -m``; bin_dir is relative to the archive's root.
 
     tree, relative to it as well, is the one directory that is linked in the place of executables.
     """
@@ -88,7 +88,7 @@ class Installed:
 
 
 @dataclass(frozen=True)
-class FoundLink:
+class CurrentLink:
     """What has the name of a link of ours. target is None where it is not a symbolic link."""
 
     target: str | None
@@ -96,14 +96,14 @@ class FoundLink:
 
 
 @dataclass(frozen=True)
-class Found:
+class InstalledReleases:
     """What the node has of one release: version directories, the one that current leads to, what killed runs
     left behind, and what is in the directory of the links, by path."""
 
     installed: tuple[Installed, ...]
     current: str | None
     leftovers: tuple[str, ...]
-    links: Mapping[str, FoundLink]
+    links: Mapping[str, CurrentLink]
 
     def whole(self, release: Release) -> Installed | None:
         """Return the release's version directory if nothing of it is missing and its links are those of bin_dir."""
@@ -237,7 +237,7 @@ def _check_member(member: Member, path: str, kinds: Mapping[str, str]) -> None:
 
 
 def _leaves(path: str, target: str) -> bool:
-    """Whether a symbolic link may lead out of the tree.
+    """Return whether a symbolic link may lead out of the tree.
 
     A '..' after another part could climb out of a directory that a second link leads to, so it counts too.
     """
@@ -259,7 +259,7 @@ def _check_parents(kinds: Mapping[str, str]) -> None:
 
 
 def is_executable_below(member: Member, bin_dir: str) -> bool:
-    """Whether the member is an executable file directly in bin_dir."""
+    """Return whether the member is an executable file directly in bin_dir."""
     if member.kind not in ("file", "hardlink") or not member.mode & 0o111:
         return False
     return (posixpath.dirname(member_path(member.name)) or ".") == bin_dir
@@ -281,7 +281,7 @@ def check_machine(path: str, header: bytes, architecture: str) -> None:
         )
 
 
-def plan_links(executables: Sequence[str], found: Mapping[str, FoundLink], *, links: str, home: str, adopt: bool) -> LinkPlan:
+def plan_links(executables: Sequence[str], found: Mapping[str, CurrentLink], *, links: str, home: str, adopt: bool) -> LinkPlan:
     """Plan the links to executables (paths inside a version directory) from the directory links.
 
     home is the release's directory, ``PREFIX/NAME``: links that lead below it are ours. found maps paths in
@@ -299,11 +299,11 @@ def plan_links(executables: Sequence[str], found: Mapping[str, FoundLink], *, li
     return LinkPlan(wanted, tuple(changed), tuple(stale))
 
 
-def _is_ours(link: FoundLink, home: str) -> bool:
+def _is_ours(link: CurrentLink, home: str) -> bool:
     return link.target is not None and link.target.startswith(f"{home}/")
 
 
-def _refuse_foreign(path: str, link: FoundLink, adopt: bool) -> None:
+def _refuse_foreign(path: str, link: CurrentLink, adopt: bool) -> None:
     if link.is_directory:
         raise ValueError(f"{path} is a directory: move it away")
     if not adopt:
@@ -324,7 +324,7 @@ def versions_to_drop(installed: Iterable[Installed], *, wanted: str, previous: s
 
 
 def plan_present(
-    found: Found,
+    found: InstalledReleases,
     release: Release,
     executables: Sequence[str] | None,
     *,
@@ -351,7 +351,7 @@ def plan_present(
     )
 
 
-def plan_absent(found: Found, *, home: str) -> Plan:
+def plan_absent(found: InstalledReleases, *, home: str) -> Plan:
     """Plan the removal of every version and of the links that lead to them."""
     return Plan(
         install=False,

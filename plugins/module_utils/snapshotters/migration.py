@@ -37,12 +37,12 @@ class Candidate:
 
 
 def needed(candidates: Iterable[Candidate], source: Set[str], target: Set[str]) -> tuple[Candidate, ...]:
-    """Those that are unpacked for one snapshotter and not for the other, by the layers that each has."""
+    """Return those that are unpacked for one snapshotter and not for the other, by the layers that each has."""
     return tuple(one for one in candidates if one.chain and one.chain[-1] in source and one.chain[-1] not in target)
 
 
 def require_whole(images: Iterable[Candidate], namespace: str, target: str) -> None:
-    """Raises ValueError that names the images that can't be unpacked again from what is here."""
+    """Raise ValueError that names the images that can't be unpacked again from what is here."""
     incomplete = sorted(one.name for one in images if not one.whole)
     if incomplete:
         raise ValueError(
@@ -54,7 +54,7 @@ def require_whole(images: Iterable[Candidate], namespace: str, target: str) -> N
 def room_needed(
     images: Iterable[Candidate], present: Set[str], target: str, source: str, usage: Mapping[str, int], copied: int
 ) -> int | None:
-    """Bytes that unpacking takes at most, about; None if that can't be told for this snapshotter.
+    """Return the bytes that unpacking takes at most, about; None if that can't be told for this snapshotter.
 
     ``present`` are the chain IDs that the target has, ``usage`` what the source's snapshots take, by chain ID; ``copied`` is the
     size of blockfile's scratch file.
@@ -84,7 +84,7 @@ def _own_size(image: Candidate, number: int, source: str, usage: Mapping[str, in
 
 
 def require_room(needed_bytes: int | None, free: int, target: str, directory: str) -> None:
-    """Raises ValueError if unpacking would fill the file system of a snapshotter."""
+    """Raise ValueError if unpacking would fill the file system of a snapshotter."""
     if needed_bytes is not None and needed_bytes > free:
         raise ValueError(
             f"there is too little space for {target} in {directory}: unpacking takes about {shown(needed_bytes)}, and "

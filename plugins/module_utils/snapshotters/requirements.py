@@ -24,7 +24,7 @@ DEVICES = "/dev/mapper"
 
 
 @dataclass(frozen=True)
-class Unmet:
+class MissingRequirement:
     """A requirement that the node doesn't meet. ``creatable``: something is missing that the collection's roles create."""
 
     reason: str
@@ -44,80 +44,90 @@ def file_systems(text: str) -> frozenset[str]:
     return frozenset(_FILE_SYSTEM.findall(text))
 
 
-def proxy_problem(name: str, address: str, *, there: bool, answers: bool) -> Unmet | None:
+def proxy_problem(name: str, address: str, *, there: bool, answers: bool) -> MissingRequirement | None:
     """Return None if the service is there."""
     if not there:
         reason = f"there is no socket {address}: start the service of {name}, or correct the path"
-        return Unmet(f"snapshotters.{name}.address: {reason}")
-    return None if answers else Unmet(f"snapshotters.{name}.address: nobody answers at {address}: start the service of {name}")
+        return MissingRequirement(f"snapshotters.{name}.address: {reason}")
+    if not answers:
+        return MissingRequirement(f"snapshotters.{name}.address: no service answers at {address}: start the service of {name}")
+    return None
 
 
-def devmapper_problem(table: Mapping[str, Any], *, pool_there: bool) -> Unmet | None:
+def devmapper_problem(table: Mapping[str, Any], *, pool_there: bool) -> MissingRequirement | None:
     """Return None if there is a pool of the name that is configured."""
     name = table.get("pool_name")
     if not name:
-        return Unmet("snapshotters.devmapper needs pool_name, the name of a thin pool: make one, and name it")
+        return MissingRequirement("snapshotters.devmapper needs pool_name, the name of a thin pool: make one, and name it")
     if not table.get("base_image_size"):
-        return Unmet("snapshotters.devmapper needs base_image_size, such as 10GB")
+        return MissingRequirement("snapshotters.devmapper needs base_image_size, such as 10GB")
     reason = f"snapshotters.devmapper.pool_name: there is no device {DEVICES}/{name}: make the thin pool, or activate it"
-    return None if pool_there else Unmet(reason, creatable=True)
+    return None if pool_there else MissingRequirement(reason, creatable=True)
 
 
-def blockfile_problem(table: Mapping[str, Any], found: Scratch | None, copy: Scratch | None, *, loop: bool) -> Unmet | None:
+def blockfile_problem(
+    table: Mapping[str, Any], found: Scratch | None, copy: Scratch | None, *, loop: bool
+) -> MissingRequirement | None:
     """``found`` is the scratch file, ``copy`` the snapshotter's own; ``loop``: the kernel has loop devices."""
     kind = table.get("fs_type") or scratch.EXT4
     if not loop:
         reason = "the snapshotter blockfile needs loop devices, and there is no /dev/loop-control: load the kernel module loop"
-        return Unmet(reason)
+        return MissingRequirement(reason)
     unmountable = scratch.mount_problem(kind, tuple(table.get("mount_options") or ()))
-    return Unmet(unmountable) if unmountable else _scratch_problem(table, kind, found, copy)
+    return MissingRequirement(unmountable) if unmountable else _scratch_problem(table, kind, found, copy)
 
 
-def _scratch_problem(table: Mapping[str, Any], kind: str, found: Scratch | None, copy: Scratch | None) -> Unmet | None:
+def _scratch_problem(
+    table: Mapping[str, Any], kind: str, found: Scratch | None, copy: Scratch | None
+) -> MissingRequirement | None:
     path = table.get("scratch_file")
     unusable = _copy_problem(table, kind, copy) if copy is not None else None
     if unusable:
         return unusable
     if not path:
         reason = "snapshotters.blockfile needs scratch_file: make one with slipway.node.blockfile_scratch"
-        return None if copy else Unmet(reason)
+        return None if copy else MissingRequirement(reason)
     if found is None or found.damage:
-        no_use = f"{path} is of no use: {found.damage}; make it anew" if found else f"there is no file {path}: make it"
-        reason = f"snapshotters.blockfile.scratch_file: {no_use} with slipway.node.blockfile_scratch"
-        return Unmet(reason, creatable=found is None)
+        problem = f"{path} can't be used: {found.damage}; create it again" if found else f"there is no file {path}: create it"
+        reason = f"snapshotters.blockfile.scratch_file: {problem} with slipway.node.blockfile_scratch"
+        return MissingRequirement(reason, creatable=found is None)
     if found.fs_type != kind:
-        return Unmet(f"snapshotters.blockfile.fs_type: {path} holds {found.fs_type}, not {kind}: name what it holds")
+        return MissingRequirement(f"snapshotters.blockfile.fs_type: {path} holds {found.fs_type}, not {kind}: name what it holds")
     return None
 
 
-def _copy_problem(table: Mapping[str, Any], kind: str, copy: Scratch) -> Unmet | None:
-    """It is what layers are made of, so they hold what it holds, whatever the scratch file is by now."""
+def _copy_problem(table: Mapping[str, Any], kind: str, copy: Scratch) -> MissingRequirement | None:
+    """Check the copy, which layers are made from: a later change of the scratch file doesn't change them."""
     if copy.damage:
-        no_use = f"containerd's copy of blockfile's scratch file is of no use: {copy.damage}; remove it, and restart the daemon"
-        return None if table.get("recreate_scratch") else Unmet(no_use)
+        problem = f"containerd's copy of blockfile's scratch file can't be used: {copy.damage}; remove it, and restart the daemon"
+        return None if table.get("recreate_scratch") else MissingRequirement(problem)
     if not scratch.mounts_as(copy.fs_type, kind):
-        return Unmet(
+        return MissingRequirement(
             f"snapshotters.blockfile.fs_type: containerd's copy of the scratch file, and so its layers, hold {copy.fs_type}, not "
             f"{kind}: leave it, or remove what is unpacked for blockfile, and the copy"
         )
     return None
 
 
-def erofs_problem(known: frozenset[str], mkfs: str | None) -> Unmet | None:
+def erofs_problem(known: frozenset[str], mkfs: str | None) -> MissingRequirement | None:
     """``mkfs`` is what ``mkfs.erofs -V`` prints, None if there is no such program."""
     if "erofs" not in known:
         reason = "the kernel has no erofs: load the module with 'modprobe erofs', and list it in /etc/modules-load.d"
-        return Unmet(reason, creatable=True)
+        return MissingRequirement(reason, creatable=True)
     if mkfs is None:
         reason = f"there is no program {MKFS_EROFS} on the node, which erofs makes its layers with: install erofs-utils"
-        return Unmet(reason, creatable=True)
+        return MissingRequirement(reason, creatable=True)
     found = _MKFS_EROFS_VERSION.search(mkfs)
     if found is None:
-        return Unmet(f"{MKFS_EROFS} doesn't say its version: install erofs-utils {shown_version(MKFS_EROFS_SINCE)} or newer")
+        return MissingRequirement(
+            f"{MKFS_EROFS} doesn't say its version: install erofs-utils {shown_version(MKFS_EROFS_SINCE)} or newer"
+        )
     version = (int(found[1]), int(found[2]))
     if version < MKFS_EROFS_SINCE:
         needed = shown_version(MKFS_EROFS_SINCE)
-        return Unmet(f"{MKFS_EROFS} is of version {shown_version(version)}, and containerd needs {needed}: upgrade erofs-utils")
+        return MissingRequirement(
+            f"{MKFS_EROFS} is of version {shown_version(version)}, and containerd needs {needed}: upgrade erofs-utils"
+        )
     return None
 
 

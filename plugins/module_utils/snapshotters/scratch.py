@@ -35,8 +35,8 @@ class Scratch:
     damage: str = ""
 
 
-def judge(head: bytes, size: int) -> Scratch:
-    """A file of so many bytes, by its first HEAD_BYTES."""
+def classify(head: bytes, size: int) -> Scratch:
+    """Classify a scratch file by its first HEAD_BYTES and its size in bytes."""
     if len(head) >= HEAD_BYTES and _little(head, 56, 2) == _EXT_MAGIC:
         return _judged_ext(head, size)
     if head[:4] == _XFS_MAGIC and len(head) >= 16:
@@ -55,7 +55,7 @@ def _judged_ext(head: bytes, size: int) -> Scratch:
 
 
 def _little(head: bytes, offset: int, size: int) -> int:
-    """A number of ext4's superblock."""
+    """Return a number of ext4's superblock."""
     return int.from_bytes(head[_EXT_OFFSET + offset : _EXT_OFFSET + offset + size], "little")
 
 
@@ -64,12 +64,12 @@ def _cut_short(wanted: int, size: int) -> str:
 
 
 def mounts_as(found: str, kind: str) -> bool:
-    """Whether a file system can be mounted as one of this type: the kernel has one program for ext3 and ext4."""
+    """Return whether a file system can be mounted as one of this type: the kernel has one program for ext3 and ext4."""
     return found == kind or (found, kind) == ("ext3", EXT4)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ScratchSpec:
     """``size`` in bytes."""
 
     path: str
@@ -87,8 +87,8 @@ class Wanted:
             raise ValueError(f"size has to be a multiple of 4096 bytes, not {self.size}")
 
 
-def difference(wanted: Wanted, found: Scratch) -> str:
-    """What makes a file another one than is wanted; empty if it is that one."""
+def difference(wanted: ScratchSpec, found: Scratch) -> str:
+    """Return how a file differs from the specification; empty if it doesn't."""
     if found.damage:
         return found.damage
     if found.fs_type != wanted.fs_type:
@@ -96,7 +96,7 @@ def difference(wanted: Wanted, found: Scratch) -> str:
     return f"it has {shown(found.size)}, not {shown(wanted.size)}" if found.size != wanted.size else ""
 
 
-def require_room(wanted: Wanted, free: int) -> None:
+def require_room(wanted: ScratchSpec, free: int) -> None:
     """For the file, and for the copy that containerd makes of it. Raises ValueError if there are too few bytes free."""
     if free < 2 * wanted.size:
         raise ValueError(
@@ -106,7 +106,7 @@ def require_room(wanted: Wanted, free: int) -> None:
 
 
 def mount_problem(fs_type: str, options: tuple[str, ...]) -> str:
-    """What keeps files, two of which are copies of each other, from being mounted with these options; empty if nothing does.
+    """Return why copies of one file can't be mounted together with these options; empty if they can.
 
     Options take the place of containerd's own, which is ``loop``: plugins/snapshots/blockfile/blockfile.go, WithMountOptions.
     """

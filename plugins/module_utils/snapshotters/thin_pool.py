@@ -22,8 +22,10 @@ LVM_MEMBER = "LVM2_member"
 BELONGS, FOREIGN, LEFTOVERS, UNKNOWN = "match", "mismatch", "orphans", "unknown"
 # containerd's own database lists the snapshots as well, so the snapshotter's alone can't be reset.
 _RESET = "if all images and containers may be lost, remove the pool and containerd's root"
-_APART = f"restore the replaced one; or, {_RESET}"
-_ELSEWHERE = f"there is no such file: if containerd's root is elsewhere, name it (containerd_root); if it isn't, {_APART}"
+_MISMATCH_REMEDY = f"restore the replaced one; or, {_RESET}"
+_NO_DATABASE_REMEDY = (
+    f"there is no such file: if containerd's root is elsewhere, name it (containerd_root); if it isn't, {_MISMATCH_REMEDY}"
+)
 DATABASE_SUFFIX = ".db"
 
 
@@ -58,7 +60,7 @@ def _percent(used: int | None, total: int | None) -> float | None:
 
 
 def parse_status(line: str) -> PoolStatus:
-    """What ``dmsetup status POOL`` prints. Raises ValueError for what is no thin pool's.
+    """Parse the output of ``dmsetup status POOL``. Raises ValueError if it isn't a thin pool's.
 
     Documentation/admin-guide/device-mapper/thin-provisioning.rst
     """
@@ -119,7 +121,7 @@ def parse_volume(report: str, pool: str | None = None) -> Volume | None:
 
 
 def mapper_name(volume_group: str, volume: str) -> str:
-    """What the device mapper calls a logical volume: hyphens of the names are doubled."""
+    """Return the device mapper's name of a logical volume: hyphens of the names are doubled."""
     return f"{volume_group.replace('-', '--')}-{volume.replace('-', '--')}"
 
 
@@ -137,7 +139,7 @@ class Record:
 
 
 def parse_records(database: Database) -> tuple[Record, ...]:
-    """The devices in the snapshotter's database. Raises ValueError for what isn't its."""
+    """Parse the devices in the snapshotter's database. Raises ValueError for another database."""
     found = []
     for name, value in database.bucket("devices").items():
         try:
@@ -151,12 +153,12 @@ def parse_records(database: Database) -> tuple[Record, ...]:
 
 
 def parse_thin_ls(stdout: str) -> frozenset[int]:
-    """The ids of a pool's devices, of ``thin_ls --no-headers --format DEV``."""
+    """Parse the ids of a pool's devices from ``thin_ls --no-headers --format DEV``."""
     return frozenset(int(line) for line in stdout.split("\n") if line.strip().isdigit())
 
 
 @dataclass(frozen=True)
-class Belonging:
+class DatabaseMatch:
     """Whether a pool and the database of the snapshotter's root speak of the same devices, and how they differ."""
 
     verdict: str
@@ -164,9 +166,9 @@ class Belonging:
     remedy: str = ""
 
 
-def compare(records: Collection[Record] | None, ids: Collection[int], database: str) -> Belonging:
-    """Of a database (its path is for the words), None if there is none, and the ids of the devices in the pool, if any."""
-    remedy = _APART if records is not None else _ELSEWHERE
+def compare(records: Collection[Record] | None, ids: Collection[int], database: str) -> DatabaseMatch:
+    """Compare a database (None if there is none; its path is for the message) with the ids of the pool's devices."""
+    remedy = _MISMATCH_REMEDY if records is not None else _NO_DATABASE_REMEDY
     records = records or ()
     settled = {record.id for record in records if record.settled}
     missing = settled.difference(ids)
@@ -183,20 +185,20 @@ def compare(records: Collection[Record] | None, ids: Collection[int], database: 
         shown = ", ".join(map(str, sorted(strangers)[:_IDS_SHOWN])) + (", …" if len(strangers) > _IDS_SHOWN else "")
         count = f"{len(strangers)} devices of the pool (ID {shown})"
         reason = f"{database} lists all but {count}, which an interrupted change left there"
-        return Belonging(LEFTOVERS, reason)
+        return DatabaseMatch(LEFTOVERS, reason)
     else:
-        return Belonging(BELONGS)
-    return Belonging(FOREIGN, reason, remedy)
+        return DatabaseMatch(BELONGS)
+    return DatabaseMatch(FOREIGN, reason, remedy)
 
 
-def another_pools(records: Collection[Record], database: str) -> Belonging | None:
-    """Of a database beside the pool's own, which lists no devices: the snapshots of the directory are that other pool's."""
+def another_pools(records: Collection[Record], database: str) -> DatabaseMatch | None:
+    """Report a database beside the pool's own, which lists no devices: the directory's snapshots are of that other pool."""
     count = sum(record.settled for record in records)
     if not count:
         return None
     name = database.rsplit("/", 1)[-1].removesuffix(DATABASE_SUFFIX)
     reason = f"{database} lists {count} devices of another pool, {name}"
-    return Belonging(FOREIGN, reason, f"name that pool again; or, {_RESET}")
+    return DatabaseMatch(FOREIGN, reason, f"name that pool again; or, {_RESET}")
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ class Device:
 
 
 def device_problem(device: Device, volume_group: str, may_be_wiped: Iterable[str]) -> str:
-    """Why a device can't be taken for the volume group; empty if it can. ``may_be_wiped`` are paths without links."""
+    """Return why a device can't be taken for the volume group; empty if it can. ``may_be_wiped`` are paths without links."""
     if not device.kind:
         return f"there is no device {device.path}"
     if device.kind != "block":
@@ -243,7 +245,7 @@ def device_problem(device: Device, volume_group: str, may_be_wiped: Iterable[str
 
 
 def group_problem(volume_group: str, devices: Collection[Device]) -> str:
-    """Why a volume group that is there can't be taken: it is on none of the devices that are named. Empty if it can."""
+    """Return why a volume group that is there can't be taken: it is on none of the devices that are named. Empty if it can."""
     if not devices or any(device.group == volume_group for device in devices):
         return ""
     named = " or ".join(device.path for device in devices)
@@ -261,7 +263,7 @@ class BackingFile:
 
 
 def file_problem(file: BackingFile) -> str:
-    """Why a file can't be attached and given to LVM; empty if it can: if it is LVM's already, or if it is empty."""
+    """Return why a file can't be attached and given to LVM; empty if it can: if it is LVM's already, or if it is empty."""
     if not file.regular:
         return f"{file.path} is no regular file: name another for the pool"
     if not file.written or file.signatures == (LVM_MEMBER,):
@@ -289,7 +291,7 @@ def _used_as(child: Mapping[str, Any], groups: Mapping[str, str]) -> tuple[str, 
 
 
 def database_path(root_path: str, name: str) -> str:
-    """Where the snapshotter with this directory keeps what it knows of a pool (its name in the device mapper)."""
+    """Return where the snapshotter with this directory keeps what it knows of a pool (its name in the device mapper)."""
     return f"{root_path.rstrip('/')}/{name}{DATABASE_SUFFIX}"
 
 
@@ -303,7 +305,7 @@ class PoolState:
 
     name: str
     status: PoolStatus | None
-    belonging: Belonging
+    belonging: DatabaseMatch
     volume: Volume | None = None
     loaded: float | None = None
     started: float | None = None

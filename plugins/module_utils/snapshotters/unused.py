@@ -44,7 +44,7 @@ class UnusedSnapshots:
 def unused_snapshots(
     snapshotter: str, namespace: str, snapshots: Mapping[str, Snapshot], usage: Mapping[str, int], elsewhere: Set[str]
 ) -> UnusedSnapshots | None:
-    """None if it holds nothing there. What isn't an image's layer is somebody's, and so is what that stands on.
+    """Return None if the namespace has no snapshots there. Snapshots that aren't layers of images, and their parents, are in use.
 
     ``elsewhere`` are the chain IDs of the layers that snapshotters in use have. A layer that isn't among them may be all that is
     left of an image, or some lease's.

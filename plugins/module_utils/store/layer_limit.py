@@ -46,7 +46,7 @@ class Overlay:
         object.__setattr__(self, "root", posixpath.normpath("/" + self.root.lstrip("/")))
 
     def mount_data(self, layers: Sequence[int], writable: int) -> str:
-        """The data of the mount(2) of a container's file system; empty without layers, which needs no overlay.
+        """Return the data of the mount(2) of a container's file system; empty without layers, which needs no overlay.
 
         ``layers`` are the snapshot ids of the image's layers, lowest layer first; ``writable`` that of the container's own.
         """
@@ -108,7 +108,7 @@ class Headroom:
 
 
 def next_id(existing: Sequence[int]) -> int:
-    """The least id that the next snapshot can have, from the ids of the snapshots that are there."""
+    """Return the least id that the next snapshot can have, from the ids of the snapshots that are there."""
     return max(existing, default=0) + 1
 
 
@@ -140,12 +140,12 @@ def _most(overlay: Overlay, first: int) -> int:
 
 
 def layers_lasting(overlay: Overlay) -> int:
-    """So many layers an image may have whatever ids its snapshots get, as long as these have at most 7 digits."""
+    """Return the number of layers that can be mounted with any snapshot ids of at most 7 digits."""
     return _most(overlay, _LASTING_ID)
 
 
 def judge_pull(overlay: Overlay, layers: int, first: int) -> Verdict:
-    """An image of ``layers`` layers, none of which is unpacked yet: they get the ids from ``first`` on.
+    """Judge an image of ``layers`` layers, none of which is unpacked yet: they get the ids from ``first`` on.
 
     Raises ValueError if ``layers`` is negative or ``first`` isn't positive.
     """
@@ -155,7 +155,7 @@ def judge_pull(overlay: Overlay, layers: int, first: int) -> Verdict:
 
 
 def judge_present(overlay: Overlay, layers: int, unpacked: int, existing: Sequence[int]) -> Verdict:
-    """An image whose lowest ``unpacked`` layers have snapshots, which are some of the ``existing`` ids.
+    """Judge an image whose lowest ``unpacked`` layers have snapshots, which are some of the ``existing`` ids.
 
     Which ones isn't known, nor the id that the next snapshot gets. So the longest and the shortest that they
     can be are tried; if these disagree, the verdict is None.
@@ -179,7 +179,7 @@ def judge_present(overlay: Overlay, layers: int, unpacked: int, existing: Sequen
 
 
 def _lasting(first: int) -> int:
-    """An id from which on all are as long as a node's ever get, or longer if ``first`` is."""
+    """Return an id from which on all are as long as a node's ever get, or longer if ``first`` is."""
     return max(first, _LASTING_ID)
 
 

@@ -25,17 +25,17 @@ class Lease:
     snapshots: frozenset[tuple[str, str]] = frozenset()
 
     def names(self, snapshotter: str, key: str) -> bool:
-        """Whether it is the lease of a snapshot, as far as that can be seen: what a lease holds isn't listed anywhere."""
+        """Return whether it is the lease of a snapshot, as far as that can be seen: what a lease holds isn't listed anywhere."""
         return plain_path(self.id) == plain_path(key) or (snapshotter, key) in self.snapshots
 
 
 def plain_path(key: str) -> str:
-    """The path that a snapshot's key or a lease's id is, which ``ctr images mount`` takes as typed; anything else as it is."""
+    """Normalise a snapshot's key or a lease's id if it is a path, which ``ctr images mount`` takes as typed."""
     return posixpath.normpath("/" + key.lstrip("/")) if key.startswith("/") else key
 
 
 def parse_time(text: str) -> float:
-    """Seconds since the epoch of a time as RFC 3339 has it. Raises ValueError if it is none."""
+    """Parse a time of RFC 3339 as seconds since the epoch. Raises ValueError if it is none."""
     found = _TIME.match(text)
     if found is None:
         raise ValueError(f"{text!r} is no time such as 2026-01-31T12:00:00Z")
@@ -60,6 +60,6 @@ def _lease(name: str, labels: str) -> Lease:
 
 
 def lease_of(snapshotter: str, key: str, leases: Iterable[Lease]) -> Lease | None:
-    """The lease that was made for a snapshot; of several, the one that lasts longest."""
+    """Return the lease that was made for a snapshot; of several, the one that lasts longest."""
     own = [lease for lease in leases if lease.names(snapshotter, key)]
     return max(own, key=lambda lease: parse_time(lease.expires) if lease.expires else float("inf"), default=None)

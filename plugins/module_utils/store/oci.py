@@ -50,7 +50,7 @@ class Index:
     manifests: tuple[Descriptor, ...]
 
     def choose(self, platform: str) -> Descriptor:
-        """The manifest that containerd takes on a machine of this platform. Raises ValueError if there is none."""
+        """Return the manifest that containerd takes on a machine of this platform. Raises ValueError if there is none."""
         for wanted in _platforms(platform):
             for manifest in self.manifests:
                 if manifest.platform == wanted:
@@ -84,7 +84,7 @@ class Config:
 
 
 def runs_on(image: str, machine: str) -> bool:
-    """Whether a machine of a platform runs images of another."""
+    """Return whether a machine of a platform runs images of another."""
     return _normal(image) in _platforms(machine)
 
 
@@ -98,26 +98,26 @@ def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def digest(value: Any) -> str:
-    """The value itself. Raises ValueError if it is not a digest."""
+    """Return the value. Raises ValueError if it is not a digest."""
     if not isinstance(value, str) or not _DIGEST.match(value):
         raise ValueError(f"{value!r} is not a digest")
     return value
 
 
 def is_index(text: str) -> bool:
-    """Whether a document is an index rather than a manifest. Raises ValueError if it is no JSON object."""
+    """Return whether a document is an index rather than a manifest. Raises ValueError if it is no JSON object."""
     document = _document(text)
     kind = document.get("mediaType")
     return kind in INDEX_TYPES if kind else "manifests" in document
 
 
 def parse_index(text: str) -> Index:
-    """Raises ValueError on anything else."""
+    """Raise ValueError on anything else."""
     return Index(tuple(_descriptor(entry) for entry in _list(_document(text), "manifests")))
 
 
 def parse_manifest(text: str) -> Manifest:
-    """Raises ValueError on anything else, also for an artifact that is no container image."""
+    """Raise ValueError on anything else, also for an artifact that is no container image."""
     document = _document(text)
     config = _descriptor(document.get("config"))
     if config.media_type not in CONFIG_TYPES:
@@ -126,7 +126,7 @@ def parse_manifest(text: str) -> Manifest:
 
 
 def parse_config(text: str) -> Config:
-    """Raises ValueError on anything else."""
+    """Raise ValueError on anything else."""
     document = _document(text)
     rootfs = document.get("rootfs")
     if not isinstance(rootfs, Mapping):

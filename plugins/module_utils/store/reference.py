@@ -17,7 +17,7 @@ _PATH = re.compile(rf"{_PATH_COMPONENT}(?:/{_PATH_COMPONENT})*\Z")
 _TAG = re.compile(r"\w[\w.-]{0,127}\Z", re.ASCII)
 # registry/api/v2 and containerd refuse longer ones.
 _LONGEST = 255
-# A tag that nobody gives: with it an image is unpacked before it gets its name.
+# A tag that users don't use: an image is unpacked under it before it gets its name.
 _STAGED_TAG = "slipway-staged"
 # RFC 2606: no registry ever has this name.
 IMPORT_REPOSITORY = "import.slipway.invalid/staged"
@@ -35,11 +35,11 @@ class ImageName:
         return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
     def staged(self, digest: str) -> str:
-        """The name under which an image is unpacked. Registries look at the digest alone."""
+        """Return the name under which an image is unpacked. Registries look at the digest alone."""
         return f"{self.repository}:{_STAGED_TAG}@{digest}"
 
     def blob(self, digest: str) -> str:
-        """A name for one document of the same repository."""
+        """Return a name for one document of the same repository."""
         return f"{self.repository}@{digest}"
 
 
@@ -64,7 +64,7 @@ def parse(text: str) -> ImageName:
 
 
 def is_staged(name: str) -> bool:
-    """Whether this is a name that only an unfinished run leaves behind."""
+    """Return whether this is a name that only an unfinished run leaves behind."""
     return f":{_STAGED_TAG}@" in name or name.startswith((f"{IMPORT_REPOSITORY}:", f"{IMPORT_REPOSITORY}@"))
 
 

@@ -47,15 +47,15 @@ def parse_snapshots(stdout: str) -> dict[str, Snapshot]:
 
 
 def is_unpacking(key: str) -> bool:
-    """Whether it is the snapshot that containerd unpacks a layer in: pkg/rootfs/apply.go and core/unpack/unpacker.go."""
+    """Return whether it is the snapshot that containerd unpacks a layer in: pkg/rootfs/apply.go and core/unpack/unpacker.go."""
     return bool(_UNPACKING.match(key))
 
 
 def plan_removal(snapshots: Mapping[str, Snapshot], unwanted: Iterable[str], *, unpacking: bool = False) -> Removal:
-    """Take away layers, and the layers that stand on them, but nothing that somebody's writable snapshot or view stands on.
+    """Plan to remove layers, and the layers on them, but no parent of a writable snapshot or view.
 
     Where an unwanted layer has to stay, so does what stands on it, unless that is unwanted for its own sake.
-    ``unpacking``: nor is a half unpacked layer on them worth keeping; whoever is at it has to start again.
+    ``unpacking``: partly unpacked layers on them are removed as well; a running pull has to start again.
     """
     roots = dict.fromkeys(unwanted)
     order, disposable, users = _judged_upwards(snapshots, tuple(roots), unpacking)
@@ -70,7 +70,7 @@ def plan_removal(snapshots: Mapping[str, Snapshot], unwanted: Iterable[str], *, 
 def _judged_upwards(
     snapshots: Mapping[str, Snapshot], roots: Sequence[str], unpacking: bool
 ) -> tuple[list[str], dict[str, bool], list[str]]:
-    """Everything that stands on the roots and they themselves, children first; whether it may go; what somebody uses."""
+    """Return the roots and all snapshots on them, children first; whether they may be removed; and those in use."""
     children: dict[str, list[str]] = {}
     for key, snapshot in snapshots.items():
         children.setdefault(snapshot.parent, []).append(key)

@@ -11,7 +11,7 @@ _USAGE = re.compile(r"(.*?)\s+(\d+)\s+\d+\s*\Z")
 
 
 def parse_usage(stdout: str) -> dict[str, int]:
-    """Bytes by key, from ``ctr snapshots usage -b``."""
+    """Parse the bytes by key from ``ctr snapshots usage -b``."""
     found = (_USAGE.match(line) for line in stdout.splitlines()[1:])
     return {row[1]: int(row[2]) for row in found if row}
 

@@ -56,7 +56,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Mounting:
+class MountArguments:
     """What mount(8) is told: the options as one text; ``directory`` is where relative paths among them start, or empty."""
 
     kind: str
@@ -66,12 +66,12 @@ class Mounting:
 
 
 def option(options: Sequence[str], name: str) -> str:
-    """The value of an option NAME=VALUE; empty if there is none."""
+    """Return the value of an option NAME=VALUE; empty if there is none."""
     return next((one.partition("=")[2] for one in options if one.startswith(f"{name}=")), "")
 
 
 def unit_name(path: str) -> str:
-    """Of the mount unit for a path: systemd.unit(5), "String escaping for inclusion in unit names"."""
+    """Return the name of the mount unit for a path: systemd.unit(5), "String escaping for inclusion in unit names"."""
     words = re.sub(r"/+", "/", path).strip("/")
     escaped = "".join(
         "-" if char == "/" else char if _stays(char, first=not number) else "".join(f"\\x{byte:02x}" for byte in char.encode())
@@ -85,47 +85,47 @@ def _stays(char: str, *, first: bool) -> bool:
 
 
 def unit_path(path: str) -> str:
-    """Where the unit lies that mounts something on a path."""
+    """Return where the unit lies that mounts something on a path."""
     return f"{_DIRECTORY}/{unit_name(path)}"
 
 
 def layers_unit_name(path: str) -> str:
-    """Of the service that has containerd mount the layers which a path's mount is laid over."""
+    """Return the name of the service that makes containerd mount the layers below a path's mount."""
     return f"{unit_name(path)[: -len('mount')]}service"
 
 
 def layers_unit_path(path: str) -> str:
-    """Where that service lies."""
+    """Return where that service lies."""
     return f"{_DIRECTORY}/{layers_unit_name(path)}"
 
 
 def enabling_link(path: str) -> str:
-    """What systemd makes when the unit is enabled."""
+    """Return the links that systemd creates when the unit is enabled."""
     return f"{_DIRECTORY}/multi-user.target.wants/{unit_name(path)}"
 
 
-def mounting(source: Source) -> Mounting:
+def mount_arguments(source: Source) -> MountArguments:
     """Lower directories are given relative to what they have in common: all options have to fit in one page of memory, and an
     image may have hundreds of layers.
     """
     lower = option(source.options, "lowerdir").split(":")
     if source.kind != "overlay" or len(lower) < 2:
         kind = "none" if source.kind in _BINDS else source.kind
-        return Mounting(kind, source.what, ",".join(source.options))
+        return MountArguments(kind, source.what, ",".join(source.options))
     common = posixpath.commonpath(lower)
     relative = ":".join(posixpath.relpath(layer, common) for layer in lower)
     options = [f"lowerdir={relative}" if one.startswith("lowerdir=") else one for one in source.options]
-    return Mounting(source.kind, source.what, ",".join(options), common)
+    return MountArguments(source.kind, source.what, ",".join(options), common)
 
 
 def unit_text(path: str, source: Source, *, key: str, root: str, service: str, mounts: Sequence[str] = ()) -> str:
-    """The unit's content. ``key`` is the snapshot's, ``root`` the snapshotter's directory, ``service`` the daemon.
+    """Return the unit's content. ``key`` is the snapshot's, ``root`` the snapshotter's directory, ``service`` the daemon.
 
     ``mounts`` are layers that are mounts of their own, which the path's other unit has the snapshotter make.
 
     Raises ValueError if a path can't be written in a unit.
     """
-    how = mounting(source)
+    how = mount_arguments(source)
     _check_readable(how.what, how.options, how.directory, root)
     unit = {
         "Description": f"Toolbox {path}",
@@ -143,7 +143,7 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str, m
     mount = {"What": how.what, "Where": path, "Type": how.kind, "Options": how.options}
     if how.directory:
         mount["WorkingDirectory"] = how.directory
-    lines = [f"{MARK} for the snapshot {key}: what is written here by hand is lost."]
+    lines = [f"{MARK} for the snapshot {key}: changes made here are lost."]
     lines += ["[Unit]", *(f"{name}={value if name == 'RequiresMountsFor' else _literal(value)}" for name, value in unit.items())]
     if source.directories:
         lines += ["# systemd makes them where they are missing (core/mount.c), and so would mount what is no snapshot any more."]
@@ -159,7 +159,7 @@ def unit_text(path: str, source: Source, *, key: str, root: str, service: str, m
 
 
 def layers_unit_text(path: str, ask: Sequence[str], *, key: str, service: str) -> str:
-    """Of the service. ``ask`` is the command that asks the daemon for the snapshot's mounts, for which it mounts the layers.
+    """Return the content of the service. ``ask`` is the command that makes the daemon mount the layers.
 
     Raises ValueError if it can't be written in a unit.
     """
@@ -167,7 +167,7 @@ def layers_unit_text(path: str, ask: Sequence[str], *, key: str, service: str) -
     if len(layers_unit_name(path)) > LONGEST_NAME:
         raise ValueError(f"path {path} is too long for a unit's name: take a shorter one")
     command = " ".join('"{}"'.format(_literal(one).replace("$", "$$")) for one in ask)
-    lines = [f"{MARK} for the snapshot {key}: what is written here by hand is lost."]
+    lines = [f"{MARK} for the snapshot {key}: changes made here are lost."]
     lines += ["[Unit]", f"Description=Layers of the toolbox {_literal(path)}", f"Wants={service}", f"After={service}", ""]
     lines += ["[Service]", "Type=oneshot", f"ExecStart={command}", "StandardOutput=null"]
     return "\n".join(lines) + "\n"

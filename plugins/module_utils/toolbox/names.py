@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 PRESENT, MOUNTED, ABSENT = "present", "mounted", "absent"
-# Garbage collection keeps whatever has this label, and what that is made of: containerd docs/garbage-collection.md.
+# Garbage collection keeps objects with this label, and their parents: containerd docs/garbage-collection.md.
 PIN_LABEL = "containerd.io/gc.root"
 # The name of the image that a toolbox is to be made of, so that others can tell whether it has changed.
 IMAGE_LABEL = "slipway.node/image"

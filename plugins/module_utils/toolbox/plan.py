@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import mount_unit
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED, PIN_LABEL
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ToolboxSpec
 
 # Steps, in the words of the result.
 PULL = "pull"
@@ -32,7 +32,7 @@ REMOVE_DIRECTORY = "remove_directory"
 # What is mounted on the path: nothing, the toolbox's snapshot, one that is gone, anything else.
 NOTHING, OURS, STALE, OTHER = "nothing", "ours", "stale", "other"
 # What the path is while nothing is mounted on it.
-# FOREIGN: empty, but somebody else than root can write there.
+# FOREIGN: empty, but other users than root can write there.
 MISSING, EMPTY, FOREIGN, FULL, NO_DIRECTORY = "missing", "empty", "foreign", "full", "no directory"
 
 ACTIVE = "Active"
@@ -40,7 +40,7 @@ _SHOWN_USERS = 5
 
 
 @dataclass(frozen=True)
-class FoundSnapshot:
+class CurrentSnapshot:
     """``kind``: Committed, Active or View. ``parent`` is the chain ID of the image, empty for one without layers."""
 
     key: str
@@ -54,7 +54,7 @@ class FoundSnapshot:
 
 
 @dataclass(frozen=True)
-class FoundUnit:
+class CurrentUnit:
     """``text`` None: there is no file. ``link``: it is a symbolic link, which is how units are masked.
 
     ``loaded``: systemd has read the file as it is.
@@ -71,7 +71,7 @@ class FoundUnit:
 
 
 @dataclass(frozen=True)
-class Found:
+class CurrentToolbox:
     """What a node has at a toolbox's path.
 
     ``snapshots`` are those whose key is the path, however it is spelled; ``leases`` likewise. ``mount`` is one of NOTHING, OURS,
@@ -81,7 +81,7 @@ class Found:
     something to do for the image before a snapshot can be made of it.
     """
 
-    snapshots: tuple[FoundSnapshot, ...] = ()
+    snapshots: tuple[CurrentSnapshot, ...] = ()
     leases: tuple[str, ...] = ()
     mount: str = NOTHING
     mounted_from: str = ""
@@ -89,13 +89,13 @@ class Found:
     inside: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     point: str = MISSING
-    unit: FoundUnit = FoundUnit()
+    unit: CurrentUnit = CurrentUnit()
     unit_text: str | None = None
     chain: str | None = None
     comes: bool = False
 
     @property
-    def snapshot(self) -> FoundSnapshot | None:
+    def snapshot(self) -> CurrentSnapshot | None:
         return self.snapshots[0] if self.snapshots else None
 
     @property
@@ -110,8 +110,8 @@ class Found:
 class Plan:
     """``steps`` in the order in which they are done."""
 
-    found: Found
-    wanted: Wanted
+    found: CurrentToolbox
+    wanted: ToolboxSpec
     steps: tuple[str, ...]
 
     @property
@@ -131,7 +131,7 @@ class Plan:
         return None if {PREPARE, REMOVE}.intersection(self.steps) else self.found.drift
 
     def result(self) -> dict[str, Any]:
-        """What the module says of the toolbox as it is afterwards."""
+        """Return the module's result for the toolbox after the run."""
         wanted, snapshot, drift = self.wanted, self.found.snapshot, self.drift
         there = wanted.state != ABSENT
         parent = self.found.chain if PREPARE in self.steps or snapshot is None else snapshot.parent
@@ -184,38 +184,38 @@ class Plan:
         return [f"unit {self.wanted.unit}, {'enabled' if enabled else 'not enabled'}", *(text or "").splitlines()]
 
 
-def looks_inside(found: Found, wanted: Wanted) -> bool:
-    """Whether it matters who uses the toolbox, since it would be unmounted or removed."""
+def needs_process_scan(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
+    """Return whether it matters who uses the toolbox, since it would be unmounted or removed."""
     return _unmounts(found, wanted) or _goes(found, wanted)
 
 
-def needs_image(found: Found, wanted: Wanted) -> bool:
-    """Whether the image has to be there, and may be fetched for that."""
+def needs_image(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
+    """Return whether the image has to be there, and may be fetched for that."""
     return wanted.state != ABSENT and (found.snapshot is None or _replaces(found, wanted))
 
 
-def _replaces(found: Found, wanted: Wanted) -> bool:
+def _replaces(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
     return wanted.state != ABSENT and wanted.recreate and found.drift is not None
 
 
-def _goes(found: Found, wanted: Wanted) -> bool:
-    """Whether the snapshot that is there is removed."""
+def _goes(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
+    """Return whether the snapshot that is there is removed."""
     return found.snapshot is not None and (wanted.state == ABSENT or _replaces(found, wanted))
 
 
-def _unmounts(found: Found, wanted: Wanted) -> bool:
+def _unmounts(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
     return found.mount == STALE or (found.mount == OURS and (wanted.state != MOUNTED or _replaces(found, wanted)))
 
 
-def plan(found: Found, wanted: Wanted) -> Plan:
-    """Raises ValueError, saying what to do, where somebody's work would be lost or hidden."""
+def plan(found: CurrentToolbox, wanted: ToolboxSpec) -> Plan:
+    """Raise ValueError, with a remedy, if files of users would be lost or hidden."""
     reason = _refusal(found, wanted)
     if reason:
         raise ValueError(reason)
     return Plan(found, wanted, tuple(_absent(found, wanted) if wanted.state == ABSENT else _present(found, wanted)))
 
 
-def _present(found: Found, wanted: Wanted) -> Iterable[str]:
+def _present(found: CurrentToolbox, wanted: ToolboxSpec) -> Iterable[str]:
     snapshot, replaces = found.snapshot, _replaces(found, wanted)
     fresh = snapshot is None or replaces
     if fresh and found.comes:
@@ -239,7 +239,7 @@ def _present(found: Found, wanted: Wanted) -> Iterable[str]:
         yield DISABLE
 
 
-def _mounted(found: Found, *, fresh: bool) -> Iterable[str]:
+def _mounted(found: CurrentToolbox, *, fresh: bool) -> Iterable[str]:
     there = found.mount == OURS and not fresh
     if not there and found.point in (MISSING, FOREIGN):
         yield DIRECTORY
@@ -251,7 +251,7 @@ def _mounted(found: Found, *, fresh: bool) -> Iterable[str]:
         yield MOUNT
 
 
-def _absent(found: Found, wanted: Wanted) -> Iterable[str]:
+def _absent(found: CurrentToolbox, wanted: ToolboxSpec) -> Iterable[str]:
     if _unmounts(found, wanted):
         yield UNMOUNT
     if found.unit.text is not None:
@@ -266,13 +266,13 @@ def _absent(found: Found, wanted: Wanted) -> Iterable[str]:
         yield REMOVE_DIRECTORY
 
 
-def _refusal(found: Found, wanted: Wanted) -> str:
-    """Why nothing may be done; empty if it may."""
+def _refusal(found: CurrentToolbox, wanted: ToolboxSpec) -> str:
+    """Return why nothing may be done; empty if it may."""
     return _taken(found, wanted.path) or _in_use(found, wanted) or _point_refusal(found, wanted)
 
 
-def _taken(found: Found, path: str) -> str:
-    """Why what is there isn't a toolbox."""
+def _taken(found: CurrentToolbox, path: str) -> str:
+    """Return why the mount is not a toolbox."""
     if len(found.snapshots) > 1:
         keys = " and ".join(repr(one.key) for one in found.snapshots)
         return f"{path}: there are several snapshots for it, {keys}: remove those that aren't wanted with ctr snapshots rm"
@@ -285,18 +285,18 @@ def _taken(found: Found, path: str) -> str:
     return ""
 
 
-def _in_use(found: Found, wanted: Wanted) -> str:
+def _in_use(found: CurrentToolbox, wanted: ToolboxSpec) -> str:
     path, going = wanted.path, _goes(found, wanted)
     if found.elsewhere and (going or (wanted.state == MOUNTED and found.mount != OURS)):
         return f"{path}: its snapshot is mounted on {_listed(found.elsewhere)} too: unmount that first"
     inside = (*found.users, *(f"the mount {one}" for one in found.inside))
-    if inside and looks_inside(found, wanted):
-        what = "removed" if wanted.state == ABSENT else "made anew" if going else "unmounted"
+    if inside and needs_process_scan(found, wanted):
+        what = "removed" if wanted.state == ABSENT else "recreated" if going else "unmounted"
         return f"{path} is in use and can't be {what}: end {_listed(inside)} first"
     return ""
 
 
-def _point_refusal(found: Found, wanted: Wanted) -> str:
+def _point_refusal(found: CurrentToolbox, wanted: ToolboxSpec) -> str:
     if wanted.state != MOUNTED or found.mount != NOTHING:
         return ""
     if found.point == FULL:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writable snapshots that no container has: what keeps them from garbage collection, and which nobody asked for."""
+"""Writable snapshots without a container: their protection from garbage collection, and those that aren't listed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True)
-class Held:
+class WritableSnapshot:
     """A writable snapshot that no container has, by its path if its key is one. ``mount_points`` None: that can't be told.
 
     ``lease`` is the one that is made for it, the longest lasting if there are several; ``others`` are the ids of leases whose
@@ -108,7 +108,7 @@ class ExpectedToolbox:
 
 
 @dataclass(frozen=True)
-class FoundToolbox:
+class ToolboxState:
     """An expected toolbox as the node has it; ``problem`` says what is wrong with it, ``trouble`` what couldn't be told."""
 
     expected: ExpectedToolbox
@@ -118,13 +118,13 @@ class FoundToolbox:
 
 @dataclass(frozen=True)
 class Toolboxes:
-    """What a node has of writable snapshots that no container has: the expected toolboxes, pins nobody listed, those at risk.
+    """The writable snapshots of a node without a container: expected toolboxes, unlisted pins, and those at risk.
 
     ``unlisted`` are their sizes in bytes, by what they are, or None where that couldn't be told. ``lost`` are mount points whose
     snapshot is gone. ``trouble`` says what couldn't be read. ``pinned`` is how many of them are pinned.
     """
 
-    expected: tuple[FoundToolbox, ...] = ()
+    expected: tuple[ToolboxState, ...] = ()
     unlisted: Mapping[str, int | None] = field(default_factory=dict)
     at_risk: tuple[Risk, ...] = ()
     lost: tuple[str, ...] = ()
@@ -133,29 +133,31 @@ class Toolboxes:
 
 
 def is_below(path: str, prefix: str) -> bool:
-    """Whether a path is inside a directory, and not the directory itself."""
+    """Return whether a path is inside a directory, and not the directory itself."""
     return path.startswith(f"{plain_path(prefix).rstrip('/')}/")
 
 
 def parse_duration(option: str, text: str) -> int:
-    """Seconds. Raises ValueError that names the option."""
+    """Parse a duration as seconds. Raises ValueError that names the option."""
     found = _DURATION.match(text)
     if found is None:
         raise ValueError(f"{option} has to be a number with one of the units s, m, h, d and w, such as 30d, not {text!r}")
     return int(found[1]) * _UNIT_SECONDS[found[2]]
 
 
-def parse_held(namespace: str, snapshotter: str, text: str) -> Held:
+def parse_writable_snapshot(namespace: str, snapshotter: str, text: str) -> WritableSnapshot:
     """From ``ctr snapshots info``. Raises ValueError if it isn't what that prints."""
     found = json.loads(text)
     if not isinstance(found, Mapping) or not isinstance(found.get("Name"), str):
         raise ValueError(f"this is no snapshot: {text[:80]!r}")
     labels = {str(key): str(value) for key, value in (found.get("Labels") or {}).items()}
-    return Held(namespace, snapshotter, found["Name"], str(found.get("Parent") or ""), str(found.get("Created") or ""), labels)
+    return WritableSnapshot(
+        namespace, snapshotter, found["Name"], str(found.get("Parent") or ""), str(found.get("Created") or ""), labels
+    )
 
 
-def risk_of(held: Held) -> Risk | None:
-    """What threatens a snapshot that no container has; None if it isn't mounted, or something keeps it."""
+def risk_of(held: WritableSnapshot) -> Risk | None:
+    """Return the risk of a snapshot without a container; None if it isn't mounted, or is protected."""
     if held.pinned or held.mount_points == () or (held.lease is not None and not held.lease.expires):
         return None
     unseen = "; whether it is mounted can't be told" if held.mount_points is None else ""
@@ -171,8 +173,8 @@ def risk_of(held: Held) -> Risk | None:
     return Risk(*own, "", reason, not unseen)
 
 
-def problem_of(expected: ExpectedToolbox, held: Held | None, *, enabled: bool) -> str:
-    """What is wrong with an expected toolbox; empty if nothing is. ``enabled``: its unit is started at boot."""
+def problem_of(expected: ExpectedToolbox, held: WritableSnapshot | None, *, enabled: bool) -> str:
+    """Return the problem of an expected toolbox; empty if there is none. ``enabled``: its unit is started at boot."""
     if expected.state == ABSENT:
         return "it is still there" if held is not None else ""
     if held is None:
@@ -186,8 +188,8 @@ def problem_of(expected: ExpectedToolbox, held: Held | None, *, enabled: bool) -
     return "; ".join(wrong)
 
 
-def is_prunable(held: Held, listed: bool, age: int | None, now: float) -> bool:
-    """Whether a toolbox goes that nobody lists: it is at least as old as ``age``, in seconds (None: none goes)."""
+def is_prunable(held: WritableSnapshot, listed: bool, age: int | None, now: float) -> bool:
+    """Return whether an unlisted toolbox is to be removed: it is at least ``age`` seconds old (None: none is removed)."""
     if listed or age is None:
         return False
     try:

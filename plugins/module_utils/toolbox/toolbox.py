@@ -21,7 +21,7 @@ PREFIX = "/var/lib/toolbox"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _PATH = re.compile(r"(/[A-Za-z0-9_.@+-]+)+\Z")
-# What somebody else has named can be removed.
+# Any path can be removed.
 _PATH_OF_OTHERS = re.compile(r"(/[^/\x00-\x1f\x7f]+)+\Z")
 _NOT_INSIDE = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/tmp",  # noqa: S108
@@ -35,8 +35,8 @@ _LONGEST_LABEL = 4096
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked for. ``image`` is None for a toolbox that has to go."""
+class ToolboxSpec:
+    """A requested toolbox. ``image`` is None if the toolbox is to be removed."""
 
     name: str
     path: str
@@ -46,7 +46,7 @@ class Wanted:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Wanted:
+    def from_params(cls, params: Mapping[str, Any]) -> ToolboxSpec:
         """From the module's options. Raises ValueError that names the option."""
         name = toolbox_name("name", params["name"])
         state = params["state"]
@@ -74,7 +74,7 @@ class Wanted:
 
 
 def toolbox_name(option: str, value: str) -> str:
-    """The name itself. Raises ValueError that names the option."""
+    """Return a valid name. Raises ValueError that names the option."""
     if not _NAME.match(value):
         raise ValueError(
             f"{option} takes at most 128 letters, digits, '_', '.' and '-', not starting with '.' or '-', not {_short(value)}"
@@ -83,7 +83,7 @@ def toolbox_name(option: str, value: str) -> str:
 
 
 def toolbox_path(option: str, value: str, *, removing: bool = False) -> str:
-    """The path itself. Raises ValueError that names the option if no toolbox can be there.
+    """Return a valid path. Raises ValueError that names the option if no toolbox can be there.
 
     ``removing``: nor can one have been put there by hand.
     """
@@ -140,5 +140,5 @@ def _short(value: str) -> str:
 
 
 def is_for(key: str, path: str) -> bool:
-    """Whether a snapshot or lease was made for a path: ``ctr images mount`` takes its target as it was written."""
+    """Return whether a snapshot or lease was made for a path: ``ctr images mount`` takes its target as it was written."""
     return key.startswith("/") and "/" + posixpath.normpath(key).lstrip("/") == path

@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
-    DEAF,
+    DAEMON_UNREACHABLE,
     Expectation,
     Finding,
     NodeState,
@@ -213,7 +213,7 @@ def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
             return fail("ok", "disabled by disabled_plugins", remedy)
         return ok("disabled or ok", "disabled by disabled_plugins")
     if state.daemon.plugins is None:
-        return unknown("ok", DEAF, "start the daemon")
+        return unknown("ok", DAEMON_UNREACHABLE, "start the daemon")
     problem = state.daemon.plugin_problem((), cri=True)
     if problem:
         return fail("ok", problem, f"read 'journalctl -u {state.unit}' for CRI's reason")

@@ -35,7 +35,7 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import 
 CONFIGURE = "run the playbook slipway.node.provision on this node"
 REPAIR = "run the playbook slipway.node.repair on this node"
 # The reason why the daemon's state is unknown if it doesn't run or doesn't answer.
-DEAF = "the daemon doesn't answer"
+DAEMON_UNREACHABLE = "the daemon doesn't answer"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class NodeState:
     shutdown: Shutdown | None = None
     compared: str = "none"
     judged: tuple[JudgedImage, ...] | None = None
-    uuid_trouble: str | None = None
+    uuid_problem: str | None = None
     toolboxes: Toolboxes | None = None
     kata: KataState | None = None
     plugin_reasons: Mapping[str, str] = field(default_factory=dict)
@@ -168,7 +168,7 @@ def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
     """Report that ``parts`` of the node, which the check needs, couldn't be read: ``unknown``, with the reason."""
     why = next((state.trouble[part] for part in parts if part in state.trouble), "not read")
     remedy = "check that containerd is installed, and run as root"
-    if why == DEAF:
+    if why == DAEMON_UNREACHABLE:
         remedy = "start the daemon"
     elif why == state.trouble.get("config"):
         remedy = f"repair {state.config_file}, or {CONFIGURE}"

@@ -117,10 +117,10 @@ def image_integrity(state: NodeState, expectation: Expectation) -> Finding | Non
 def daemon_uuid(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon can read who it is, which it writes without syncing it."""
     expected = "the daemon's UUID is readable"
-    if state.uuid_trouble is None:
-        return unread(expected, state, "uuid_trouble", "daemon", "version")
-    if state.uuid_trouble:
-        return fail(expected, state.uuid_trouble, REPAIR)
+    if state.uuid_problem is None:
+        return unread(expected, state, "uuid_problem", "daemon", "version")
+    if state.uuid_problem:
+        return fail(expected, state.uuid_problem, REPAIR)
     return ok(expected, "readable")
 
 

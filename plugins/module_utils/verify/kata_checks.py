@@ -11,8 +11,8 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.kata.directory import check_drop_in, reading_order
-from ansible_collections.slipway.node.plugins.module_utils.kata.handler import effective_settings, flavor_of, merged, parse_file
-from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, UNKNOWN, Combination, Verdict, judge
+from ansible_collections.slipway.node.plugins.module_utils.kata.handler import effective_settings, merged, parse_file, runtime_of
+from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, UNKNOWN, Combination, Verdict, classify
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import HYPERVISORS, RUST
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
@@ -37,7 +37,7 @@ class NotReadable(ValueError):
 class Inspection:
     """What a handler's files come to. A verdict of None: they name an unknown hypervisor."""
 
-    flavor: str
+    runtime: str
     effective: Mapping[str, Any]
     verdict: Verdict | None
 
@@ -48,17 +48,17 @@ def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *,
         raise NotReadable(f"there is no file {handler.config_path}")
     try:
         tree = parse_file(handler.config_path, handler.main)
-        flavor = flavor_of(tree)
-        tree = _with_drop_ins(handler, flavor, tree)
-        section = _section(handler, flavor, tree)
+        runtime = runtime_of(tree)
+        tree = _with_drop_ins(handler, runtime, tree)
+        section = _section(handler, runtime, tree)
     except ValueError as error:
         raise NotReadable(str(error)) from error
     settings = effective_settings(tree, section)
-    known = [one.name for one in HYPERVISORS if one.flavor == flavor and section in one.sections]
+    known = [one.name for one in HYPERVISORS if one.runtime == runtime and section in one.sections]
     if not known:
-        return Inspection(flavor, settings, None)
+        return Inspection(runtime, settings, None)
     combination = Combination(
-        flavor,
+        runtime,
         known[0],
         handler.snapshotter or default_snapshotter,
         version=handler.version,
@@ -67,19 +67,19 @@ def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *,
         shared_fs=settings["shared_fs"] or None,
         allow_host_disk_hotplug=risk_accepted,
     )
-    return Inspection(flavor, settings, judge(combination))
+    return Inspection(runtime, settings, classify(combination))
 
 
-def _with_drop_ins(handler: DeclaredHandler, flavor: str, tree: Tree) -> Tree:
+def _with_drop_ins(handler: DeclaredHandler, runtime: str, tree: Tree) -> Tree:
     for name in sorted(handler.drop_ins, key=reading_order):
-        check_drop_in(flavor, name, handler.drop_ins[name])
-        tree = merged(flavor, tree, parse_file(name, handler.drop_ins[name].content or b""))
+        check_drop_in(runtime, name, handler.drop_ins[name])
+        tree = merged(runtime, tree, parse_file(name, handler.drop_ins[name].content or b""))
     return tree
 
 
-def _section(handler: DeclaredHandler, flavor: str, tree: Tree) -> str:
+def _section(handler: DeclaredHandler, runtime: str, tree: Tree) -> str:
     sections = list(tree.get("hypervisor", {}))
-    if flavor == RUST:
+    if runtime == RUST:
         # The Rust runtime starts the one that is named.
         sections = [name for name in sections if name == tree["runtime"]["hypervisor_name"]]
     if len(sections) != 1:

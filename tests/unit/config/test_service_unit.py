@@ -34,7 +34,7 @@ def test_the_drop_in_is_sorted_and_escaped() -> None:
         {"http": 'http://user:p%40ss"\\@proxy.example:3128', "no_proxy": ["10.0.0.0/8", ".example"]},
     )
     assert service.text() == (
-        "# Managed by slipway.node: what is written here by hand is lost.\n"
+        "# Managed by slipway.node: changes made here are lost.\n"
         "[Service]\n"
         "Delegate=true\n"
         "LimitNOFILE=1048576\n"

@@ -11,7 +11,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 
 
 def verdict(path: str, version: str, snapshotter: str, **settings: bool) -> str:
-    return durability.judge(Pull(path, Version.parse(version), snapshotter, **settings)).durability
+    return durability.classify(Pull(path, Version.parse(version), snapshotter, **settings)).durability
 
 
 @pytest.mark.parametrize(

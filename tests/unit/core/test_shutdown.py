@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.core.shutdown import judge
+from ansible_collections.slipway.node.plugins.module_utils.core.shutdown import classify
 
 NOTHING: dict[str, Any] = {
     "born": 1000.0,
@@ -44,6 +44,6 @@ MOUNTED = "EXT4-fs (vda1): mounted filesystem 393cc2dd-c23c-425e-ab4a-ee37196efc
     ],
 )
 def test_how_the_last_boot_ended(changes: dict[str, Any], clean: bool | None, evidence: str) -> None:
-    found = judge(**{**NOTHING, **changes})
+    found = classify(**{**NOTHING, **changes})
     assert found.clean is clean
     assert evidence in found.evidence

@@ -101,8 +101,8 @@ def test_a_password_does_not_show() -> None:
 
 def test_a_directory_of_registries_that_was_asked_for_stays() -> None:
     request = Request.from_params(DEFAULTS, "linux/amd64")
-    assert request.reached_through("/a").auth.hosts_dir == "/a"
-    assert request.reached_through("/a").reached_through("/b").auth.hosts_dir == "/a"
+    assert request.with_hosts_dir("/a").auth.hosts_dir == "/a"
+    assert request.with_hosts_dir("/a").with_hosts_dir("/b").auth.hosts_dir == "/a"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Node
+from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Inode
 from ansible_collections.slipway.node.plugins.module_utils.integrity.rootfs import RootFs
 from ansible_collections.slipway.node.plugins.module_utils.integrity.tar import (
     CHARACTER,
@@ -67,10 +67,10 @@ def test_a_directory_that_no_layer_lists_has_a_mode_unless_others_give_it(implie
     assert {name: node.mode for name, node in root.root.children.items()} == {b"a": mode, b"c": 0o700}
 
 
-def paths(root: RootFs) -> dict[str, Node]:
-    found: dict[str, Node] = {}
+def paths(root: RootFs) -> dict[str, Inode]:
+    found: dict[str, Inode] = {}
 
-    def visit(node: Node, path: str) -> None:
+    def visit(node: Inode, path: str) -> None:
         for name, child in node.children.items():
             found[f"{path}{name.decode()}"] = child
             visit(child, f"{path}{name.decode()}/")

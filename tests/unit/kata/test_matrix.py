@@ -22,21 +22,21 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import (
     UNKNOWN,
     VIRTIO_FS,
     Combination,
-    judge,
+    classify,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import GO, HYPERVISORS, RUST
 
-DRIVERS = {(one.flavor, one.name): one.drivers[0] for one in HYPERVISORS}
+DRIVERS = {(one.runtime, one.name): one.drivers[0] for one in HYPERVISORS}
 
 
-def verdict(flavor: str, hypervisor: str, snapshotter: str, **options: Any) -> str:
+def verdict(runtime: str, hypervisor: str, snapshotter: str, **options: Any) -> str:
     """By the vendor's driver, unless another is given, and for a version that is new to all rows but those of 4.2."""
-    options.setdefault("block_device_driver", DRIVERS[flavor, hypervisor])
+    options.setdefault("block_device_driver", DRIVERS[runtime, hypervisor])
     version = options.pop("version", "4.1.0")
     disable = options.pop("disable", True)
-    return judge(
+    return classify(
         Combination(
-            flavor,
+            runtime,
             hypervisor,
             snapshotter,
             version=Version.parse(version) if version else None,
@@ -65,15 +65,15 @@ def test_go_passes_devices_or_shares_what_is_on_them(hypervisor: str, snapshotte
 @pytest.mark.parametrize("snapshotter", ["overlayfs", "native", "zfs", "erofs", "stargz", "nydus"])
 @pytest.mark.parametrize("hypervisor", ["qemu", "clh", "stratovirt"])
 def test_go_could_plug_in_the_hosts_disk(hypervisor: str, snapshotter: str) -> None:
-    refused = judge(Combination(GO, hypervisor, snapshotter, block_device_driver=DRIVERS[GO, hypervisor]))
+    refused = classify(Combination(GO, hypervisor, snapshotter, block_device_driver=DRIVERS[GO, hypervisor]))
     assert (refused.transport, refused.source) == (REFUSED, "GHSA-5fc8-gg7w-3g5c")
     accepted = Combination(GO, hypervisor, snapshotter, block_device_driver=DRIVERS[GO, hypervisor], allow_host_disk_hotplug=True)
-    assert judge(accepted).transport != REFUSED
-    assert "the host's own disk" in judge(accepted).warnings[0]
+    assert classify(accepted).transport != REFUSED
+    assert "the host's own disk" in classify(accepted).warnings[0]
 
 
 @pytest.mark.parametrize(
-    ("flavor", "hypervisor", "snapshotter", "options", "expected"),
+    ("runtime", "hypervisor", "snapshotter", "options", "expected"),
     [
         # Which drivers each hypervisor takes.
         (GO, "qemu", "devmapper", {"disable": False, "block_device_driver": None}, HOTPLUG),
@@ -158,12 +158,12 @@ def test_go_could_plug_in_the_hosts_disk(hypervisor: str, snapshotter: str) -> N
         (RUST, "qemu", "stargz", {"disable": False}, UNKNOWN),
     ],
 )
-def test_transport(flavor: str, hypervisor: str, snapshotter: str, options: dict[str, Any], expected: str) -> None:
-    assert verdict(flavor, hypervisor, snapshotter, **options) == expected
+def test_transport(runtime: str, hypervisor: str, snapshotter: str, options: dict[str, Any], expected: str) -> None:
+    assert verdict(runtime, hypervisor, snapshotter, **options) == expected
 
 
 def test_an_unknown_version_names_both_possibilities() -> None:
-    found = judge(Combination(RUST, "qemu", "devmapper", block_device_driver="virtio-scsi"))
+    found = classify(Combination(RUST, "qemu", "devmapper", block_device_driver="virtio-scsi"))
     assert found.transport == UNKNOWN
     assert "block-hotplug: " in found.reason
     assert "refused: virtio-scsi with devmapper fails from 3.22 to 3.32" in found.reason
@@ -171,14 +171,14 @@ def test_an_unknown_version_names_both_possibilities() -> None:
 
 def test_a_driverless_rust_runtime_is_warned_of() -> None:
     before = Combination(RUST, "qemu", "overlayfs", Version(4, 1, 0), disable_block_device_use=True)
-    assert "volumes on block devices fail" in judge(before).warnings[0]
-    assert judge(Combination(RUST, "qemu", "overlayfs", Version(4, 2, 0), disable_block_device_use=True)).warnings == ()
+    assert "volumes on block devices fail" in classify(before).warnings[0]
+    assert classify(Combination(RUST, "qemu", "overlayfs", Version(4, 2, 0), disable_block_device_use=True)).warnings == ()
 
 
-@pytest.mark.parametrize(("flavor", "hypervisor"), [(GO, "dragonball"), (RUST, "stratovirt"), (GO, "acrn")])
-def test_a_hypervisor_that_the_flavor_does_not_run(flavor: str, hypervisor: str) -> None:
-    with pytest.raises(ValueError, match=f"the {flavor} runtime doesn't run {hypervisor}"):
-        judge(Combination(flavor, hypervisor, "overlayfs"))
+@pytest.mark.parametrize(("runtime", "hypervisor"), [(GO, "dragonball"), (RUST, "stratovirt"), (GO, "acrn")])
+def test_a_hypervisor_that_the_runtime_does_not_run(runtime: str, hypervisor: str) -> None:
+    with pytest.raises(ValueError, match=f"the {runtime} runtime doesn't run {hypervisor}"):
+        classify(Combination(runtime, hypervisor, "overlayfs"))
 
 
 SNAPSHOTTERS = st.one_of(
@@ -189,7 +189,7 @@ VERSIONS = st.one_of(st.none(), st.builds(Version, st.integers(2, 5), st.integer
 COMBINATIONS = st.sampled_from(HYPERVISORS).flatmap(
     lambda one: st.builds(
         Combination,
-        st.just(one.flavor),
+        st.just(one.runtime),
         st.just(one.name),
         SNAPSHOTTERS,
         VERSIONS,
@@ -205,8 +205,8 @@ COMBINATIONS = st.sampled_from(HYPERVISORS).flatmap(
 
 @given(COMBINATIONS)
 def test_go_passes_devices_of_block_snapshotters_only_unless_the_risk_is_accepted(one: Combination) -> None:
-    found = judge(one)
-    if one.flavor == GO and one.snapshotter not in BLOCK_SNAPSHOTTERS and not one.allow_host_disk_hotplug:
+    found = classify(one)
+    if one.runtime == GO and one.snapshotter not in BLOCK_SNAPSHOTTERS and not one.allow_host_disk_hotplug:
         assert found.transport != HOTPLUG
         # Block devices that aren't disabled are what plugs in the host's disk, whatever the usual image's way is.
         assert one.disabled or found.transport == REFUSED
@@ -214,7 +214,7 @@ def test_go_passes_devices_of_block_snapshotters_only_unless_the_risk_is_accepte
 
 @given(COMBINATIONS)
 def test_every_combination_has_a_verdict_with_its_reason_and_source(one: Combination) -> None:
-    found = judge(one)
+    found = classify(one)
     assert found.transport in TRANSPORTS
     assert found.reason
     assert found.source
@@ -233,6 +233,6 @@ def test_every_row_decides_something() -> None:
                 for disable in (True, False):
                     for driver in drivers:
                         for share, risk in [(share, False) for share in shares] + [(None, True)]:
-                            asked = Combination(one.flavor, one.name, snapshotter, version, disable, driver, share, risk)
+                            asked = Combination(one.runtime, one.name, snapshotter, version, disable, driver, share, risk)
                             deciding.add(next(number for number, row in enumerate(TABLE) if row.fits(asked)))
     assert deciding == set(range(len(TABLE)))

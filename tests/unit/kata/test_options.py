@@ -25,15 +25,15 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.options import (
 CACHE: dict[str, Any] = {"block_device_cache_set": True, "block_device_cache_direct": True, "block_device_cache_noflush": True}
 
 
-def mute(flavor: str, hypervisor: str, asked: dict[str, Any], version: str | None = "4.1.0", **effective: Any) -> set[str]:
+def mute(runtime: str, hypervisor: str, asked: dict[str, Any], version: str | None = "4.1.0", **effective: Any) -> set[str]:
     """The names of the settings that are said to have no effect."""
     known = Version.parse(version) if version else None
-    sentences = unread(hypervisor_of(flavor, hypervisor), known, asked, {**asked, **effective})
+    sentences = unread(hypervisor_of(runtime, hypervisor), known, asked, {**asked, **effective})
     return {sentence.split(" has no effect: ")[0] for sentence in sentences}
 
 
 @pytest.mark.parametrize(
-    ("flavor", "hypervisor", "asked", "expected"),
+    ("runtime", "hypervisor", "asked", "expected"),
     [
         (GO, "qemu", CACHE, set()),
         (GO, "qemu", {**CACHE, "block_device_cache_set": False}, {"block_device_cache_direct", "block_device_cache_noflush"}),
@@ -66,8 +66,8 @@ def mute(flavor: str, hypervisor: str, asked: dict[str, Any], version: str | Non
         (GO, "qemu", {"enable_iothreads": True, "block_device_driver": "virtio-scsi"}, set()),
     ],
 )
-def test_settings_without_effect(flavor: str, hypervisor: str, asked: dict[str, Any], expected: set[str]) -> None:
-    assert mute(flavor, hypervisor, asked) == expected
+def test_settings_without_effect(runtime: str, hypervisor: str, asked: dict[str, Any], expected: set[str]) -> None:
+    assert mute(runtime, hypervisor, asked) == expected
 
 
 def test_only_what_was_asked_for_is_said_to_have_no_effect() -> None:
@@ -88,7 +88,7 @@ def test_dropped_flushes_are_a_danger_where_they_are_dropped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flavor", "hypervisor", "settings", "message"),
+    ("runtime", "hypervisor", "settings", "message"),
     [
         (GO, "qemu", {"block_device_driver": "virtio-mmio"}, r"h\.block_device_driver can't be virtio-mmio with qemu on the go"),
         (GO, "clh", {"shared_fs": "virtio-9p"}, "takes virtio-fs, virtio-fs-nydus, none"),
@@ -110,9 +110,9 @@ def test_dropped_flushes_are_a_danger_where_they_are_dropped() -> None:
         (RUST, "dragonball", {"enable_iothreads": True}, "can't be true with dragonball"),
     ],
 )
-def test_values_that_are_refused(flavor: str, hypervisor: str, settings: dict[str, Any], message: str) -> None:
+def test_values_that_are_refused(runtime: str, hypervisor: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_settings("h", hypervisor_of(flavor, hypervisor), settings)
+        check_settings("h", hypervisor_of(runtime, hypervisor), settings)
 
 
 @pytest.mark.parametrize("size", [0, 512, 1024, 4096, 65536])
@@ -137,7 +137,7 @@ def test_the_tables_name_what_there_is_and_their_sources() -> None:
         assert set(row.settings) <= set(SETTINGS)
         assert not row.while_setting or row.while_setting in SETTINGS
         for name in row.hypervisors:
-            hypervisor_of(row.flavor, name)
+            hypervisor_of(row.runtime, name)
     assert all(one.source and one.drivers and one.shared_fs for one in HYPERVISORS)
 
 

@@ -19,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.directory import
     MARK,
     MODE,
     OTHER,
-    FoundEntry,
+    DirectoryEntry,
     KataDirectory,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
@@ -32,13 +32,13 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     parse_config_dir,
     parse_handlers,
 )
-from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, Combination, judge
+from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, Combination, classify
 from ansible_collections.slipway.node.plugins.module_utils.kata.plan import MARK_TEXT, Change, Plan, plan_absent, plan_present
 from nodes.kata import vendor_file
 
 ROOT = "/etc/kata-containers"
 BASE = "/opt/kata/share/defaults/kata-containers/configuration-{}.toml"
-Directories = dict[str, dict[str, FoundEntry]]
+Directories = dict[str, dict[str, DirectoryEntry]]
 
 
 def handler(name: str = "kata-qemu", **options: Any) -> Handler:
@@ -48,11 +48,11 @@ def handler(name: str = "kata-qemu", **options: Any) -> Handler:
 
 
 def vendor(one: Handler, version: str = "3.26.0", **options: Any) -> Vendor:
-    return Vendor(vendor_file(one.flavor, one.hypervisor, **options), Version.parse(version))
+    return Vendor(vendor_file(one.runtime, one.hypervisor, **options), Version.parse(version))
 
 
-def file(text: str | bytes) -> FoundEntry:
-    return FoundEntry(FILE, text.encode() if isinstance(text, str) else text, MODE)
+def file(text: str | bytes) -> DirectoryEntry:
+    return DirectoryEntry(FILE, text.encode() if isinstance(text, str) else text, MODE)
 
 
 def plan(directories: Directories, *handlers: Handler, purge: bool = True, defer_unsafe: bool = False, **options: Any) -> Plan:
@@ -72,7 +72,7 @@ def apply(directories: Directories, made: Plan, count: int | None = None) -> Dir
         if change.after is None:
             entries.pop(change.name)
         else:
-            entries[change.name] = FoundEntry(FILE, change.after, MODE)
+            entries[change.name] = DirectoryEntry(FILE, change.after, MODE)
     return {name: entries for name, entries in after.items() if entries}
 
 
@@ -134,7 +134,7 @@ def test_what_somebody_did_to_our_files_is_undone() -> None:
     for name in (MAIN, DROP_IN):
         for entry in (
             file("# mine\n"),
-            FoundEntry(LINK, found["kata-qemu"][name].content),
+            DirectoryEntry(LINK, found["kata-qemu"][name].content),
             replace(found["kata-qemu"][name], mode=0o600),
         ):
             spoiled = {"kata-qemu": {**found["kata-qemu"], name: entry}}
@@ -183,7 +183,7 @@ def is_dangerous(directories: Directories, snapshotter: str) -> bool:
     asked = Combination(
         "go", "qemu", snapshotter, Version(3, 26, 0), settings["disable_block_device_use"], settings["block_device_driver"]
     )
-    return judge(asked).transport == REFUSED
+    return classify(asked).transport == REFUSED
 
 
 CHANGES: list[tuple[tuple[dict[str, Any], bool] | None, tuple[dict[str, Any], bool]]] = [
@@ -229,11 +229,11 @@ def test_leftovers_are_removed() -> None:
     assert cleared["removed"] == [f"{ROOT}/.slipway-kata-qemu.x", f"{ROOT}/kata-qemu/.slipway-configuration.toml.x.tmp"]
 
 
-def with_drop_in(name: str, content: str | FoundEntry, *, flavor: str = "go", **options: Any) -> dict[str, Any]:
+def with_drop_in(name: str, content: str | DirectoryEntry, *, runtime: str = "go", **options: Any) -> dict[str, Any]:
     """The report of a handler beside whose drop-in lies another."""
-    one = handler(runtime=flavor, **options)
+    one = handler(runtime=runtime, **options)
     found = made(one)
-    found["kata-qemu"][f"config.d/{name}"] = content if isinstance(content, FoundEntry) else file(content)
+    found["kata-qemu"][f"config.d/{name}"] = content if isinstance(content, DirectoryEntry) else file(content)
     planned = plan(found, one)
     assert planned.changed is False
     report: dict[str, Any] = planned.result()["handlers"][0]
@@ -278,13 +278,13 @@ def test_a_backup_is_live(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "entry", "flavor", "message"),
+    ("name", "entry", "runtime", "message"),
     [
-        ("old", FoundEntry(DIRECTORY), "go", "old is a directory, so Kata can't start with it"),
-        ("old", FoundEntry(DIRECTORY), "rust", "old is a directory"),
-        ("old", FoundEntry(OTHER), "go", "old is not a file that can be read"),
-        ("link.toml", FoundEntry(LINK, b""), "rust", r"link\.toml is a symbolic link, and the Rust runtime doesn't start"),
-        ("link.toml", FoundEntry(LINK), "go", r"link\.toml is not a file that can be read"),
+        ("old", DirectoryEntry(DIRECTORY), "go", "old is a directory, so Kata can't start with it"),
+        ("old", DirectoryEntry(DIRECTORY), "rust", "old is a directory"),
+        ("old", DirectoryEntry(OTHER), "go", "old is not a file that can be read"),
+        ("link.toml", DirectoryEntry(LINK, b""), "rust", r"link\.toml is a symbolic link, and the Rust runtime doesn't start"),
+        ("link.toml", DirectoryEntry(LINK), "go", r"link\.toml is not a file that can be read"),
         ("bad.toml", file("[hypervisor"), "go", r"bad\.toml is not TOML"),
         ("bad.toml", file(b"\xff"), "go", r"bad\.toml is not UTF-8"),
         ("bad.toml", file("hypervisor = 1\n"), "go", "hypervisor is not a table of tables"),
@@ -297,15 +297,15 @@ def test_a_backup_is_live(name: str) -> None:
         ),
     ],
 )
-def test_drop_ins_of_others_that_kata_can_not_start_with(name: str, entry: FoundEntry, flavor: str, message: str) -> None:
+def test_drop_ins_of_others_that_kata_can_not_start_with(name: str, entry: DirectoryEntry, runtime: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        with_drop_in(name, entry, flavor=flavor)
+        with_drop_in(name, entry, runtime=runtime)
 
 
 def test_what_one_runtime_takes_and_the_other_does_not() -> None:
-    followed = with_drop_in("link.toml", FoundEntry(LINK, b'[hypervisor.qemu]\nblock_device_aio = "native"\n'))
+    followed = with_drop_in("link.toml", DirectoryEntry(LINK, b'[hypervisor.qemu]\nblock_device_aio = "native"\n'))
     assert followed["effective"]["block_device_aio"] == "native"
-    ignored = with_drop_in("99.toml", "[hypervisor.clh]\ndefault_vcpus = 1\n", flavor="rust", version="4.1.0")
+    ignored = with_drop_in("99.toml", "[hypervisor.clh]\ndefault_vcpus = 1\n", runtime="rust", version="4.1.0")
     assert any("[hypervisor.clh], which is not this handler's" in sentence for sentence in ignored["warnings"])
     unheard = with_drop_in("50.toml", "[hypervisor.qemu]\nfrobnicate = 1\n")
     assert any("Kata doesn't start unless it knows frobnicate" in sentence for sentence in unheard["warnings"])
@@ -318,8 +318,8 @@ def test_lists_are_replaced_and_keys_merged() -> None:
         "runtime": {"t": {"x": 1}},
     }
     over = {"hypervisor": {"qemu": {"a": [3]}}, "agent": {"kata": {"m": {"x": 9}}}, "runtime": {"t": {"y": 2}}}
-    for flavor in ("go", "rust"):
-        found = merged(flavor, base, over)
+    for runtime in ("go", "rust"):
+        found = merged(runtime, base, over)
         assert found["hypervisor"]["qemu"] == {"a": [3], "b": 1}
         assert found["runtime"] == {"t": {"x": 1, "y": 2}}
     assert merged("go", base, over)["agent"]["kata"] == {"m": {"x": 9}, "n": 1}
@@ -350,8 +350,8 @@ def test_the_version_is_the_handlers_or_else_the_archives() -> None:
 @pytest.mark.parametrize(
     ("options", "vendor_text", "message"),
     [
-        ({}, vendor_file("rust", "qemu"), "is a file of the Rust runtime: set runtime to rust"),
-        ({"runtime": "rust"}, vendor_file("go", "qemu"), "is a file of the Go runtime: set runtime to go"),
+        ({}, vendor_file("rust", "qemu"), "is of the Rust runtime: set runtime to rust"),
+        ({"runtime": "rust"}, vendor_file("go", "qemu"), "is of the Go runtime: set runtime to go"),
         ({}, vendor_file("go", "clh"), r"has \[hypervisor\.clh\], where \[hypervisor\.qemu\] alone is expected"),
         ({}, vendor_file("go", "qemu") + "[hypervisor.clh]\n", r"has \[hypervisor\.qemu\], \[hypervisor\.clh\]"),
         ({}, "[runtime]\n", "has no table of a hypervisor"),
@@ -395,12 +395,12 @@ def test_rusts_name_of_cloud_hypervisor() -> None:
     [
         ({MAIN: file("[hypervisor.qemu]\n")}, r"kata-qemu/configuration\.toml was not made by this module"),
         ({"configuration-qemu.toml": file(f"# {KATA_DEPLOY_MARK}\n")}, "is kata-deploy's, and left to it"),
-        ({MARK: file(MARK_TEXT), "config.d": FoundEntry(LINK)}, r"config\.d is not a directory of its own"),
-        ({MARK: file(MARK_TEXT), DROP_IN: FoundEntry(DIRECTORY)}, r"60-slipway\.toml is not a file"),
-        ({MARK: file(MARK_TEXT), MAIN: FoundEntry(DIRECTORY)}, r"configuration\.toml is not a file"),
+        ({MARK: file(MARK_TEXT), "config.d": DirectoryEntry(LINK)}, r"config\.d is not a directory of its own"),
+        ({MARK: file(MARK_TEXT), DROP_IN: DirectoryEntry(DIRECTORY)}, r"60-slipway\.toml is not a file"),
+        ({MARK: file(MARK_TEXT), MAIN: DirectoryEntry(DIRECTORY)}, r"configuration\.toml is not a file"),
     ],
 )
-def test_directories_that_are_somebody_elses(entries: dict[str, FoundEntry], message: str) -> None:
+def test_directories_that_are_somebody_elses(entries: dict[str, DirectoryEntry], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan({"kata-qemu": entries}, handler(**SAFE))
 
@@ -456,9 +456,9 @@ def test_bad_roots(path: str) -> None:
         parse_config_dir(path)
 
 
-@pytest.mark.parametrize(("flavor", "hypervisor"), [("go", "qemu"), ("go", "fc"), ("rust", "qemu"), ("rust", "dragonball")])
-def test_check_mode_before_kata_is_installed(flavor: str, hypervisor: str) -> None:
-    one = handler(runtime=flavor, hypervisor=hypervisor, snapshotter="devmapper", version="4.0.0", indep_iothreads=1)
+@pytest.mark.parametrize(("runtime", "hypervisor"), [("go", "qemu"), ("go", "fc"), ("rust", "qemu"), ("rust", "dragonball")])
+def test_check_mode_before_kata_is_installed(runtime: str, hypervisor: str) -> None:
+    one = handler(runtime=runtime, hypervisor=hypervisor, snapshotter="devmapper", version="4.0.0", indep_iothreads=1)
     assumed = plan({}, one, vendors={one.name: assumed_vendor(one)})
     assert assumed.changed
     assert "isn't there yet" in assumed.reports[0]["warnings"][0]

@@ -20,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts 
     parse_registries,
     toml_string,
 )
-from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import FoundFile, plan_absent, plan_present
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import CurrentFile, plan_absent, plan_present
 
 
 def pem(label: str, body: bytes = b"not really DER") -> str:
@@ -39,9 +39,9 @@ def hosts_toml(entry: dict[str, Any]) -> dict[str, Any]:
     return tomllib.loads(files_of(parse_registries([entry])[0])["hosts.toml"].content.decode())
 
 
-def made(*entries: dict[str, Any]) -> dict[str, dict[str, FoundFile]]:
+def made(*entries: dict[str, Any]) -> dict[str, dict[str, CurrentFile]]:
     return {
-        parsed.directory: {name: FoundFile(file.content, file.mode) for name, file in files_of(parsed).items()}
+        parsed.directory: {name: CurrentFile(file.content, file.mode) for name, file in files_of(parsed).items()}
         for parsed in parse_registries(entries)
     }
 
@@ -223,7 +223,7 @@ def test_a_wrong_mode_is_a_change() -> None:
     entry = registry(headers={"a": "hunter2"})
     found = made(entry)
     hosts = found["registry.example_5000_"]["hosts.toml"]
-    found["registry.example_5000_"]["hosts.toml"] = FoundFile(hosts.content, 0o644)
+    found["registry.example_5000_"]["hosts.toml"] = CurrentFile(hosts.content, 0o644)
     result = present(found, entry).result()
     assert result["changed"]
     assert "# mode 0644" in result["diff"][0]["before"]
@@ -245,7 +245,7 @@ def test_no_secret_in_the_diff() -> None:
 
 def test_purge_takes_ours_and_reports_the_others() -> None:
     found = made(registry(ca=[CA]), {"name": "quay.io"})
-    found["ghcr.io"] = {"hosts.toml": FoundFile(b'server = "https://ghcr.io"\n', 0o644)}
+    found["ghcr.io"] = {"hosts.toml": CurrentFile(b'server = "https://ghcr.io"\n', 0o644)}
     found["empty"] = {}
     plan = present(found, {"name": "quay.io"})
     assert plan.changes[0].path == f"{PATH}/registry.example_5000_/hosts.toml"
@@ -257,14 +257,14 @@ def test_purge_takes_ours_and_reports_the_others() -> None:
 
 def test_an_admins_file_beside_ours_stays() -> None:
     found = made({"name": "quay.io"})
-    found["quay.io"]["notes.txt"] = FoundFile(None, 0o644)
+    found["quay.io"]["notes.txt"] = CurrentFile(None, 0o644)
     assert [change.path for change in present(found).changes] == [f"{PATH}/quay.io/hosts.toml"]
 
 
 @pytest.mark.parametrize("directory", ["registry.example_5000_", "registry.example:5000"])
 @pytest.mark.parametrize("name", ["hosts.toml", "ca.crt"])
 def test_a_foreign_configuration_is_refused_by_path(directory: str, name: str) -> None:
-    found = {directory: {name: FoundFile(b"[host]\n", 0o644)}}
+    found = {directory: {name: CurrentFile(b"[host]\n", 0o644)}}
     with pytest.raises(ValueError, match=rf"{PATH}/{directory} configures registry.example:5000 and was not made"):
         present(found, registry())
     plan = present(found, registry(), adopt=True)
@@ -274,19 +274,19 @@ def test_a_foreign_configuration_is_refused_by_path(directory: str, name: str) -
 
 def test_once_adopted_a_shadowed_directory_is_reported_only() -> None:
     found = made(registry())
-    found["registry.example:5000"] = {"hosts.toml": FoundFile(b"[host]\n", 0o644)}
+    found["registry.example:5000"] = {"hosts.toml": CurrentFile(b"[host]\n", 0o644)}
     plan = present(found, registry())
     assert not plan.changed
     assert plan.foreign == ("registry.example:5000",)
 
 
 def test_a_foreign_file_is_not_shown() -> None:
-    found = {"quay.io": {"hosts.toml": FoundFile(b'[header]\nAuthorization = "hunter2"\n', 0o644)}}
+    found = {"quay.io": {"hosts.toml": CurrentFile(b'[header]\nAuthorization = "hunter2"\n', 0o644)}}
     assert "hunter2" not in str(present(found, {"name": "quay.io"}, adopt=True).result())
 
 
 def test_what_a_killed_run_left_is_ours() -> None:
-    found = {"quay.io": {"slipway-ca-1.pem": FoundFile(b"", 0o644), ".slipway-x.tmp": FoundFile(None, 0o600)}}
+    found = {"quay.io": {"slipway-ca-1.pem": CurrentFile(b"", 0o644), ".slipway-x.tmp": CurrentFile(None, 0o600)}}
     assert [change.path.split("/")[-1] for change in present(found, {"name": "quay.io"}).changes] == [
         "hosts.toml",
         ".slipway-x.tmp",
@@ -297,7 +297,7 @@ def test_what_a_killed_run_left_is_ours() -> None:
 
 def test_absent_takes_the_named_or_all_of_ours() -> None:
     found = made(registry(), {"name": "quay.io"})
-    found["ghcr.io"] = {"hosts.toml": FoundFile(f"# not\n{MARKER}\n".encode(), 0o644)}
+    found["ghcr.io"] = {"hosts.toml": CurrentFile(f"# not\n{MARKER}\n".encode(), 0o644)}
     names = parse_names([{"name": "registry.example:5000"}, {"name": "ghcr.io"}])
     plan = plan_absent(found, names, config_path=PATH)
     assert plan.emptied == (f"{PATH}/registry.example_5000_",)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ansible_collections.slipway.node.plugins.module_utils.release import plan as archive
 from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
-    Found,
-    FoundLink,
+    CurrentLink,
     Installed,
+    InstalledReleases,
     Member,
     Release,
     check_machine,
@@ -218,11 +218,11 @@ def test_this_machines_own_program_is_accepted() -> None:
 def test_links() -> None:
     ours = f"{HOME}/current/bin"
     found = {
-        f"{LINKS}/ctr": FoundLink(f"{ours}/ctr"),
-        f"{LINKS}/moved": FoundLink(f"{HOME}/1.0-abc/bin/moved"),
-        f"{LINKS}/gone": FoundLink(f"{ours}/gone"),
-        f"{LINKS}/vim": FoundLink(None),
-        f"{LINKS}/other": FoundLink(f"{HOME}-other/current/bin/other"),
+        f"{LINKS}/ctr": CurrentLink(f"{ours}/ctr"),
+        f"{LINKS}/moved": CurrentLink(f"{HOME}/1.0-abc/bin/moved"),
+        f"{LINKS}/gone": CurrentLink(f"{ours}/gone"),
+        f"{LINKS}/vim": CurrentLink(None),
+        f"{LINKS}/other": CurrentLink(f"{HOME}-other/current/bin/other"),
     }
     plan = plan_links(["bin/containerd", "bin/ctr", "bin/moved"], found, links=LINKS, home=HOME, adopt=False)
     assert plan.wanted[f"{LINKS}/containerd"] == f"{ours}/containerd"
@@ -233,13 +233,13 @@ def test_links() -> None:
 @pytest.mark.parametrize(
     ("link", "message", "replaceable"),
     [
-        (FoundLink(None), "/usr/local/bin/ctr is a file and was not made by this module", True),
-        (FoundLink("/opt/ctr"), "/usr/local/bin/ctr is a link to /opt/ctr", True),
-        (FoundLink(f"{HOME}-other/current/bin/ctr"), "is a link to", True),
-        (FoundLink(None, is_directory=True), "/usr/local/bin/ctr is a directory", False),
+        (CurrentLink(None), "/usr/local/bin/ctr is a file and was not made by this module", True),
+        (CurrentLink("/opt/ctr"), "/usr/local/bin/ctr is a link to /opt/ctr", True),
+        (CurrentLink(f"{HOME}-other/current/bin/ctr"), "is a link to", True),
+        (CurrentLink(None, is_directory=True), "/usr/local/bin/ctr is a directory", False),
     ],
 )
-def test_what_is_in_the_way(link: FoundLink, message: str, replaceable: bool) -> None:
+def test_what_is_in_the_way(link: CurrentLink, message: str, replaceable: bool) -> None:
     with pytest.raises(ValueError, match=message):
         plan_links(["bin/ctr"], {f"{LINKS}/ctr": link}, links=LINKS, home=HOME, adopt=False)
     if replaceable:
@@ -274,40 +274,40 @@ def test_keep_must_not_be_negative() -> None:
         versions_to_drop([], wanted="1", previous=None, keep=-1)
 
 
-def present(found: Found, executables: list[str] | None, **changed: Any) -> Any:
+def present(found: InstalledReleases, executables: list[str] | None, **changed: Any) -> Any:
     return plan_present(found, release(**changed), executables, links=LINKS, home=HOME, adopt=False, keep=1)
 
 
 def test_a_fresh_node_and_then_nothing() -> None:
-    plan = present(Found((), None, (), {}), ["bin/ctr"])
+    plan = present(InstalledReleases((), None, (), {}), ["bin/ctr"])
     assert (plan.install, plan.switch, plan.current) == (True, True, "2.1.4-0123456789ab")
     version = Installed("2.1.4-0123456789ab", "2.1.4", ("bin/ctr",), 1.0)
-    links = {path: FoundLink(target) for path, target in plan.links.wanted.items()}
-    assert not present(Found((version,), version.directory, (), links), ["bin/ctr"]).changed
+    links = {path: CurrentLink(target) for path, target in plan.links.wanted.items()}
+    assert not present(InstalledReleases((version,), version.directory, (), links), ["bin/ctr"]).changed
 
 
 def test_without_the_archive_the_installation_is_predicted() -> None:
-    assert present(Found((), None, (), {}), None).changed
+    assert present(InstalledReleases((), None, (), {}), None).changed
 
 
 def test_a_damaged_version_is_installed_again() -> None:
     version = Installed("2.1.4-0123456789ab", "2.1.4", ("bin/ctr",), 1.0, whole=False)
-    assert present(Found((version,), version.directory, (), {}), ["bin/ctr"]).install
+    assert present(InstalledReleases((version,), version.directory, (), {}), ["bin/ctr"]).install
 
 
 def test_another_bin_dir_is_installed_again() -> None:
     version = Installed("2.1.4-0123456789ab", "2.1.4", ("bin/ctr",), 1.0)
-    found = Found((version,), version.directory, (), {})
+    found = InstalledReleases((version,), version.directory, (), {})
     assert found.whole(release()) == version
     assert found.whole(release(bin_dir="sbin")) is None
 
 
 def test_absent() -> None:
     link = f"{LINKS}/ctr"
-    found = Found(tuple(installed("1", "2")), "2", (".staging-x",), {link: FoundLink(f"{HOME}/current/bin/ctr")})
+    found = InstalledReleases(tuple(installed("1", "2")), "2", (".staging-x",), {link: CurrentLink(f"{HOME}/current/bin/ctr")})
     plan = plan_absent(found, home=HOME)
     assert (plan.links.stale, plan.dropped, plan.leftovers) == ((link,), ("1", "2"), (".staging-x",))
-    assert not plan_absent(Found((), None, (), {link: FoundLink(None)}), home=HOME).changed
+    assert not plan_absent(InstalledReleases((), None, (), {link: CurrentLink(None)}), home=HOME).changed
 
 
 def test_every_link_is_named_after_its_executable() -> None:

@@ -18,7 +18,7 @@ ANEW = {"recreate_scratch": True}
 XFS = Scratch(300 << 20, "xfs")
 
 
-def assert_problem(found: needs.Unmet | None, words: str) -> None:
+def assert_problem(found: needs.MissingRequirement | None, words: str) -> None:
     assert words in (found.reason if found else "") and bool(words) is bool(found)
 
 
@@ -43,7 +43,7 @@ def test_devmapper(table: dict[str, Any], pool_there: bool, words: str) -> None:
         (FILE, SOUND, None, False, "loop devices"),
         (FILE, None, None, True, "no file /scratch"),
         (FILE, None, SOUND, True, "no file /scratch"),
-        (FILE, DAMAGED, None, True, "/scratch is of no use: it was cut short"),
+        (FILE, DAMAGED, None, True, "/scratch can't be used: it was cut short"),
         (FILE, SOUND, DAMAGED, True, "containerd's copy"),
         ({**FILE, **ANEW}, SOUND, DAMAGED, True, ""),
         (FILE, SOUND, Scratch(64 << 20, "ext3"), True, ""),
@@ -82,7 +82,7 @@ def test_erofs(known: set[str], mkfs: str | None, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "answers", "words"), [(True, True, ""), (False, False, "no socket /s"), (True, False, "nobody answers at /s")]
+    ("there", "answers", "words"), [(True, True, ""), (False, False, "no socket /s"), (True, False, "no service answers at /s")]
 )
 def test_proxies(there: bool, answers: bool, words: str) -> None:
     assert_problem(needs.proxy_problem("lazy", "/s", there=there, answers=answers), words)

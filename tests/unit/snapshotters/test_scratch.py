@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.core.sizes import parse_size, shown
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters import scratch
-from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch import Scratch, Wanted
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch import Scratch, ScratchSpec
 
 SIZE = 32 << 20
 
@@ -32,7 +32,7 @@ def made(tmp_path: Path) -> Path:
 
 def judged(path: Path) -> Scratch:
     with path.open("rb") as stream:
-        return scratch.judge(stream.read(scratch.HEAD_BYTES), path.stat().st_size)
+        return scratch.classify(stream.read(scratch.HEAD_BYTES), path.stat().st_size)
 
 
 def test_what_mkfs_makes_is_sound(made: Path) -> None:
@@ -56,15 +56,15 @@ def test_a_file_system_that_was_not_unmounted_is_damaged(made: Path, offset: int
 
 def test_xfs_is_known_by_its_size() -> None:
     head = b"XFSB" + (4096).to_bytes(4, "big") + (100).to_bytes(8, "big") + bytes(scratch.HEAD_BYTES)
-    assert scratch.judge(head, 409600) == Scratch(409600, "xfs")
-    assert scratch.judge(head, 409599).damage.startswith("it was cut short")
+    assert scratch.classify(head, 409600) == Scratch(409600, "xfs")
+    assert scratch.classify(head, 409599).damage.startswith("it was cut short")
 
 
 @pytest.mark.parametrize(
     ("head", "size", "words"), [(b"", 0, "empty"), (bytes(2048), 9999, "no file system"), (b"XFSB", 4, "no")]
 )
 def test_what_is_no_file_system_is_damaged(head: bytes, size: int, words: str) -> None:
-    found = scratch.judge(head, size)
+    found = scratch.classify(head, size)
     assert (found.fs_type, words in found.damage) == ("", True)
 
 
@@ -78,7 +78,7 @@ def test_what_is_no_file_system_is_damaged(head: bytes, size: int, words: str) -
     ],
 )
 def test_differences(found: Scratch, words: str) -> None:
-    assert scratch.difference(Wanted("/scratch", SIZE, "ext4"), found) == words
+    assert scratch.difference(ScratchSpec("/scratch", SIZE, "ext4"), found) == words
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_differences(found: Scratch, words: str) -> None:
 )
 def test_refuses_what_is_of_no_use(size: int, fs_type: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Wanted("/scratch", size, fs_type)
+        ScratchSpec("/scratch", size, fs_type)
 
 
 def test_room_is_for_the_file_and_the_daemons_copy() -> None:
-    wanted = Wanted("/scratch", SIZE, "ext4")
+    wanted = ScratchSpec("/scratch", SIZE, "ext4")
     scratch.require_room(wanted, 2 * SIZE)
     with pytest.raises(ValueError, match=r"it and containerd's copy of it take 64 MiB, and 64\.0 MiB are free"):
         scratch.require_room(wanted, 2 * SIZE - 1)

@@ -13,7 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit im
     enabling_link,
     layers_unit_path,
     layers_unit_text,
-    mounting,
+    mount_arguments,
     unit_name,
     unit_path,
     unit_text,
@@ -120,7 +120,7 @@ def test_a_device_waits_for_the_daemon_that_activates_it() -> None:
     assert unit["Unit"]["Wants"] == "containerd.service" and "containerd.service" in unit["Unit"]["After"]
     # With Requires= a restart of containerd would unmount it.
     assert "Requires" not in unit["Unit"]
-    assert mounting(source).kind == "ext4"
+    assert mount_arguments(source).kind == "ext4"
 
 
 def test_the_file_says_who_made_it_and_escapes_what_systemd_reads() -> None:

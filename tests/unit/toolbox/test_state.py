@@ -20,11 +20,11 @@ from ansible_collections.slipway.node.plugins.module_utils.store.leases import (
 from ansible_collections.slipway.node.plugins.module_utils.store.usage import parse_usage
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import (
     ExpectedToolbox,
-    Held,
+    WritableSnapshot,
     is_below,
     is_prunable,
     parse_duration,
-    parse_held,
+    parse_writable_snapshot,
     problem_of,
     risk_of,
 )
@@ -34,7 +34,7 @@ Recorded = Callable[[str, str], str]
 PIN = {"containerd.io/gc.root": "2026-01-31T12:00:00Z"}
 PATH = "/var/lib/toolbox/debug"
 END = "2026-02-01T12:00:00Z"
-HELD = Held("default", "overlayfs", PATH, created="2026-01-31T12:00:00.5Z", mount_points=(PATH,))
+HELD = WritableSnapshot("default", "overlayfs", PATH, created="2026-01-31T12:00:00.5Z", mount_points=(PATH,))
 PINNED = replace(HELD, labels=PIN)
 
 
@@ -65,7 +65,7 @@ def test_reads_sizes(recorded: Recorded, version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_reads_a_snapshot(recorded: Recorded, version: str) -> None:
-    held = parse_held("default", "overlayfs", recorded(version, "snapshots-info.json"))
+    held = parse_writable_snapshot("default", "overlayfs", recorded(version, "snapshots-info.json"))
     assert (held.key, held.path) == ("/var/lib/toolbox/box/", "/var/lib/toolbox/box")
     assert held.parent.startswith("sha256:")
     assert not held.pinned
@@ -74,12 +74,12 @@ def test_reads_a_snapshot(recorded: Recorded, version: str) -> None:
 
 def test_a_pin_needs_a_value() -> None:
     text = {"Name": PATH, "Kind": "Active", "Labels": PIN}
-    assert parse_held("default", "native", json.dumps(text)).pinned
-    assert not parse_held("default", "native", json.dumps({**text, "Labels": {"containerd.io/gc.root": ""}})).pinned
-    assert not parse_held("default", "native", json.dumps({**text, "Labels": None})).pinned
+    assert parse_writable_snapshot("default", "native", json.dumps(text)).pinned
+    assert not parse_writable_snapshot("default", "native", json.dumps({**text, "Labels": {"containerd.io/gc.root": ""}})).pinned
+    assert not parse_writable_snapshot("default", "native", json.dumps({**text, "Labels": None})).pinned
     for nonsense in ("[]", "{}", "no"):
         with pytest.raises(ValueError, match=r"no snapshot|Expecting value"):
-            parse_held("default", "native", nonsense)
+            parse_writable_snapshot("default", "native", nonsense)
 
 
 TIMES = [
@@ -129,7 +129,7 @@ def test_of_several_leases_the_longest_counts() -> None:
 
 
 # What is known of a snapshot: whether it is at risk, for certain, until when, and why.
-RISKS: list[tuple[Held, Any]] = [
+RISKS: list[tuple[WritableSnapshot, Any]] = [
     (PINNED, None),
     (replace(PINNED, lease=Lease(PATH, END)), None),
     (replace(HELD, mount_points=()), None),
@@ -143,7 +143,7 @@ RISKS: list[tuple[Held, Any]] = [
 
 
 @pytest.mark.parametrize(("held", "expected"), RISKS, ids=[str(number) for number in range(len(RISKS))])
-def test_what_garbage_collection_deletes_is_at_risk(held: Held, expected: tuple[bool, str, str] | None) -> None:
+def test_what_garbage_collection_deletes_is_at_risk(held: WritableSnapshot, expected: tuple[bool, str, str] | None) -> None:
     risk = risk_of(held)
     if expected is None or risk is None:
         assert risk is None and expected is None
@@ -156,7 +156,7 @@ def test_what_garbage_collection_deletes_is_at_risk(held: Held, expected: tuple[
 
 BOX = ExpectedToolbox(PATH)
 GONE = ExpectedToolbox(PATH, state="absent")
-PROBLEMS: list[tuple[ExpectedToolbox, Held | None, bool, str]] = [
+PROBLEMS: list[tuple[ExpectedToolbox, WritableSnapshot | None, bool, str]] = [
     (BOX, PINNED, True, ""),
     (BOX, replace(PINNED, lease=Lease(PATH)), True, ""),
     (BOX, None, True, "there is no such snapshot"),
@@ -174,7 +174,9 @@ PROBLEMS: list[tuple[ExpectedToolbox, Held | None, bool, str]] = [
 @pytest.mark.parametrize(
     ("expected", "held", "enabled", "problem"), PROBLEMS, ids=[str(number) for number in range(len(PROBLEMS))]
 )
-def test_what_is_wrong_with_a_toolbox_is_said(expected: ExpectedToolbox, held: Held | None, enabled: bool, problem: str) -> None:
+def test_what_is_wrong_with_a_toolbox_is_said(
+    expected: ExpectedToolbox, held: WritableSnapshot | None, enabled: bool, problem: str
+) -> None:
     assert problem_of(expected, held, enabled=enabled) == problem
 
 

@@ -14,8 +14,14 @@ from ansible_collections.slipway.node.plugins.module_utils.store.usage import pa
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as toolbox_plan
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import MARK
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, IMAGE_LABEL, PIN_LABEL, PRESENT
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found, FoundSnapshot, FoundUnit, Plan, plan
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted, is_for, toolbox_path
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import (
+    CurrentSnapshot,
+    CurrentToolbox,
+    CurrentUnit,
+    Plan,
+    plan,
+)
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ToolboxSpec, is_for, toolbox_path
 
 PATH = "/var/lib/toolbox/core"
 TEXT = f"{MARK}\nas it has to be\n"
@@ -31,46 +37,46 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def wanted(**params: Any) -> Wanted:
-    return Wanted.from_params({**DEFAULTS, **params})
+def wanted(**params: Any) -> ToolboxSpec:
+    return ToolboxSpec.from_params({**DEFAULTS, **params})
 
 
 NAMED = {IMAGE_LABEL: "docker.io/library/alpine:latest"}
 
 
-def snapshot(**changes: Any) -> FoundSnapshot:
-    return replace(FoundSnapshot(PATH, "Active", OLD, {PIN_LABEL: "2026", **NAMED}), **changes)
+def snapshot(**changes: Any) -> CurrentSnapshot:
+    return replace(CurrentSnapshot(PATH, "Active", OLD, {PIN_LABEL: "2026", **NAMED}), **changes)
 
 
-UNIT = FoundUnit(TEXT, loaded=True, enabled=True)
-DONE = Found((snapshot(),), mount=toolbox_plan.OURS, point=toolbox_plan.EMPTY, unit=UNIT, unit_text=TEXT, chain=OLD)
+UNIT = CurrentUnit(TEXT, loaded=True, enabled=True)
+DONE = CurrentToolbox((snapshot(),), mount=toolbox_plan.OURS, point=toolbox_plan.EMPTY, unit=UNIT, unit_text=TEXT, chain=OLD)
 
 
-def steps(found: Found, **params: Any) -> list[str]:
+def steps(found: CurrentToolbox, **params: Any) -> list[str]:
     return list(plan(found, wanted(**params)).steps)
 
 
 def test_a_toolbox_is_made_from_nothing() -> None:
-    made = plan(Found(chain=NEW, comes=True), wanted(labels={"team": "storage"}))
+    made = plan(CurrentToolbox(chain=NEW, comes=True), wanted(labels={"team": "storage"}))
     assert list(made.steps) == ["pull", "prepare", "label", "directory", "unit", "enable", "mount"]
     assert made.result()["parent"] == NEW and made.result()["pinned"] and not made.adopted
-    assert steps(Found(chain=NEW), state="present") == ["prepare", "label"]
+    assert steps(CurrentToolbox(chain=NEW), state="present") == ["prepare", "label"]
     # What another platform's image would be compared with is the node's own.
-    assert steps(Found(chain=NEW), state="present", platform="linux/arm64") == ["prepare"]
-    assert steps(Found(), state="absent") == []
+    assert steps(CurrentToolbox(chain=NEW), state="present", platform="linux/arm64") == ["prepare"]
+    assert steps(CurrentToolbox(), state="absent") == []
 
 
 def test_a_toolbox_as_it_should_be_is_left_alone() -> None:
     assert steps(DONE) == []
     assert steps(replace(DONE, chain=None)) == []
-    assert steps(replace(DONE, point=toolbox_plan.EMPTY, mount=toolbox_plan.NOTHING, unit=FoundUnit()), state="present") == []
+    assert steps(replace(DONE, point=toolbox_plan.EMPTY, mount=toolbox_plan.NOTHING, unit=CurrentUnit()), state="present") == []
     # Labels of others stay.
     assert steps(replace(DONE, snapshots=(snapshot(labels={**snapshot().labels, "other": "1"}),))) == []
 
 
 def test_a_leased_toolbox_is_pinned_before_it_loses_its_lease() -> None:
     leased = replace(
-        DONE, snapshots=(snapshot(key=f"{PATH}/", labels={}),), leases=(f"{PATH}/",), unit=FoundUnit(), users=("pid 3 (sh)",)
+        DONE, snapshots=(snapshot(key=f"{PATH}/", labels={}),), leases=(f"{PATH}/",), unit=CurrentUnit(), users=("pid 3 (sh)",)
     )
     made = plan(leased, wanted())
     assert list(made.steps) == ["pin", "release", "label", "unit", "enable"]
@@ -87,11 +93,11 @@ def test_drift_is_reported_and_acted_on_only_if_asked() -> None:
     # Nor is the image fetched, or the registry asked, for a toolbox that stays.
     needs = [
         toolbox_plan.needs_image(one, wanted(**options))
-        for one in (DONE, moved, replace(DONE, chain=None), Found())
+        for one in (DONE, moved, replace(DONE, chain=None), CurrentToolbox())
         for options in ({}, {"on_image_change": "recreate"}, {"state": "absent"})
     ]
     assert needs == [False, False, False, False, True, False, False, False, False, True, True, False]
-    with pytest.raises(ValueError, match=r"in use and can't be made anew: end pid 7 \(bash\) first"):
+    with pytest.raises(ValueError, match=r"in use and can't be recreated: end pid 7 \(bash\) first"):
         plan(replace(moved, users=("pid 7 (bash)",)), wanted(on_image_change="recreate"))
 
 
@@ -102,7 +108,7 @@ def test_everything_goes_when_it_is_absent() -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="can't be removed"):
         plan(replace(DONE, users=("pid 7 (bash)",)), wanted(state="absent"))
-    assert steps(Found(point=toolbox_plan.FULL), state="absent") == []
+    assert steps(CurrentToolbox(point=toolbox_plan.FULL), state="absent") == []
 
 
 def test_an_outdated_unit_is_renewed_without_a_mount() -> None:
@@ -113,14 +119,14 @@ def test_an_outdated_unit_is_renewed_without_a_mount() -> None:
 
 
 # By what is found: what is asked, and words of the refusal.
-REFUSALS: list[tuple[Found, dict[str, Any], str]] = [
+REFUSALS: list[tuple[CurrentToolbox, dict[str, Any], str]] = [
     (replace(DONE, mount=toolbox_plan.OTHER, mounted_from="ext4 /dev/sdb"), {}, "is mounted from ext4 /dev/sdb"),
     (replace(DONE, mount=toolbox_plan.OTHER, mounted_from="ext4 /dev/sdb"), {"state": "absent"}, "is mounted from"),
-    (Found(point=toolbox_plan.FULL, chain=NEW), {}, "has files in it"),
-    (Found(point=toolbox_plan.NO_DIRECTORY, chain=NEW), {}, "is not a directory"),
+    (CurrentToolbox(point=toolbox_plan.FULL, chain=NEW), {}, "has files in it"),
+    (CurrentToolbox(point=toolbox_plan.NO_DIRECTORY, chain=NEW), {}, "is not a directory"),
     (replace(DONE, mount=toolbox_plan.STALE, users=("pid 1 (a)",)), {}, "pid 1"),
-    (replace(DONE, unit=FoundUnit("[Mount]\n")), {}, "was not made here"),
-    (replace(DONE, unit=FoundUnit(link=True)), {}, "was not made here"),
+    (replace(DONE, unit=CurrentUnit("[Mount]\n")), {}, "was not made here"),
+    (replace(DONE, unit=CurrentUnit(link=True)), {}, "was not made here"),
     (replace(DONE, snapshots=(snapshot(), snapshot(key=f"{PATH}/"))), {}, "several snapshots"),
     (replace(DONE, snapshots=(snapshot(kind="Committed"),)), {}, "is Committed, not writable"),
     (replace(DONE, elsewhere=("/mnt",)), {"state": "absent"}, "mounted on /mnt too"),
@@ -131,15 +137,15 @@ REFUSALS: list[tuple[Found, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("found", "params", "words"), REFUSALS)
-def test_nothing_is_lost_or_hidden(found: Found, params: dict[str, Any], words: str) -> None:
+def test_nothing_is_lost_or_hidden(found: CurrentToolbox, params: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         plan(found, wanted(**params))
 
 
-def everything() -> Iterator[tuple[Found, Wanted]]:
+def everything() -> Iterator[tuple[CurrentToolbox, ToolboxSpec]]:
     """Every combination of what can be found, with everything that can be asked for."""
-    snapshots: list[tuple[FoundSnapshot, ...]] = [(), (snapshot(),), (snapshot(labels={}),)]
-    units = [FoundUnit(), UNIT, replace(UNIT, text=f"{MARK}\nold\n"), replace(UNIT, enabled=False)]
+    snapshots: list[tuple[CurrentSnapshot, ...]] = [(), (snapshot(),), (snapshot(labels={}),)]
+    units = [CurrentUnit(), UNIT, replace(UNIT, text=f"{MARK}\nold\n"), replace(UNIT, enabled=False)]
     mounts = [(toolbox_plan.NOTHING, toolbox_plan.MISSING), (toolbox_plan.NOTHING, toolbox_plan.EMPTY)]
     mounts += [(toolbox_plan.NOTHING, toolbox_plan.FOREIGN)]
     mounts += [(toolbox_plan.OURS, toolbox_plan.EMPTY), (toolbox_plan.STALE, toolbox_plan.EMPTY)]
@@ -155,10 +161,10 @@ def everything() -> Iterator[tuple[Found, Wanted]]:
         if mount == toolbox_plan.OURS and not one:
             continue
         text = TEXT if one else None
-        yield Found(one, leases, mount=mount, point=point, unit=unit, unit_text=text, chain=chain, comes=not one), goal
+        yield CurrentToolbox(one, leases, mount=mount, point=point, unit=unit, unit_text=text, chain=chain, comes=not one), goal
 
 
-def after(found: Found, step: str, made: Plan) -> Found:
+def after(found: CurrentToolbox, step: str, made: Plan) -> CurrentToolbox:
     """What the node has when a step has been done."""
     if step in (toolbox_plan.PREPARE, toolbox_plan.PIN, toolbox_plan.LABEL, toolbox_plan.REMOVE):
         return replace(found, **snapshot_after(found, step, made))
@@ -167,7 +173,7 @@ def after(found: Found, step: str, made: Plan) -> Found:
         return replace(found, unit=replace(found.unit, text=found.unit_text, loaded=True))
     if step == toolbox_plan.MOUNT:
         assert found.snapshot is not None and (found.mount, found.point) == (toolbox_plan.NOTHING, toolbox_plan.EMPTY)
-        assert found.unit == FoundUnit(found.unit_text, loaded=True, enabled=True)
+        assert found.unit == CurrentUnit(found.unit_text, loaded=True, enabled=True)
     simple: dict[str, dict[str, Any]] = {
         toolbox_plan.PULL: {"comes": False},
         toolbox_plan.RELEASE: {"leases": ()},
@@ -175,18 +181,18 @@ def after(found: Found, step: str, made: Plan) -> Found:
         toolbox_plan.MOUNT: {"mount": toolbox_plan.OURS},
         toolbox_plan.DIRECTORY: {"point": toolbox_plan.EMPTY},
         toolbox_plan.ENABLE: {"unit": replace(found.unit, enabled=True)},
-        toolbox_plan.DISABLE: {"unit": FoundUnit()},
+        toolbox_plan.DISABLE: {"unit": CurrentUnit()},
         toolbox_plan.COLLECT: {},
         toolbox_plan.REMOVE_DIRECTORY: {"point": toolbox_plan.MISSING},
     }
     return replace(found, **simple[step])
 
 
-def snapshot_after(found: Found, step: str, made: Plan) -> dict[str, Any]:
+def snapshot_after(found: CurrentToolbox, step: str, made: Plan) -> dict[str, Any]:
     one, chain = found.snapshot, made.found.chain
     if step == toolbox_plan.PREPARE:
         assert one is None and chain is not None
-        fresh = FoundSnapshot(PATH, "Active", chain, {PIN_LABEL: "now"})
+        fresh = CurrentSnapshot(PATH, "Active", chain, {PIN_LABEL: "now"})
         return {"snapshots": (fresh,), "unit_text": TEXT.replace("be", chain)}
     assert one is not None
     if step == toolbox_plan.REMOVE:
@@ -196,19 +202,19 @@ def snapshot_after(found: Found, step: str, made: Plan) -> dict[str, Any]:
     return {"snapshots": (replace(one, labels={**one.labels, **labels}),)}
 
 
-def reached(found: Found, goal: Wanted) -> bool:
+def reached(found: CurrentToolbox, goal: ToolboxSpec) -> bool:
     one = found.snapshot
-    gone = found.mount == toolbox_plan.NOTHING and found.unit == FoundUnit() and not found.leases
+    gone = found.mount == toolbox_plan.NOTHING and found.unit == CurrentUnit() and not found.leases
     if goal.state == ABSENT or one is None:
         return goal.state == ABSENT and one is None and gone
     labelled = all(one.labels.get(key) == value for key, value in goal.labels.items())
     made_of = not goal.recreate or one.parent == found.chain
-    unit = FoundUnit(found.unit_text, loaded=True, enabled=True)
+    unit = CurrentUnit(found.unit_text, loaded=True, enabled=True)
     mounted = found.mount == toolbox_plan.OURS and found.unit == unit and not found.leases
     return one.pinned and labelled and made_of and (gone if goal.state == PRESENT else mounted)
 
 
-def run(found: Found, goal: Wanted, limit: int = 99) -> Found:
+def run(found: CurrentToolbox, goal: ToolboxSpec, limit: int = 99) -> CurrentToolbox:
     """Up to so many steps of a run; the snapshot is never unprotected, also if it goes at last."""
     made = plan(found, goal)
     for step in made.steps[:limit]:

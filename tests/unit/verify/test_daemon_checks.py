@@ -24,11 +24,18 @@ from ansible_collections.slipway.node.plugins.module_utils.images.expected impor
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, FoundToolbox, Risk, Toolboxes
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Risk, Toolboxes, ToolboxState
 from ansible_collections.slipway.node.plugins.module_utils.verify import kata_checks, thin_pool_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import CHECKS as ALL
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import STATUSES, checks_in, run_checks, summarize
-from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DEAF, Expectation, Finding, NodeState, check, ok
+from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
+    DAEMON_UNREACHABLE,
+    Expectation,
+    Finding,
+    NodeState,
+    check,
+    ok,
+)
 
 # Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
 CHECKS = [name for name in ALL if name not in {**checks_in(kata_checks), **checks_in(thin_pool_checks)}]
@@ -78,8 +85,8 @@ def well(recorded: Callable[[str, str], str]) -> NodeState:
         boot="this boot",
         mounts={"/var/lib/containerd": DISK},
         shutdown=Shutdown(True, "Journal stopped"),
-        uuid_trouble="",
-        toolboxes=Toolboxes((FoundToolbox(BOX),)),
+        uuid_problem="",
+        toolboxes=Toolboxes((ToolboxState(BOX),)),
         snapshotter_needs={},
         stranded=(),
     )
@@ -298,12 +305,12 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("image_integrity", "fail", lambda one: replace(one, judged=(JudgedImage("a", "b", "gone", "", "erofs"),)), "a in b (erofs)"),
     ("image_integrity", "unknown", lambda one: replace(one, compared="metadata", trouble={"judged": "no ctr"}), "no ctr"),
     ("image_integrity", "unknown", lambda one: replace(one, shutdown=None, trouble={"shutdown": "no uptime"}), "no uptime"),
-    ("toolboxes", "fail", lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "it isn't pinned"),)), "isn't pinned"),
-    ("toolboxes", "unknown", lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "", "no answer"),)), "no answer"),
+    ("toolboxes", "fail", lambda one: with_toolboxes(one, expected=(ToolboxState(BOX, "it isn't pinned"),)), "isn't pinned"),
+    ("toolboxes", "unknown", lambda one: with_toolboxes(one, expected=(ToolboxState(BOX, "", "no answer"),)), "no answer"),
     (
         "toolboxes",
         "unknown",
-        lambda one: with_toolboxes(one, expected=(FoundToolbox(BOX, "not there"),), trouble="can't list them"),
+        lambda one: with_toolboxes(one, expected=(ToolboxState(BOX, "not there"),), trouble="can't list them"),
         "can't list them",
     ),
     ("toolboxes", "unknown", lambda one: replace(one, toolboxes=None, trouble={"toolboxes": "no ctr"}), "no ctr"),
@@ -321,8 +328,8 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("snapshots_at_risk", "unknown", lambda one: with_toolboxes(one, at_risk=(replace(RISK, certain=False),)), "/box in default"),
     ("snapshots_at_risk", "unknown", lambda one: with_toolboxes(one, trouble="can't list them"), "can't list them"),
     ("snapshots_at_risk", "unknown", lambda one: replace(one, toolboxes=None, trouble={"daemon": "no socket"}), "no socket"),
-    ("daemon_uuid", "fail", lambda one: replace(one, uuid_trouble="uuid is empty"), "is empty"),
-    ("daemon_uuid", "unknown", lambda one: replace(one, uuid_trouble=None, trouble={"uuid_trouble": "no ctr"}), "no ctr"),
+    ("daemon_uuid", "fail", lambda one: replace(one, uuid_problem="uuid is empty"), "is empty"),
+    ("daemon_uuid", "unknown", lambda one: replace(one, uuid_problem=None, trouble={"uuid_problem": "no ctr"}), "no ctr"),
     *(
         (name, "unknown", lambda one: replace(one, config=None, trouble={"config": "bad TOML"}), "bad TOML")
         for name in (
@@ -374,9 +381,9 @@ def test_a_node_that_nothing_is_known_of_is_not_ok() -> None:
 
 
 def test_a_daemon_that_does_not_answer_is_to_be_started(well: NodeState) -> None:
-    trouble = dict.fromkeys(("stranded", "overlay", "pulls", "mounts", "judged", "uuid_trouble", "toolboxes"), DEAF)
+    trouble = dict.fromkeys(("stranded", "overlay", "pulls", "mounts", "judged", "uuid_problem", "toolboxes"), DAEMON_UNREACHABLE)
     unread: dict[str, Any] = dict.fromkeys(
-        ("stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_trouble", "toolboxes"), None
+        ("stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_problem", "toolboxes"), None
     )
     state = replace(well, daemon=replace(DAEMON, process=None, plugins=None), trouble=trouble, **unread)
     remedies = {one.remedy for one in run_checks(state, EXPECTED) if one.status == "unknown"}
@@ -385,9 +392,9 @@ def test_a_daemon_that_does_not_answer_is_to_be_started(well: NodeState) -> None
 
 def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(well: NodeState) -> None:
     broken = "cannot load the configuration (containerd config dump exited with 1: unexpected token)"
-    trouble = dict.fromkeys(("config", "stranded", "pulls", "mounts", "judged", "uuid_trouble", "toolboxes"), broken)
+    trouble = dict.fromkeys(("config", "stranded", "pulls", "mounts", "judged", "uuid_problem", "toolboxes"), broken)
     unread: dict[str, Any] = dict.fromkeys(
-        ("config", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_trouble"), None
+        ("config", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_problem"), None
     )
     found = run_checks(replace(well, trouble=trouble, toolboxes=None, **unread), EXPECTED)
     assert {one.remedy.partition(",")[0] for one in found if one.found == broken} == {f"repair {ROOT}"}

@@ -15,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
 from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
-from ansible_collections.slipway.node.plugins.module_utils.kata.directory import DIRECTORY, FILE, LINK, MODE, FoundEntry
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import DIRECTORY, FILE, LINK, MODE, DirectoryEntry
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler, KataState, declared
 from ansible_collections.slipway.node.plugins.module_utils.verify import kata_checks
@@ -30,8 +30,8 @@ SNAPSHOTTER = "io.containerd.snapshotter.v1"
 V3_RUNTIME, V3_IMAGES = "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"
 
 
-def file(text: str) -> FoundEntry:
-    return FoundEntry(FILE, text.encode(), MODE)
+def file(text: str) -> DirectoryEntry:
+    return DirectoryEntry(FILE, text.encode(), MODE)
 
 
 WELL = DeclaredHandler(
@@ -109,7 +109,7 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("kata_config_files", "fail", {"config_path": None}, "no ConfigPath"),
     ("kata_config_files", "fail", {"main": None}, f"there is no file {PATH}"),
     ("kata_config_files", "fail", {"main": b"["}, "is not TOML"),
-    ("kata_config_files", "fail", {"drop_ins": {"/x/config.d/old": FoundEntry(DIRECTORY)}}, "/x/config.d/old is a directory"),
+    ("kata_config_files", "fail", {"drop_ins": {"/x/config.d/old": DirectoryEntry(DIRECTORY)}}, "/x/config.d/old is a directory"),
     (
         "kata_config_files",
         "fail",
@@ -188,7 +188,7 @@ def test_the_rust_runtime_starts_the_hypervisor_that_it_names() -> None:
     two = replace(WELL, main=main, drop_ins={"/x/config.d/1.toml": file("[hypervisor.clh]\n")}, version=Version(4, 1, 0))
     found = findings(state(two), Expectation())
     assert (found["kata_config_files"].status, found["kata_rootfs_transport"].found) == ("ok", {"kata-qemu": "virtio-fs"})
-    link = replace(two, drop_ins={"/x/config.d/1.toml": FoundEntry(LINK, b"")})
+    link = replace(two, drop_ins={"/x/config.d/1.toml": DirectoryEntry(LINK, b"")})
     assert findings(state(link), Expectation())["kata_config_files"].status == "fail"
 
 

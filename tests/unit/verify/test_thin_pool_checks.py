@@ -13,7 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_poo
     FOREIGN,
     LEFTOVERS,
     UNKNOWN,
-    Belonging,
+    DatabaseMatch,
     PoolState,
     Volume,
     parse_status,
@@ -28,7 +28,7 @@ VOLUME = Volume("UvD0xs-k3qQ-OKgz-dqF1-yeh4-ywht-d0NjeR", 314572800, True, "slip
 WELL = PoolState(
     "containerd-pool",
     parse_status(LINE.format(used=42, mode="rw", check="-")),
-    Belonging(BELONGS),
+    DatabaseMatch(BELONGS),
     VOLUME,
     loaded=12.5,
     started=20.25,
@@ -74,9 +74,9 @@ def test_a_pool_that_could_not_be_read_is_unknown() -> None:
         (replace(WELL, loaded=21.0), "thin_pool_boot_order", "fail", "21.0 s after boot, containerd at 20.2 s"),
         (replace(WELL, loaded=None), "thin_pool_boot_order", "unknown", "start times are unknown"),
         (replace(WELL, started=None), "thin_pool_boot_order", "unknown", "start times are unknown"),
-        (replace(WELL, belonging=Belonging(FOREIGN, "recreated", "restore it")), "thin_pool_devices", "fail", "recreated"),
-        (replace(WELL, belonging=Belonging(LEFTOVERS, "2 more")), "thin_pool_devices", "warn", "2 more"),
-        (replace(WELL, belonging=Belonging(UNKNOWN, "no thin_ls")), "thin_pool_devices", "unknown", "no thin_ls"),
+        (replace(WELL, belonging=DatabaseMatch(FOREIGN, "recreated", "restore it")), "thin_pool_devices", "fail", "recreated"),
+        (replace(WELL, belonging=DatabaseMatch(LEFTOVERS, "2 more")), "thin_pool_devices", "warn", "2 more"),
+        (replace(WELL, belonging=DatabaseMatch(UNKNOWN, "no thin_ls")), "thin_pool_devices", "unknown", "no thin_ls"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_found(pool: PoolState, name: str, status: str, words: str) -> None:
@@ -91,7 +91,7 @@ def test_the_unit_of_a_pool_that_was_deactivated_has_to_be_started_again() -> No
 
 
 def test_a_failed_pool_is_one_finding_only() -> None:
-    found = findings(replace(WELL, status=None, belonging=Belonging(BELONGS)))
+    found = findings(replace(WELL, status=None, belonging=DatabaseMatch(BELONGS)))
     assert {name for name, one in found.items() if one.status != "ok"} == {"thin_pool"}
 
 

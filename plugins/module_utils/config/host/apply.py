@@ -14,7 +14,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.restart i
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import Transaction
 from ansible_collections.slipway.node.plugins.module_utils.config.request import snapshotters_to_probe
-from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import telling
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import error_lines
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import BEFORE
 
@@ -51,12 +51,12 @@ class ConfigApplication:
         self._restarted = False
 
     def apply(self) -> list[Unpacked]:
-        """Return what was unpacked.
+        """Change the files and the daemon; return the images that were unpacked.
 
-        Raises ConfigRolledBack after going back to what was there. Layers that were unpacked by then stay.
+        Raises ConfigRolledBack after restoring the previous configuration. Unpacked layers are kept.
         """
         change = self._change
-        # Nothing has to be taken back as long as no file is touched.
+        # No rollback is needed until a file is changed.
         unpacked = [unpack(self._node, change, self._lock)] if change is not None and change.when == BEFORE else []
         self._transaction.begin()
         try:
@@ -74,7 +74,7 @@ class ConfigApplication:
         return unpacked
 
     def _start(self, stage: ConfigStage) -> None:
-        """Write the files of a stage, restart the daemon on them if it has to be, and prove that it is well."""
+        """Write the files of a stage, restart the daemon if needed, and check that it is healthy."""
         node, unit = self._node, self._node.daemon.unit
         self._transaction.write(None if stage is self._final else stage.changes)
         stage.prove(node)
@@ -90,25 +90,25 @@ class ConfigApplication:
         node.daemon.restart(probed, cri=stage.config.cri_enabled, timeout=stage.wanted.timeout)
 
     def _go_back(self, message: str) -> tuple[str, dict[str, Any]]:
-        """Put the old files back, and the daemon on them if it was restarted; returns the message and its facts."""
+        """Restore the files, and restart the daemon if it was restarted before; return the message and its values."""
         node, wanted, unit = self._node, self._final.wanted, self._node.daemon.unit
         journal = unit.journal(self._since) if self._restarted else []
         try:
             rolled_back = self._transaction.roll_back()
         except HostError as stuck:
             rolled_back = False
-            message += f". Going back failed: {stuck}; the next run tries again"
+            message += f". Restoring the previous configuration failed: {stuck}; the next run tries again"
         if rolled_back:
-            message += ". The old files are back"
+            message += ". Restored the previous configuration"
         if rolled_back and wanted.may_restart:
             unit.reload_manager()
         if rolled_back and self._restarted:
             try:
                 old = node.read_config()
                 node.daemon.restart((), cri=old.cri_enabled, timeout=wanted.timeout)
-                message += " and the daemon is well on them"
+                message += "; containerd is healthy"
             except HostError as again:
-                message += f", and the daemon isn't well on them either: {again}"
+                message += f", but containerd isn't healthy: {again}"
         if journal:
-            message += ". It had logged: " + " | ".join(telling(journal))
+            message += ". Its log before that: " + " | ".join(error_lines(journal))
         return message, {"rolled_back": rolled_back, "restarted": self._restarted, "journal": journal[-20:]}

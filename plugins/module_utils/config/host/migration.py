@@ -17,7 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotte
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.sync import Synced
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import Migration, MigrationPlan
-from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import unmet
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import missing_requirements
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import AFTER, BESIDE, moment
 
 
@@ -75,9 +75,9 @@ def _answers(containerd: Containerd) -> bool:
 
 
 def _works(node: ContainerdHost, config: EffectiveConfig, name: str) -> bool:
-    """Whether a snapshotter that works now does so with another configuration."""
+    """Return whether a snapshotter that works now does so with another configuration."""
     declared = name in BUILTIN_SNAPSHOTTERS or name in config.proxy_snapshotters
-    return declared and not unmet(node.runner, config, [name])
+    return declared and not missing_requirements(node.runner, config, [name])
 
 
 def unpack(node: ContainerdHost, change: DefaultChange, lock: int) -> Unpacked:

@@ -37,7 +37,7 @@ class ContainerdHost:
         self.daemon = RunningDaemon(containerd)
 
     def found(self, version: Version) -> CurrentConfig:
-        """The configuration as it is. Raises HostError for what can't be read."""
+        """Return the configuration as it is. Raises HostError for what can't be read."""
         return CurrentConfig(
             version=version,
             architecture=self.architecture,
@@ -49,11 +49,11 @@ class ContainerdHost:
         )
 
     def read_config(self) -> EffectiveConfig:
-        """What the daemon makes of the files as they are now. Raises HostError if it can't read them."""
+        """Read the effective configuration of the files as they are now. Raises HostError if the daemon can't read them."""
         return self.binary.config(self.config_file)
 
     def try_read_config(self) -> EffectiveConfig | None:
-        """The same; None if the daemon can't read them."""
+        """Read the effective configuration; None if the daemon can't read the files."""
         try:
             return self.read_config()
         except HostError:
@@ -70,21 +70,21 @@ class ContainerdHost:
                 return current
 
     def listens_elsewhere(self, daemon: Daemon, config: EffectiveConfig) -> str | None:
-        """The socket of the running daemon if it isn't the one that was named."""
+        """Return the socket of the running daemon if it isn't the one that was named."""
         found = (daemon.listens() or config.socket) if daemon.process is not None else None
         return found if found and os.path.realpath(found) != os.path.realpath(self.address) else None
 
     def is_well(self) -> bool:
-        """Whether the daemon runs as it should on the files that are there."""
+        """Return whether the daemon runs as it should on the files that are there."""
         try:
             config = self.read_config()
         except HostError:
             return False
         default = config.cri_snapshotter
-        return self.daemon.look().restart_reason([default] if default else [], cri=config.cri_enabled) is None
+        return self.daemon.read_state().restart_reason([default] if default else [], cri=config.cri_enabled) is None
 
     def planned_config(self, plan: ConfigPlan) -> EffectiveConfig:
-        """What the daemon makes of the files as planned; of those on disk if none is to change."""
+        """Read the effective configuration of the planned files; of those on disk if none is to change."""
         if not plan.changes:
             return self.read_config()
         texts = {change.path: change.after for change in plan.files}

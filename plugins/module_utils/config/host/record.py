@@ -11,12 +11,12 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.text import
 
 
 def record_path(config_file: str) -> str:
-    """The record lies beside the file; its name ends in a way that no glob of imports takes."""
+    """Return the path of the record beside the file. Its name ends so that no glob of imports matches it."""
     return f"{config_file}.slipway.json"
 
 
 def read_record(config_file: str) -> Record:
-    """Raises HostError if the record beside the file can't be understood."""
+    """Raise HostError if the record beside the file can't be understood."""
     path = record_path(config_file)
     try:
         return Record.from_text(read_text(path))

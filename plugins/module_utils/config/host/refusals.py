@@ -13,13 +13,16 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
-from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import lost_snapshots, unmet
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import (
+    lost_snapshots,
+    missing_requirements,
+)
 
 
 def check_effective(
     node: ContainerdHost, wanted: ConfigRequest, plan: ConfigPlan, found: CurrentConfig, config: EffectiveConfig
 ) -> None:
-    """Raises ValueError for a setting that the daemon would not have, or that CRI would fail on."""
+    """Raise ValueError for a setting that the daemon would not have, or that CRI would fail on."""
     ours = {change.path for change in plan.files}
     everything = read_sources(node.config_file)
     missing = missing_imports(everything, ours)
@@ -49,7 +52,7 @@ def check_effective(
 
 
 def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> None:
-    """Raises ValueError if the daemon would not find the snapshots any more that it knows."""
+    """Raise ValueError if the daemon would not find the snapshots any more that it knows."""
     lost = lost_snapshots(current, config) if current is not None else ""
     if lost:
         raise ValueError(lost)
@@ -61,7 +64,7 @@ def check_needs(node: ContainerdHost, wanted: ConfigRequest, config: EffectiveCo
     ``predicted``: what a role creates may be missing; such sentences are returned.
     """
     names = [*wanted.settings.chosen_snapshotters(), *wanted.settings.snapshotters]
-    lacking = unmet(node.runner, config, names).values()
+    lacking = missing_requirements(node.runner, config, names).values()
     refused = [one.reason for one in lacking if not (predicted and one.creatable)]
     if refused:
         raise ValueError("; ".join(refused))

@@ -25,7 +25,7 @@ def restart_decision(
     *,
     pending: bool,
 ) -> tuple[str | None, bool]:
-    """Why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
+    """Return why the daemon has to be restarted (None: it needn't), and whether its unit has to be enabled.
 
     Nothing is started where there is nothing to take back, unless an earlier run was cut short (``pending``).
     Raises ValueError if it can't be done without harm.
@@ -48,7 +48,7 @@ def restart_decision(
 
 
 def check_file_is_read(node: ContainerdHost, daemon: Daemon) -> None:
-    """Raises ValueError if the running daemon was started with another configuration file."""
+    """Raise ValueError if the running daemon was started with another configuration file."""
     if daemon.process is not None and daemon.reads() != node.config_file:
         raise ValueError(
             f"the running daemon reads {daemon.reads()}, not {node.config_file}: "
@@ -57,7 +57,7 @@ def check_file_is_read(node: ContainerdHost, daemon: Daemon) -> None:
 
 
 def check_snapshotters(node: ContainerdHost, wanted: ConfigRequest, plugins: Sequence[Plugin], config: EffectiveConfig) -> None:
-    """Raises ValueError for a handler whose snapshotter will not be ok after a restart either."""
+    """Raise ValueError for a handler whose snapshotter will not be ok after a restart either."""
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     if all(one.snapshotter is None or states.get(one.snapshotter) == "ok" for one in wanted.settings.runtimes):
         return
@@ -67,7 +67,7 @@ def check_snapshotters(node: ContainerdHost, wanted: ConfigRequest, plugins: Seq
 
 
 def check_restart(node: ContainerdHost, wanted: ConfigRequest, daemon: Daemon, config: EffectiveConfig, reason: str) -> None:
-    """Raises ValueError if starting the daemon again would cost running containers."""
+    """Raise ValueError if starting the daemon again would cost running containers."""
     if daemon.unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")
     if not daemon.unit.loaded:
@@ -90,7 +90,7 @@ def check_restart(node: ContainerdHost, wanted: ConfigRequest, daemon: Daemon, c
 
 
 def check_kill_mode(node: ContainerdHost, wanted: ConfigRequest, mode: str, reason: str) -> None:
-    """Raises ValueError if a restart under this KillMode would cost running containers, or fail."""
+    """Raise ValueError if a restart under this KillMode would cost running containers, or fail."""
     if mode == "none":
         raise ValueError(
             f"a restart ({reason}) would leave the old daemon running and the new one waiting for its database, "

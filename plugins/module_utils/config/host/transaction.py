@@ -51,7 +51,7 @@ class Transaction:
         directories = {os.path.dirname(change.path) for change in self._changes}
         self._new_directories = sorted(path for path in directories if not os.path.isdir(path))
         # An earlier run that was cut short knew the last proven state; this one's "before" may not be it,
-        # unless the daemon has since been seen to be well on it (``proven``): then it is somebody's repair.
+        # unless the daemon was healthy with it since (``proven``): then it was repaired by hand.
         self._originals = {change.path: change.before for change in self._changes} | ({} if proven else dict(found.pending))
         self._modes = {path: _stat_mode(path) for path in self._originals}
 

@@ -18,7 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.text import
 
 
 def _expand(pattern: str) -> list[str]:
-    """The paths that Go's filepath.Glob finds: its star takes a leading dot, which Python's doesn't."""
+    """Return the paths that Go's filepath.Glob finds: its star takes a leading dot, which Python's doesn't."""
     if not imports.is_glob(pattern):
         return [pattern]
     found = ["/"]
@@ -38,7 +38,7 @@ def _names(directory: str) -> list[str]:
 
 
 def read_sources(root: str) -> list[Source]:
-    """The root file and everything that it imports, in the order in which the daemon reads them.
+    """Return the root file and everything that it imports, in the order in which the daemon reads them.
 
     Files that aren't there are left out; one with bad TOML imports nothing. Breadth first, each
     file once: containerd cmd/containerd/server/config/config.go, LoadConfig.
@@ -75,7 +75,7 @@ def import_directories(sources: list[Source]) -> list[str]:
 
 
 def missing_imports(sources: Iterable[Source], coming: Collection[str] = ()) -> list[str]:
-    """Imports of files that aren't there and aren't ``coming``, one sentence each.
+    """Return a sentence for each import of a file that doesn't exist and isn't ``coming``.
 
     ``config dump`` of 2.x passes over them, and the daemon doesn't start.
     """
@@ -92,7 +92,7 @@ def missing_imports(sources: Iterable[Source], coming: Collection[str] = ()) -> 
 
 @contextmanager
 def candidate(root: str, texts: Mapping[str, str | None]) -> Iterator[dict[str, str]]:
-    """A private directory with the files as they are to be; yields the candidates' paths by the final ones.
+    """Write the planned files to a private directory; yield the candidates' paths by the final ones.
 
     ``texts`` maps final paths to contents (None: no file, and none is yielded). Imports that lead to one of these
     files lead to its candidate, everything else to what is on disk; so other files with imports have candidates too.

@@ -36,8 +36,8 @@ class RunningDaemon:
         self._config_file = containerd.config_file
         self._binary = os.path.realpath(binary) if binary else None
 
-    def look(self) -> Daemon:
-        """The daemon's state; changes nothing. Raises HostError where it can't be looked at."""
+    def read_state(self) -> Daemon:
+        """Read the daemon's state. Raises HostError if it can't be read."""
         status = self.unit.status()
         if status.loaded and self.ctr.path is None:
             self.ctr.plugins()
@@ -50,7 +50,7 @@ class RunningDaemon:
         return Daemon(status, process, self._plugins(sources), newer, self._binary, time.time() - process.started)
 
     def _plugins(self, sources: Iterable[Source]) -> tuple[Plugin, ...] | None:
-        """The daemon calls a proxy plugin ok that nobody serves, so its socket is tried."""
+        """Try the sockets of proxy plugins: the daemon calls such a plugin ok even if no service answers."""
         try:
             plugins = self.ctr.plugins()
         except HostError:
@@ -72,7 +72,7 @@ class RunningDaemon:
         self.unit.restart()
         deadline = time.monotonic() + timeout
         while True:
-            daemon = self.look()
+            daemon = self.read_state()
             problem = daemon.liveness_problem()
             if daemon.unit.restarts:
                 raise HostError(f"{self.unit.name} crashes and is started again and again: {problem or 'it was up for a moment'}")
@@ -87,23 +87,23 @@ class RunningDaemon:
         return self._settled(daemon, settle)
 
     def _reason(self, trouble: str, snapshotters: Iterable[str]) -> str:
-        """What the daemon itself says about the snapshotter that is in trouble."""
+        """Return the daemon's own words about a snapshotter that isn't ok."""
         name = next((name for name in snapshotters if f"the snapshotter {name} is" in trouble), None)
         said = self.ctr.plugin_reason(name) if name else ""
         return f": {said}" if said else ""
 
     def _settled(self, daemon: Daemon, seconds: float) -> Daemon:
         time.sleep(seconds)
-        later = self.look()
+        later = self.read_state()
         problem = later.liveness_problem()
         if problem or later.unit.pid != daemon.unit.pid:
             what = problem or "it is another process now"
             raise HostError(f"{self.unit.name} was up for less than {seconds:g} seconds: {what}")
         if later.reads() != self._config_file:
             raise HostError(
-                f"the daemon reads {later.reads()}, not {self._config_file}: name that file with config_file, or mend the unit"
+                f"the daemon reads {later.reads()}, not {self._config_file}: name that file with config_file, or correct the unit"
             )
         runs = later.process.executable if later.process else None
         if self._binary and runs != self._binary:
-            raise HostError(f"{self.unit.name} runs {runs}, not {self._binary}: name that one with binary, or mend the unit")
+            raise HostError(f"{self.unit.name} runs {runs}, not {self._binary}: name that one with binary, or correct the unit")
         return later

@@ -17,13 +17,13 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd imp
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
 
 # What containerd says of anything that isn't there: errdefs.
-GONE = "not found"
+NOT_FOUND = "not found"
 NOT_INSTALLED = "containerd isn't installed on the node"
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 
 
 def find_containerd(runner: Runner, unit: Unit, named: str | None) -> str | None:
-    """The program that is named; else the one that the unit runs; else the one in the usual directories."""
+    """Return the program that is named; else the one that the unit runs; else the one in the usual directories."""
     if named:
         return runner.find(named)
     try:
@@ -49,7 +49,7 @@ class ContainerdBinary:
         return self.path
 
     def version(self) -> Version:
-        """Raises HostError if it isn't there or doesn't say its version."""
+        """Raise HostError if it isn't there or doesn't say its version."""
         path = self.require()
         try:
             return Version.parse(self._runner.run(path, "--version", doing=f"ask {path} for its version"))
@@ -57,7 +57,7 @@ class ContainerdBinary:
             raise HostError(f"{path} doesn't look like containerd: {error}") from error
 
     def config(self, config_file: str | None) -> EffectiveConfig:
-        """The effective configuration of a root file and its imports; the default one where there is no file.
+        """Return the effective configuration of a root file and its imports; the default one where there is no file.
 
         Raises HostError with the daemon's own complaint if it can't be read.
         """
@@ -71,7 +71,7 @@ class ContainerdBinary:
         return EffectiveConfig(parse(self._runner.run(self.require(), "config", "default", doing=doing)))
 
     def known_plugins(self) -> frozenset[str]:
-        """The ids of all plugins that this program has settings for."""
+        """Return the ids of all plugins that this program has settings for."""
         return frozenset(self._default().lookup(("plugins",), {}))
 
 
@@ -90,7 +90,7 @@ class Ctr:
         self._details: dict[str, str] = {}
 
     def command(self, *arguments: str) -> list[str]:
-        """The argument list for one of its commands. Raises HostError if there is no ctr."""
+        """Return the argument list for one of its commands. Raises HostError if there is no ctr."""
         if self.path is None:
             raise HostError("there is no program ctr on the node: install it, it comes with containerd")
         return [self.path, "--address", self.address, *self._limit, *arguments]
@@ -114,12 +114,12 @@ class Ctr:
         return self._details[plugin_id]
 
     def plugin_reason(self, plugin_id: str) -> str:
-        """Why a plugin isn't ok, in the daemon's own words; empty if it doesn't say."""
+        """Return why a plugin isn't ok, in the daemon's own words; empty if it doesn't say."""
         found = _REASON.search(self.plugin_details(plugin_id))
         return found[1].strip() if found else ""
 
     def in_namespace(self, namespace: str, *arguments: str, doing: str) -> str:
-        """The output of a command in one of containerd's namespaces. Raises HostError ("cannot DOING …") if it fails."""
+        """Return the output of a command in one of containerd's namespaces. Raises HostError ("cannot DOING …") if it fails."""
         return self._run("--namespace", namespace, *arguments, doing=doing)
 
 
@@ -139,5 +139,5 @@ class NamespaceCtr:
         try:
             self.ask(*arguments, doing=doing)
         except HostError as error:
-            if GONE not in str(error):
+            if NOT_FOUND not in str(error):
                 raise

@@ -4,7 +4,7 @@
 """The daemon's UUID, which containerd writes without syncing it, and then can't read for ever.
 
 plugins/services/introspection/local.go, getUUID: an empty file is no UUID, so that the daemon answers neither
-``ctr version`` nor whoever else asks it who it is. It makes a new one if there is no file.
+``ctr version`` nor other clients that ask for its UUID. It creates a new one if there is no file.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import uuid
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes, remove_file
 
 
-def uuid_trouble(root: str) -> str:
-    """What is wrong with it, empty if nothing is. ``root`` is containerd's own directory."""
+def uuid_problem(root: str) -> str:
+    """Return the problem of the UUID, empty if there is none. ``root`` is containerd's own directory."""
     content = read_bytes(_path(root))
     if content is None:
         return ""
@@ -28,8 +28,8 @@ def uuid_trouble(root: str) -> str:
     return ""
 
 
-def mend_uuid(root: str) -> None:
-    """The daemon makes another one when it is asked next."""
+def recreate_uuid(root: str) -> None:
+    """Remove the damaged file: the daemon creates another UUID when it is asked next."""
     remove_file(_path(root))
 
 

@@ -11,6 +11,6 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def boot_id() -> str:
-    """The kernel's name of this boot."""
+    """Return the kernel's name of this boot."""
     with naming("read", _BOOT_ID), open(_BOOT_ID, encoding="ascii") as stream:
         return stream.read().strip()

@@ -41,11 +41,11 @@ class Runner:
         self._programs = programs
 
     def find(self, program: str) -> str | None:
-        """The path of a program in PATH or the usual system directories; None if it isn't there."""
+        """Return the path of a program in PATH or the usual system directories; None if it isn't there."""
         return self._programs.get_bin_path(program, required=False, opt_dirs=["/usr/local/bin", "/usr/local/sbin"])
 
     def try_run(self, *command: str) -> Result:
-        """Run it, whatever its exit code. Raises HostError if there is no such program, or it can't be run."""
+        """Run a program; a failure is no error. Raises HostError if there is no such program, or it can't be run."""
         try:
             # Left to itself, run_command ends the module, also in the middle of a change.
             code, stdout, stderr = self._programs.run_command(list(command), environ_update=ENVIRONMENT, handle_exceptions=False)

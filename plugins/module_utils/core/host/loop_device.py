@@ -26,7 +26,7 @@ _ATTEMPTS = 50
 
 @contextmanager
 def attached(path: str) -> Iterator[bytes]:
-    """A read-only device that holds what the file holds. What is mounted during the block stays when it ends. Raises OSError."""
+    """Attach a file to a read-only loop device. A mount made in the block stays when the block ends. Raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         device, name = _attach(file)
@@ -39,7 +39,7 @@ def attached(path: str) -> Iterator[bytes]:
 
 
 def _attach(file: int) -> tuple[int, str]:
-    """An open descriptor of a device, and its name."""
+    """Return an open descriptor of a device, and its name."""
     try:
         control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError as error:
@@ -56,7 +56,7 @@ def _attach(file: int) -> tuple[int, str]:
                 os.close(device)
                 if error.errno != errno.EBUSY:
                     raise
-                continue  # somebody else has taken it by now
+                continue  # another process has taken it
             try:
                 status = _STATUS.pack(0, 0, 0, 0, 0, 0, 0, 0, _READ_ONLY | _AUTOCLEAR, b"", b"", b"", 0, 0)
                 fcntl.ioctl(device, _LOOP_SET_STATUS64, status)

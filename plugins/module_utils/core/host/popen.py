@@ -84,7 +84,7 @@ def run_program(
 
 
 def _communicate(process: subprocess.Popen[bytes], timeout: float, server: str | None, patience: float) -> tuple[bytes, bytes]:
-    """What it writes. ctr 1.6 asks a daemon that is gone again and again, until somebody ends it."""
+    """Read the output. ctr 1.6 retries a stopped daemon until it is killed."""
     if server is None:
         return process.communicate(timeout=timeout)
     started = heard = time.monotonic()
@@ -121,7 +121,7 @@ class _Feeder:
             self._trouble = error
 
     def end(self) -> None:
-        """Raises what went wrong while reading what it was to be fed with."""
+        """Raise what went wrong while reading what it was to be fed with."""
         self._thread.join()
         if self._trouble is not None:
             raise HostError(str(self._trouble)) from self._trouble
@@ -140,7 +140,7 @@ def _standard_input(secret: str | None, feed: Callable[[IO[bytes]], None] | None
 
 @contextmanager
 def _terminal(secret: str) -> Iterator[int]:
-    """A terminal at which the secret has been typed; bytes arrive as they are, without echo."""
+    """Open a terminal at which the secret has been typed; bytes arrive unchanged, without echo."""
     master, slave = pty.openpty()
     try:
         attributes = termios.tcgetattr(slave)

@@ -35,7 +35,7 @@ def read_process(pid: int) -> Process | None:
 
 
 def changed_since(path: str, moment: float) -> bool:
-    """Whether a file's content, name or owner changed after a moment (seconds since the epoch).
+    """Return whether a file's content, name or owner changed after a moment (seconds since the epoch).
 
     It is the change time that counts: copying with ``-p`` and package managers set the other one back. A symbolic
     link that leads elsewhere is a change too, however old the file that it leads to. False for a file that isn't there.
@@ -50,7 +50,7 @@ def changed_since(path: str, moment: float) -> bool:
 
 
 def running_shims(address: str) -> list[str]:
-    """The shims that serve the daemon behind a socket, as NAMESPACE/ID; found without asking the daemon."""
+    """Return the shims that serve the daemon behind a socket, as NAMESPACE/ID; found without asking the daemon."""
     shims = []
     wanted = os.path.realpath(address)
     for entry in os.listdir("/proc"):
@@ -65,7 +65,7 @@ def running_shims(address: str) -> list[str]:
 
 
 def read_environment(pid: int) -> dict[str, str] | None:
-    """The variables that a process was started with; None if it is gone."""
+    """Return the variables that a process was started with; None if it is gone."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as stream:
             pairs = stream.read().decode(errors="surrogateescape").split("\0")

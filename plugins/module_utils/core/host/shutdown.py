@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, read_bytes
-from ansible_collections.slipway.node.plugins.module_utils.core.shutdown import Shutdown, judge
+from ansible_collections.slipway.node.plugins.module_utils.core.shutdown import Shutdown, classify
 
 _LAST_LINES = "40"
 # Debian's initramfs checks the root file system before there is a journal.
@@ -21,9 +21,9 @@ _INITRAMFS_FSCK = "/run/initramfs/fsck.log"
 
 def last_shutdown(runner: Runner, root: str, devices: Iterable[str]) -> Shutdown:
     """``root`` is containerd's own directory; ``devices`` are the numbers (``8:1``) of those that its file systems are on."""
-    return judge(
-        born=_born(runner, root),
-        booted=_booted(),
+    return classify(
+        born=_birth_time(runner, root),
+        booted=_boot_time(),
         devices=[name for device in devices if (name := _device_name(device))],
         kernel=_journal(runner, "--dmesg", "--boot=0") or "",
         fsck=(_journal(runner, "--boot=0", "--identifier=systemd-fsck") or "") + _text(_INITRAMFS_FSCK),
@@ -42,7 +42,7 @@ def _journal(runner: Runner, *options: str) -> str | None:
         return None
 
 
-def _born(runner: Runner, path: str) -> float | None:
+def _birth_time(runner: Runner, path: str) -> float | None:
     """Python doesn't say when a file was made."""
     program = runner.find("stat")
     if program is None:
@@ -54,7 +54,7 @@ def _born(runner: Runner, path: str) -> float | None:
     return born or None
 
 
-def _booted() -> float:
+def _boot_time() -> float:
     with naming("read", "/proc/uptime"), open("/proc/uptime", encoding="ascii") as stream:
         return time.time() - float(stream.read().split()[0])
 

@@ -28,7 +28,7 @@ class Unit:
         return UnitStatus.parse(self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd about {self.name}"))
 
     def program(self) -> str | None:
-        """What systemd would run now; None if it doesn't know the unit, or has to read it again first."""
+        """Return the command that systemd would run now; None if it doesn't know the unit, or has to reload it first."""
         status = self.status()
         place = f"/etc/systemd/system/{self.name}"
         if status.needs_reload or (os.path.exists(place) and place not in status.files):
@@ -59,7 +59,7 @@ class Unit:
         return self._runner.try_run("systemctl", "stop", "--", self.name).code == 0
 
     def journal(self, since: float, lines: int = 100) -> list[str]:
-        """The last lines that the unit logged since a moment (seconds since the epoch), oldest first.
+        """Return the last lines that the unit logged since a moment (seconds since the epoch), oldest first.
 
         Empty if there is no journal. Returns when no more lines come.
         """

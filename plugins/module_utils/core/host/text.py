@@ -10,7 +10,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
 
 
 def read_text(path: str) -> str | None:
-    """The file as text, None if there is none. Raises HostError if it can't be read or isn't UTF-8."""
+    """Return the file as text, None if there is none. Raises HostError if it can't be read or isn't UTF-8."""
     content = read_bytes(path)
     try:
         return None if content is None else content.decode()

@@ -3,7 +3,7 @@
 
 """Work spread over the cores, by processes that are forked off, have all that this one has, and don't outlive it.
 
-Jobs are begun in their order, each by whoever is free, and their messages are to be read in that order too. What comes early
+Jobs are begun in their order, each by a free worker, and their messages are to be read in that order too. What comes early
 is kept, but not without limit: a process that is far ahead has to wait.
 """
 
@@ -34,7 +34,7 @@ _FRAME = struct.Struct("<IBI")
 _TICKET = struct.Struct("<I")
 _READ_BYTES = 1 << 16
 _AHEAD_BYTES = 8 << 20
-_ENDED = "a process that reads layers was ended by something else: look whether the node is short of memory"
+_ENDED = "a process that reads layers was killed: check whether the node is short of memory"
 
 
 def cores() -> int:
@@ -49,7 +49,7 @@ class Results:
         self._jobs = jobs
 
     def of(self, number: int) -> Iterator[bytes]:
-        """The messages of a job; each job's have to be read to their end before the next one's."""
+        """Yield the messages of a job; read all of them before those of the next job."""
         return self._jobs[number]()
 
 
@@ -116,7 +116,7 @@ class _Pool(Results):
                 process.end()
 
     def _receive(self, wanted: int) -> None:
-        """Some more; while there is much already, only from those that work on what is wanted, or may come to it."""
+        """Read more messages; while many are buffered, only from workers whose job is wanted, or may come to it."""
         full = self._ahead > _AHEAD_BYTES
         heard = {one.output: one for one in self._processes if one.output is not None and not (full and one.job > wanted)}
         poll = select.poll()
@@ -152,7 +152,7 @@ class _Pool(Results):
 
 def _start(jobs: Sequence[Job], count: int) -> _Pool | None:
     """None if there can't be other processes."""
-    # Holds one ticket with the number of the next job: whoever takes it puts back that of the next but one.
+    # Holds one ticket with the number of the next job: the worker that takes it puts back that of the next but one.
     tickets = os.pipe()
     os.write(tickets[1], _TICKET.pack(0))
     processes: list[_Process] = []

@@ -56,13 +56,13 @@ class ImageArchive:
         self.entries = tuple(Entry(self._names(one), position) for position, one in enumerate(listed))
 
     def names(self) -> tuple[ImageName, ...]:
-        """Names of all its images. Raises ValueError if one has none."""
+        """Return the names of all its images. Raises ValueError if one has none."""
         if not all(entry.names for entry in self.entries):
             raise ValueError(f"archive {self.path} has an image without a name: say with name what it is to be called")
         return tuple(parse(name) for entry in self.entries for name in entry.names)
 
     def entry(self, name: ImageName, *, only: bool) -> Entry:
-        """The image of that name; ``only``: no other is asked for, so the only image of the archive it may be."""
+        """Return the image of that name; ``only``: no other is asked for, so the only image of the archive it may be."""
         for entry in self.entries:
             if str(name) in entry.names:
                 return entry
@@ -77,7 +77,7 @@ class ImageArchive:
             return self._oci_image(archive, listed, platform) if self._is_oci else self._docker_image(archive, listed)
 
     def write_staged(self, stream: IO[bytes], staged: Mapping[int, str]) -> None:
-        """The archive with only the images at these positions of its index, each under another name."""
+        """Write the archive with only the images at these positions of its index, each under another name."""
         index: Any = [self._renamed(self._listed[position], name) for position, name in staged.items()]
         if self._is_oci:
             index = {**self._index, "manifests": index}
@@ -146,7 +146,7 @@ class ImageArchive:
         sizes = [self._resolved(layer).size for layer in layers]
         digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
         blobs = [oci.Descriptor("", diff_id, size) for diff_id, size in zip(config.diff_ids, sizes)]
-        # Its manifest is made while it is imported, so nobody knows its digest before.
+        # The import creates its manifest, so its digest is unknown before.
         return RemoteImage(
             "", config.platform, config.chain_ids, len(layers), (oci.Descriptor("", digest, len(text)), *blobs), digest
         )

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
-from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import GONE, Ctr
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import NOT_FOUND, Ctr
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison, compare_images
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import METADATA
@@ -83,7 +83,7 @@ class ImageComparer:
             except DamagedDocumentError as error:
                 found[name] = Comparison(damaged_blobs=(error.digest,))
             except HostError as error:
-                if GONE not in str(error):
+                if NOT_FOUND not in str(error):
                     found[name] = Comparison(unknown=str(error))
             except ValueError:
                 continue  # it is for another platform, or no image

@@ -45,8 +45,8 @@ class ExpectedImages:
         self._ids = ids
         self._namespaces: dict[str, _Namespace | HostError] = {}
 
-    def look(self, expected: Iterable[ExpectedImage]) -> tuple[FoundImage, ...]:
-        """What can't be read of one is said in its ``trouble``."""
+    def read_state(self, expected: Iterable[ExpectedImage]) -> tuple[FoundImage, ...]:
+        """Read the expected images. The ``trouble`` of an image says why it can't be read."""
         return tuple(self._found(image) for image in expected)
 
     def _found(self, image: ExpectedImage) -> FoundImage:
@@ -75,7 +75,7 @@ class ExpectedImages:
         return FoundImage(image.name, image.namespace, *faults, synced=snapshotter in reference.synced)
 
     def _faults(self, reference: Reference, namespace: _Namespace, snapshotter: str, platform: str) -> tuple[str, str]:
-        """What is wrong with an image that is there, and what can't be told."""
+        """Return the problem of a present image, and the reason if it is unknown."""
         try:
             config = namespace.store.images.read(reference, platform, namespace.blobs).config
         except ValueError as error:

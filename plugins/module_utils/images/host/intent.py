@@ -19,7 +19,7 @@ def record_path(root: str) -> str:
 
 
 def read_pulls(root: str) -> tuple[Pull, ...]:
-    """Raises HostError if the record can't be read or understood."""
+    """Raise HostError if the record can't be read or understood."""
     path = record_path(root)
     content = read_bytes(path)
     try:

@@ -13,7 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
 from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import ImageRepairer
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, cant_be_had
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, not_fetchable
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import ArchiveNeeded, CurrentImage, RemoteImage
@@ -56,7 +56,7 @@ class ImagePlanner:
             remote, failures = self._replacements(needed)
             found = {name: one for name, one in found.items() if str(name) not in failures}
         else:
-            remote = dict(zip(needed, self._together(self._remote, needed)))
+            remote = dict(zip(needed, self._map_parallel(self._remote, needed)))
         steps = tuple(self._step(name, one, remote.get(name)) for name, one in found.items())
         refusals = [f"{step.name}: {reason}" for step in steps if (reason := self._refusal(step))]
         if refusals:
@@ -80,7 +80,7 @@ class ImagePlanner:
         return self._request.names or (archive.names() if archive else ())
 
     def _wanted(self) -> dict[ImageName, CurrentImage | None]:
-        """The images that are asked for, and those that an earlier run has left without their layers."""
+        """Return the images that are asked for, and those that an earlier run has left without their layers."""
         found: dict[ImageName, CurrentImage | None] = {}
         if self._request.every:
             there = {name: self.current.find(name) for name in self.current.names()}
@@ -91,7 +91,7 @@ class ImagePlanner:
         return {**found, **self.current.left_packed()}
 
     def _remote(self, name: ImageName) -> Remote:
-        """The image as the registry or the archive has it."""
+        """Return the image as the registry or the archive has it."""
         if self._request.on_controller:
             return self._unread(), -1
         archive = self._target.archive
@@ -119,13 +119,13 @@ class ImagePlanner:
                     continue
                 reason = NOT_ASKED
             except (HostError, ValueError) as error:
-                reason = cant_be_had(error)
+                reason = not_fetchable(error)
             found = self.current.find(name)
             failures[str(name)] = f"{name}: {found.trouble if found is not None else ''}; {reason}"
         return remote, failures
 
-    def _together(self, work: Callable[[ImageName], _Result], names: Sequence[ImageName]) -> list[_Result]:
-        """The results of the work on each name, several at a time. All that failed is said at once."""
+    def _map_parallel(self, work: Callable[[ImageName], _Result], names: Sequence[ImageName]) -> list[_Result]:
+        """Return the results of the work on each name, several at a time. Raises one error for all that failed."""
         troubles, results = [], []
         with ThreadPoolExecutor(self._request.parallel) as pool:
             pending = {name: pool.submit(work, name) for name in names}
@@ -153,7 +153,7 @@ class ImagePlanner:
         return Step(name, model.local_action(found, adopting), found.digest, found.image)
 
     def _refusal(self, step: Step) -> str:
-        """Why the image must not be unpacked; empty if it may."""
+        """Return why the image must not be unpacked; empty if it may."""
         if not model.runs_here(step.image, self._request.platform):
             return f"the image is not for {self._request.platform}: it is for {step.image.platform}"
         return self.mount_refusal(step.image) if step.action in (model.PULL, model.IMPORT, model.UNPACK) else ""
@@ -170,7 +170,7 @@ class ImagePlanner:
         return judge_present(overlay, image.layers, unpacked, existing)
 
     def _compared(self, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], Mapping[str, str]]:
-        """With what integrity checking finds of images that are there, if that is asked for."""
+        """Return the steps with the results of integrity checking, if that is requested."""
         if self._request.integrity == levels.INTEGRITY_NONE:
             return steps, {}
         repairs = RepairPlanner(

@@ -21,7 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images import plan as
 from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls, write_pulls
 from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import FAILED, ImageRepairer, RepairResult
-from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import may_be_wrong, repair_images
+from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import needs_check, repair_images
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull, lost
@@ -71,7 +71,7 @@ class ImageProvisioner:
         repaired = ImageRepairer(target.comparer()).recover(pulls)
         directory = os.path.join(target.snapshotter_root, "snapshots")
         if os.path.isdir(directory):
-            self._store.snapshots(target.snapshotter).take_back_directories(directory)
+            self._store.snapshots(target.snapshotter).remove_orphan_directories(directory)
         broken = any(one.outcome == FAILED for one in repaired)
         return Recovery(repaired, pulls if broken else ())
 
@@ -130,7 +130,7 @@ class ImageProvisioner:
             results = dict(zip(once, pool.map(self._pull_one, once.values())))
         failed = [step for staged, step in once.items() if results[staged][1]]
         if failed:
-            self._give_back(failed)
+            self._delete_staged(failed)
         return Outcome(
             seconds={str(step.name): results[staged][0] for staged, step in once.items()},
             failures={str(step.name): results[step.staged][1] for step in steps if results[step.staged][1]},
@@ -168,11 +168,11 @@ class ImageProvisioner:
         seconds = dict.fromkeys((str(step.name) for step in steps), time.monotonic() - started)
         if output.code == 0:
             return Outcome(seconds=seconds)
-        self._give_back(steps)
+        self._delete_staged(steps)
         trouble = f"cannot import {archive.path}: {explain(output.stderr)}"
         return Outcome(seconds=seconds, failures={name: f"{name}: {trouble}" for name in seconds})
 
-    def _give_back(self, steps: Iterable[Step]) -> None:
+    def _delete_staged(self, steps: Iterable[Step]) -> None:
         """Blobs and layers of what failed, so that a full disk isn't left full."""
         with suppress(HostError):
             self._store.images.remove(*(step.staged for step in steps))
@@ -194,7 +194,7 @@ class ImageProvisioner:
     def _repair(self, steps: Iterable[Step], plan: ImagePlan) -> Outcome:
         """Images that others have pulled, that have been found damaged, or that stand on layers that were here."""
         compared = self._request.integrity != levels.INTEGRITY_NONE
-        wrong = [step for step in steps if may_be_wrong(step, plan.current.snapshots, compared=compared)]
+        wrong = [step for step in steps if needs_check(step, plan.current.snapshots, compared=compared)]
         return repair_images(ImageRepairer(self._target.comparer()), wrong, repair=self._request.repair) if wrong else Outcome()
 
     def _name(self, steps: Sequence[Step], plan: ImagePlan) -> Outcome:
@@ -220,7 +220,7 @@ class ImageProvisioner:
         )
 
     def _name_one(self, step: Step, there: Mapping[str, str]) -> tuple[str, str]:
-        """The digest that the name stands for, and why it couldn't be given, if it couldn't."""
+        """Return the digest that the name stands for, and why it couldn't be given, if it couldn't."""
         if step.action not in (model.PULL, model.IMPORT):
             return step.digest, ""
         try:

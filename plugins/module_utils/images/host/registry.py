@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.popen impor
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import RegistryAuth, RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.images.pull_errors import explain
 from ansible_collections.slipway.node.plugins.module_utils.store import oci
-from ansible_collections.slipway.node.plugins.module_utils.store.host.snapshots import LEFTOVER
+from ansible_collections.slipway.node.plugins.module_utils.store.host.snapshots import ALREADY_EXISTS
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
 
 _ATTEMPTS = 5
@@ -25,7 +25,7 @@ _PROMPT = b"Password: \n"
 
 
 def hosts_dir(config: EffectiveConfig) -> str | None:
-    """The first of the directories in which the daemon's own pulls look for registries that is there."""
+    """Return the first of the directories in which the daemon's own pulls look for registries that is there."""
     return next(filter(os.path.isdir, config.hosts_dirs), None)
 
 
@@ -43,7 +43,7 @@ class Registry:
         self._local = local
 
     def image(self, name: ImageName, platform: str) -> RemoteImage:
-        """The documents of an image, read without leaving anything on the node. Raises ValueError if they are nonsense."""
+        """Return the documents of an image, read without leaving anything on the node. Raises ValueError if they are nonsense."""
         text = self._document(str(name))
         digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
         if name.digest and name.digest.startswith("sha256:") and name.digest != digest:
@@ -75,7 +75,7 @@ class Registry:
         output = self._run(arguments, inherit)
         for _attempt in range(_ATTEMPTS - 1):
             # A daemon that was killed while it made a snapshot left a directory, which is removed when it is met.
-            if output.code == 0 or LEFTOVER not in output.stderr:
+            if output.code == 0 or ALREADY_EXISTS not in output.stderr:
                 break
             output = self._run(arguments, inherit)
         if output.code != 0:

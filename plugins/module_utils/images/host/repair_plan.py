@@ -52,9 +52,9 @@ class RepairPlanner:
         return tuple(verdicts[str(step.name)][0] if str(step.name) in verdicts else step for step in steps), failures
 
     def _judged(self, step: Step, found: Comparison, used: Sequence[str]) -> tuple[Step, str]:
-        """The step as it has to be, and why what is wrong stays so; empty if nothing does."""
+        """Return the step as it has to be, and why what is wrong stays so; empty if nothing does."""
         step = replace(step, found=found)
-        again = to_fetch(found)
+        again = blobs_to_fetch(found)
         if not (found.damaged or (self._repair and again)):
             return step, ""
         reason = NOT_ASKED if not self._repair else in_use_message(used)
@@ -62,11 +62,11 @@ class RepairPlanner:
             try:
                 return self._fetchable(step, again) if again else replace(step, action=plan.REPAIR), ""
             except (HostError, ValueError) as error:
-                reason = cant_be_had(error)
+                reason = not_fetchable(error)
         return replace(step, action=plan.NONE), f"{step.name}: {found.summary()}; {reason}"
 
     def _fetchable(self, step: Step, damaged: tuple[str, ...]) -> Step:
-        """Blobs are given up only if they can be had again, whatever the name stands for by now."""
+        """Plan to delete damaged blobs only if they can be fetched again, even if the name now means another image."""
         image, position = self._remote(step.name)
         if image is plan.UNREAD:
             return replace(step, action=plan.REPAIR, damaged=damaged)
@@ -79,19 +79,19 @@ class RepairPlanner:
         return replace(step, action=plan.REPAIR, position=position, missing=missing, damaged=damaged)
 
 
-def to_fetch(found: Comparison) -> tuple[str, ...]:
+def blobs_to_fetch(found: Comparison) -> tuple[str, ...]:
     """Blobs that are needed, and are damaged or not there. Discarded ones are, to judge the files or to unpack them again."""
     needed = found.discarded if found.differences or found.unknown else ()
     return (*found.damaged_blobs, *needed)
 
 
-def cant_be_had(error: Exception) -> str:
-    """Why blobs that are damaged have to stay so."""
+def not_fetchable(error: Exception) -> str:
+    """Return why damaged blobs can't be replaced."""
     return f"it can't be fetched again: {error}"
 
 
-def may_be_wrong(step: Step, snapshots: Set[str], *, compared: bool) -> bool:
-    """Whether an image has to be looked at, or looked at again, before it gets its name.
+def needs_check(step: Step, snapshots: Set[str], *, compared: bool) -> bool:
+    """Return whether an image has to be looked at, or looked at again, before it gets its name.
 
     ``snapshots`` were there before the run; ``compared``: integrity checking was asked for.
     """
@@ -123,7 +123,7 @@ def repair_images(repairer: ImageRepairer, steps: Sequence[Step], *, repair: boo
 
 
 def _left(step: Step, found: Comparison, repaired: RepairResult | None) -> str:
-    """What is wrong with an image after all; empty if nothing is known to be."""
+    """Return the problem that an image still has; empty if none is known."""
     if repaired is None:
         return f"{found.summary()}; {NOT_ASKED}" if found.damaged else ""
     if repaired.outcome in (FAILED, DISCARDED):

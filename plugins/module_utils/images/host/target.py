@@ -44,7 +44,7 @@ class ImageTarget:
     def __init__(self, containerd: Containerd, request: Request, archive: Archive | None = None) -> None:
         config = containerd.config
         self.containerd = containerd
-        self.request = request.reached_through(hosts_dir(config))
+        self.request = request.with_hosts_dir(hosts_dir(config))
         self.pull_path = select_pull_path(
             config,
             containerd.version,
@@ -68,7 +68,7 @@ class ImageTarget:
         return snapshotter_root(self.containerd.ctr, self.snapshotter)
 
     def owns(self, pull: Pull) -> bool:
-        """Whether a recorded pull is one into this namespace and snapshotter."""
+        """Return whether a recorded pull is one into this namespace and snapshotter."""
         return pull.is_for(self.request.namespace, self.snapshotter)
 
     def registry(self) -> Registry:

@@ -71,7 +71,7 @@ class Blob:
             raise DamagedBlobError(descriptor.digest)
 
     def read(self) -> bytes:
-        """The next bytes, empty at the end."""
+        """Return the next bytes, empty at the end."""
         try:
             chunk = os.read(self._descriptor, _CHUNK)
         except OSError as error:
@@ -101,13 +101,13 @@ class Blob:
 
 
 def blob_path(content_root: str, name: str) -> str:
-    """Where the content store has the blob of a digest. Raises ValueError if it is none."""
+    """Return where the content store has the blob of a digest. Raises ValueError if it is none."""
     algorithm, _colon, encoded = digest(name).partition(":")
     return os.path.join(content_root, "blobs", algorithm, encoded)
 
 
 def has_its_size(content_root: str, descriptor: Descriptor) -> bool:
-    """Whether a blob is there, as far as can be told without reading it. Raises HostError if that can't be told."""
+    """Return whether a blob is there, as far as can be told without reading it. Raises HostError if that can't be told."""
     path = blob_path(content_root, descriptor.digest)
     try:
         return os.stat(path).st_size == descriptor.size
@@ -119,9 +119,9 @@ def has_its_size(content_root: str, descriptor: Descriptor) -> bool:
 
 @contextmanager
 def open_layer(content_root: str, layer: Descriptor, *, threads: bool = True) -> Iterator[LayerReader]:
-    """A layer to read; at the end of the block its digest is verified. ``threads``: other cores may help.
+    """Open a layer for reading; the end of the block verifies its digest. ``threads``: other cores may help.
 
-    Raises DamagedBlobError, whatever happened in the block; else ValueError if the block did, if the layer is compressed in a
+    Raises DamagedBlobError, even if the block failed; else ValueError if the block did, if the layer is compressed in a
     way that can't be read here, or is no layer that containerd unpacks.
     """
     blob = Blob(content_root, layer, threads=threads)
@@ -161,7 +161,7 @@ def _decompressed(blob: Blob, media_type: str) -> Iterator[Iterator[bytes]]:
 
 @contextmanager
 def _ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    """The same, a few of them got before they are wanted, on another core."""
+    """Yield the same pieces, a few of them read ahead on another core."""
     ready: queue.Queue[bytes | Exception] = queue.Queue(_CHUNKS_AHEAD)
     stopped = threading.Event()
 

@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.blobs import Blob, DamagedBlobError
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.image_check import Image, ImageCheck
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.tree_cache import KeptTrees
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.tree_cache import TreeCache
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import LostSnapshotError, View, Views
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.walk import Difference
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import COMPARED_LEVELS, CONTENT, METADATA
@@ -119,7 +119,7 @@ def compare_images(
 
 
 def _unseen(found: Comparison, content: Content, snapshotter: str, unpacked: frozenset[str]) -> Comparison:
-    """Of an image that has no view."""
+    """Return the comparison of an image without a view."""
     top = content.config.chain_ids[-1:]
     if not top:
         return found
@@ -144,7 +144,7 @@ def compare_views(
     if level not in COMPARED_LEVELS:
         raise ValueError(f"the level is one of {', '.join(COMPARED_LEVELS)}, not {level!r}")
     begun = [Image(layers, view) for view, layers in images]
-    ImageCheck(content_root, KeptTrees(trees, keep=keep), content=level == CONTENT).run(begun)
+    ImageCheck(content_root, TreeCache(trees, keep=keep), content=level == CONTENT).run(begun)
     return tuple(map(_result, begun))
 
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import Found
-from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Node
+from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import FileAttributes
+from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Inode
 
 _ZEROS = bytes(1 << 16)
 Path = tuple[bytes, ...]
@@ -25,7 +25,7 @@ Path = tuple[bytes, ...]
 class Outcome(NamedTuple):
     """Of one file of a layer: its ``entry`` there, from 0; what is wrong with its bytes, None if they couldn't be compared.
 
-    ``inode`` is what was compared, if that has several names. A file that is as it should be, and has one name, has none.
+    ``inode`` is what was compared, if that has several names. An intact file with one name has none.
     """
 
     entry: int
@@ -42,7 +42,7 @@ class ContentCheck:
         self._outcomes: list[Outcome] = []
 
     def start(self, path: Path, size: int, entry: int) -> OpenFile | None:
-        """A file of a layer, to be compared at this path; None if what is there has another size, or is no file."""
+        """Return a file of a layer to compare at this path; None if the path has another size, or is no file."""
         descriptor = self._open(path)
         if descriptor is not None:
             status = os.fstat(descriptor)
@@ -59,7 +59,7 @@ class ContentCheck:
             self._outcomes.append(Outcome(entry, problem, file.inode))
 
     def take_outcomes(self) -> list[Outcome]:
-        """Those since the last call."""
+        """Return the outcomes since the last call."""
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
@@ -110,12 +110,12 @@ class OpenFile:
         self._problem = ""
 
     def compare(self, offset: int, piece: bytes) -> None:
-        """What the file has to hold there; zeros since the last piece."""
+        """Compare with what the file has to contain there; zeros since the last piece."""
         self._compare_zeros(offset)
         self._compare(piece)
 
     def finish(self) -> str:
-        """What is wrong with it; empty if nothing."""
+        """Return the problem; empty if there is none."""
         self._compare_zeros(self._size)
         return self._problem
 
@@ -142,7 +142,7 @@ class OpenFile:
 def compare_content(
     checks: Sequence[ContentCheck], path: Path, size: int, entry: int, pieces: Iterable[tuple[int, bytes]]
 ) -> None:
-    """A file of a layer with what is found in each of several trees."""
+    """Compare a file of a layer with several trees."""
     if not size:
         return
     started = [(check, check.start(path, size, entry)) for check in checks]
@@ -170,7 +170,7 @@ class ContentJudge:
         self.again: dict[int, bytes] = {}
 
     def note(self, origin: int, problem: str | None, inode: tuple[int, int] | None) -> None:
-        """The outcome for the file of an origin."""
+        """Return the outcome for the file of an origin."""
         if problem == "":
             self._unequal.pop(origin, None)
         else:
@@ -178,12 +178,12 @@ class ContentJudge:
         if inode is not None:
             self._compared[origin] = inode
 
-    def has_to_see(self, node: Node) -> bool:
-        """Whether a file that has its right size isn't just known to be right."""
+    def has_to_see(self, node: Inode) -> bool:
+        """Return whether a file that has its right size isn't just known to be right."""
         return node.linked or node.origin in self._unequal
 
-    def judge(self, node: Node, found: Found, path: bytes) -> str:
-        """What is wrong with the bytes of a file of the tree that is known now; those not compared are noted in ``again``."""
+    def judge(self, node: Inode, found: FileAttributes, path: bytes) -> str:
+        """Return the problem of a file's bytes as far as it is known; files not compared are noted in ``again``."""
         origin = node.origin
         if node.linked and self._compared.get(origin) != found.inode:
             self.again.setdefault(origin, path)

@@ -20,16 +20,16 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.host.conten
     compare_content,
 )
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.layer_jobs import (
-    End,
-    Part,
+    EndMessage,
+    EntriesMessage,
     digest_view,
     parse_message,
     read_layer,
     verify_blob,
 )
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.tree_cache import KeptTree, KeptTrees
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.tree_cache import TreeCache, TreeCacheEntry
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import View
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.walk import Walk
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.walk import TreeComparer
 from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import layer_of, origin_of
 from ansible_collections.slipway.node.plugins.module_utils.integrity.rootfs import Layer, RootFs, clean
 from ansible_collections.slipway.node.plugins.module_utils.integrity.tree_digest import expected_digest
@@ -55,9 +55,9 @@ class Image:
     view: View | None = None
     unknown: str = ""
     damaged: tuple[str, ...] = ()
-    walk: Walk | None = None
+    walk: TreeComparer | None = None
     total: int = 0
-    kept: KeptTree | None = None
+    kept: TreeCacheEntry | None = None
     judge: ContentJudge | None = None
     job: int = -1
 
@@ -89,7 +89,7 @@ class _Step:
 class ImageCheck:
     """``content``: compare the bytes of files as well. ``run`` raises HostError if the node refuses to be looked at."""
 
-    def __init__(self, content_root: str, trees: KeptTrees, *, content: bool) -> None:
+    def __init__(self, content_root: str, trees: TreeCache, *, content: bool) -> None:
         self._content_root = content_root
         self._trees = trees
         self._content = content
@@ -106,7 +106,7 @@ class ImageCheck:
         self._packed = any(image.view is not None and image.view.packed for image in seen)
         if self._packed:
             # What is kept is how other snapshotters have it.
-            self._trees = KeptTrees(None, keep=False)
+            self._trees = TreeCache(None, keep=False)
         for image in seen:
             if self._content:
                 image.judge = ContentJudge()
@@ -179,10 +179,10 @@ class ImageCheck:
         """Put a layer on the tree below, and judge the images that have no more."""
         tree = step.tree.fork() if step.tree is not None and step.fork else step.tree
         target = tree.layer() if tree is not None else None
-        end, trouble = End(damaged=False), ""
+        end, trouble = EndMessage(damaged=False), ""
         for message in results.of(step.job):
             part = parse_message(message)
-            if isinstance(part, End):
+            if isinstance(part, EndMessage):
                 end = part
             elif target is not None and not trouble:
                 trouble = _apply(part, step, target)
@@ -215,7 +215,7 @@ class ImageCheck:
     def _walk(self, image: Image, view: View, tree: RootFs, *, right: bool) -> None:
         """``right``: all but the bytes of files is known to be."""
         judge = image.judge
-        image.walk = walk = Walk(view.root, judge.judge if judge is not None else None)
+        image.walk = walk = TreeComparer(view.root, judge.judge if judge is not None else None)
         if not right:
             walk.compare(tree)
         elif judge is not None:
@@ -226,7 +226,7 @@ class ImageCheck:
             except (DamagedBlobError, ValueError):
                 image.unknown = _UNJUDGED
 
-    def _compare_again(self, image: Image, view: View, judge: ContentJudge, walk: Walk) -> None:
+    def _compare_again(self, image: Image, view: View, judge: ContentJudge, walk: TreeComparer) -> None:
         """Files that were not compared where they are: behind links, or under another name of a hard link."""
         for depth in sorted({layer_of(origin) for origin in judge.again}):
             check = ContentCheck(view.root)
@@ -246,7 +246,7 @@ class ImageCheck:
             finally:
                 check.close()
 
-    def _judge_kept(self, image: Image, kept: KeptTree, results: Results) -> None:
+    def _judge_kept(self, image: Image, kept: TreeCacheEntry, results: Results) -> None:
         """By a tree of an earlier run; the blobs need not even be there."""
         found = b"".join(results.of(image.job)).decode()
         image.total = kept.total
@@ -254,7 +254,7 @@ class ImageCheck:
         if image.view is None:
             return
         if found == kept.digest:
-            image.walk = Walk(image.view.root)
+            image.walk = TreeComparer(image.view.root)
             return
         try:
             tree = kept.tree()
@@ -266,12 +266,12 @@ class ImageCheck:
             self._trees.save_digest(image.digests, kept, found)
 
     def _is_overlay(self, image: Image) -> bool:
-        """Whether it matters: of a single layer, there is nothing to lay over each other."""
+        """Return whether it matters: of a single layer, there is nothing to lay over each other."""
         return self._overlay and len(image.layers) > 1
 
 
 def _plan(images: Sequence[Image]) -> list[_Step]:
-    """What to read, each layer once for all images that have it and the same ones below."""
+    """Plan the reading, each layer once for all images that have it and the same layers below."""
     steps = []
     pending = _above(0, images)
     while pending:
@@ -290,7 +290,7 @@ def _above(depth: int, images: Sequence[Image]) -> list[_Step]:
     return [_Step(depth, layer, group, number > 0) for number, (layer, group) in enumerate(groups.items())]
 
 
-def _apply(part: Part, step: _Step, target: Layer) -> str:
+def _apply(part: EntriesMessage, step: _Step, target: Layer) -> str:
     """Add entries to a layer, and note what was found of their content; returns why that can't be, else nothing."""
     judges = [image.judge for image in step.images if image.judge is not None]
     for judge, outcomes in zip(judges, part.outcomes):
@@ -320,10 +320,10 @@ def _close(target: Layer, layer: Descriptor) -> str:
     return ""
 
 
-def _end_of(results: Results, job: int) -> End:
-    end = End(damaged=False)
+def _end_of(results: Results, job: int) -> EndMessage:
+    end = EndMessage(damaged=False)
     for message in results.of(job):
         part = parse_message(message)
-        if isinstance(part, End):
+        if isinstance(part, EndMessage):
             end = part
     return end

@@ -36,7 +36,7 @@ _NO_ATTRIBUTES: dict[bytes, bytes] = {}
 
 
 @dataclass(frozen=True)
-class Part:
+class EntriesMessage:
     """Some entries of a layer, from number ``first`` on; ``outcomes`` for each directory that their content was compared in."""
 
     first: int
@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class End:
+class EndMessage:
     """``damaged``: the blob isn't what its digest says; else ``trouble`` is why the layer can't be read, or empty."""
 
     damaged: bool
@@ -53,8 +53,8 @@ class End:
 
 
 def read_layer(content_root: str, layer: Descriptor, roots: Sequence[int], *, threads: bool) -> Iterator[bytes]:
-    """A layer's entries, their content compared with that of files below some directories, given by descriptors."""
-    end = End(damaged=False)
+    """Read a layer's entries and compare their content with files below some directories, given by descriptors."""
+    end = EndMessage(damaged=False)
     try:
         with ExitStack() as stack:
             checks = [stack.enter_context(closing(ContentCheck(root))) for root in roots]
@@ -73,9 +73,9 @@ def read_layer(content_root: str, layer: Descriptor, roots: Sequence[int], *, th
                     rows, first, size = [], number + 1, 0
             yield _message(first, rows, checks)
     except DamagedBlobError:
-        end = End(damaged=True)
+        end = EndMessage(damaged=True)
     except ValueError as error:
-        end = End(damaged=False, trouble=str(error))
+        end = EndMessage(damaged=False, trouble=str(error))
     yield json.dumps([end.damaged, end.trouble]).encode()
 
 
@@ -86,7 +86,7 @@ def _limited(entries: Iterator[Entry]) -> Iterator[Entry]:
 
 
 def verify_blob(content_root: str, blob: Descriptor) -> Iterator[bytes]:
-    """Ends as a layer does."""
+    """End as a layer does."""
     damaged = False
     try:
         with closing(Blob(content_root, blob, threads=False)) as opened:
@@ -97,17 +97,17 @@ def verify_blob(content_root: str, blob: Descriptor) -> Iterator[bytes]:
 
 
 def digest_view(root: int) -> Iterator[bytes]:
-    """A view's digest, as ASCII."""
+    """Return a view's digest, as ASCII."""
     yield view_digest(root).encode()
 
 
-def parse_message(message: bytes) -> Part | End:
+def parse_message(message: bytes) -> EntriesMessage | EndMessage:
     """One of a layer's messages."""
     document = json.loads(message)
     if len(document) == 2:
-        return End(*document)
+        return EndMessage(*document)
     first, rows, outcomes = document
-    return Part(
+    return EntriesMessage(
         first,
         tuple(map(_entry, rows)),
         tuple(tuple(Outcome(number, problem, inode and tuple(inode)) for number, problem, inode in one) for one in outcomes),

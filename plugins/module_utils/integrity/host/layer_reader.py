@@ -33,7 +33,7 @@ class LayerReader:
         self._left = 0
 
     def entries(self) -> Iterator[Entry]:
-        """Raises ValueError if the archive is broken, or containerd wouldn't unpack it."""
+        """Raise ValueError if the archive is broken, or containerd wouldn't unpack it."""
         records: dict[bytes, bytes] = {}
         long_name = long_target = b""
         for header in self._headers():
@@ -104,7 +104,7 @@ class LayerReader:
 
 
 class _Stream:
-    """Bytes in chunks of whatever size, none of them empty, read in others. Raises ValueError if they end too early."""
+    """Bytes in chunks of any size, none of them empty, read in others. Raises ValueError if they end too early."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -127,7 +127,7 @@ class _Stream:
         return b"".join(parts)
 
     def read_block(self) -> bytes:
-        """A block; empty if there is nothing more."""
+        """Return a block; empty if there is nothing more."""
         return self.read(BLOCK) if self._at < len(self._chunk) or self._fetch() else b""
 
     def skip(self, size: int) -> None:

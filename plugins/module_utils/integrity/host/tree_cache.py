@@ -27,14 +27,14 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.saved_tree 
 _FORMAT = b"slipway.node tree 1\n"
 _SUFFIX = ".tree"
 _TEMPORARY = ".tmp"
-# Seconds after which one that nobody asked for is removed, and after which a use is noted.
+# Seconds after which an unused tree is removed, and after which a use is noted.
 _UNUSED, _NOTED = 30 * 86400, 86400
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class KeptTree:
-    """What an image's layers make: ``total`` files; a view that is as it should be has this ``digest``, empty if not known."""
+class TreeCacheEntry:
+    """What an image's layers make: ``total`` files; an intact view has this ``digest``, empty if not known."""
 
     total: int
     digest: str
@@ -42,11 +42,11 @@ class KeptTree:
     _packed: bytes
 
     def tree(self) -> RootFs:
-        """Raises ValueError if it is broken."""
+        """Raise ValueError if it is broken."""
         return decode_tree(_lines(self._packed), overlay=self.overlay)
 
 
-class KeptTrees:
+class TreeCache:
     """Those in one directory, which may not exist; none without a directory. ``keep``: it may be written to."""
 
     def __init__(self, directory: str | None, *, keep: bool, read: bool = True) -> None:
@@ -54,12 +54,12 @@ class KeptTrees:
         self._keep = keep and directory is not None
         self._read = read
 
-    def unread(self) -> KeptTrees:
-        """The same, to be written only."""
-        return KeptTrees(self._directory, keep=self._keep, read=False)
+    def unread(self) -> TreeCache:
+        """Open the file for writing only."""
+        return TreeCache(self._directory, keep=self._keep, read=False)
 
-    def find(self, layers: Sequence[str], *, overlay: bool) -> KeptTree | None:
-        """The one of an image of these layers, which are digests, lowest first; None if there is none that is sound."""
+    def find(self, layers: Sequence[str], *, overlay: bool) -> TreeCacheEntry | None:
+        """Return the tree of an image with these layers (digests, lowest first); None if there is none that is sound."""
         if self._directory is None or not self._read:
             return None
         path = self._path(layers, overlay)
@@ -72,19 +72,19 @@ class KeptTrees:
             return None
         if self._keep:
             self._note_use(path)
-        return KeptTree(int(head["total"]), str(head["digest"]), overlay, packed)
+        return TreeCacheEntry(int(head["total"]), str(head["digest"]), overlay, packed)
 
     def save(self, layers: Sequence[str], tree: RootFs, *, overlay: bool, total: int, digest: str) -> None:
         """Keep a tree, if that is wanted and possible."""
         if self._keep:
-            self._write(layers, KeptTree(total, digest, overlay, _pack(tree)))
+            self._write(layers, TreeCacheEntry(total, digest, overlay, _pack(tree)))
 
-    def save_digest(self, layers: Sequence[str], kept: KeptTree, digest: str) -> None:
-        """Keep what was found of a view that is as it should be."""
+    def save_digest(self, layers: Sequence[str], kept: TreeCacheEntry, digest: str) -> None:
+        """Keep the tree of an intact view."""
         if self._keep:
             self._write(layers, replace(kept, digest=digest))
 
-    def _write(self, layers: Sequence[str], kept: KeptTree) -> None:
+    def _write(self, layers: Sequence[str], kept: TreeCacheEntry) -> None:
         if self._directory is None:
             return
         head = {"layers": list(layers), "overlay": kept.overlay, "total": kept.total, "digest": kept.digest}
@@ -111,7 +111,7 @@ class KeptTrees:
                 os.utime(path)
 
     def _remove_unused(self) -> None:
-        """What nobody asked for in a long time, and what killed runs left."""
+        """Remove trees that were not used for a long time, and the leftovers of killed runs."""
         oldest = time.time() - _UNUSED
         with os.scandir(self._directory) as entries:
             for entry in entries:
@@ -122,12 +122,12 @@ class KeptTrees:
 
 
 def _read(path: str) -> bytes:
-    """Raises OSError or ValueError if it is nothing that we would have written."""
+    """Raise OSError or ValueError if it is nothing that we would have written."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise ValueError("it is somebody else's")
+            raise ValueError("it belongs to another user")
         if status.st_size > MOST_BYTES:
             raise ValueError("it is too large")
         return stream.read()
@@ -154,7 +154,7 @@ def _pack(tree: RootFs) -> bytes:
 
 
 def _lines(packed: bytes) -> Iterator[str]:
-    """Raises ValueError if that isn't what was packed."""
+    """Raise ValueError if that isn't what was packed."""
     unpacker = zlib.decompressobj()
     left = b""
     try:

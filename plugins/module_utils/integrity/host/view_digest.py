@@ -67,7 +67,7 @@ def _digest(root: int) -> str:
 
 
 def _lines(path: bytes, below: list[tuple[bytes, bytes]], digest: TreeDigest) -> Iterator[bytes]:
-    """Of the working directory, which has that path; ``below`` gets the directories in it."""
+    """Read the working directory, which has that path; ``below`` gets the directories in it."""
     with os.scandir(b".") as entries:
         there = sorted([(entry.name, entry) for entry in entries])
     for name, entry in there:
@@ -94,7 +94,7 @@ def _enter(root: int, path: bytes) -> None:
 
 
 def _line(name: bytes, status: os.stat_result) -> bytes:
-    """Of a file in the working directory."""
+    """Read the attributes of a file in the working directory."""
     kind = KINDS[status.st_mode & _FORMAT_BITS]
     value = attributes = b""
     if kind == FILE:

@@ -5,7 +5,7 @@
 
 A view is mounted in a mount namespace of its own, which is gone at once, as is its mount point: the mount then lives as
 long as the descriptor that leads to it, and so not longer than this process, however that ends. What a killed process does
-leave is the daemon's record of the view, and an empty directory of the same name whose lock nobody holds any more.
+leave is the daemon's record of the view, and an empty directory of the same name whose lock no process holds any more.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Views:
 
     @contextmanager
     def open(self, chain_id: str) -> Iterator[View]:
-        """The snapshot of a layer; not on the node's own file system tree, whoever looks.
+        """Mount the snapshot of a layer, invisibly to other processes.
 
         Raises LostSnapshotError if it, or one that it stands on, isn't there.
         """
@@ -82,7 +82,7 @@ class Views:
                 self._remove(key)
 
     def layers(self) -> frozenset[str]:
-        """The chain IDs of what is unpacked."""
+        """Return the chain IDs of what is unpacked."""
         return frozenset(key for key in self._first_column() if key.startswith("sha256:"))
 
     def sweep(self) -> None:
@@ -131,7 +131,7 @@ class Views:
 
 
 def mount_detached(mounts: tuple[SnapshotMount, ...], directory: str) -> int:
-    """SnapshotMount them on the directory where nobody sees it; returns a descriptor of the root. Closing it unmounts them."""
+    """Mount a snapshot, invisibly to other processes; return a descriptor of its root. Closing that unmounts it."""
     outcome: list[int | OSError] = []
 
     def work() -> None:
@@ -192,7 +192,7 @@ def _shortened(options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def call_libc(function: str, *arguments: bytes | int | None) -> None:
-    """A function of the C library that returns 0. Raises OSError if it doesn't."""
+    """Call a function of the C library that returns 0. Raises OSError if it doesn't."""
     libc = ctypes.CDLL(None, use_errno=True)
     typed = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
     if getattr(libc, function)(*typed) != 0:
@@ -202,7 +202,7 @@ def call_libc(function: str, *arguments: bytes | int | None) -> None:
 
 @contextmanager
 def _locked_directory() -> Iterator[str]:
-    """A fresh one whose lock says that its view is in use."""
+    """Create a directory whose lock says that its view is in use."""
     directory, lock = _fresh_directory()
     try:
         yield directory
@@ -220,19 +220,19 @@ def _fresh_directory() -> tuple[str, int]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if os.path.isdir(directory):
                 return directory, lock
-            os.close(lock)  # somebody swept before it was locked
+            os.close(lock)  # another run swept it before it was locked
     except OSError as error:
         raise HostError(f"cannot make a directory in {DIRECTORY}: {error.strerror}") from error
 
 
 def is_view(key: str) -> bool:
-    """Whether a snapshot is one that is made here."""
+    """Return whether a snapshot is one that is made here."""
     return key.startswith(PREFIX)
 
 
 @contextmanager
 def _abandoned(directory: str) -> Iterator[bool]:
-    """Whether no running process has the lock; it has none while the block runs."""
+    """Return whether no running process has the lock; it has none while the block runs."""
     try:
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.integrity import comparison
-from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import Found
-from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Node, layer_of
+from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import FileAttributes
+from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Inode, layer_of
 from ansible_collections.slipway.node.plugins.module_utils.integrity.rootfs import RootFs
 from ansible_collections.slipway.node.plugins.module_utils.integrity.tar import (
     BLOCK_DEVICE,
@@ -43,7 +43,7 @@ KINDS = {
 NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA)
 
 # What is wrong with a file's bytes, from what is expected, what is found and where; empty if nothing.
-Content = Callable[[Node, Found, bytes], str]
+Content = Callable[[Inode, FileAttributes, bytes], str]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Difference:
 
 
 @dataclass
-class Walk:
+class TreeComparer:
     """``root`` is a descriptor of a directory. Nothing is opened but directories in it, and no link is followed.
 
     ``differences`` are the first hundred of ``count``; ``lowest`` is the number of the lowest layer that any of them comes
@@ -72,14 +72,14 @@ class Walk:
 
     def compare(self, tree: RootFs) -> None:
         # Directories in a directory; None for one that should not be there.
-        pending: list[tuple[bytes, bytes, Node | None]] = [(b"", b"", tree.root)]
+        pending: list[tuple[bytes, bytes, Inode | None]] = [(b"", b"", tree.root)]
         while pending:
             above, name, node = pending.pop()
             path = _join(above, name)
             pending.extend(reversed([(path, below, child) for below, child in self._directory(path, node)]))
 
-    def compare_content(self, tree: RootFs, has_to_see: Callable[[Node], bool]) -> None:
-        """The bytes alone, where they have to be looked at; all else is known to be right."""
+    def compare_content(self, tree: RootFs, has_to_see: Callable[[Inode], bool]) -> None:
+        """Compare only the bytes of files that need it; everything else is known to be right."""
         pending = [(b"", b"", tree.root)]
         while pending:
             above, last, directory = pending.pop()
@@ -102,7 +102,7 @@ class Walk:
         if len(self.differences) < LISTED:
             self.differences.append(Difference("/" + show(path), problem))
 
-    def _directory(self, path: bytes, node: Node | None) -> Iterator[tuple[bytes, Node | None]]:
+    def _directory(self, path: bytes, node: Inode | None) -> Iterator[tuple[bytes, Inode | None]]:
         """Judge a directory's entries; yields the directories among them."""
         found = dict(self._scan(path))
         wanted = node.children if node is not None else {}
@@ -122,7 +122,7 @@ class Walk:
             if there.kind == DIRECTORY:
                 yield name, expected
 
-    def _scan(self, path: bytes) -> Iterator[tuple[bytes, Found]]:
+    def _scan(self, path: bytes) -> Iterator[tuple[bytes, FileAttributes]]:
         with naming(path):
             directory = os.open(path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.root)
             try:
@@ -134,7 +134,7 @@ class Walk:
             finally:
                 os.close(directory)
 
-    def _judge(self, above: bytes, name: bytes, node: Node, found: Found) -> None:
+    def _judge(self, above: bytes, name: bytes, node: Inode, found: FileAttributes) -> None:
         path = _join(above, name)
         wrong = list(comparison.problems(node, found))
         if node.kind == found.kind:
@@ -155,7 +155,7 @@ class Walk:
         if wrong:
             self.report(path, "; ".join(wrong), layer_of(node.origin))
 
-    def _attributes(self, path: bytes, node: Node) -> Iterator[str]:
+    def _attributes(self, path: bytes, node: Inode) -> Iterator[str]:
         if node.kind not in (FILE, DIRECTORY) or node.mode is None:
             return iter(())
         # There is no call that takes a descriptor of a directory.
@@ -169,12 +169,12 @@ class Walk:
             raise HostError(f"cannot read /{show(path)} of an image: {error.strerror}") from error
         return comparison.attribute_problems(node, found)
 
-    def _missing(self, above: bytes, name: bytes, node: Node) -> None:
+    def _missing(self, above: bytes, name: bytes, node: Inode) -> None:
         path = _join(above, name)
         self.report(path, comparison.MISSING, layer_of(node.origin))
         self._missing_below(path, node)
 
-    def _missing_below(self, path: bytes, node: Node) -> None:
+    def _missing_below(self, path: bytes, node: Inode) -> None:
         pending = [(path, b"", node)]
         while pending:
             above, last, node = pending.pop()
@@ -197,9 +197,9 @@ def naming(path: bytes) -> Iterator[None]:
         raise HostError(f"cannot read /{show(path)} of an image: {error.strerror}") from error
 
 
-def _found(status: os.stat_result) -> Found:
+def _found(status: os.stat_result) -> FileAttributes:
     mode = status.st_mode
-    return Found(
+    return FileAttributes(
         kind=KINDS[stat.S_IFMT(mode)],
         mode=stat.S_IMODE(mode),
         uid=status.st_uid,

@@ -63,7 +63,7 @@ def _create(config_dir: str, directory: DirectoryChange) -> None:
 
 
 def _write_new(path: str, content: bytes) -> None:
-    """Write a file into a directory that nobody reads yet; no other name is needed there."""
+    """Write a file into a directory that isn't read yet, and so without a temporary name."""
     make_directories(os.path.dirname(path))
     with naming("write", path):
         with open(path, "xb") as stream:

@@ -18,7 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.directory import
     MARK,
     OTHER,
     TEMPORARY_PREFIX,
-    FoundEntry,
+    DirectoryEntry,
     KataDirectory,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Vendor
@@ -29,7 +29,7 @@ _KATA_DEPLOY = ("runtimes", "custom-runtimes")
 
 
 def read_found(config_dir: str) -> KataDirectory:
-    """What is in the directory, which need not exist. Raises HostError for what can't be read."""
+    """Read the directory, which need not exist. Raises HostError."""
     directories, others, leftovers = {}, [], []
     for name in _names(config_dir):
         path = os.path.join(config_dir, name)
@@ -50,7 +50,7 @@ def _names(directory: str) -> list[str]:
             return []
 
 
-def _read_directory(path: str) -> dict[str, FoundEntry]:
+def _read_directory(path: str) -> dict[str, DirectoryEntry]:
     entries = {}
     for name in _names(path):
         place = os.path.join(path, name)
@@ -61,8 +61,8 @@ def _read_directory(path: str) -> dict[str, FoundEntry]:
     return entries
 
 
-def read_drop_ins(directory: str) -> dict[str, FoundEntry]:
-    """The entries of config.d in a directory of Kata's, by path; of something else in its place, that itself."""
+def read_drop_ins(directory: str) -> dict[str, DirectoryEntry]:
+    """Return the entries of config.d in a directory of Kata's, by path; of something else in its place, that itself."""
     place = os.path.join(directory, DROP_IN_DIRECTORY)
     if not os.path.lexists(place):
         return {}
@@ -71,24 +71,24 @@ def read_drop_ins(directory: str) -> dict[str, FoundEntry]:
     return {os.path.join(place, name): _read_entry(os.path.join(place, name)) for name in _names(place)}
 
 
-def _read_entry(path: str, *, content: bool = True) -> FoundEntry:
+def _read_entry(path: str, *, content: bool = True) -> DirectoryEntry:
     with naming("look at", path):
         mode = os.lstat(path).st_mode
     kinds = ((FILE, stat.S_ISREG), (LINK, stat.S_ISLNK), (DIRECTORY, stat.S_ISDIR))
     kind = next((name for name, is_kind in kinds if is_kind(mode)), OTHER)
     readable = content and os.path.isfile(path)
     # A link's own mode means nothing.
-    return FoundEntry(kind, read_bytes(path) if readable else None, stat.S_IMODE(mode) if kind != LINK else 0)
+    return DirectoryEntry(kind, read_bytes(path) if readable else None, stat.S_IMODE(mode) if kind != LINK else 0)
 
 
 def read_vendor(base_config: str) -> Vendor | None:
-    """The file that a handler's is a copy of, with the version of the archive that it lies in; None if there is no such file."""
+    """Read the file that a handler's file is a copy of, with the version of its release; None if there is none."""
     text = read_text(base_config)
     return None if text is None else Vendor(text, version_beside(base_config))
 
 
 def version_beside(path: str) -> Version | None:
-    """The version of the release that a file lies in, which is a tree with a VERSION at its root; None if there is none."""
+    """Return the version of the release around a file, a tree with a VERSION at its root; None if there is none."""
     for start in dict.fromkeys((path, os.path.realpath(path))):
         directory = os.path.dirname(start)
         while directory != os.path.dirname(directory):

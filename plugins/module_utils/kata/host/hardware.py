@@ -19,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEV
 
 
 def read_machine() -> Machine:
-    """Raises HostError for what can't be read."""
+    """Raise HostError for what can't be read."""
     system = os.uname()
     directory = f"/lib/modules/{system.release}"
     builtin = parse_module_paths(read_text(f"{directory}/modules.builtin") or "")

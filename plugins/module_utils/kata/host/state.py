@@ -21,7 +21,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def read_kata(config: EffectiveConfig, version: Version, environment: Mapping[str, str] | None) -> KataState:
-    """The handlers of a daemon with that configuration and environment. Raises HostError for what can't be read."""
+    """Return the handlers of a daemon with that configuration and environment. Raises HostError for what can't be read."""
     path = (environment or {}).get("PATH") or _PATH
     handlers = tuple(_with_files(handler, path) for handler in declared(config, version))
     return KataState(handlers, {device: is_device(device) for device in DEVICES})
@@ -43,7 +43,7 @@ def _with_files(handler: DeclaredHandler, path: str) -> DeclaredHandler:
 
 
 def is_device(path: str) -> bool:
-    """Whether there is a character device. Raises HostError if it can't be looked at."""
+    """Return whether there is a character device. Raises HostError if it can't be looked at."""
     with naming("look at", path):
         try:
             return stat.S_ISCHR(os.stat(path).st_mode)

@@ -15,10 +15,10 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
     write_file,
 )
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import HOSTS_FILE, PEM_PREFIX
-from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import FoundFile, Plan
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import CurrentFile, Plan
 
 
-def read_hosts(config_path: str) -> dict[str, dict[str, FoundFile]]:
+def read_hosts(config_path: str) -> dict[str, dict[str, CurrentFile]]:
     """Return the files of each directory in config_path, which need not exist, by name."""
     found = {}
     for name in _names(config_path):
@@ -36,13 +36,13 @@ def _names(directory: str) -> list[str]:
             return []
 
 
-def _read(path: str) -> FoundFile:
+def _read(path: str) -> CurrentFile:
     """Look at one file; read it only if this module could have made it."""
     with naming("look at", path):
         mode = os.lstat(path).st_mode
     name = os.path.basename(path)
     readable = os.path.isfile(path) and (name == HOSTS_FILE or name.startswith(PEM_PREFIX))
-    return FoundFile(read_bytes(path) if readable else None, stat.S_IMODE(mode))
+    return CurrentFile(read_bytes(path) if readable else None, stat.S_IMODE(mode))
 
 
 def apply_plan(plan: Plan) -> None:

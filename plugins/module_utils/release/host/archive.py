@@ -118,7 +118,7 @@ def _drain(stream: IO[bytes]) -> None:
 def unpack(source: IO[bytes], release: Release, directory: str, label: str) -> None:
     """Unpack a checked archive into an empty directory and flush every file and directory.
 
-    Files belong to root and nobody else may write to them. Raises HostError; what was written stays.
+    Files belong to root, and only root may write to them. Raises HostError; what was written stays.
     """
     with reading(label), naming("unpack to", directory):
         if _head(source).startswith(_ELF):
@@ -164,7 +164,7 @@ def _write(path: str, content: IO[bytes], mode: int) -> None:
 
 
 def _single_path(release: Release) -> str:
-    """Where a source that is one executable, not an archive, goes."""
+    """Return where a source that is one executable, not an archive, goes."""
     return os.path.normpath(os.path.join(release.bin_dir, release.name))
 
 
@@ -194,7 +194,7 @@ def reading(label: str) -> Iterator[None]:
 
 
 def _decompressed(source: IO[bytes], label: str) -> AbstractContextManager[IO[bytes]]:
-    """Open the tar stream of an archive, whatever its compression; its kind is told by its content."""
+    """Open the tar stream of an archive, with any compression, which is recognised by its content."""
     head = _head(source)
     source.seek(0)
     if head.startswith(b"\x1f\x8b"):

@@ -30,9 +30,9 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
 from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import Contents, copy_hashed, remove_tree, unpack
 from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
     CURRENT,
-    Found,
-    FoundLink,
+    CurrentLink,
     Installed,
+    InstalledReleases,
     Plan,
     Release,
     check_source,
@@ -42,13 +42,13 @@ MANIFEST = ".slipway-manifest.json"
 STAGING_PREFIX = ".staging-"
 
 
-def look(home: str, links: str) -> Found:
+def read_state(home: str, links: str) -> InstalledReleases:
     """Return what the node has in the release's directory and in the directory of the links."""
     names = _names(home)
     versions = (_installed(home, name) for name in sorted(names) if name != CURRENT and not name.startswith("."))
     with naming("look at", f"{home}/{CURRENT}"):
         current = os.readlink(f"{home}/{CURRENT}") if CURRENT in names else None
-    return Found(
+    return InstalledReleases(
         installed=tuple(version for version in versions if version is not None),
         current=current,
         leftovers=tuple(sorted(name for name in names if name.startswith(STAGING_PREFIX))),
@@ -64,10 +64,10 @@ def _names(directory: str) -> list[str]:
             return []
 
 
-def _link(path: str) -> FoundLink:
+def _link(path: str) -> CurrentLink:
     with naming("look at", path):
         mode = os.lstat(path).st_mode
-        return FoundLink(os.readlink(path) if stat.S_ISLNK(mode) else None, stat.S_ISDIR(mode))
+        return CurrentLink(os.readlink(path) if stat.S_ISLNK(mode) else None, stat.S_ISDIR(mode))
 
 
 def _installed(home: str, name: str) -> Installed | None:

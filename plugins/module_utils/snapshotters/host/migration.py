@@ -117,7 +117,7 @@ class Migration:
         return _Namespace(Task(namespace, images, planner.plan()), room, skipped)
 
     def _scratch_bytes(self) -> int:
-        """Bytes of what the snapshotter blockfile starts a layer as a copy of; 0 for all other snapshotters."""
+        """Return the bytes of what the snapshotter blockfile starts a layer as a copy of; 0 for all other snapshotters."""
         if self._target != migration.BLOCKFILE:
             return 0
         file = self._config.snapshotter_table(self._target).get("scratch_file")
@@ -129,7 +129,7 @@ class Migration:
         return store.snapshots(self._source).layers() if self._source_loaded else store.content.unpacked_for(self._source)
 
     def _candidates(self, store: NamespaceStore, references: Mapping[str, Reference]) -> list[Candidate]:
-        """One for each image, whatever names it has."""
+        """Return one name for each image."""
         blobs = store.content.digests()
         found = []
         for name in canonical_names({name: one.digest for name, one in references.items()}):
@@ -179,7 +179,7 @@ class Migration:
         return outcome
 
     def _mark_names(self, store: NamespaceStore, outcome: Outcome) -> None:
-        """The images' other names as well: what is on disk under one is on disk under all."""
+        """Add the images' other names: an image that is on disk under one name is on disk under all."""
         done = {digest for name, digest in outcome.digests.items() if name not in outcome.failures}
         for one in store.images.references():
             if one.digest in done and self._target not in one.synced:

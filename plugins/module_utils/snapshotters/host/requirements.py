@@ -14,22 +14,22 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters import requirements as needs
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scratch import read_scratch
-from ansible_collections.slipway.node.plugins.module_utils.snapshotters.requirements import Unmet
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.requirements import MissingRequirement
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import ids_in
 
 
-def unmet(runner: Runner, config: EffectiveConfig, names: Iterable[str]) -> dict[str, Unmet]:
+def missing_requirements(runner: Runner, config: EffectiveConfig, names: Iterable[str]) -> dict[str, MissingRequirement]:
     """Return by the names of snapshotters why the daemon could not use them as they are configured; changes nothing."""
     found = {name: _unmet(runner, config, name) for name in dict.fromkeys(names)}
     return {name: problem for name, problem in found.items() if problem is not None}
 
 
-def unmet_reasons(runner: Runner, config: EffectiveConfig, names: Iterable[str]) -> dict[str, str]:
-    """Return the sentences of ``unmet``."""
-    return {name: problem.reason for name, problem in unmet(runner, config, names).items()}
+def missing_requirement_reasons(runner: Runner, config: EffectiveConfig, names: Iterable[str]) -> dict[str, str]:
+    """Return the sentences of ``missing_requirements``."""
+    return {name: problem.reason for name, problem in missing_requirements(runner, config, names).items()}
 
 
-def _unmet(runner: Runner, config: EffectiveConfig, name: str) -> Unmet | None:
+def _unmet(runner: Runner, config: EffectiveConfig, name: str) -> MissingRequirement | None:
     address = config.proxy_address(name)
     if address is not None:
         path = address.removeprefix("unix://")
@@ -57,12 +57,12 @@ def _version(runner: Runner, program: str) -> str:
 
 
 def blockfile_copy(config: EffectiveConfig) -> str:
-    """Where the snapshotter keeps its own copy of the scratch file."""
+    """Return where the snapshotter keeps its own copy of the scratch file."""
     return os.path.join(config.snapshotter_root("blockfile"), "scratch")
 
 
 def lost_snapshots(current: EffectiveConfig, wanted: EffectiveConfig) -> str:
-    """Why the daemon would not find the snapshots any more that it knows; empty if it would. Raises HostError.
+    """Return why the daemon would not find the snapshots any more that it knows; empty if it would. Raises HostError.
 
     Its own database goes on to list them, and so nothing can be unpacked for that snapshotter again.
     """

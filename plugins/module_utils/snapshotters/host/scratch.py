@@ -24,8 +24,8 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch 
     HEAD_BYTES,
     PROGRAMS,
     Scratch,
-    Wanted,
-    judge,
+    ScratchSpec,
+    classify,
 )
 
 
@@ -37,13 +37,13 @@ def read_scratch(path: str) -> Scratch | None:
                 status = os.fstat(stream.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     raise HostError(f"{path} is no regular file: name another")
-                return judge(stream.read(HEAD_BYTES), status.st_size)
+                return classify(stream.read(HEAD_BYTES), status.st_size)
         except FileNotFoundError:
             return None
 
 
 def free_bytes(path: str) -> int:
-    """Of the file system that a path is on, or will be."""
+    """Return the free bytes of the file system that a path is on, or will be."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
     with naming("look at", path):
@@ -51,7 +51,7 @@ def free_bytes(path: str) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def make_scratch(runner: Runner, wanted: Wanted) -> None:
+def make_scratch(runner: Runner, wanted: ScratchSpec) -> None:
     """Whole and on disk under its name, or not there at all. Raises HostError if it can't be made."""
     directory = os.path.dirname(wanted.path)
     make_directories(directory)

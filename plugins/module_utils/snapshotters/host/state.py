@@ -22,7 +22,7 @@ _UNPACKED = re.compile(r"containerd\.io/gc\.ref\.snapshot\.([\w.-]+)=(sha256:[0-
 
 
 def plugin_reasons(ctr: Ctr, states: dict[str, str], names: Iterable[str]) -> dict[str, str]:
-    """Why those of the named snapshotters aren't ok that aren't, in the daemon's words."""
+    """Return why some of the named snapshotters aren't ok, in the daemon's words."""
     return {name: ctr.plugin_reason(name) for name in names if name in states and states[name] != "ok"}
 
 

@@ -23,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_poo
     LVS_FIELDS,
     UNKNOWN,
     BackingFile,
-    Belonging,
+    DatabaseMatch,
     Device,
     PoolState,
     PoolStatus,
@@ -41,14 +41,14 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_poo
 
 # A database that is written while it is read is read again.
 _TRIES = 5
-CLAIMED = ("the kernel lets nobody else have it",)
+HELD_BY_KERNEL = ("the kernel holds it",)
 # Held while a pool's devices are listed, which one run at a time can do.
 LOCK = "/run/slipway-thin-pool.lock"
 _PATIENCE = 60
 
 
 def read_devices(runner: Runner, paths: Sequence[str]) -> list[Device]:
-    """Raises HostError for what can't be looked at."""
+    """Raise HostError for what can't be looked at."""
     groups = _volume_groups(runner) if paths else {}
     return [_read_device(runner, path, groups) for path in paths]
 
@@ -65,12 +65,12 @@ def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
     columns = "NAME,PATH,TYPE,SIZE,MOUNTPOINT"
     doing = f"look at {path}"
     listed = _json(runner, "lsblk", "--json", "--bytes", "--output", columns, real, doing=doing)["blockdevices"][0]
-    used = uses(listed, groups) or (CLAIMED if _claimed(path, real) else ())
+    used = uses(listed, groups) or (HELD_BY_KERNEL if _claimed(path, real) else ())
     return Device(path, real, size=int(listed["size"]), signatures=_signatures(runner, real), uses=used, group=groups.get(real))
 
 
 def _claimed(path: str, real: str) -> bool:
-    """Whether the kernel keeps it for somebody, also where lsblk sees nobody: for btrfs, ZFS, another mount namespace."""
+    """Return whether the kernel holds a device, also for users that lsblk doesn't list: btrfs, ZFS, other mount namespaces."""
     with naming("look at", path):
         try:
             os.close(os.open(real, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
@@ -96,7 +96,7 @@ def _json(runner: Runner, *command: str, doing: str) -> Any:
 
 
 def read_backing_file(runner: Runner, path: str) -> BackingFile | None:
-    """A file that is to be a device, as it is before it is attached; None if there is none. Raises HostError."""
+    """Return a file that is to be a device, as it is before it is attached; None if there is none. Raises HostError."""
     with naming("look at", path):
         try:
             found = os.stat(path)
@@ -118,7 +118,7 @@ def _volume_groups(runner: Runner) -> dict[str, str]:
 
 
 def read_volume(runner: Runner, volume_group: str, pool: str) -> tuple[bool, Volume | None]:
-    """Whether there is such a volume group, and its thin pool. Raises HostError, and ValueError if the volume is no pool."""
+    """Return whether the volume group and its thin pool exist. Raises HostError, and ValueError if the volume is no pool."""
     if runner.find("lvs") is None:
         return False, None
     doing = "ask LVM for its volume groups"
@@ -133,14 +133,14 @@ def read_volume(runner: Runner, volume_group: str, pool: str) -> tuple[bool, Vol
 
 
 def loop_device(runner: Runner, file: str) -> str:
-    """The loop device that a file is attached to; empty if it is to none. Raises HostError."""
+    """Return the loop device that a file is attached to; empty if it is to none. Raises HostError."""
     arguments = ("--json", "--list", "--output", "NAME", "--associated", file)
     found = _json(runner, "losetup", *arguments, doing=f"look for the loop device of {file}")
     return str(found["loopdevices"][0]["name"]) if found and found["loopdevices"] else ""
 
 
 def read_status(runner: Runner, name: str) -> PoolStatus | None:
-    """A pool by its name in the device mapper; None if it isn't loaded. Raises HostError."""
+    """Return a pool by its name in the device mapper; None if it isn't loaded. Raises HostError."""
     if not os.path.exists(f"/dev/mapper/{name}"):
         return None
     return _status(runner, name)
@@ -164,7 +164,7 @@ def loaded_at(name: str) -> float | None:
 
 
 def read_records(path: str) -> tuple[Record, ...] | None:
-    """The devices in the snapshotter's database; None if there is no such file. Raises HostError for one that can't be read."""
+    """Read the devices in the snapshotter's database; None if there is no such file. Raises HostError."""
     for _attempt in range(_TRIES):
         content = read_bytes(path)
         if content is None:
@@ -186,7 +186,7 @@ def read_records(path: str) -> tuple[Record, ...] | None:
 
 
 def read_ids(runner: Runner, name: str, lock: str = LOCK) -> frozenset[int]:
-    """The ids of all devices in a pool, of a consistent state that the kernel keeps aside for the moment. Raises HostError."""
+    """Read the ids of all devices in a pool, from a snapshot of its metadata. Raises HostError."""
     if runner.find("thin_ls") is None:
         packages = "package thin-provisioning-tools, or device-mapper-persistent-data"
         raise HostError(f"cannot list the pool's devices: there is no program thin_ls ({packages})")
@@ -199,7 +199,7 @@ def read_ids(runner: Runner, name: str, lock: str = LOCK) -> frozenset[int]:
 
 @contextmanager
 def _state_kept_aside(runner: Runner, name: str, lock: int, doing: str) -> Iterator[None]:
-    """The kernel keeps one state a pool. Meanwhile the locked file has the pool's name: a run that is killed leaves both."""
+    """Reserve a snapshot of the pool's metadata. A locked file has the pool's name meanwhile; a killed run leaves both."""
     if _status(runner, name).held_root:
         if os.pread(lock, len(name) + 1, 0) != name.encode():
             raise HostError(
@@ -226,8 +226,8 @@ def _write(lock: int, text: str) -> None:
         os.pwrite(lock, text.encode(), 0)
 
 
-def read_belonging(runner: Runner, name: str, status: PoolStatus | None, database: str) -> Belonging:
-    """Whether a pool is the one that a snapshotter's database speaks of; without a status, there is no such pool.
+def match_database(runner: Runner, name: str, status: PoolStatus | None, database: str) -> DatabaseMatch:
+    """Return whether a pool is the one that a snapshotter's database speaks of; without a status, there is no such pool.
 
     Raises nothing: what can't be read is ``unknown``, with the reason.
     """
@@ -240,7 +240,7 @@ def read_belonging(runner: Runner, name: str, status: PoolStatus | None, databas
         if status is None:
             return compare(records, (), database)
         if status.failed or status.needs_check or status.mode == "ro":
-            return Belonging(UNKNOWN, f"cannot list the devices of {name}: the pool doesn't work ('dmsetup status {name}')")
+            return DatabaseMatch(UNKNOWN, f"cannot list the devices of {name}: the pool doesn't work ('dmsetup status {name}')")
         for _attempt in range(_TRIES):
             before, ids = records, read_ids(runner, name)
             records = read_records(database)
@@ -248,12 +248,12 @@ def read_belonging(runner: Runner, name: str, status: PoolStatus | None, databas
             if records == before:
                 return compare(records, ids, database)
     except HostError as error:
-        return Belonging(UNKNOWN, str(error))
-    return Belonging(UNKNOWN, f"cannot compare {name} with {database}, which changes all the time")
+        return DatabaseMatch(UNKNOWN, str(error))
+    return DatabaseMatch(UNKNOWN, f"cannot compare {name} with {database}, which changes all the time")
 
 
-def _other_pool(database: str) -> Belonging | None:
-    """That of the pool for which a directory without devices of this one was used before, if it was. Raises HostError."""
+def _other_pool(database: str) -> DatabaseMatch | None:
+    """Return the database match of another pool that the directory was used for before, if any. Raises HostError."""
     directory = os.path.dirname(database)
     with naming("look at", directory):
         names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
@@ -265,16 +265,16 @@ def _other_pool(database: str) -> Belonging | None:
 
 
 def thin_pools_supported(runner: Runner) -> bool:
-    """Whether the kernel has the module for them, or could load it."""
+    """Return whether the kernel has the module for them, or could load it."""
     if os.path.isdir("/sys/module/dm_thin_pool"):
         return True
     return runner.try_run("modprobe", "--dry-run", "--quiet", "dm_thin_pool").code == 0
 
 
 def read_pool(runner: Runner, name: str, directory: str, started: float | None) -> PoolState:
-    """A snapshotter with this directory has it; ``started``: when its daemon was, in seconds since boot. Raises HostError."""
+    """Read the pool of a snapshotter directory. ``started``: of the daemon, in seconds since boot. Raises HostError."""
     status = read_status(runner, name)
-    belonging = read_belonging(runner, name, status, database_path(directory, name))
+    belonging = match_database(runner, name, status, database_path(directory, name))
     if status is None:
         return PoolState(name, None, belonging, started=started)
     return PoolState(name, status, belonging, _volume_at(runner, name), loaded_at(name), started)

@@ -87,7 +87,7 @@ class ContentStore:
 
 
 def is_whole(root: str, digest: str) -> bool:
-    """Whether the content store at ``root`` has a blob, and it is what its digest says."""
+    """Return whether the content store at ``root`` has a blob, and it is what its digest says."""
     algorithm, _colon, value = oci.digest(digest).partition(":")
     found = hashlib.new(algorithm)
     path = os.path.join(root, "blobs", algorithm, value)

@@ -19,13 +19,13 @@ _INDEX_PARAMETER = "/sys/module/overlay/parameters/index"
 
 
 def parse_root(stdout: str) -> str | None:
-    """The directory that a plugin exports, from ``ctr plugins ls --detailed``."""
+    """Return the directory that a plugin exports, from ``ctr plugins ls --detailed``."""
     found = _ROOT_EXPORT.search(stdout)
     return found[1] if found else None
 
 
 def content_root(ctr: Ctr) -> str:
-    """The content store's directory. Raises HostError if the daemon doesn't say."""
+    """Return the content store's directory. Raises HostError if the daemon doesn't say."""
     root = parse_root(ctr.plugin_details("content"))
     if root is None:
         raise HostError("the daemon doesn't say where its content store is")
@@ -33,18 +33,18 @@ def content_root(ctr: Ctr) -> str:
 
 
 def containerd_root(ctr: Ctr) -> str:
-    """The daemon's own directory, in which each plugin has its own."""
+    """Return the daemon's own directory, in which each plugin has its own."""
     return os.path.dirname(content_root(ctr))
 
 
 def snapshotter_root(ctr: Ctr, name: str) -> str:
-    """A snapshotter's directory; on 1.6 not each of them says so, and it is then where it is by default."""
+    """Return a snapshotter's directory; the default one where 1.6 doesn't report it."""
     found = parse_root(ctr.plugin_details(name))
     return found or os.path.join(containerd_root(ctr), f"io.containerd.snapshotter.v1.{name}")
 
 
 def read_overlay(ctr: Ctr, config: EffectiveConfig) -> Overlay:
-    """Where the running daemon has its overlayfs snapshots, and with which options it mounts them.
+    """Return where the running daemon has its overlayfs snapshots, and with which options it mounts them.
 
     Raises HostError if the daemon has no such snapshotter.
     """
@@ -59,12 +59,12 @@ def read_overlay(ctr: Ctr, config: EffectiveConfig) -> Overlay:
 
 
 def snapshot_ids(overlay: Overlay) -> tuple[int, ...]:
-    """The ids of the snapshots, of all namespaces, that have directories. Raises HostError if they can't be read."""
+    """Return the ids of the snapshots, of all namespaces, that have directories. Raises HostError if they can't be read."""
     return ids_in(os.path.join(overlay.root, "snapshots"))
 
 
 def ids_in(directory: str) -> tuple[int, ...]:
-    """The names in a directory that are numbers. Raises HostError if it can't be read."""
+    """Return the names in a directory that are numbers. Raises HostError if it can't be read."""
     try:
         names = os.listdir(directory)
     except OSError as error:

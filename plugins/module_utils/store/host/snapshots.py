@@ -17,10 +17,10 @@ from ansible_collections.slipway.node.plugins.module_utils.store.host.paths impo
 from ansible_collections.slipway.node.plugins.module_utils.store.snapshots import Snapshot, parse_snapshots
 
 # What containerd says when it meets a directory that it doesn't know: overlay.go and native.go, createSnapshot.
-LEFTOVER = "file exists"
+ALREADY_EXISTS = "file exists"
 # What it says of snapshots that another stands on: core/metadata.
 _HAS_CHILD = "cannot remove snapshot with child"
-_PARENTGONE = "parent snapshot"
+_PARENT_MISSING = "parent snapshot"
 _ATTEMPTS = 3
 _PROBE = "slipway-probe"
 _SNAPSHOT_ID = re.compile(r"/snapshots/(\d+)(?:/fs)?\s")
@@ -56,7 +56,7 @@ class Snapshots:
                 self._ctr.ask(*arguments, doing=f"unpack the image {digest}")
             except HostError as error:
                 # As long as the image has no topmost layer, garbage collection takes the others, also while this goes on.
-                if _PARENTGONE not in str(error) or attempt + 1 == _ATTEMPTS:
+                if _PARENT_MISSING not in str(error) or attempt + 1 == _ATTEMPTS:
                     raise
             else:
                 return
@@ -105,7 +105,7 @@ class Snapshots:
             raise HostError(f"cannot tell the id of a snapshot from {shown!r}")
         return int(found[1])
 
-    def take_back_directories(self, directory: str) -> None:
+    def remove_orphan_directories(self, directory: str) -> None:
         """Get rid of what a snapshotter doesn't know any more: its directories' names reach the disk without its own record.
 
         It would meet them one by one, each when it gives that id to a new snapshot, and fail with "file exists". ``directory``
@@ -116,8 +116,8 @@ class Snapshots:
             try:
                 shown = self._probe()
             except HostError as error:
-                if LEFTOVER in str(error):
-                    continue  # it has removed it by now
+                if ALREADY_EXISTS in str(error):
+                    continue  # it is removed now
                 raise
             found = _SNAPSHOT_ID.search(shown)
             if found is None or int(found[1]) >= highest:

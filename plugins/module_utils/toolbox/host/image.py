@@ -26,12 +26,12 @@ class ToolboxImage:
         self._plan: ImagePlan | None = None
 
     def chain_there(self) -> str | None:
-        """The chain ID of the image as the node has it, empty if it has no layers; None if it isn't there."""
+        """Return the chain ID of the image as the node has it, empty if it has no layers; None if it isn't there."""
         found = self._planner.current.find(self._name)
         return _top(found.image) if found is not None and found.image is not None else None
 
     def judged(self) -> str:
-        """The same of the image as it will be. The registry is asked if it isn't there.
+        """Return the chain ID of the image after the run. The registry is asked if the node lacks the image.
 
         Raises ValueError or HostError if it can't be had, or couldn't be mounted.
         """

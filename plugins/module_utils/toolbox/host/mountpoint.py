@@ -32,7 +32,7 @@ class Mountpoint:
     top: Mount | None = None
 
 
-def look_at(path: str, source: Source | None, root: str) -> Mountpoint:
+def read_mountpoint(path: str, source: Source | None, root: str) -> Mountpoint:
     """``source`` is what the toolbox's snapshot is mounted from, None if there is none; ``root`` the snapshotter's directory."""
     table = read_table()
     inside = tuple(one.path for one in table if one.path.startswith(f"{path}/"))
@@ -51,7 +51,7 @@ def _kind(mount: Mount, source: Source | None, root: str) -> str:
 
 
 def _is_stale(mount: Mount, root: str) -> bool:
-    """Whether it is of a snapshot that is gone, so that nothing can be kept in it any more."""
+    """Return whether it is of a snapshot that is gone, so that nothing can be kept in it any more."""
     upper = option(mount.options, "upperdir")
     if mount.type == "overlay":
         return upper.startswith(f"{root}/") and not os.path.lexists(upper)
@@ -64,7 +64,7 @@ def _described(mount: Mount) -> str:
 
 
 def kind_of(path: str) -> str:
-    """What a path is on which nothing is mounted, in the words of toolbox/plan.py."""
+    """Return the kind of a path without a mount, in the words of toolbox/plan.py."""
     with naming("look at", path):
         if os.path.islink(path):
             return words.NO_DIRECTORY
@@ -76,22 +76,22 @@ def kind_of(path: str) -> str:
             return words.NO_DIRECTORY
 
 
-def is_roots(path: str) -> bool:
-    """Whether only root can write in a directory."""
+def only_root_can_write(path: str) -> bool:
+    """Return whether only root can write in a directory."""
     with naming("look at", path):
-        return _is_roots(os.stat(path))
+        return _only_root_can_write(os.stat(path))
 
 
-def _is_roots(found: os.stat_result) -> bool:
+def _only_root_can_write(found: os.stat_result) -> bool:
     return found.st_uid == 0 and not found.st_mode & 0o022
 
 
-def give_to_root(path: str) -> None:
-    """A directory that others can write in becomes root's own, durably: Flatcar's toolbox gives it to its user."""
+def chown_root(path: str) -> None:
+    """Make root the only writer of a directory, durably: Flatcar's toolbox gives it to its user."""
     with naming("give root the directory", path):
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            if not _is_roots(os.fstat(directory)):
+            if not _only_root_can_write(os.fstat(directory)):
                 os.fchown(directory, 0, 0)
                 os.fchmod(directory, 0o755)
                 os.fsync(directory)
@@ -100,7 +100,7 @@ def give_to_root(path: str) -> None:
 
 
 def check_safe(path: str) -> None:
-    """Raises ValueError unless only root can put anything in the path's place, and its name is what the kernel calls it."""
+    """Raise ValueError unless only root can put anything in the path's place, and its name is what the kernel calls it."""
     parent = os.path.dirname(path)
     while not os.path.isdir(parent):
         if os.path.lexists(parent):
@@ -123,7 +123,7 @@ def check_safe(path: str) -> None:
             )
 
 
-class Users:
+class ProcessFinder:
     """Looks for processes in a toolbox, in all mount namespaces."""
 
     def __init__(self, path: str, source: Source | None, mount: Mount | None) -> None:

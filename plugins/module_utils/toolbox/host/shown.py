@@ -12,7 +12,7 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit im
 
 
 def shows(mount: Mount, source: Source) -> bool:
-    """Whether a mount is of this source. One in another mount namespace can't be told if it binds a directory."""
+    """Return whether a mount is of this source. One in another mount namespace can't be told if it binds a directory."""
     if source.kind == "overlay":
         return mount.type == "overlay" and option(mount.options, "upperdir") == source.upper
     if source.binds:
@@ -29,7 +29,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _same_device(mount: Mount, what: str) -> bool:
-    """``what`` is a device, or a file that a loop device stands for."""
+    """Return whether a mount is of ``what``, a device or the file behind a loop device."""
     try:
         found = os.stat(what)
     except OSError:

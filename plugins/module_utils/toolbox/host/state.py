@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The writable snapshots of a node that no container has: toolboxes, and what else somebody made; nothing is changed."""
+"""Read the writable snapshots of a node without a container: toolboxes, and those made by hand."""
 
 from __future__ import annotations
 
@@ -25,10 +25,15 @@ from ansible_collections.slipway.node.plugins.module_utils.store.snapshots impor
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import state as model
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.shown import shows
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source, option, unit_name
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, FoundToolbox, Held, Toolboxes
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import (
+    ExpectedToolbox,
+    Toolboxes,
+    ToolboxState,
+    WritableSnapshot,
+)
 
 _ACTIVE = "Active"
-_GONE = "not found"
+_NOT_FOUND = "not found"
 # The directory that takes what is written to a snapshot: plugins/snapshots/overlay/overlay.go, upperPath.
 _UPPER = re.compile(r"^/.*/snapshots/\d+/fs\Z")
 # The same of what is bound and gone, in the kernel's words; native has no fs, and gives what it removes another name first.
@@ -46,7 +51,7 @@ class NodeMounts:
         self._seen = {mount.path: mount for mount in read_table()}
 
     def of(self, shown: str) -> tuple[str, ...] | None:
-        """Where a snapshot is seen whose mounts ``ctr`` has shown for the directory ``/``; None if that can't be told."""
+        """Return where a snapshot is mounted, from its mounts as ``ctr`` prints them for ``/``; None if that is unknown."""
         try:
             asked = parse_ctr_mounts(shown, "/")
         except HostError:
@@ -57,7 +62,7 @@ class NodeMounts:
         return tuple(path for path, mount in self._seen.items() if path != source.what and shows(mount, source))
 
     def lost(self) -> tuple[str, ...]:
-        """The mount points that show a snapshot whose own directory is gone. Raises HostError."""
+        """Return the mount points that show a snapshot whose own directory is gone. Raises HostError."""
         suspects = [path for path, mount in self._seen.items() if _is_lost(mount)]
         if not suspects:
             return ()
@@ -74,7 +79,7 @@ def _is_lost(mount: Mount) -> bool:
 
 
 def _backing_file(mount: Mount) -> str:
-    """The file that a mounted loop device stands for; empty for anything else."""
+    """Return the file that a mounted loop device stands for; empty for anything else."""
     try:
         with open(_BACKING_FILE.format(mount.device), encoding="utf-8", errors="surrogateescape") as stream:
             return stream.read()
@@ -90,13 +95,13 @@ class WritableSnapshots:
         self._mounts = mounts
         self.trouble: list[str] = []
 
-    def all(self, snapshotters: Sequence[str]) -> tuple[Held, ...]:
+    def all(self, snapshotters: Sequence[str]) -> tuple[WritableSnapshot, ...]:
         """In all namespaces."""
         return tuple(held for namespace in self._ctr.namespaces() for held in self.of(namespace, snapshotters))
 
-    def of(self, namespace: str, snapshotters: Sequence[str]) -> tuple[Held, ...]:
+    def of(self, namespace: str, snapshotters: Sequence[str]) -> tuple[WritableSnapshot, ...]:
         """In one namespace."""
-        found: list[Held] = []
+        found: list[WritableSnapshot] = []
         try:
             listed = [(name, key) for name in snapshotters for key in self._active(namespace, name)]
             if not listed:
@@ -113,13 +118,13 @@ class WritableSnapshots:
             try:
                 found.append(self._held(namespace, snapshotter, key, leases))
             except (HostError, ValueError) as error:
-                if _GONE not in str(error):
+                if _NOT_FOUND not in str(error):
                     self.trouble.append(str(error))
         theirs = self._snapshots_of(namespace, unexplained) if found else frozenset()
         return tuple(held for held in found if held.key not in theirs)
 
-    def size(self, held: Held) -> int | None:
-        """Bytes that were written to it; None if the snapshotter doesn't say."""
+    def size(self, held: WritableSnapshot) -> int | None:
+        """Return the bytes that were written to it; None if the snapshotter doesn't say."""
         try:
             stdout = self._snapshots(held.namespace, held.snapshotter, "usage", "-b", "--", held.key, doing="ask for a size")
         except HostError as error:
@@ -145,9 +150,11 @@ class WritableSnapshots:
         except ValueError as error:
             raise HostError(f"cannot {doing}: {error}") from error
 
-    def _held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> Held:
+    def _held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> WritableSnapshot:
         doing = f"look at the snapshot {key}"
-        held = model.parse_held(namespace, snapshotter, self._snapshots(namespace, snapshotter, "info", "--", key, doing=doing))
+        held = model.parse_writable_snapshot(
+            namespace, snapshotter, self._snapshots(namespace, snapshotter, "info", "--", key, doing=doing)
+        )
         shown = self._snapshots(namespace, snapshotter, "mounts", "/", key, doing=f"ask for the mounts of the snapshot {key}")
         return replace(
             held,
@@ -157,14 +164,14 @@ class WritableSnapshots:
         )
 
     def _snapshots_of(self, namespace: str, containers: Iterable[str]) -> frozenset[str]:
-        """The keys of containers' snapshots; most have the name of their container."""
+        """Return the keys of containers' snapshots; most have the name of their container."""
         found = set()
         for container in containers:
             try:
                 text = self._ask(namespace, "containers", "info", container, doing=f"look at the container {container}")
                 found.add(str(json.loads(text).get("SnapshotKey") or ""))
             except (HostError, ValueError) as error:
-                if _GONE not in str(error):
+                if _NOT_FOUND not in str(error):
                     self.trouble.append(str(error))
         return frozenset(found)
 
@@ -176,12 +183,12 @@ class WritableSnapshots:
 
 
 def loaded_snapshotters(plugins: Iterable[Plugin]) -> list[str]:
-    """The names of those that the daemon can use now."""
+    """Return the names of those that the daemon can use now."""
     return [plugin.id for plugin in plugins if plugin.is_snapshotter and plugin.status == "ok"]
 
 
 def enabled_units(runner: Runner, paths: Iterable[str]) -> dict[str, bool]:
-    """Whether the unit that mounts a toolbox is started at boot, by the toolbox's path. Raises HostError without systemd."""
+    """Return by path whether the unit that mounts a toolbox is started at boot. Raises HostError without systemd."""
     names = {}
     for path in paths:
         try:
@@ -200,7 +207,7 @@ def enabled_units(runner: Runner, paths: Iterable[str]) -> dict[str, bool]:
 def read_toolboxes(
     runner: Runner, ctr: Ctr, snapshotters: Sequence[str], default: str, expected: Sequence[ExpectedToolbox] | None
 ) -> Toolboxes:
-    """What is to be said of a node's writable snapshots. ``expected`` None: nothing is expected, and no pin is unlisted.
+    """Read a node's writable snapshots. ``expected`` None: nothing is expected, and no pin is unlisted.
 
     Raises HostError if nothing can be said of them.
     """
@@ -226,13 +233,13 @@ def _place(expected: ExpectedToolbox, default: str) -> tuple[str, str, str]:
     return expected.namespace, expected.snapshotter or default, expected.path
 
 
-def _judged(expected: ExpectedToolbox, held: Held | None, loaded: bool, enabled: Mapping[str, bool]) -> FoundToolbox:
+def _judged(expected: ExpectedToolbox, held: WritableSnapshot | None, loaded: bool, enabled: Mapping[str, bool]) -> ToolboxState:
     if not loaded:
-        return FoundToolbox(expected, trouble=f"the snapshotter {expected.snapshotter or 'of the daemon'} isn't loaded")
+        return ToolboxState(expected, trouble=f"the snapshotter {expected.snapshotter or 'of the daemon'} isn't loaded")
     if held is not None and held.mount_points is None:
-        return FoundToolbox(expected, trouble="whether it is mounted can't be told")
-    return FoundToolbox(expected, model.problem_of(expected, held, enabled=enabled.get(expected.path, False)))
+        return ToolboxState(expected, trouble="whether it is mounted can't be told")
+    return ToolboxState(expected, model.problem_of(expected, held, enabled=enabled.get(expected.path, False)))
 
 
-def _described(held: Held) -> str:
+def _described(held: WritableSnapshot) -> str:
     return f"{held.key} in {held.namespace} ({held.snapshotter})"

@@ -38,8 +38,8 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan a
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host import mountpoint
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import MOUNTED, PIN_LABEL
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import Found, FoundSnapshot, FoundUnit, Plan
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import Wanted
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import CurrentSnapshot, CurrentToolbox, CurrentUnit, Plan
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ToolboxSpec
 
 _ATTEMPTS = 10
 _POLL_SECONDS = 0.3
@@ -48,7 +48,7 @@ _POLL_SECONDS = 0.3
 class Toolbox:
     """One toolbox of a namespace and snapshotter. Raises HostError where containerd, systemd or the node refuses."""
 
-    def __init__(self, containerd: Containerd, wanted: Wanted, *, namespace: str, snapshotter: str) -> None:
+    def __init__(self, containerd: Containerd, wanted: ToolboxSpec, *, namespace: str, snapshotter: str) -> None:
         self._runner = runner = containerd.runner
         self._ctr = ctr = containerd.ctr
         self._wanted = wanted
@@ -61,7 +61,7 @@ class Toolbox:
         self.source: Source | None = None
         self._top: Mount | None = None
 
-    def look(self) -> Found:
+    def read_state(self) -> CurrentToolbox:
         """Everything but the users and the image. Raises ValueError if the path is not safe."""
         path = self._wanted.path
         root = containerd_root(self._ctr)
@@ -70,11 +70,11 @@ class Toolbox:
         snapshots = self._snapshots()
         only = snapshots[0] if len(snapshots) == 1 and snapshots[0].kind == steps.ACTIVE else None
         self.source = self._ask_source(only.key) if only is not None else None
-        point = mountpoint.look_at(path, self.source, self._root)
+        point = mountpoint.read_mountpoint(path, self.source, self._root)
         self._top = point.top
         mounted = point.mount != steps.NOTHING
         mountpoint.check_safe(path)
-        return Found(
+        return CurrentToolbox(
             snapshots=snapshots,
             leases=self._leases(),
             mount=point.mount,
@@ -86,17 +86,17 @@ class Toolbox:
             unit_text=self._unit_text(only.key) if only is not None else None,
         )
 
-    def with_users(self, found: Found) -> Found:
+    def with_users(self, found: CurrentToolbox) -> CurrentToolbox:
         """With the processes that are in it."""
-        return replace(found, users=mountpoint.Users(self._wanted.path, self.source, self._top).find())
+        return replace(found, users=mountpoint.ProcessFinder(self._wanted.path, self.source, self._top).find())
 
-    def _snapshots(self) -> tuple[FoundSnapshot, ...]:
+    def _snapshots(self) -> tuple[CurrentSnapshot, ...]:
         keys = [key for key in self._store.snapshots(self._snapshotter).all() if toolbox.is_for(key, self._wanted.path)]
         return tuple(self._snapshot(key) for key in sorted(keys))
 
-    def _snapshot(self, key: str) -> FoundSnapshot:
+    def _snapshot(self, key: str) -> CurrentSnapshot:
         info = json.loads(self._ask("info", key, doing=f"look at the snapshot {key}"))
-        return FoundSnapshot(key, str(info["Kind"]), str(info.get("Parent") or ""), dict(info.get("Labels") or {}))
+        return CurrentSnapshot(key, str(info["Kind"]), str(info.get("Parent") or ""), dict(info.get("Labels") or {}))
 
     def _leases(self) -> tuple[str, ...]:
         listed = self._ctr.in_namespace(self._namespace, "leases", "ls", "-q", doing="ask containerd for its leases")
@@ -115,24 +115,24 @@ class Toolbox:
             "present, or another snapshotter"
         )
 
-    def _look_at_unit(self) -> FoundUnit:
+    def _look_at_unit(self) -> CurrentUnit:
         path = self._wanted.path
         file = mount_unit.unit_path(path)
         if len(self._wanted.unit) > mount_unit.LONGEST_NAME:
-            return FoundUnit()
+            return CurrentUnit()
         if os.path.islink(file):
-            return FoundUnit(link=True)
+            return CurrentUnit(link=True)
         layers = self._layers_unit() or ""
         content = read_bytes(file)
         if content is None:
-            return FoundUnit()
+            return CurrentUnit()
         status = self._unit.status()
         loaded = status.loaded and file in status.files and not status.needs_reload
         enabled = os.path.realpath(mount_unit.enabling_link(path)) == file
-        return FoundUnit(content.decode(errors="replace") + layers, loaded=loaded, enabled=enabled)
+        return CurrentUnit(content.decode(errors="replace") + layers, loaded=loaded, enabled=enabled)
 
     def _layers_unit(self) -> str | None:
-        """The text of the path's other unit, if it was made here. Raises ValueError if another has its place."""
+        """Return the text of the path's other unit, if it was made here. Raises ValueError if another has its place."""
         path = self._wanted.path
         if len(mount_unit.layers_unit_name(path)) > mount_unit.LONGEST_NAME:
             return None
@@ -162,7 +162,7 @@ class Toolbox:
         return texts
 
     def _mounted_layers(self, source: Source) -> tuple[str, ...]:
-        """Those that are mounts of their own: all on erofs, and with a proxy that loads files as they are read."""
+        """Return the layers that are mounts of their own: all on erofs, and those of a proxy that loads files lazily."""
         table = {one.path for one in read_table()}
         return source.layers if self._snapshotter == EROFS else tuple(one for one in source.layers if one in table)
 
@@ -212,7 +212,7 @@ class Toolbox:
             raise
 
     def size(self, key: str) -> int:
-        """Bytes of what is the snapshot's own."""
+        """Return the snapshot's own bytes."""
         shown = self._ask("usage", "-b", key, doing=f"ask how large the snapshot {key} is")
         try:
             return usage.parse_single_usage(shown)
@@ -258,7 +258,7 @@ class Toolbox:
 
     def _start(self) -> None:
         started = time.time()
-        mountpoint.give_to_root(self._wanted.path)
+        mountpoint.chown_root(self._wanted.path)
         if mountpoint.kind_of(self._wanted.path) == steps.FULL:
             # So it was below the mount that was there until now.
             raise HostError(
@@ -277,7 +277,7 @@ class Toolbox:
         raise HostError(f"cannot mount {self._wanted.path}: {self._unit.name} is active, but nothing is mounted")
 
     def _complaint(self, since: float) -> str:
-        """What mount(8) said, or systemd."""
+        """Return the error of mount(8), or of systemd."""
         lines = [line.strip() for line in self._unit.journal(since) if line.strip()]
         said = [line for line in lines if line.startswith("mount:")]
         return (said or lines or ["see the journal"])[-1]
@@ -306,12 +306,12 @@ def _nothing() -> None:
 
 def _kind_of(path: str) -> str:
     found = mountpoint.kind_of(path)
-    return steps.FOREIGN if found == steps.EMPTY and not mountpoint.is_roots(path) else found
+    return steps.FOREIGN if found == steps.EMPTY and not mountpoint.only_root_can_write(path) else found
 
 
 def _make(path: str) -> None:
     make_directories(path)
-    mountpoint.give_to_root(path)
+    mountpoint.chown_root(path)
 
 
 def _unmake(path: str) -> None:

@@ -18,7 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.clien
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
-from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_trouble
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_problem
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.boot import boot_id
@@ -32,7 +32,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.host.expected 
 from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
-from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import unmet_reasons
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import missing_requirement_reasons
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.state import plugin_reasons, stranded
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import PoolState
@@ -46,7 +46,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.host.paths impo
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import Toolboxes
-from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DEAF, Expectation, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DAEMON_UNREACHABLE, Expectation, NodeState
 
 
 class _Probe:
@@ -91,20 +91,22 @@ def read_node(
 
 
 def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) -> NodeState:
-    """The program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
+    """Read the program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
     probe = _Probe()
     runner, config_file = containerd.runner, containerd.config_file
     if probe.try_read("version", lambda: containerd.version):
         probe.try_read("config", lambda: containerd.config)
         probe.try_read("known_plugins", lambda: containerd.known_plugins)
-    daemon = probe.try_read("daemon", RunningDaemon(containerd).look)
+    daemon = probe.try_read("daemon", RunningDaemon(containerd).read_state)
     process = daemon.process if daemon is not None else None
     if process is not None:
         probe.try_read("environment", lambda: read_environment(process.pid))
     if "config" in probe.parts:
         config, environment = containerd.config, probe.parts.get("environment")
         probe.try_read("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
-        probe.try_read("snapshotter_needs", lambda: unmet_reasons(runner, config, (*config.used_snapshotters, *chosen)))
+        probe.try_read(
+            "snapshotter_needs", lambda: missing_requirement_reasons(runner, config, (*config.used_snapshotters, *chosen))
+        )
         probe.try_read("kata", lambda: read_kata(config, containerd.version, environment))
     if probe.try_read("sources", lambda: tuple(read_sources(config_file))):
         probe.parts["missing_imports"] = tuple(missing_imports(probe.parts["sources"]))
@@ -123,9 +125,9 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
 
 def _silent(state: NodeState) -> NodeState:
     """With the reason why nothing is known that only the daemon knows, such as where its images are."""
-    parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_trouble", "toolboxes")
+    parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_problem", "toolboxes")
     causes = ("version", "daemon", "config") if state.daemon is None or state.daemon.plugins is not None else ("version",)
-    why = next((state.trouble[name] for name in causes if name in state.trouble), DEAF)
+    why = next((state.trouble[name] for name in causes if name in state.trouble), DAEMON_UNREACHABLE)
     return replace(state, trouble={**dict.fromkeys(parts, why), **state.trouble})
 
 
@@ -140,7 +142,7 @@ def _with_snapshotters(state: NodeState, ctr: Ctr, config: EffectiveConfig, expe
 
 
 def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -> PoolState | None:
-    """``started``: when the daemon was, in seconds since the epoch."""
+    """Read the thin pool. ``started`` is the daemon's start, in seconds since the epoch."""
     if config.thin_pool is None:
         return None
     since_boot = None if started is None else started - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -148,7 +150,7 @@ def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -
 
 
 def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Sequence[ExpectedImage]) -> NodeState:
-    """What there is to be known of the images of a daemon that answers."""
+    """Read the images of a daemon that answers."""
     probe = _Probe()
     own = config.own_snapshotters
     default = own[0]
@@ -168,7 +170,7 @@ def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Se
         probe.trouble.update(dict.fromkeys(("pulls", "mounts"), probe.trouble["root"]))
     return replace(
         state,
-        images=ExpectedImages(ctr, default, f"linux/{state.architecture}", overlay, ids).look(images),
+        images=ExpectedImages(ctr, default, f"linux/{state.architecture}", overlay, ids).read_state(images),
         headroom=headroom(overlay, next_id(ids)) if overlay else None,
         pulls=probe.parts.get("pulls"),
         boot=probe.try_read("boot", boot_id),
@@ -178,16 +180,16 @@ def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Se
 
 
 def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotters: Sequence[str], level: str) -> NodeState:
-    """Whether images are as their layers, as far as that is to be looked at; and what else a power cut may have left."""
+    """Return whether images are as their layers, as far as that is to be looked at; and what else a power cut may have left."""
     probe = _Probe()
     content = probe.try_read("content", lambda: content_root(ctr))
     if not content:
-        trouble = dict.fromkeys(("judged", "shutdown", "uuid_trouble"), probe.trouble["content"])
+        trouble = dict.fromkeys(("judged", "shutdown", "uuid_problem"), probe.trouble["content"])
         return replace(state, trouble={**state.trouble, **trouble})
     root = os.path.dirname(content)
     devices = tuple(dict.fromkeys(mount.device for mount in (state.mounts or {}).values()))
     shutdown = probe.try_read("shutdown", lambda: last_shutdown(runner, root, devices))
-    probe.try_read("uuid_trouble", lambda: uuid_trouble(root))
+    probe.try_read("uuid_problem", lambda: uuid_problem(root))
     if level == AUTO:
         level = INTEGRITY_NONE if shutdown is None or shutdown.clean else METADATA
     if level != INTEGRITY_NONE:
@@ -209,7 +211,7 @@ def _overlay(ctr: Ctr, config: EffectiveConfig) -> tuple[Overlay, tuple[int, ...
 
 
 def _directories(ctr: Ctr, snapshotters: Iterable[str], overlay: Overlay | None, probe: _Probe) -> list[str]:
-    """Where the snapshotters keep their snapshots; overlayfs has been asked already."""
+    """Return where the snapshotters keep their snapshots; overlayfs has been asked already."""
     found = [
         overlay.root if overlay and name == "overlayfs" else probe.try_read("mounts", partial(snapshotter_root, ctr, name))
         for name in snapshotters

@@ -15,7 +15,7 @@ from unit.databases import recorded_database, small_database
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import (
-    read_belonging,
+    match_database,
     read_devices,
     read_ids,
 )
@@ -42,7 +42,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def belonging(directory: Path) -> tuple[str, str, str]:
-    found = read_belonging(Runner(Module()), "new-pool", None, str(directory / "new-pool.db"))
+    found = match_database(Runner(Module()), "new-pool", None, str(directory / "new-pool.db"))
     return found.verdict, found.reason, found.remedy
 
 
@@ -177,4 +177,4 @@ def test_a_device_that_the_kernel_keeps_for_somebody_is_in_use(loop: str, tmp_pa
         kept = read_devices(Runner(Node()), [loop])[0]
     finally:
         os.close(claimed)
-    assert "is in use (the kernel lets nobody else have it)" in device_problem(kept, "containerd", [loop])
+    assert "is in use (the kernel holds it)" in device_problem(kept, "containerd", [loop])

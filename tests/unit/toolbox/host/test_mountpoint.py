@@ -15,9 +15,9 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts impo
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as words
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.mountpoint import (
-    Users,
+    ProcessFinder,
     kind_of,
-    look_at,
+    read_mountpoint,
 )
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.shown import shows
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source
@@ -60,16 +60,16 @@ def test_what_a_path_is_where_nothing_is_mounted(tmp_path: Path) -> None:
 def test_this_machines_own_mounts_are_somebody_elses() -> None:
     paths = {one.path for one in read_table()}
     assert {"/", "/proc"} <= paths
-    point = look_at("/proc", SOURCE, ROOT)
+    point = read_mountpoint("/proc", SOURCE, ROOT)
     assert point.mount == words.OTHER and point.described.startswith("proc ")
-    assert look_at("/proc/self", SOURCE, ROOT).mount == words.NOTHING
+    assert read_mountpoint("/proc/self", SOURCE, ROOT).mount == words.NOTHING
 
 
 def test_a_process_is_found_by_where_it_stands_and_what_it_has_open(tmp_path: Path) -> None:
     (tmp_path / "box/below").mkdir(parents=True)
     (tmp_path / "box/file").write_text("x")
     program = "import sys, os; os.chdir(sys.argv[1]); stream = open(sys.argv[2]); print('ready', flush=True); sys.stdin.read()"
-    users = Users(str(tmp_path / "box"), None, None)
+    users = ProcessFinder(str(tmp_path / "box"), None, None)
     for directory, file in ((tmp_path / "box/below", os.devnull), (tmp_path, tmp_path / "box/file")):
         argv = [sys.executable, "-c", program, str(directory), str(file)]
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
