@@ -65,7 +65,7 @@ TEXT = f'version = 2\n[plugins."{V2}"]\nimage_pull_with_sync_fs = true\n'
 
 
 @pytest.fixture
-def well(recorded: Callable[[str, str], str]) -> NodeState:
+def passing(recorded: Callable[[str, str], str]) -> NodeState:
     """A node with containerd 1.7.24 on which every check but those of other pull paths is ok."""
     dump = tomllib.loads(recorded("1.7.24", "default.toml"))
     dump["plugins"][V2]["image_pull_with_sync_fs"] = True
@@ -121,8 +121,8 @@ def with_mount(state: NodeState, **changes: Any) -> NodeState:
     return replace(state, mounts={"/var/lib/containerd": DISK, "/snapshots": replace(DISK, **changes)})
 
 
-def test_all_is_well(well: NodeState) -> None:
-    findings = run_checks(well, EXPECTED)
+def test_all_is_well(passing: NodeState) -> None:
+    findings = run_checks(passing, EXPECTED)
     assert [one.id for one in findings] == CHECKS
     others = {"durability_ctr", "durability_transfer"}
     assert {one.id for one in findings if one.status != "ok"} == others
@@ -134,19 +134,19 @@ def test_all_is_well(well: NodeState) -> None:
 UNASKED = {"config_settings", "http_proxy", "images_present", "toolboxes"}
 
 
-def test_pins_are_only_counted_where_no_toolboxes_are_listed(well: NodeState) -> None:
-    pinned = with_toolboxes(well, pinned=3, unlisted={"/old": 4096})
+def test_pins_are_only_counted_where_no_toolboxes_are_listed(passing: NodeState) -> None:
+    pinned = with_toolboxes(passing, pinned=3, unlisted={"/old": 4096})
     found = {one.id: one for one in run_checks(pinned, Expectation())}
     assert (found["unlisted_snapshots"].status, found["unlisted_snapshots"].found) == ("ok", "3 pinned")
 
 
-def test_nothing_expected_compares_nothing(well: NodeState) -> None:
-    assert {one.id for one in run_checks(well, Expectation())} == set(CHECKS) - UNASKED
+def test_nothing_expected_compares_nothing(passing: NodeState) -> None:
+    assert {one.id for one in run_checks(passing, Expectation())} == set(CHECKS) - UNASKED
 
 
 Change = Callable[[NodeState], NodeState]
 
-# What is changed on a node that is well, and what the check says of it.
+# Changes of a node that passes all checks, and the status and words of the check that reports them.
 FAULTS: list[tuple[str, str, Change, str]] = [
     ("containerd_version", "fail", lambda one: replace(one, version=None), "not installed"),
     ("containerd_version", "fail", lambda one: replace(one, version=Version.parse("1.5.13")), "1.5.13"),
@@ -360,8 +360,8 @@ FAULTS: list[tuple[str, str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("name", "status", "change", "found"), FAULTS, ids=[f"{one[0]}-{one[1]}" for one in FAULTS])
-def test_each_fault_is_found(well: NodeState, name: str, status: str, change: Change, found: str) -> None:
-    result = finding(name, change(well))
+def test_each_fault_is_found(passing: NodeState, name: str, status: str, change: Change, found: str) -> None:
+    result = finding(name, change(passing))
     assert result is not None
     assert result.status == status
     assert found in str(result.found)
@@ -380,49 +380,49 @@ def test_a_node_that_nothing_is_known_of_is_not_ok() -> None:
         assert finding(name, state) is not None
 
 
-def test_a_daemon_that_does_not_answer_is_to_be_started(well: NodeState) -> None:
+def test_a_daemon_that_does_not_answer_is_to_be_started(passing: NodeState) -> None:
     trouble = dict.fromkeys(("stranded", "overlay", "pulls", "mounts", "judged", "uuid_problem", "toolboxes"), DAEMON_UNREACHABLE)
     unread: dict[str, Any] = dict.fromkeys(
         ("stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_problem", "toolboxes"), None
     )
-    state = replace(well, daemon=replace(DAEMON, process=None, plugins=None), trouble=trouble, **unread)
+    state = replace(passing, daemon=replace(DAEMON, process=None, plugins=None), trouble=trouble, **unread)
     remedies = {one.remedy for one in run_checks(state, EXPECTED) if one.status == "unknown"}
     assert remedies == {"start the daemon"}
 
 
-def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(well: NodeState) -> None:
+def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(passing: NodeState) -> None:
     broken = "cannot load the configuration (containerd config dump exited with 1: unexpected token)"
     trouble = dict.fromkeys(("config", "stranded", "pulls", "mounts", "judged", "uuid_problem", "toolboxes"), broken)
     unread: dict[str, Any] = dict.fromkeys(
         ("config", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_problem"), None
     )
-    found = run_checks(replace(well, trouble=trouble, toolboxes=None, **unread), EXPECTED)
+    found = run_checks(replace(passing, trouble=trouble, toolboxes=None, **unread), EXPECTED)
     assert {one.remedy.partition(",")[0] for one in found if one.found == broken} == {f"repair {ROOT}"}
     assert not [one for one in found if "run this as root" in one.remedy]
 
 
 @pytest.mark.parametrize("certain", [True, False])
-def test_what_keeps_a_snapshot_is_said_for_any_namespace_and_snapshotter(well: NodeState, certain: bool) -> None:
-    found = finding("snapshots_at_risk", with_toolboxes(well, at_risk=(replace(RISK, certain=certain),)))
+def test_what_keeps_a_snapshot_is_said_for_any_namespace_and_snapshotter(passing: NodeState, certain: bool) -> None:
+    found = finding("snapshots_at_risk", with_toolboxes(passing, at_risk=(replace(RISK, certain=certain),)))
     assert found is not None and "ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY" in found.remedy
 
 
 @pytest.mark.parametrize(("version", "command"), [("1.6.20", "'ctr images pull'"), ("1.7.24", "'ctr images pull --local'")])
-def test_the_remedy_names_options_that_the_version_has(well: NodeState, version: str, command: str) -> None:
-    found = finding("durability_ctr", replace(well, version=Version.parse(version)))
+def test_the_remedy_names_options_that_the_version_has(passing: NodeState, version: str, command: str) -> None:
+    found = finding("durability_ctr", replace(passing, version=Version.parse(version)))
     assert found is not None and command in found.remedy
 
 
-def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(well: NodeState) -> None:
-    state = replace(well, config=changed(well.config, "disabled_plugins", value=["cri"]))
+def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(passing: NodeState) -> None:
+    state = replace(passing, config=changed(passing.config, "disabled_plugins", value=["cri"]))
     found = finding("cri_plugin", state, Expectation())
     assert found is not None
     assert found.status == "ok"
     assert finding("durability_cri", state) is None
 
 
-def test_a_pull_path_that_is_not_asked_for_only_warns(well: NodeState) -> None:
-    state = replace(well, config=changed(well.config, "plugins", V2, "image_pull_with_sync_fs", value=False))
+def test_a_pull_path_that_is_not_asked_for_only_warns(passing: NodeState) -> None:
+    state = replace(passing, config=changed(passing.config, "plugins", V2, "image_pull_with_sync_fs", value=False))
     found = finding("durability_cri", state, Expectation())
     assert found is not None
     assert found.status == "warn"
@@ -432,29 +432,31 @@ def test_a_pull_path_that_is_not_asked_for_only_warns(well: NodeState) -> None:
     ("snapshotter", "status", "words"),
     [("overlayfs", "ok", "durable: "), ("native", "warn", "for native not_durable"), ("devmapper", "unknown", "for devmapper")],
 )
-def test_what_a_handler_has_unpacked_for_itself_is_judged_too(well: NodeState, snapshotter: str, status: str, words: str) -> None:
+def test_what_a_handler_has_unpacked_for_itself_is_judged_too(
+    passing: NodeState, snapshotter: str, status: str, words: str
+) -> None:
     path = ("plugins", V2, "containerd", "runtimes", "runc", "snapshotter")
-    found = finding("durability_cri", replace(well, config=changed(well.config, *path, value=snapshotter)))
+    found = finding("durability_cri", replace(passing, config=changed(passing.config, *path, value=snapshotter)))
     assert found is not None
     assert (found.status, str(found.found).startswith(words)) == (status, True), found
 
 
-def test_only_and_skip_choose(well: NodeState) -> None:
-    assert [one.id for one in run_checks(well, EXPECTED, only=["cri_plugin", "containerd_version"])] == [
+def test_only_and_skip_choose(passing: NodeState) -> None:
+    assert [one.id for one in run_checks(passing, EXPECTED, only=["cri_plugin", "containerd_version"])] == [
         "containerd_version",
         "cri_plugin",
     ]
-    assert [one.id for one in run_checks(well, EXPECTED, only=["cri_plugin", "containerd_version"], skip=["cri_plugin"])] == [
+    assert [one.id for one in run_checks(passing, EXPECTED, only=["cri_plugin", "containerd_version"], skip=["cri_plugin"])] == [
         "containerd_version"
     ]
-    assert "cri_plugin" not in {one.id for one in run_checks(well, EXPECTED, skip=["cri_plugin"])}
+    assert "cri_plugin" not in {one.id for one in run_checks(passing, EXPECTED, skip=["cri_plugin"])}
 
 
 @pytest.mark.parametrize("option", ["only", "skip"])
-def test_refuses_an_id_that_no_check_has(well: NodeState, option: str) -> None:
+def test_refuses_an_id_that_no_check_has(passing: NodeState, option: str) -> None:
     names: dict[str, list[str]] = {option: ["cri_plugin", "nosuch"]}
     with pytest.raises(ValueError, match=f"{option} names no check 'nosuch': choose from containerd_version, "):
-        run_checks(well, EXPECTED, **names)
+        run_checks(passing, EXPECTED, **names)
 
 
 def test_the_summary_counts_and_names_the_worst() -> None:
@@ -474,31 +476,33 @@ def test_a_check_is_named_once() -> None:
 
 
 @pytest.mark.parametrize("enabled", ["masked", "masked-runtime", "enabled-runtime"])
-def test_a_unit_that_is_not_started_at_boot_fails(well: NodeState, enabled: str) -> None:
+def test_a_unit_that_is_not_started_at_boot_fails(passing: NodeState, enabled: str) -> None:
     unit = replace(UNIT, enabled=enabled, loaded=not enabled.startswith("masked"))
-    found = finding("unit_enabled", replace(well, daemon=replace(DAEMON, unit=unit)))
+    found = finding("unit_enabled", replace(passing, daemon=replace(DAEMON, unit=unit)))
     assert found is not None
     assert (found.status, found.found) == ("fail", enabled)
 
 
-def test_an_import_that_is_not_there_fails(well: NodeState) -> None:
+def test_an_import_that_is_not_there_fails(passing: NodeState) -> None:
     sentence = f"{ROOT} imports /none.toml, which isn't there"
-    found = finding("config_loads", replace(well, missing_imports=(sentence,)))
+    found = finding("config_loads", replace(passing, missing_imports=(sentence,)))
     assert found is not None
     assert (found.status, found.found) == ("fail", sentence)
 
 
-def test_headroom_that_does_not_last_warns(well: NodeState) -> None:
-    found = {layers: finding("layer_headroom", well, replace(EXPECTED, min_layers=layers)) for layers in (354, 355, 500)}
+def test_headroom_that_does_not_last_warns(passing: NodeState) -> None:
+    found = {layers: finding("layer_headroom", passing, replace(EXPECTED, min_layers=layers)) for layers in (354, 355, 500)}
     assert [one.status for one in found.values() if one is not None] == ["ok", "warn", "warn"]
     assert "for 500 now, for 354 once snapshot ids have 7 digits" in str(found[355])
 
 
-def test_headroom_of_other_snapshotters_is_not_judged(well: NodeState) -> None:
-    state = replace(well, headroom=None, config=changed(well.config, "plugins", V2, "containerd", "snapshotter", value="native"))
+def test_headroom_of_other_snapshotters_is_not_judged(passing: NodeState) -> None:
+    state = replace(
+        passing, headroom=None, config=changed(passing.config, "plugins", V2, "containerd", "snapshotter", value="native")
+    )
     assert finding("layer_headroom", state) is None
     by_handler = changed(state.config, "plugins", V2, "containerd", "runtimes", "runc", "snapshotter", value="overlayfs")
-    judged = finding("layer_headroom", replace(state, config=by_handler, headroom=well.headroom))
+    judged = finding("layer_headroom", replace(state, config=by_handler, headroom=passing.headroom))
     assert judged is not None and judged.status == "ok"
 
 
@@ -508,18 +512,18 @@ def test_refuses_a_number_of_layers_that_no_node_can_have(layers: int) -> None:
         Expectation(min_layers=layers)
 
 
-def test_everything_that_is_wrong_with_an_image_is_said_once(well: NodeState) -> None:
+def test_everything_that_is_wrong_with_an_image_is_said_once(passing: NodeState) -> None:
     wrong = [replace(IMAGE, problem=problem) for problem in ("not unpacked for overlayfs", "not there", "not there")]
     other = FoundImage("docker.io/library/busybox:1", "default", trouble="no answer")
-    found = finding("images_present", replace(well, images=(*wrong, other)))
+    found = finding("images_present", replace(passing, images=(*wrong, other)))
     assert found is not None
     assert found.status == "fail"
     assert found.found == {f"{ALPINE} in k8s.io": "not unpacked for overlayfs; not there"}
 
 
-def test_the_worst_file_system_counts(well: NodeState) -> None:
+def test_the_worst_file_system_counts(passing: NodeState) -> None:
     state = replace(
-        well,
+        passing,
         mounts={
             "/warned": replace(DISK, type="tmpfs"),
             "/failed": replace(DISK, options=("rw", "nobarrier")),
