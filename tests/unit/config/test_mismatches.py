@@ -76,10 +76,10 @@ def test_what_the_daemon_prints_is_what_was_asked_for(recorded: Recorded, versio
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"snapshotter": "overlayfs"}, "snapshotter would be 'native' on the daemon, where 'overlayfs' is asked for"),
-        ({"systemd_cgroup": False}, "SystemdCgroup would be True on the daemon, where False is asked for"),
-        ({"max_concurrent_downloads": 4}, "max_concurrent_downloads would be 5 on the daemon, where 4 is asked for"),
-        ({"root": "/srv"}, "root would be '/srv/containerd' on the daemon, where '/srv' is asked for"),
+        ({"snapshotter": "overlayfs"}, "snapshotter would be 'native' on the daemon, not 'overlayfs'"),
+        ({"systemd_cgroup": False}, "SystemdCgroup would be True on the daemon, not False"),
+        ({"max_concurrent_downloads": 4}, "max_concurrent_downloads would be 5 on the daemon, not 4"),
+        ({"root": "/srv"}, "root would be '/srv/containerd' on the daemon, not '/srv'"),
     ],
 )
 def test_a_setting_that_the_daemon_has_not_is_named(
@@ -92,7 +92,7 @@ def test_a_setting_that_the_daemon_has_not_is_named(
 @pytest.mark.parametrize("version", ["1.7.24", "2.1.9"])
 def test_another_progress_timeout_is_named(recorded: Recorded, version: str) -> None:
     (sentence,) = wrong(recorded, version, asked(version, image_pull_progress_timeout="10m"))
-    assert sentence.endswith("image_pull_progress_timeout would be '5m0s' on the daemon, where '10m' is asked for")
+    assert sentence.endswith("image_pull_progress_timeout would be '5m0s' on the daemon, not '10m'")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
