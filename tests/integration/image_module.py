@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nodes import daemon
+from nodes.fixtures import packaged
 from nodes.images import Layer
 from nodes.node import Node
 from nodes.payload import run_module
@@ -23,10 +24,9 @@ LOGIN = ("deploy", "p4ss w$rd:'\"\\x")
 
 
 @pytest.fixture
-def clean(node: Node) -> Iterator[Node]:
+def empty_node(node: Node) -> Iterator[Node]:
     """A node as packaged, without images in the namespace; nothing unfinished is left behind either."""
-    daemon.install(node)
-    daemon.reset(node)
+    packaged(node)
     emptied(node)
     yield node
     emptied(node)

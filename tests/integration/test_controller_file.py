@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 from integration.image_module import NAMESPACE, actions, ctr, emptied, names, state
-from integration.release_site import Site, release, run, site
+from integration.release_module import Installation, installation, release, run
 
 from nodes import daemon
 from nodes.images import random_layers, write_layout
 from nodes.node import Node, ansible_json
 from nodes.node import run as run_program
 
-__all__ = ["run", "site"]
+__all__ = ["installation", "run"]
 
 CARRIED = "registry.example/carried:1"
 BLOBS = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256"
@@ -51,52 +51,52 @@ def given(archive: Path) -> dict[str, Any]:
 
 
 @pytest.mark.smoke
-def test_a_release_is_sent_once(site: Site, tmp_path: Path, temporary: Path) -> None:
+def test_a_release_is_sent_once(installation: Installation, tmp_path: Path, temporary: Path) -> None:
     options = given(release(tmp_path))
-    done = site(**options)
-    assert (done["failed"], done["changed"], done["links"]) == (False, True, [str(site.links / "demo")])
+    done = installation(**options)
+    assert (done["failed"], done["changed"], done["links"]) == (False, True, [str(installation.links / "demo")])
     assert sent(done) == 1
-    again = site(**options)
+    again = installation(**options)
     assert (again["failed"], again["changed"], sent(again)) == (False, False, 0)
     assert list(temporary.iterdir()) == []
 
 
-def test_check_mode_sends_no_release(site: Site, tmp_path: Path, temporary: Path) -> None:
-    options, before = given(release(tmp_path)), site.tree()
-    predicted = site(**options, check=True)
+def test_check_mode_sends_no_release(installation: Installation, tmp_path: Path, temporary: Path) -> None:
+    options, before = given(release(tmp_path)), installation.tree()
+    predicted = installation(**options, check=True)
     assert (predicted["failed"], predicted["changed"], predicted["installed"], sent(predicted)) == (False, True, False, 0)
-    assert site.tree() == before
+    assert installation.tree() == before
     assert list(temporary.iterdir()) == []
 
 
-def test_a_file_that_the_controller_lacks_is_named_with_its_option(site: Site, tmp_path: Path) -> None:
-    archive, before = tmp_path / "archives" / "none.tar", site.tree()
+def test_a_file_that_the_controller_lacks_is_named_with_its_option(installation: Installation, tmp_path: Path) -> None:
+    archive, before = tmp_path / "archives" / "none.tar", installation.tree()
     for check in (True, False):
-        refused = site(**given(archive), check=check)
+        refused = installation(**given(archive), check=check)
         assert refused["failed"] and refused["msg"].startswith(f"src: the controller has no file {archive}: correct"), refused
         assert "\n" not in refused["msg"]
-    assert site.tree() == before
+    assert installation.tree() == before
 
 
-def test_a_release_that_is_installed_needs_no_file(site: Site, tmp_path: Path) -> None:
+def test_a_release_that_is_installed_needs_no_file(installation: Installation, tmp_path: Path) -> None:
     archive = release(tmp_path)
     options = given(archive)
-    site(**options)
+    installation(**options)
     archive.unlink()
     for check in (True, False):
-        again = site(**options, check=check)
+        again = installation(**options, check=check)
         assert (again["failed"], again["changed"]) == (False, False)
 
 
-def test_a_failure_leaves_nothing_of_the_file(site: Site, tmp_path: Path, temporary: Path) -> None:
-    before = site.tree()
-    refused = site(**{**given(release(tmp_path)), "sha256": "0" * 64})
+def test_a_failure_leaves_nothing_of_the_file(installation: Installation, tmp_path: Path, temporary: Path) -> None:
+    before = installation.tree()
+    refused = installation(**{**given(release(tmp_path)), "sha256": "0" * 64})
     assert refused["failed"] and "sha256" in refused["msg"] and sent(refused) == 1
-    assert site.tree() == before
+    assert installation.tree() == before
     assert list(temporary.iterdir()) == []
 
 
-def test_a_file_in_a_vault_is_decrypted(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_a_vault_is_decrypted(installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = release(tmp_path)
     options = given(archive)
     password = tmp_path / "password"
@@ -104,25 +104,25 @@ def test_a_file_in_a_vault_is_decrypted(site: Site, tmp_path: Path, monkeypatch:
     run_program(["ansible-vault", "encrypt", "--vault-password-file", str(password), str(archive)])
     assert archive.read_bytes().startswith(b"$ANSIBLE_VAULT")
     monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(password))
-    assert site(**options)["failed"] is False
+    assert installation(**options)["failed"] is False
 
 
-def in_the_background(site: Site, **options: Any) -> dict[str, Any]:
+def in_the_background(installation: Installation, **options: Any) -> dict[str, Any]:
     """Run release_install on this machine by a task with async."""
-    arguments = json.dumps({"name": "demo", "prefix": str(site.prefix), "link_dir": str(site.links), **options})
+    arguments = json.dumps({"name": "demo", "prefix": str(installation.prefix), "link_dir": str(installation.links), **options})
     argv = ["ansible", "localhost", "-i", "localhost,", "-c", "local", "-B", "60", "-P", "1"]
     played = ansible_json(*argv, "-m", "slipway.node.release_install", "-a", arguments)
     found: dict[str, Any] = played["plays"][0]["tasks"][0]["hosts"]["localhost"]
     return found
 
 
-def test_a_task_with_async_takes_only_files_that_are_on_the_node(site: Site, tmp_path: Path) -> None:
-    options, before = given(release(tmp_path)), site.tree()
+def test_a_task_with_async_takes_only_files_that_are_on_the_node(installation: Installation, tmp_path: Path) -> None:
+    options, before = given(release(tmp_path)), installation.tree()
     del options["verbose"]
-    refused = in_the_background(site, **options)
+    refused = in_the_background(installation, **options)
     assert refused["failed"] and refused["msg"].startswith("src: a task with async can't send a file"), refused
-    assert site.tree() == before
-    done = in_the_background(site, **{**options, "src": f"file://{options['src']}"})
+    assert installation.tree() == before
+    done = in_the_background(installation, **{**options, "src": f"file://{options['src']}"})
     assert done["changed"] and not done.get("failed"), done
 
 

@@ -17,8 +17,8 @@ from integration.image_module import (
     LOGIN,
     NAMESPACE,
     actions,
-    clean,
     ctr,
+    empty_node,
     expected,
     files,
     image,
@@ -34,46 +34,48 @@ from nodes.node import WORK, Node, ansible
 from nodes.payload import run_module
 from nodes.registry import Registry
 
-__all__ = ["clean"]
+__all__ = ["empty_node"]
 
 
-def test_a_refused_image_costs_no_layer(clean: Node, source: Registry) -> None:
+def test_a_refused_image_costs_no_layer(empty_node: Node, source: Registry) -> None:
     """Also the good ones of the same task stay away: a refusal comes before the first change."""
     good, deep = source.push(random_layers(2, seed=50)), source.push(random_layers(501, files=1, size=16, seed=51))
-    before = state(clean)
+    before = state(empty_node)
     for check in (True, False):
-        refused = image(clean, good, deep, check=check)
+        refused = image(empty_node, good, deep, check=check)
         assert refused["failed"] and deep in refused["msg"] and "501 layers" in refused["msg"], refused
-        missing = image(clean, good, f"{source.name}/none:1", check=check)
+        missing = image(empty_node, good, f"{source.name}/none:1", check=check)
         assert missing["failed"] and "there is no such image" in missing["msg"]
-        foreign = image(clean, good, platform="linux/s390x", check=check)
+        foreign = image(empty_node, good, platform="linux/s390x", check=check)
         assert foreign["failed"] and "not for linux/s390x" in foreign["msg"]
-    assert state(clean) == before
+    assert state(empty_node) == before
 
 
 # Giving ids takes a while, and the same mount(2) refuses them whatever the version.
 @pytest.mark.parametrize("node", ["bookworm"], indirect=True)
-def test_as_many_layers_as_the_ids_of_an_aged_node_leave_room_for(clean: Node, source: Registry) -> None:
+def test_as_many_layers_as_the_ids_of_an_aged_node_leave_room_for(empty_node: Node, source: Registry) -> None:
     """Ids that were given and freed don't show in the directory; the module asks containerd."""
     own = "ctr snapshots mounts / probe | grep -o 'snapshots/[0-9]*' | cut -d/ -f2"
-    clean.ssh(f"while id=$(ctr snapshots prepare probe >/dev/null; {own}; ctr snapshots rm probe); test $id -lt 1000; do :; done")
+    empty_node.ssh(
+        f"while id=$(ctr snapshots prepare probe >/dev/null; {own}; ctr snapshots rm probe); test $id -lt 1000; do :; done"
+    )
     layers = random_layers(489, files=1, size=16, seed=55)
     fits, deep = source.push(layers[:400]), source.push(layers)
-    refused = image(clean, deep)
+    refused = image(empty_node, deep)
     assert refused["failed"] and "mount options of its 489 layers" in refused["msg"], refused
-    assert actions(image(clean, fits)) == ["pull"]
+    assert actions(image(empty_node, fits)) == ["pull"]
     mount = f"ctr -n {NAMESPACE} images mount --rw"
-    clean.ssh(f"mkdir /run/deep; {mount} {fits} /run/deep && ls /run/deep/layer399 && umount /run/deep")
-    clean.ssh(f"ctr -n {NAMESPACE} snapshots rm /run/deep")
+    empty_node.ssh(f"mkdir /run/deep; {mount} {fits} /run/deep && ls /run/deep/layer399 && umount /run/deep")
+    empty_node.ssh(f"ctr -n {NAMESPACE} snapshots rm /run/deep")
     # What was refused fails indeed.
-    ctr(clean, "images", "pull", "--plain-http", deep)
-    failed = clean.ssh(f"{mount} {deep} /run/deep", check=False)
+    ctr(empty_node, "images", "pull", "--plain-http", deep)
+    failed = empty_node.ssh(f"{mount} {deep} /run/deep", check=False)
     assert failed.returncode != 0 and ("too long" in failed.stderr or "invalid argument" in failed.stderr), failed
-    clean.ssh(f"rmdir /run/deep; ctr -n {NAMESPACE} snapshots rm /run/deep", check=False)
+    empty_node.ssh(f"rmdir /run/deep; ctr -n {NAMESPACE} snapshots rm /run/deep", check=False)
 
 
 @pytest.mark.smoke
-def test_a_layer_that_is_not_what_its_digest_says_leaves_nothing(clean: Node, tmp_path: Path) -> None:
+def test_a_layer_that_is_not_what_its_digest_says_leaves_nothing(empty_node: Node, tmp_path: Path) -> None:
     with registry.serve(tmp_path) as server:
         good, bad = server.push(random_layers(2, seed=60)), server.push(random_layers(2, seed=61))
         manifest = json.loads((tmp_path / "v1/index.json").read_text())["manifests"][0]["digest"].removeprefix("sha256:")
@@ -81,27 +83,27 @@ def test_a_layer_that_is_not_what_its_digest_says_leaves_nothing(clean: Node, tm
         blob = tmp_path / "store/docker/registry/v2/blobs/sha256" / layer[:2] / layer / "data"
         intact = blob.read_bytes()
         blob.write_bytes(intact[:-9] + bytes(9))
-        done = image(clean, good, bad)
+        done = image(empty_node, good, bad)
         assert done["failed"] and bad in done["msg"] and "a layer isn't what its digest says" in done["msg"], done
         # The other one is there, and whole.
-        assert names(clean) == {good} and files(clean, good) == expected(random_layers(2, seed=60))
-        assert state(clean)["record"] is None
+        assert names(empty_node) == {good} and files(empty_node, good) == expected(random_layers(2, seed=60))
+        assert state(empty_node)["record"] is None
         blob.write_bytes(intact)
-        assert actions(image(clean, good, bad)) == ["none", "pull"]
-        assert files(clean, bad) == expected(random_layers(2, seed=61))
+        assert actions(image(empty_node, good, bad)) == ["none", "pull"]
+        assert files(empty_node, bad) == expected(random_layers(2, seed=61))
 
 
-def test_a_full_disk_is_not_left_full(clean: Node, source: Registry) -> None:
+def test_a_full_disk_is_not_left_full(empty_node: Node, source: Registry) -> None:
     big, small = source.push(random_layers(3, files=4, size=4_000_000, seed=70)), source.push(random_layers(1, seed=71))
-    with own_daemon(clean, megabytes=64) as options:
-        done = image(clean, small, big, **options)
+    with own_daemon(empty_node, megabytes=64) as options:
+        done = image(empty_node, small, big, **options)
         assert done["failed"] and "the disk is full" in done["msg"], done
         address = ("--address", str(options["address"]))
-        assert ctr(clean, *address, "images", "ls", "-q").split() == [small]
-        free = clean.ssh("df --output=avail -k /mnt/small | tail -1").stdout
+        assert ctr(empty_node, *address, "images", "ls", "-q").split() == [small]
+        free = empty_node.ssh("df --output=avail -k /mnt/small | tail -1").stdout
         assert int(free) > 30_000
-        assert actions(image(clean, small, **options)) == ["none"]
-        assert actions(image(clean, source.push(random_layers(2, seed=72)), **options)) == ["pull"]
+        assert actions(image(empty_node, small, **options)) == ["none"]
+        assert actions(image(empty_node, source.push(random_layers(2, seed=72)), **options)) == ["pull"]
 
 
 @contextmanager
@@ -127,53 +129,53 @@ def own_daemon(node: Node, megabytes: int) -> Iterator[dict[str, Any]]:
         )
 
 
-def test_containerd_goes_away_in_the_middle(clean: Node, source: Registry) -> None:
+def test_containerd_goes_away_in_the_middle(empty_node: Node, source: Registry) -> None:
     layers = random_layers(4, files=20, size=1_000_000, seed=80)
     reference = source.push(layers)
-    with in_background(clean, reference) as pull:
-        when_pulling(clean, "systemctl kill --signal=KILL containerd; systemctl stop containerd")  # for good
+    with in_background(empty_node, reference) as pull:
+        when_pulling(empty_node, "systemctl kill --signal=KILL containerd; systemctl stop containerd")  # for good
         done = pull()
     assert done["failed"] and "Traceback" not in json.dumps(done), done
-    clean.ssh("systemctl reset-failed containerd; systemctl start containerd")
-    assert reference not in names(clean)
-    assert actions(image(clean, reference)) == ["pull"]
-    assert files(clean, reference) == expected(layers)
-    assert names(clean) == {reference} and state(clean)["record"] is None
-    assert not image(clean, reference)["changed"]
+    empty_node.ssh("systemctl reset-failed containerd; systemctl start containerd")
+    assert reference not in names(empty_node)
+    assert actions(image(empty_node, reference)) == ["pull"]
+    assert files(empty_node, reference) == expected(layers)
+    assert names(empty_node) == {reference} and state(empty_node)["record"] is None
+    assert not image(empty_node, reference)["changed"]
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.8])
-def test_a_killed_run_is_finished_by_the_next(clean: Node, source: Registry, delay: float) -> None:
+def test_a_killed_run_is_finished_by_the_next(empty_node: Node, source: Registry, delay: float) -> None:
     layers = random_layers(4, files=20, size=1_000_000, seed=90)
     reference = source.push(layers)
-    with in_background(clean, reference) as pull:
-        when_pulling(clean, f"sleep {delay}; pkill -KILL -f modules.[c]ontainerd_image; true")
+    with in_background(empty_node, reference) as pull:
+        when_pulling(empty_node, f"sleep {delay}; pkill -KILL -f modules.[c]ontainerd_image; true")
         pull()
-    if reference in names(clean):
-        assert files(clean, reference) == expected(layers)
-    assert not image(clean, reference).get("failed")
-    assert files(clean, reference) == expected(layers)
-    assert names(clean) == {reference} and state(clean)["record"] is None
-    assert not image(clean, reference)["changed"]
+    if reference in names(empty_node):
+        assert files(empty_node, reference) == expected(layers)
+    assert not image(empty_node, reference).get("failed")
+    assert files(empty_node, reference) == expected(layers)
+    assert names(empty_node) == {reference} and state(empty_node)["record"] is None
+    assert not image(empty_node, reference)["changed"]
 
 
-def test_a_missing_or_wrong_password_is_reported_without_it(clean: Node, tmp_path: Path) -> None:
+def test_a_missing_or_wrong_password_is_reported_without_it(empty_node: Node, tmp_path: Path) -> None:
     with registry.serve(tmp_path, LOGIN) as server:
         reference = server.push(random_layers(1, seed=101))
-        without = image(clean, reference)
+        without = image(empty_node, reference)
         assert without["failed"] and "set username and password" in without["msg"]
-        wrong = image(clean, reference, username=LOGIN[0], password="guessed-it")
+        wrong = image(empty_node, reference, username=LOGIN[0], password="guessed-it")
         assert wrong["failed"] and "guessed-it" not in json.dumps({**wrong, "invocation": ""})
 
 
-def test_no_one_sees_the_password(clean: Node, tmp_path: Path) -> None:
+def test_no_one_sees_the_password(empty_node: Node, tmp_path: Path) -> None:
     with registry.serve(tmp_path, LOGIN) as server:
         reference = server.push(random_layers(3, files=8, size=1_000_000, seed=100))
         options = {"username": LOGIN[0], "password": LOGIN[1]}
         look = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'"
         seen = f"while :; do {look}; done > /run/seen-arguments"
         watcher = subprocess.Popen(
-            ["ssh", "-F", str(WORK / "nodes" / clean.name / "ssh_config"), clean.name, f"echo $$; {seen}"],
+            ["ssh", "-F", str(WORK / "nodes" / empty_node.name / "ssh_config"), empty_node.name, f"echo $$; {seen}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
@@ -183,24 +185,24 @@ def test_no_one_sees_the_password(clean: Node, tmp_path: Path) -> None:
         try:
             arguments = json.dumps({"namespace": NAMESPACE, "plain_http": True, "name": [reference], **options})
             module = ["-m", "slipway.node.containerd_image", "-a", arguments]
-            done = ansible("ansible", clean.name, "-i", str(clean.inventory), *module, "-vvv")
+            done = ansible("ansible", empty_node.name, "-i", str(empty_node.inventory), *module, "-vvv")
         finally:
-            clean.ssh("pkill -f [s]een-arguments", check=False)
+            empty_node.ssh("pkill -f [s]een-arguments", check=False)
             watcher.terminate()
             watcher.wait()
         assert '"changed": true' in done.stdout
         secret = LOGIN[1]
         for shape in (secret, json.dumps(secret)[1:-1]):
             assert shape not in done.stdout + done.stderr
-            daemon.write(clean, "/root/secret", shape)
-            found = clean.ssh(
+            daemon.write(empty_node, "/root/secret", shape)
+            found = empty_node.ssh(
                 "grep -qa content.fetch-object /run/seen-arguments || grep -qa fetch-object /run/seen-arguments || exit; "
                 "grep -caFf /root/secret /run/seen-arguments; journalctl --no-pager | grep -cFf /root/secret; "
                 "cat /var/log/syslog /var/log/messages 2>/dev/null | grep -cFf /root/secret",
                 check=False,
             )
             assert found.stdout.split() == ["0", "0", "0"], found
-        clean.ssh("rm -f /root/secret /run/seen-arguments")
+        empty_node.ssh("rm -f /root/secret /run/seen-arguments")
 
 
 @pytest.mark.parametrize(

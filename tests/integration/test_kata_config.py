@@ -29,7 +29,7 @@ SAFE: dict[str, Any] = {"disable_block_device_use": True}
 LOCK = "/run/slipway-kata.lock"
 
 
-class Site:
+class KataDirectory:
     """A node's directory of configurations, and a release that is installed on it."""
 
     def __init__(self, directory: Path, run: LocalModule) -> None:
@@ -62,15 +62,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> LocalModule:
 
 
 @pytest.fixture
-def site(run: LocalModule, tmp_path: Path) -> Site:
-    return Site(tmp_path, run)
+def kata_dir(run: LocalModule, tmp_path: Path) -> KataDirectory:
+    return KataDirectory(tmp_path, run)
 
 
-def three(site: Site) -> list[dict[str, Any]]:
+def three(kata_dir: KataDirectory) -> list[dict[str, Any]]:
     return [
-        site.handler("kata-qemu", **SAFE, block_device_aio="native", extra={"hypervisor": {"qemu": {"default_memory": 4096}}}),
-        site.handler("kata-clh", "clh", snapshotter="devmapper", disable_block_device_use=False),
-        site.handler("kata-fc", "fc", snapshotter="devmapper"),
+        kata_dir.handler(
+            "kata-qemu", **SAFE, block_device_aio="native", extra={"hypervisor": {"qemu": {"default_memory": 4096}}}
+        ),
+        kata_dir.handler("kata-clh", "clh", snapshotter="devmapper", disable_block_device_use=False),
+        kata_dir.handler("kata-fc", "fc", snapshotter="devmapper"),
     ]
 
 
@@ -78,125 +80,127 @@ SAME = ("changed", "files", "removed", "handlers", "kata_deploy", "diff")
 
 
 @pytest.mark.smoke
-def test_check_mode_on_a_fresh_node_then_the_same_then_nothing(site: Site) -> None:
-    handlers = three(site)
-    predicted = site(*handlers, check=True)
-    assert not site.root.exists()
-    done = site(*handlers)
+def test_check_mode_on_a_fresh_node_then_the_same_then_nothing(kata_dir: KataDirectory) -> None:
+    handlers = three(kata_dir)
+    predicted = kata_dir(*handlers, check=True)
+    assert not kata_dir.root.exists()
+    done = kata_dir(*handlers)
     assert {key: done.get(key) for key in SAME} == {key: predicted.get(key) for key in SAME}
     assert [report["rootfs_transport"] for report in done["handlers"]] == ["virtio-fs", "block-hotplug", "block-hotplug"]
-    assert sorted(done["files"]) == sorted(str(site.root / name) for name, (content, _mode) in site.tree().items() if content)
-    assert {mode for content, mode in site.tree().values() if content} == {0o644}
-    assert {mode for content, mode in site.tree().values() if not content} == {0o755}
+    assert sorted(done["files"]) == sorted(
+        str(kata_dir.root / name) for name, (content, _mode) in kata_dir.tree().items() if content
+    )
+    assert {mode for content, mode in kata_dir.tree().values() if content} == {0o644}
+    assert {mode for content, mode in kata_dir.tree().values() if not content} == {0o755}
     for name, hypervisor in (("kata-qemu", "qemu"), ("kata-clh", "clh"), ("kata-fc", "fc")):
-        assert (site.root / name / MAIN).read_text() == vendor_file("go", hypervisor)
-        assert os.listdir(site.root / name / "config.d") == ["60-slipway.toml"]
-    before = {path: path.stat().st_mtime_ns for path in site.root.rglob("*")}
+        assert (kata_dir.root / name / MAIN).read_text() == vendor_file("go", hypervisor)
+        assert os.listdir(kata_dir.root / name / "config.d") == ["60-slipway.toml"]
+    before = {path: path.stat().st_mtime_ns for path in kata_dir.root.rglob("*")}
     for check in (True, False):
-        again = site(*handlers, check=check)
+        again = kata_dir(*handlers, check=check)
         assert (again["changed"], again["files"], again["removed"]) == (False, [], [])
-    assert {path: path.stat().st_mtime_ns for path in site.root.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in kata_dir.root.rglob("*")} == before
 
 
-def test_check_mode_before_kata_is_installed(site: Site) -> None:
-    shutil.rmtree(site.release.prefix)
-    handlers = [{**entry, "version": "3.26.0"} for entry in three(site)]
-    predicted = site(*handlers, check=True)
+def test_check_mode_before_kata_is_installed(kata_dir: KataDirectory) -> None:
+    shutil.rmtree(kata_dir.release.prefix)
+    handlers = [{**entry, "version": "3.26.0"} for entry in three(kata_dir)]
+    predicted = kata_dir(*handlers, check=True)
     assert predicted["changed"]
     assert [report["rootfs_transport"] for report in predicted["handlers"]] == ["virtio-fs", "block-hotplug", "block-hotplug"]
-    assert not site.root.exists()
-    refused = site(*handlers)
+    assert not kata_dir.root.exists()
+    refused = kata_dir(*handlers)
     assert refused["failed"]
     assert "handlers[kata-qemu].base_config: there is no file" in refused["msg"]
-    assert not site.root.exists()
+    assert not kata_dir.root.exists()
 
 
-def test_a_new_release_renews_the_copies_and_keeps_the_settings(site: Site) -> None:
-    handlers = three(site)
-    site(*handlers)
-    drop_ins = {name: content for name, content in site.tree().items() if name.endswith(DROP_IN)}
-    site.release.path("go", "qemu").write_text(vendor_file("go", "qemu", comment="3.27.0"))
-    (site.release.prefix / "VERSION").write_text("3.27.0\n")
-    assert site(*handlers)["files"] == [str(site.root / "kata-qemu" / MAIN)]
-    assert {name: content for name, content in site.tree().items() if name.endswith(DROP_IN)} == drop_ins
-    back = site.release.path("go", "qemu")
+def test_a_new_release_renews_the_copies_and_keeps_the_settings(kata_dir: KataDirectory) -> None:
+    handlers = three(kata_dir)
+    kata_dir(*handlers)
+    drop_ins = {name: content for name, content in kata_dir.tree().items() if name.endswith(DROP_IN)}
+    kata_dir.release.path("go", "qemu").write_text(vendor_file("go", "qemu", comment="3.27.0"))
+    (kata_dir.release.prefix / "VERSION").write_text("3.27.0\n")
+    assert kata_dir(*handlers)["files"] == [str(kata_dir.root / "kata-qemu" / MAIN)]
+    assert {name: content for name, content in kata_dir.tree().items() if name.endswith(DROP_IN)} == drop_ins
+    back = kata_dir.release.path("go", "qemu")
     back.write_text(vendor_file("go", "qemu"))
-    assert site(*handlers)["changed"]
-    assert (site.root / "kata-qemu" / MAIN).read_text() == vendor_file("go", "qemu")
+    assert kata_dir(*handlers)["changed"]
+    assert (kata_dir.root / "kata-qemu" / MAIN).read_text() == vendor_file("go", "qemu")
 
 
-def test_removing_one_then_all_leaves_what_was_there(site: Site) -> None:
-    (site.root / "config.d").mkdir(parents=True)
-    (site.root / "configuration.toml").write_text("# an admin's own\n")
-    (site.root / "config.d" / "50.toml").write_text("[runtime]\n")
-    before = site.tree()
-    handlers = three(site)
-    site(*handlers)
-    one = site(*handlers[:2])
-    assert [path for path in one["removed"] if path.endswith(MAIN)] == [str(site.root / "kata-fc" / MAIN)]
-    assert not (site.root / "kata-fc").exists()
-    assert site(*handlers[:1], purge=False)["changed"] is False
-    assert site({"name": "kata-clh"}, state="absent")["changed"]
-    assert sorted(path.name for path in site.root.iterdir()) == ["config.d", "configuration.toml", "kata-qemu"]
-    predicted = site(state="absent", check=True)
-    done = site(state="absent")
+def test_removing_one_then_all_leaves_what_was_there(kata_dir: KataDirectory) -> None:
+    (kata_dir.root / "config.d").mkdir(parents=True)
+    (kata_dir.root / "configuration.toml").write_text("# an admin's own\n")
+    (kata_dir.root / "config.d" / "50.toml").write_text("[runtime]\n")
+    before = kata_dir.tree()
+    handlers = three(kata_dir)
+    kata_dir(*handlers)
+    one = kata_dir(*handlers[:2])
+    assert [path for path in one["removed"] if path.endswith(MAIN)] == [str(kata_dir.root / "kata-fc" / MAIN)]
+    assert not (kata_dir.root / "kata-fc").exists()
+    assert kata_dir(*handlers[:1], purge=False)["changed"] is False
+    assert kata_dir({"name": "kata-clh"}, state="absent")["changed"]
+    assert sorted(path.name for path in kata_dir.root.iterdir()) == ["config.d", "configuration.toml", "kata-qemu"]
+    predicted = kata_dir(state="absent", check=True)
+    done = kata_dir(state="absent")
     assert {key: done.get(key) for key in SAME} == {key: predicted.get(key) for key in SAME}
-    assert site(state="absent")["changed"] is False
-    assert site.tree() == before
+    assert kata_dir(state="absent")["changed"] is False
+    assert kata_dir.tree() == before
 
 
-def test_drop_ins_of_others_are_kept_and_reported(site: Site) -> None:
-    one = site.handler("kata-qemu", **SAFE)
-    site(one)
-    theirs = site.root / "kata-qemu" / "config.d" / "70-theirs.toml"
+def test_drop_ins_of_others_are_kept_and_reported(kata_dir: KataDirectory) -> None:
+    one = kata_dir.handler("kata-qemu", **SAFE)
+    kata_dir(one)
+    theirs = kata_dir.root / "kata-qemu" / "config.d" / "70-theirs.toml"
     theirs.write_text('[hypervisor.qemu]\nenable_annotations = ["x"]\nblock_device_aio = "threads"\n')
-    report = site(one)["handlers"][0]
+    report = kata_dir(one)["handlers"][0]
     assert report["effective"]["block_device_aio"] == "threads"
     assert (report["other_drop_ins"], report["overridden"]) == ([str(theirs)], [])
-    answer = site({**one, "block_device_aio": "native"})
+    answer = kata_dir({**one, "block_device_aio": "native"})
     assert answer["handlers"][0]["overridden"] == [{"path": str(theirs), "settings": ["hypervisor.qemu.block_device_aio"]}]
     assert f"{theirs} overrides hypervisor.qemu.block_device_aio" in answer["output"]
-    gone = site(state="absent")
+    gone = kata_dir(state="absent")
     assert str(theirs) not in gone["removed"]
     assert theirs.read_text().startswith("[hypervisor.qemu]")
-    assert sorted(site.tree()) == ["kata-qemu", "kata-qemu/config.d", "kata-qemu/config.d/70-theirs.toml"]
-    assert site(one)["changed"]
-    assert site(one)["changed"] is False
+    assert sorted(kata_dir.tree()) == ["kata-qemu", "kata-qemu/config.d", "kata-qemu/config.d/70-theirs.toml"]
+    assert kata_dir(one)["changed"]
+    assert kata_dir(one)["changed"] is False
 
 
-def test_the_drop_in_is_found_where_kata_looks_for_it(site: Site) -> None:
+def test_the_drop_in_is_found_where_kata_looks_for_it(kata_dir: KataDirectory) -> None:
     """Kata resolves links before it looks for config.d: a link to the vendor's file would take the vendor's directory."""
-    one = site.handler("kata-qemu", **SAFE)
-    site(one)
-    main = site.root / "kata-qemu" / MAIN
-    whole = site.tree()
+    one = kata_dir.handler("kata-qemu", **SAFE)
+    kata_dir(one)
+    main = kata_dir.root / "kata-qemu" / MAIN
+    whole = kata_dir.tree()
     main.unlink()
-    main.symlink_to(site.release.path("go", "qemu"))
-    assert site(one)["files"] == [str(main)]
-    assert (main.is_symlink(), site.tree()) == (False, whole)
-    assert site.release.path("go", "qemu").read_text() == vendor_file("go", "qemu")
+    main.symlink_to(kata_dir.release.path("go", "qemu"))
+    assert kata_dir(one)["files"] == [str(main)]
+    assert (main.is_symlink(), kata_dir.tree()) == (False, whole)
+    assert kata_dir.release.path("go", "qemu").read_text() == vendor_file("go", "qemu")
     assert (Path(os.path.realpath(main)).parent / DROP_IN).is_file()
     # A release's file may itself be a link, as configuration.toml is.
-    link = site.release.defaults / MAIN
+    link = kata_dir.release.defaults / MAIN
     link.symlink_to("configuration-qemu.toml")
-    assert site({**one, "base_config": str(link)})["changed"] is False
+    assert kata_dir({**one, "base_config": str(link)})["changed"] is False
 
 
-def test_kata_deploys_layout_is_left_alone(site: Site) -> None:
-    shim = site.release.defaults / "runtimes" / "qemu"
+def test_kata_deploys_layout_is_left_alone(kata_dir: KataDirectory) -> None:
+    shim = kata_dir.release.defaults / "runtimes" / "qemu"
     shim.mkdir(parents=True)
     copy = shim / "configuration-qemu.toml"
     copy.write_text("# IMPORTANT: This file is managed by kata-deploy. Do not modify it directly!\n" + vendor_file("go", "qemu"))
-    one = site.handler("kata-qemu", **SAFE)
-    assert site(one)["kata_deploy"] == [str(shim)]
-    refused = site({**one, "base_config": str(copy)})
+    one = kata_dir.handler("kata-qemu", **SAFE)
+    assert kata_dir(one)["kata_deploy"] == [str(shim)]
+    refused = kata_dir({**one, "base_config": str(copy)})
     assert "is kata-deploy's copy, and left to it" in refused["msg"]
-    refused = site.run(handlers=[one], config_dir=str(site.release.defaults / "runtimes"))
+    refused = kata_dir.run(handlers=[one], config_dir=str(kata_dir.release.defaults / "runtimes"))
     assert "that tree is Kata's own, and kata-deploy's" in refused["msg"]
-    shutil.copytree(shim, site.root / "kata-deployed")
-    refused = site(one, site.handler("kata-deployed", **SAFE))
+    shutil.copytree(shim, kata_dir.root / "kata-deployed")
+    refused = kata_dir(one, kata_dir.handler("kata-deployed", **SAFE))
     assert "is kata-deploy's, and left to it" in refused["msg"]
-    assert [path.name for path in (site.root / "kata-deployed").iterdir()] == ["configuration-qemu.toml"]
+    assert [path.name for path in (kata_dir.root / "kata-deployed").iterdir()] == ["configuration-qemu.toml"]
 
 
 @pytest.mark.smoke
@@ -212,18 +216,18 @@ def test_kata_deploys_layout_is_left_alone(site: Site) -> None:
         ({"enable_iothreads": "perhaps"}, "enable_iothreads"),
     ],
 )
-def test_what_is_refused_changes_nothing(site: Site, options: dict[str, Any], message: str) -> None:
+def test_what_is_refused_changes_nothing(kata_dir: KataDirectory, options: dict[str, Any], message: str) -> None:
     for check in (True, False):
-        answer = site(
-            site.handler("kata-fc", "fc", snapshotter="devmapper"), {**site.handler("kata-qemu"), **options}, check=check
+        answer = kata_dir(
+            kata_dir.handler("kata-fc", "fc", snapshotter="devmapper"), {**kata_dir.handler("kata-qemu"), **options}, check=check
         )
         assert answer["failed"]
         assert message in answer["msg"]
-    assert not site.root.exists()
+    assert not kata_dir.root.exists()
 
 
-def test_the_risk_can_be_accepted_by_name(site: Site) -> None:
-    answer = site(site.handler("kata-qemu", disable_block_device_use=False, allow_host_disk_hotplug=True))
+def test_the_risk_can_be_accepted_by_name(kata_dir: KataDirectory) -> None:
+    answer = kata_dir(kata_dir.handler("kata-qemu", disable_block_device_use=False, allow_host_disk_hotplug=True))
     assert answer["changed"]
     assert "can be given the host's own disk" in answer["output"]
 
@@ -251,25 +255,25 @@ def watched(directory: Path) -> Iterator[list[tuple[str, str]]]:
         os.close(descriptor)
 
 
-def test_nothing_else_is_ever_in_config_d(site: Site) -> None:
-    one = site.handler("kata-qemu", **SAFE)
-    site(one)
-    with watched(site.root / "kata-qemu" / "config.d") as events:
-        assert site({**one, "block_device_aio": "native"})["changed"]
-        assert site(one)["changed"]
-        site.release.path("go", "qemu").write_text(vendor_file("go", "qemu", comment="new"))
-        assert site(one)["changed"]
+def test_nothing_else_is_ever_in_config_d(kata_dir: KataDirectory) -> None:
+    one = kata_dir.handler("kata-qemu", **SAFE)
+    kata_dir(one)
+    with watched(kata_dir.root / "kata-qemu" / "config.d") as events:
+        assert kata_dir({**one, "block_device_aio": "native"})["changed"]
+        assert kata_dir(one)["changed"]
+        kata_dir.release.path("go", "qemu").write_text(vendor_file("go", "qemu", comment="new"))
+        assert kata_dir(one)["changed"]
     # Equal events in a row are reported once.
     assert set(events) == {("IN_MOVED_TO", "60-slipway.toml")}
-    with watched(site.root / "kata-qemu" / "config.d") as events:
-        (site.root / "kata-qemu" / "config.d" / "60-slipway.toml~").write_text("")
+    with watched(kata_dir.root / "kata-qemu" / "config.d") as events:
+        (kata_dir.root / "kata-qemu" / "config.d" / "60-slipway.toml~").write_text("")
     assert ("IN_CREATE", "60-slipway.toml~") in events, "the watch itself sees nothing"
 
 
-def test_a_new_handler_appears_whole(site: Site) -> None:
-    site.root.mkdir(parents=True)
-    with watched(site.root) as events:
-        site(site.handler("kata-qemu", **SAFE))
+def test_a_new_handler_appears_whole(kata_dir: KataDirectory) -> None:
+    kata_dir.root.mkdir(parents=True)
+    with watched(kata_dir.root) as events:
+        kata_dir(kata_dir.handler("kata-qemu", **SAFE))
     assert [event for event, name in events if name == "kata-qemu"] == ["IN_MOVED_TO"]
     others = {name for _event, name in events} - {"kata-qemu"}
     assert [name.startswith(".slipway-kata-qemu.") for name in others] == [True]
@@ -285,38 +289,38 @@ def killed_at_rename(directory: Path, number: int) -> str:
 
 
 @pytest.mark.smoke
-def test_a_killed_run_is_finished_by_the_next(site: Site, tmp_path: Path) -> None:
-    first, later = [site.handler("kata-qemu", **SAFE)], three(site)
-    site(*later)
-    whole = site.tree()
-    site(state="absent")
-    site(*first)
-    site.release.path("go", "qemu").write_text(vendor_file("go", "qemu", comment="older"))
-    site(*first)
+def test_a_killed_run_is_finished_by_the_next(kata_dir: KataDirectory, tmp_path: Path) -> None:
+    first, later = [kata_dir.handler("kata-qemu", **SAFE)], three(kata_dir)
+    kata_dir(*later)
+    whole = kata_dir.tree()
+    kata_dir(state="absent")
+    kata_dir(*first)
+    kata_dir.release.path("go", "qemu").write_text(vendor_file("go", "qemu", comment="older"))
+    kata_dir(*first)
     start = tmp_path / "start"
-    shutil.copytree(site.root, start)
-    site.release.path("go", "qemu").write_text(vendor_file("go", "qemu"))
+    shutil.copytree(kata_dir.root, start)
+    kata_dir.release.path("go", "qemu").write_text(vendor_file("go", "qemu"))
     cut = 0
     for number in range(1, 10):
-        shutil.rmtree(site.root)
-        shutil.copytree(start, site.root)
-        died = site(*later, python=killed_at_rename(tmp_path, number))
+        shutil.rmtree(kata_dir.root)
+        shutil.copytree(start, kata_dir.root)
+        died = kata_dir(*later, python=killed_at_rename(tmp_path, number))
         if not died["failed"]:
             break
         cut += 1
-        assert site.tree() != whole
-        for path in site.root.glob("*/config.d"):
+        assert kata_dir.tree() != whole
+        for path in kata_dir.root.glob("*/config.d"):
             assert os.listdir(path) in ([], ["60-slipway.toml"])
-        assert site(*later)["changed"]
-        assert site.tree() == whole
-        assert site(*later)["changed"] is False
+        assert kata_dir(*later)["changed"]
+        assert kata_dir.tree() == whole
+        assert kata_dir(*later)["changed"] is False
     assert cut == 4, "two files are renewed and two directories made"
 
 
-def test_runs_wait_for_each_other(site: Site) -> None:
+def test_runs_wait_for_each_other(kata_dir: KataDirectory) -> None:
     with open(LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        answer = site(site.handler("kata-qemu", **SAFE), timeout=1)
+        answer = kata_dir(kata_dir.handler("kata-qemu", **SAFE), timeout=1)
         assert f"another run has held {LOCK} for 1 seconds" in answer["msg"]
-        assert site(site.handler("kata-qemu", **SAFE), check=True)["changed"]
-    assert site(site.handler("kata-qemu", **SAFE))["changed"]
+        assert kata_dir(kata_dir.handler("kata-qemu", **SAFE), check=True)["changed"]
+    assert kata_dir(kata_dir.handler("kata-qemu", **SAFE))["changed"]

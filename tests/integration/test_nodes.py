@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.fixtures import ON_SECOND_TRIXIE
+from nodes.fixtures import ON_SECOND_TRIXIE, node_of
 from nodes.node import CHECKOUT, PODMAN, Node, ansible, run
 
 NETWORK = CHECKOUT / "tests/nodes/network"
@@ -129,6 +129,21 @@ def exists(found: set[str]) -> set[str]:
 def control_groups() -> set[str]:
     """Names of podman's control groups, in every hierarchy."""
     return {name for _, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith("libpod-")}
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "name"),
+    [
+        ("tests/integration/test_role.py::test_a[trixie]", "trixie"),
+        ("tests/integration/test_toolbox.py::test_a[trixie-overlayfs]", "trixie-2"),
+        ("tests/integration/test_toolbox.py::TestA::test_b[sid]", "sid"),
+        ("tests/integration/test_nodes.py::test_a[beside sid]", None),
+    ],
+    # Their own ids name no suite.
+    ids=["first", "second", "class", "none"],
+)
+def test_a_tests_node_follows_from_its_parameters_and_its_file(nodeid: str, name: str | None) -> None:
+    assert node_of(nodeid) == name
 
 
 def test_the_files_of_the_second_trixie_node_exist() -> None:

@@ -35,7 +35,7 @@ HTPASSWD = f"{USER}:$2b$12$4J07l19i.YeR/KMFVOM2p.11SsSFuMPVMmuHNmGzBpY5Ae5O.G7pS
 CERTIFICATE, KEY = certificate("127.0.0.1")
 
 
-class Site:
+class HostsDirectory:
     def __init__(self, directory: Path, run: LocalModule) -> None:
         self.path = directory / "certs.d"
         self.run_module = run
@@ -54,8 +54,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> LocalModule:
 
 
 @pytest.fixture
-def site(run: LocalModule, tmp_path: Path) -> Site:
-    return Site(tmp_path, run)
+def hosts_dir(run: LocalModule, tmp_path: Path) -> HostsDirectory:
+    return HostsDirectory(tmp_path, run)
 
 
 FULL: dict[str, Any] = {
@@ -71,26 +71,26 @@ FULL: dict[str, Any] = {
 
 
 @pytest.mark.smoke
-def test_check_mode_on_a_fresh_node_then_the_same_then_nothing(site: Site) -> None:
-    predicted = site(FULL, check=True)
-    assert not site.path.exists()
-    done = site(FULL)
+def test_check_mode_on_a_fresh_node_then_the_same_then_nothing(hosts_dir: HostsDirectory) -> None:
+    predicted = hosts_dir(FULL, check=True)
+    assert not hosts_dir.path.exists()
+    done = hosts_dir(FULL)
     assert {key: done[key] for key in ("changed", "files", "removed", "foreign")} == {
         key: predicted[key] for key in ("changed", "files", "removed", "foreign")
     }
-    assert sorted(done["files"]) == [str(site.path / name) for name in site.tree()]
-    modes = {name.split("/")[1].split("-")[1] if "-" in name else name: mode for name, (_, mode) in site.tree().items()}
+    assert sorted(done["files"]) == [str(hosts_dir.path / name) for name in hosts_dir.tree()]
+    modes = {name.split("/")[1].split("-")[1] if "-" in name else name: mode for name, (_, mode) in hosts_dir.tree().items()}
     assert modes == {"ca": 0o644, "cert": 0o644, "key": 0o600, "registry.example_5000_/hosts.toml": 0o600}
-    assert stat.S_IMODE(site.path.stat().st_mode) == 0o755
-    assert site(FULL)["changed"] is False
-    assert site(FULL, check=True)["changed"] is False
+    assert stat.S_IMODE(hosts_dir.path.stat().st_mode) == 0o755
+    assert hosts_dir(FULL)["changed"] is False
+    assert hosts_dir(FULL, check=True)["changed"] is False
 
 
-def test_no_secret_is_printed(site: Site) -> None:
+def test_no_secret_is_printed(hosts_dir: HostsDirectory) -> None:
     changed = {**FULL, "password": "correct horse"}
     changed["mirrors"] = [{**FULL["mirrors"][0], "headers": {"X-Token": "another-word"}}, FULL["mirrors"][1]]
-    printed = [site(entry, check=check, verbose=True)["output"] for entry in (FULL, changed) for check in (True, False)]
-    printed.append(site(verbose=True)["output"])
+    printed = [hosts_dir(entry, check=check, verbose=True)["output"] for entry in (FULL, changed) for check in (True, False)]
+    printed.append(hosts_dir(verbose=True)["output"])
     secrets = [PASSWORD, "correct horse", AUTHORIZATION, "sesame-open", "another-word", KEY.splitlines()[1]]
     secrets.append(base64.b64encode(f"{USER}:correct horse".encode()).decode())
     for secret in secrets:
@@ -98,46 +98,46 @@ def test_no_secret_is_printed(site: Site) -> None:
     assert "a secret that is not shown changes" in printed[3]
 
 
-def test_purge_and_absent_leave_what_others_made(site: Site) -> None:
-    (site.path / "ghcr.io").mkdir(parents=True)
-    (site.path / "ghcr.io" / "hosts.toml").write_text('server = "https://ghcr.io"\n')
-    before = site.tree()
-    site(FULL, {"name": "quay.io"})
-    kept = site({"name": "quay.io"}, purge=False)
+def test_purge_and_absent_leave_what_others_made(hosts_dir: HostsDirectory) -> None:
+    (hosts_dir.path / "ghcr.io").mkdir(parents=True)
+    (hosts_dir.path / "ghcr.io" / "hosts.toml").write_text('server = "https://ghcr.io"\n')
+    before = hosts_dir.tree()
+    hosts_dir(FULL, {"name": "quay.io"})
+    kept = hosts_dir({"name": "quay.io"}, purge=False)
     assert (kept["changed"], kept["foreign"]) == (False, ["ghcr.io"])
-    assert site({"name": "quay.io"})["removed"][0] == str(site.path / "registry.example_5000_/hosts.toml")
-    assert not (site.path / "registry.example_5000_").exists()
-    assert site({"name": "ghcr.io"}, state="absent")["changed"] is False
-    assert site(state="absent", check=True)["changed"]
-    assert site(state="absent")["changed"]
-    assert site(state="absent")["changed"] is False
-    assert site.tree() == before
+    assert hosts_dir({"name": "quay.io"})["removed"][0] == str(hosts_dir.path / "registry.example_5000_/hosts.toml")
+    assert not (hosts_dir.path / "registry.example_5000_").exists()
+    assert hosts_dir({"name": "ghcr.io"}, state="absent")["changed"] is False
+    assert hosts_dir(state="absent", check=True)["changed"]
+    assert hosts_dir(state="absent")["changed"]
+    assert hosts_dir(state="absent")["changed"] is False
+    assert hosts_dir.tree() == before
 
 
 @pytest.mark.smoke
-def test_a_foreign_configuration_is_refused_then_adopted(site: Site) -> None:
-    (site.path / "quay.io").mkdir(parents=True)
-    (site.path / "quay.io" / "hosts.toml").write_text("[host]\n")
-    before = site.tree()
+def test_a_foreign_configuration_is_refused_then_adopted(hosts_dir: HostsDirectory) -> None:
+    (hosts_dir.path / "quay.io").mkdir(parents=True)
+    (hosts_dir.path / "quay.io" / "hosts.toml").write_text("[host]\n")
+    before = hosts_dir.tree()
     for check in (True, False):
-        refused = site({"name": "ghcr.io"}, {"name": "quay.io"}, check=check)
+        refused = hosts_dir({"name": "ghcr.io"}, {"name": "quay.io"}, check=check)
         assert refused["failed"]
-        assert f"{site.path}/quay.io configures quay.io and was not made by this module" in refused["msg"]
-    assert site.tree() == before
-    assert site({"name": "quay.io"}, adopt=True)["changed"]
-    assert site({"name": "quay.io"})["changed"] is False
+        assert f"{hosts_dir.path}/quay.io configures quay.io and was not made by this module" in refused["msg"]
+    assert hosts_dir.tree() == before
+    assert hosts_dir({"name": "quay.io"}, adopt=True)["changed"]
+    assert hosts_dir({"name": "quay.io"})["changed"] is False
 
 
 @pytest.mark.smoke
-def test_a_killed_run_is_mended(site: Site) -> None:
-    site(FULL)
-    whole = site.tree()
-    directory = site.path / "registry.example_5000_"
+def test_a_killed_run_is_mended(hosts_dir: HostsDirectory) -> None:
+    hosts_dir(FULL)
+    whole = hosts_dir.tree()
+    directory = hosts_dir.path / "registry.example_5000_"
     (directory / "hosts.toml").unlink()
     (directory / ".slipway-hosts.toml.abcdefgh.tmp").write_text(AUTHORIZATION)
     (directory / "slipway-key-0000000000000000.pem").write_text("old")
-    assert site(FULL)["changed"]
-    assert site.tree() == whole
+    assert hosts_dir(FULL)["changed"]
+    assert hosts_dir.tree() == whole
 
 
 @pytest.mark.parametrize(
@@ -153,11 +153,11 @@ def test_a_killed_run_is_mended(site: Site) -> None:
         ({"server": "https://quay.io"}, "name"),
     ],
 )
-def test_bad_options(site: Site, entry: dict[str, Any], message: str) -> None:
-    answer = site(entry)
+def test_bad_options(hosts_dir: HostsDirectory, entry: dict[str, Any], message: str) -> None:
+    answer = hosts_dir(entry)
     assert answer["failed"]
     assert message in answer["msg"]
-    assert not site.path.exists()
+    assert not hosts_dir.path.exists()
 
 
 def test_a_path_that_can_not_be_written(run: LocalModule, tmp_path: Path) -> None:

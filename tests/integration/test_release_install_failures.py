@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.release_site import PROGRAM, Site, member, pack, release, run, site
+from integration.release_module import PROGRAM, Installation, installation, member, pack, release, run
 
-__all__ = ["run", "site"]
+__all__ = ["installation", "run"]
 
 HOSTILE = {
     "absolute": [member("/tmp/evil")],
@@ -36,12 +36,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_archive_leaves_nothing(site: Site, tmp_path: Path, case: str) -> None:
-    before = site.tree()
-    answer = site(pack(tmp_path / "archives/evil.tar", member("bin/demo"), *HOSTILE[case]))
+def test_a_hostile_archive_leaves_nothing(installation: Installation, tmp_path: Path, case: str) -> None:
+    before = installation.tree()
+    answer = installation(pack(tmp_path / "archives/evil.tar", member("bin/demo"), *HOSTILE[case]))
     assert answer["failed"]
     assert "evil" in answer["msg"] and "\n" not in answer["msg"]
-    assert site.tree() == before
+    assert installation.tree() == before
 
 
 def damaged(tmp_path: Path, how: str) -> Path:
@@ -65,23 +65,23 @@ def damaged(tmp_path: Path, how: str) -> Path:
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "cut inside", "text", "empty", "cut zstd"])
-def test_a_damaged_archive_leaves_nothing(site: Site, tmp_path: Path, how: str) -> None:
-    before = site.tree()
+def test_a_damaged_archive_leaves_nothing(installation: Installation, tmp_path: Path, how: str) -> None:
+    before = installation.tree()
     archive = damaged(tmp_path, how)
     for check in (True, False):
-        answer = site(archive, check=check)
+        answer = installation(archive, check=check)
         assert answer["failed"]
         assert str(archive) in answer["msg"] and "\n" not in answer["msg"]
-    assert site.tree() == before
+    assert installation.tree() == before
 
 
 @pytest.mark.smoke
-def test_a_wrong_checksum_leaves_the_old_version(site: Site, tmp_path: Path) -> None:
-    site(release(tmp_path, "a"))
-    before = site.tree()
-    answer = site(release(tmp_path, "b"), "2.0", sha256="0" * 64)
+def test_a_wrong_checksum_leaves_the_old_version(installation: Installation, tmp_path: Path) -> None:
+    installation(release(tmp_path, "a"))
+    before = installation.tree()
+    answer = installation(release(tmp_path, "b"), "2.0", sha256="0" * 64)
     assert answer["failed"] and "it is damaged or not the file that was meant" in answer["msg"]
-    assert site.tree() == before
+    assert installation.tree() == before
 
 
 @contextmanager
@@ -97,66 +97,66 @@ def small_file_system(path: Path, options: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("options", "message"), [("size=200k", "no room in"), ("nr_inodes=12", "No space left on device")])
-def test_a_full_disk_leaves_the_old_version(site: Site, tmp_path: Path, options: str, message: str) -> None:
+def test_a_full_disk_leaves_the_old_version(installation: Installation, tmp_path: Path, options: str, message: str) -> None:
     small = pack(tmp_path / "archives/small.tar", member("bin/demo", b"#!/bin/sh\n"))
     large = pack(tmp_path / "archives/large.tar", *(member(f"bin/demo{number}", b"x" * 50_000) for number in range(9)))
-    with small_file_system(site.prefix, options):
-        assert site(small)["failed"] is False
-        before = site.tree()
-        answer = site(large, "2.0")
+    with small_file_system(installation.prefix, options):
+        assert installation(small)["failed"] is False
+        before = installation.tree()
+        answer = installation(large, "2.0")
         assert answer["failed"] and message in answer["msg"], answer
-        assert site.tree() == before
+        assert installation.tree() == before
 
 
-def test_a_full_disk_on_a_fresh_node_leaves_no_directory(site: Site, tmp_path: Path) -> None:
+def test_a_full_disk_on_a_fresh_node_leaves_no_directory(installation: Installation, tmp_path: Path) -> None:
     large = pack(tmp_path / "archives/large.tar", *(member(f"bin/demo{number}", b"x") for number in range(9)))
-    with small_file_system(site.prefix, "nr_inodes=7"):
-        answer = site(large)
+    with small_file_system(installation.prefix, "nr_inodes=7"):
+        answer = installation(large)
         assert answer["failed"] and "No space left on device" in answer["msg"], answer
-        assert list(site.prefix.iterdir()) == []
+        assert list(installation.prefix.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "directory"])
-def test_what_is_in_the_way_is_named(site: Site, tmp_path: Path, kind: str) -> None:
+def test_what_is_in_the_way_is_named(installation: Installation, tmp_path: Path, kind: str) -> None:
     archive = release(tmp_path, "a", "second")
-    path = site.links / "second"
+    path = installation.links / "second"
     if kind == "file":
         path.write_bytes(b"theirs")
     elif kind == "link":
         path.symlink_to("/bin/true")
     else:
         path.mkdir()
-    before = site.tree()
+    before = installation.tree()
     for check in (True, False):
-        answer = site(archive, check=check)
+        answer = installation(archive, check=check)
         assert answer["failed"] and f"{path} is a {kind}" in answer["msg"]
-    assert site.tree() == before
-    replaced = site(archive, adopt=True)
+    assert installation.tree() == before
+    replaced = installation(archive, adopt=True)
     assert replaced["failed"] is (kind == "directory")
     assert path.is_symlink() is (kind != "directory")
 
 
 @pytest.mark.smoke
-def test_an_interrupted_installation_is_mended(site: Site, tmp_path: Path) -> None:
+def test_an_interrupted_installation_is_mended(installation: Installation, tmp_path: Path) -> None:
     archive = release(tmp_path, "a", "second")
-    first = site(archive)
-    whole = site.tree()
+    first = installation(archive)
+    whole = installation.tree()
     (Path(first["path"]) / ".slipway-manifest.json").unlink()
-    (site.home / ".staging-killed").mkdir()
-    (site.home / ".staging-killed" / "half").write_bytes(b"x")
-    (site.home / "current").unlink()
-    (site.links / "second").unlink()
-    assert site(archive, check=True)["changed"]
-    assert site(archive)["changed"]
-    assert site.tree() == whole
-    assert site(archive)["changed"] is False
+    (installation.home / ".staging-killed").mkdir()
+    (installation.home / ".staging-killed" / "half").write_bytes(b"x")
+    (installation.home / "current").unlink()
+    (installation.links / "second").unlink()
+    assert installation(archive, check=True)["changed"]
+    assert installation(archive)["changed"]
+    assert installation.tree() == whole
+    assert installation(archive)["changed"] is False
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "not executable", "manifest"])
-def test_a_damaged_version_is_installed_again(site: Site, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_version_is_installed_again(installation: Installation, tmp_path: Path, damage: str) -> None:
     archive = release(tmp_path, "a")
-    program = Path(site(archive)["path"]) / "bin/demo"
-    whole = site.tree()
+    program = Path(installation(archive)["path"]) / "bin/demo"
+    whole = installation.tree()
     if damage == "truncated":
         program.write_bytes(b"")
     elif damage == "gone":
@@ -165,30 +165,30 @@ def test_a_damaged_version_is_installed_again(site: Site, tmp_path: Path, damage
         program.chmod(0o644)
     else:
         (program.parents[1] / ".slipway-manifest.json").write_bytes(b"")
-    assert site(archive)["changed"]
-    assert site.tree() == whole
+    assert installation(archive)["changed"]
+    assert installation.tree() == whole
 
 
-def test_the_version_is_on_disk_before_anything_leads_to_it(site: Site, tmp_path: Path) -> None:
+def test_the_version_is_on_disk_before_anything_leads_to_it(installation: Installation, tmp_path: Path) -> None:
     """The order of the system calls is what a power cut sees."""
     trace = tmp_path / "trace"
     python = tmp_path / "python"
     calls = "fsync,fdatasync,syncfs,rename,renameat,renameat2"
     python.write_text(f'#!/bin/sh\nexec strace -f -y -e trace={calls} -o {trace} {sys.executable} "$@"\n')
     python.chmod(0o755)
-    version = site(release(tmp_path, "a"), python=str(python))["path"]
-    lines = [line for line in trace.read_text().splitlines() if str(site.directory) in line]
+    version = installation(release(tmp_path, "a"), python=str(python))["path"]
+    lines = [line for line in trace.read_text().splitlines() if str(installation.directory) in line]
     named = next(index for index, line in enumerate(lines) if "rename(" in line and f'"{version}"' in line)
     synced = "\n".join(line for line in lines[:named] if "fsync(" in line)
     for name in ("bin/demo>", "README>", "bin>"):
         assert re.search(rf"\.staging-[^/]+/{name}", synced), name
     assert "manifest" in synced.splitlines()[-2]
     following = [
-        f"fsync.*<{site.home}>",
+        f"fsync.*<{installation.home}>",
         "rename.*/current",
-        f"fsync.*<{site.home}>",
+        f"fsync.*<{installation.home}>",
         "rename.*/bin/demo",
-        f"fsync.*<{site.links}>",
+        f"fsync.*<{installation.links}>",
     ]
     assert len(lines[named + 1 :]) == len(following)
     for line, pattern in zip(lines[named + 1 :], following, strict=True):
@@ -208,16 +208,16 @@ def test_the_version_is_on_disk_before_anything_leads_to_it(site: Site, tmp_path
         ({"src": None}, "state is present but all of the following are missing: src"),
     ],
 )
-def test_bad_options(site: Site, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_bad_options(installation: Installation, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     archive = release(tmp_path, "a")
     arguments = {
         "name": "demo",
         "version": "1",
         "src": str(archive),
         "remote_src": True,
-        "prefix": str(site.prefix),
-        "link_dir": str(site.links),
+        "prefix": str(installation.prefix),
+        "link_dir": str(installation.links),
     }
     arguments["sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
-    answer = site.run_module(**{key: value for key, value in {**arguments, **options}.items() if value is not None})
+    answer = installation.run_module(**{key: value for key, value in {**arguments, **options}.items() if value is not None})
     assert answer["failed"] and message in answer["msg"]

@@ -13,9 +13,9 @@ import pytest
 from integration.image_module import (
     LOGIN,
     actions,
-    clean,
     ctr,
     emptied,
+    empty_node,
     expected,
     files,
     image,
@@ -31,7 +31,7 @@ from nodes.node import Node
 from nodes.payload import run_module
 from nodes.registry import Registry
 
-__all__ = ["clean"]
+__all__ = ["empty_node"]
 
 STORE = "/var/lib/containerd"
 BLOBS = f"{STORE}/io.containerd.content.v1.content/blobs/sha256"
@@ -67,177 +67,177 @@ def blob_paths(node: Node, reference: str) -> list[str]:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("snapshotter", SNAPSHOTTERS)
-def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(clean: Node, tmp_path: Path, snapshotter: str) -> None:
+def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(empty_node: Node, tmp_path: Path, snapshotter: str) -> None:
     common, upper = random_layers(2, seed=200), random_layers(5, seed=201)[2:]
     first, second, third = [*common, upper[0]], [*common, upper[1]], [upper[2]]
     with registry.serve(tmp_path) as server:
         references = [server.push(layers) for layers in (first, second, third)]
-        image(clean, *references, snapshotter=snapshotter)
+        image(empty_node, *references, snapshotter=snapshotter)
     options: dict[str, Any] = {"snapshotter": snapshotter}
-    intact = image(clean, *references, **METADATA, **options)
+    intact = image(empty_node, *references, **METADATA, **options)
     assert [one["integrity"] for one in intact["images"]] == ["intact"] * 3 and not intact["changed"]
     # On native, a layer's snapshot has a copy of everything below.
     for chain in [chain_ids(common)[0]] if snapshotter == "overlayfs" else [chain_ids(first)[-1], chain_ids(second)[-1]]:
-        damage(clean, chain, "layer0/file1", snapshotter)
+        damage(empty_node, chain, "layer0/file1", snapshotter)
     for check in (True, False):
-        found = image(clean, *references, **METADATA, **options, check=check)
+        found = image(empty_node, *references, **METADATA, **options, check=check)
         assert found["failed"] and "layer0/file1" in found["msg"] and "set repair" in found["msg"], found
         assert [one["integrity"] for one in found["images"]] == ["damaged", "damaged", "intact"]
         assert found["images"][0]["differences"] == {"/layer0/file1": "is empty, should have 16384 bytes"}
-    info = run_module(clean, "containerd_image_info", {"namespace": "images", "integrity": "metadata", **options})
+    info = run_module(empty_node, "containerd_image_info", {"namespace": "images", "integrity": "metadata", **options})
     by_name = {one["name"]: one["integrity"] for one in info["images"]}
     assert by_name == dict(zip(references, ("damaged", "damaged", "intact"), strict=True))
-    predicted = image(clean, references[0], **REPAIR, **options, check=True)
+    predicted = image(empty_node, references[0], **REPAIR, **options, check=True)
     assert actions(predicted) == ["repair"] and predicted["changed"]
 
     # Only one is named; the registry is gone.
-    done = image(clean, references[0], **REPAIR, **options)
+    done = image(empty_node, references[0], **REPAIR, **options)
     assert actions(done) == ["repair"] and done["diff"] == predicted["diff"]
     assert done["images"][0]["integrity"] == "repaired"
     assert {one["name"]: one["outcome"] for one in done["recovered"]} == dict.fromkeys(references[:2], "unpacked")
-    again = image(clean, *references, **REPAIR, **options)
+    again = image(empty_node, *references, **REPAIR, **options)
     assert not again.get("failed"), again
     if snapshotter == "overlayfs":
-        assert [files(clean, one) for one in references] == list(map(expected, (first, second, third)))
+        assert [files(empty_node, one) for one in references] == list(map(expected, (first, second, third)))
     assert not again["changed"] and [one["integrity"] for one in again["images"]] == ["intact"] * 3
-    assert state(clean)["record"] is None
+    assert state(empty_node)["record"] is None
 
 
-def test_metadata_does_not_claim_what_only_content_finds(clean: Node, source: Registry) -> None:
+def test_metadata_does_not_claim_what_only_content_finds(empty_node: Node, source: Registry) -> None:
     layers = random_layers(2, seed=210)
     reference = source.push(layers)
-    image(clean, reference)
-    path = snapshot_path(clean, chain_ids(layers)[-1], "layer1/file0")
-    clean.ssh(
+    image(empty_node, reference)
+    path = snapshot_path(empty_node, chain_ids(layers)[-1], "layer1/file0")
+    empty_node.ssh(
         f"touch -r {path} /run/times; printf '\\377\\0' | dd of={path} bs=1 seek=7 conv=notrunc; touch -r /run/times {path}"
     )
-    assert image(clean, reference, **METADATA)["images"][0]["integrity"] == "intact"
-    found = image(clean, reference, integrity="content")
+    assert image(empty_node, reference, **METADATA)["images"][0]["integrity"] == "intact"
+    found = image(empty_node, reference, integrity="content")
     assert found["failed"] and found["images"][0]["differences"].keys() == {"/layer1/file0"}
-    done = image(clean, reference, integrity="content", repair=True)
-    assert done["images"][0]["integrity"] == "repaired" and files(clean, reference) == expected(layers)
-    assert not image(clean, reference, integrity="content")["changed"]
+    done = image(empty_node, reference, integrity="content", repair=True)
+    assert done["images"][0]["integrity"] == "repaired" and files(empty_node, reference) == expected(layers)
+    assert not image(empty_node, reference, integrity="content")["changed"]
 
 
-def test_damaged_blobs_are_fetched_again_and_kept_if_they_can_not_be(clean: Node, tmp_path: Path) -> None:
+def test_damaged_blobs_are_fetched_again_and_kept_if_they_can_not_be(empty_node: Node, tmp_path: Path) -> None:
     layers = random_layers(3, seed=220)
     with registry.serve(tmp_path) as server:
         reference = server.push(layers)
-        image(clean, reference)
-        paths = blob_paths(clean, reference)
-        clean.ssh(f"truncate -s 0 {paths[0]}; printf x | dd of={paths[2]} bs=1 seek=40 conv=notrunc status=none")
-        damage(clean, chain_ids(layers)[0], "layer0/file2")
-        found = image(clean, reference, integrity="content")
+        image(empty_node, reference)
+        paths = blob_paths(empty_node, reference)
+        empty_node.ssh(f"truncate -s 0 {paths[0]}; printf x | dd of={paths[2]} bs=1 seek=40 conv=notrunc status=none")
+        damage(empty_node, chain_ids(layers)[0], "layer0/file2")
+        found = image(empty_node, reference, integrity="content")
         assert found["failed"] and len(found["images"][0]["damaged_blobs"]) == 2
-        before = state(clean)
+        before = state(empty_node)
         with server.away():
-            refused = image(clean, reference, integrity="content", repair=True)
+            refused = image(empty_node, reference, integrity="content", repair=True)
         assert refused["failed"] and "it can't be fetched again" in refused["msg"], refused
-        assert state(clean) == before
-        done = image(clean, reference, integrity="content", repair=True)
+        assert state(empty_node) == before
+        done = image(empty_node, reference, integrity="content", repair=True)
         assert done["images"][0]["integrity"] == "repaired", done
-        assert files(clean, reference) == expected(layers)
-        assert not image(clean, reference, integrity="content", repair=True)["changed"]
+        assert files(empty_node, reference) == expected(layers)
+        assert not image(empty_node, reference, integrity="content", repair=True)["changed"]
 
 
-def test_discarded_layers_are_no_damage(clean: Node, source: Registry) -> None:
+def test_discarded_layers_are_no_damage(empty_node: Node, source: Registry) -> None:
     layers = random_layers(2, seed=225)
     reference = source.push(layers)
-    image(clean, reference)
-    discard = f"ctr -n images content rm {' '.join(f'sha256:{path[-64:]}' for path in blob_paths(clean, reference))}"
-    clean.ssh(discard)
-    looked = image(clean, reference, **METADATA)
+    image(empty_node, reference)
+    discard = f"ctr -n images content rm {' '.join(f'sha256:{path[-64:]}' for path in blob_paths(empty_node, reference))}"
+    empty_node.ssh(discard)
+    looked = image(empty_node, reference, **METADATA)
     assert not looked.get("failed") and not looked["changed"], looked
     assert looked["images"][0]["integrity"] == "unknown" and "discarded" in looked["images"][0]["integrity_reason"]
     options = {"only": ["image_integrity"], "integrity": "metadata", "fail_on": []}
-    assert run_module(clean, "node_verify", options)["checks"][0]["status"] == "unknown"
-    fetched = image(clean, reference, **REPAIR)
+    assert run_module(empty_node, "node_verify", options)["checks"][0]["status"] == "unknown"
+    fetched = image(empty_node, reference, **REPAIR)
     assert actions(fetched) == ["repair"] and fetched["images"][0]["integrity"] == "intact"
-    clean.ssh(discard)
+    empty_node.ssh(discard)
     # By now it is known what has to be there.
-    damage(clean, chain_ids(layers)[0], "layer0/file0")
-    assert image(clean, reference, **METADATA)["images"][0]["differences"].keys() == {"/layer0/file0"}
-    assert image(clean, reference, **REPAIR)["images"][0]["integrity"] == "repaired"
-    assert files(clean, reference) == expected(layers)
+    damage(empty_node, chain_ids(layers)[0], "layer0/file0")
+    assert image(empty_node, reference, **METADATA)["images"][0]["differences"].keys() == {"/layer0/file0"}
+    assert image(empty_node, reference, **REPAIR)["images"][0]["integrity"] == "repaired"
+    assert files(empty_node, reference) == expected(layers)
 
 
-def test_a_damaged_document_is_fetched_again_when_the_image_is_wanted(clean: Node, source: Registry) -> None:
+def test_a_damaged_document_is_fetched_again_when_the_image_is_wanted(empty_node: Node, source: Registry) -> None:
     layers = random_layers(2, seed=230)
     reference = source.push(layers)
-    image(clean, reference)
-    digest = ctr(clean, "images", "ls", f"name=={reference}").splitlines()[-1].split()[2]
-    clean.ssh(f": > {BLOBS}/{digest[7:]}")
-    info = run_module(clean, "containerd_image_info", {"namespace": "images"})["images"][0]
+    image(empty_node, reference)
+    digest = ctr(empty_node, "images", "ls", f"name=={reference}").splitlines()[-1].split()[2]
+    empty_node.ssh(f": > {BLOBS}/{digest[7:]}")
+    info = run_module(empty_node, "containerd_image_info", {"namespace": "images"})["images"][0]
     assert "damaged in the content store" in info["reason"]
-    assert actions(image(clean, reference)) == ["pull"]
-    assert files(clean, reference) == expected(layers) and not image(clean, reference, integrity="content")["changed"]
+    assert actions(image(empty_node, reference)) == ["pull"]
+    assert files(empty_node, reference) == expected(layers) and not image(empty_node, reference, integrity="content")["changed"]
 
 
-def test_a_damaged_document_of_an_image_that_nobody_named(clean: Node, tmp_path: Path) -> None:
+def test_a_damaged_document_of_an_image_that_nobody_named(empty_node: Node, tmp_path: Path) -> None:
     with registry.serve(tmp_path) as server:
         layers = random_layers(2, seed=235)
         reference, other = server.push(layers), server.push(random_layers(1, seed=236))
-        image(clean, reference, other)
-        digest = ctr(clean, "images", "ls", f"name=={reference}").splitlines()[-1].split()[2]
-        clean.ssh(f": > {BLOBS}/{digest[7:]}")
-        before = state(clean)
-        looked = image(clean, all=True, **METADATA)
+        image(empty_node, reference, other)
+        digest = ctr(empty_node, "images", "ls", f"name=={reference}").splitlines()[-1].split()[2]
+        empty_node.ssh(f": > {BLOBS}/{digest[7:]}")
+        before = state(empty_node)
+        looked = image(empty_node, all=True, **METADATA)
         with server.away():
-            refused = image(clean, all=True, **REPAIR)
+            refused = image(empty_node, all=True, **REPAIR)
         for done, reason in ((looked, "set repair"), (refused, "it can't be fetched again")):
             assert done["failed"] and reason in done["msg"] and other not in done["msg"], done
             assert [(one["name"], one["integrity"]) for one in done["images"]] == [(other, "intact")]
-        assert state(clean) == before
-        assert not image(clean, all=True, **REPAIR).get("failed")
-        assert not image(clean, all=True, **REPAIR)["changed"]
-    assert files(clean, reference) == expected(layers)
+        assert state(empty_node) == before
+        assert not image(empty_node, all=True, **REPAIR).get("failed")
+        assert not image(empty_node, all=True, **REPAIR)["changed"]
+    assert files(empty_node, reference) == expected(layers)
 
 
-def test_what_a_container_is_made_of_stays(clean: Node, source: Registry) -> None:
+def test_what_a_container_is_made_of_stays(empty_node: Node, source: Registry) -> None:
     layers = [busybox(), *random_layers(2, seed=240)]
     reference = source.push(layers, command=["/bin/busybox", "sleep", "1000"])
-    image(clean, reference)
-    damage(clean, chain_ids(layers)[-1], "layer1/file1")
-    shares = ["--cpu-shares", "0"] if clean.suite == "sid" else []
-    ctr(clean, "run", "--detach", *shares, reference, "held", "/bin/busybox", "sleep", "1000")
+    image(empty_node, reference)
+    damage(empty_node, chain_ids(layers)[-1], "layer1/file1")
+    shares = ["--cpu-shares", "0"] if empty_node.suite == "sid" else []
+    ctr(empty_node, "run", "--detach", *shares, reference, "held", "/bin/busybox", "sleep", "1000")
     try:
-        task = ctr(clean, "tasks", "ls")
-        before = state(clean)
+        task = ctr(empty_node, "tasks", "ls")
+        before = state(empty_node)
         for check in (True, False):
-            refused = image(clean, reference, **REPAIR, check=check)
+            refused = image(empty_node, reference, **REPAIR, check=check)
             assert refused["failed"] and "in use by container held" in refused["msg"], refused
             assert not refused["changed"]
-        assert ctr(clean, "tasks", "ls") == task and "RUNNING" in task
-        assert state(clean) == before
+        assert ctr(empty_node, "tasks", "ls") == task and "RUNNING" in task
+        assert state(empty_node) == before
     finally:
-        clean.ssh("ctr -n images tasks kill -s KILL held; sleep 1; ctr -n images containers rm held", check=False)
-    assert actions(image(clean, reference, **REPAIR)) == ["repair"]
-    assert files(clean, reference) == expected(layers)
+        empty_node.ssh("ctr -n images tasks kill -s KILL held; sleep 1; ctr -n images containers rm held", check=False)
+    assert actions(image(empty_node, reference, **REPAIR)) == ["repair"]
+    assert files(empty_node, reference) == expected(layers)
 
 
 @pytest.mark.parametrize("moment", ["snapshots label slipway-view-", "snapshots rm sha256:", "snapshots unpack", "images label"])
-def test_a_killed_repair_is_finished_by_the_next_run(clean: Node, source: Registry, moment: str) -> None:
+def test_a_killed_repair_is_finished_by_the_next_run(empty_node: Node, source: Registry, moment: str) -> None:
     """The module is killed when it is about to run this command of ctr."""
     common, upper = random_layers(2, seed=250), random_layers(4, seed=251)[2:]
     references = [source.push([*common, one]) for one in upper]
-    image(clean, *references)
-    damage(clean, chain_ids(common)[0], "layer0/file0")
-    before = leftovers(clean)
+    image(empty_node, *references)
+    damage(empty_node, chain_ids(common)[0], "layer0/file0")
+    before = leftovers(empty_node)
     group, _space, command = moment.partition(" ")
     kill = f'case "$*" in *" {group} "*"{command}"*) [ -e /run/killed ] || {{ touch /run/killed; kill -9 $PPID; }};; esac'
     script = f'#!/bin/sh\n{kill}\nexec /usr/bin/ctr "$@"\n'
-    clean.ssh("rm -f /run/killed; mkdir -p /run/killing; ln -sf /usr/bin/containerd /run/killing/containerd")
-    daemon.write(clean, "/run/killing/ctr", script)
-    clean.ssh("chmod +x /run/killing/ctr")
-    killed = image(clean, references[0], **REPAIR, binary="/run/killing/containerd")
+    empty_node.ssh("rm -f /run/killed; mkdir -p /run/killing; ln -sf /usr/bin/containerd /run/killing/containerd")
+    daemon.write(empty_node, "/run/killing/ctr", script)
+    empty_node.ssh("chmod +x /run/killing/ctr")
+    killed = image(empty_node, references[0], **REPAIR, binary="/run/killing/containerd")
     assert killed["failed"]
-    clean.ssh("test -e /run/killed; rm -r /run/killing")
-    done = image(clean, references[0], **REPAIR)
+    empty_node.ssh("test -e /run/killed; rm -r /run/killing")
+    done = image(empty_node, references[0], **REPAIR)
     assert not done.get("failed"), done["msg"]
     for reference, one in zip(references, upper, strict=True):
-        assert files(clean, reference) == expected([*common, one])
-    assert not image(clean, *references, **REPAIR)["changed"]
-    assert leftovers(clean) == before and state(clean)["record"] is None
+        assert files(empty_node, reference) == expected([*common, one])
+    assert not image(empty_node, *references, **REPAIR)["changed"]
+    assert leftovers(empty_node) == before and state(empty_node)["record"] is None
 
 
 def leftovers(node: Node) -> str:
@@ -248,48 +248,48 @@ def leftovers(node: Node) -> str:
     ).stdout
 
 
-def test_containerd_is_restarted_in_the_middle(clean: Node, source: Registry) -> None:
+def test_containerd_is_restarted_in_the_middle(empty_node: Node, source: Registry) -> None:
     layers = random_layers(6, files=40, size=300_000, seed=260)
     reference = source.push(layers)
-    image(clean, reference)
-    damage(clean, chain_ids(layers)[0], "layer0/file0")
-    with in_background(clean, reference, **REPAIR) as repair:
-        when_pulling(clean, "systemctl restart containerd")
+    image(empty_node, reference)
+    damage(empty_node, chain_ids(layers)[0], "layer0/file0")
+    with in_background(empty_node, reference, **REPAIR) as repair:
+        when_pulling(empty_node, "systemctl restart containerd")
         first = repair()
     assert "Traceback" not in json.dumps(first)
-    done = image(clean, reference, **REPAIR)
+    done = image(empty_node, reference, **REPAIR)
     assert not done.get("failed"), done
-    assert files(clean, reference) == expected(layers)
-    assert not image(clean, reference, **REPAIR)["changed"] and state(clean)["record"] is None
+    assert files(empty_node, reference) == expected(layers)
+    assert not image(empty_node, reference, **REPAIR)["changed"] and state(empty_node)["record"] is None
 
 
-def test_all_images_of_a_namespace(clean: Node, source: Registry) -> None:
+def test_all_images_of_a_namespace(empty_node: Node, source: Registry) -> None:
     """Those of other tools are looked at, and taken over only to be mended."""
     layers = [random_layers(2, seed=270), random_layers(2, seed=271)]
     references = [source.push(one) for one in layers]
-    ctr(clean, "images", "pull", "--plain-http", references[0])
-    image(clean, references[1])
-    looked = image(clean, all=True, **METADATA)
+    ctr(empty_node, "images", "pull", "--plain-http", references[0])
+    image(empty_node, references[1])
+    looked = image(empty_node, all=True, **METADATA)
     assert {one["name"]: one["integrity"] for one in looked["images"]} == dict.fromkeys(references, "intact")
     assert not looked["changed"] and looked["images"][0]["action"] == "none"
-    damage(clean, chain_ids(layers[0])[0], "layer0/file0")
-    assert image(clean, all=True, **METADATA)["failed"]
-    assert image(clean, all=True, **REPAIR)["changed"]
-    assert [files(clean, one) for one in references] == list(map(expected, layers))
-    assert not image(clean, all=True, **REPAIR)["changed"] and names(clean) == set(references)
+    damage(empty_node, chain_ids(layers[0])[0], "layer0/file0")
+    assert image(empty_node, all=True, **METADATA)["failed"]
+    assert image(empty_node, all=True, **REPAIR)["changed"]
+    assert [files(empty_node, one) for one in references] == list(map(expected, layers))
+    assert not image(empty_node, all=True, **REPAIR)["changed"] and names(empty_node) == set(references)
 
 
-def test_a_lost_uuid_is_found_and_mended(clean: Node) -> None:
-    clean.ssh(f"ctr version && : > {UUID}")
-    found = run_module(clean, "node_verify", {"only": ["daemon_uuid"], "fail_on": []})["checks"][0]
+def test_a_lost_uuid_is_found_and_mended(empty_node: Node) -> None:
+    empty_node.ssh(f"ctr version && : > {UUID}")
+    found = run_module(empty_node, "node_verify", {"only": ["daemon_uuid"], "fail_on": []})["checks"][0]
     assert found["status"] == "fail" and "slipway.node.repair" in found["remedy"]
-    predicted = image(clean, all=True, **REPAIR, check=True)
-    assert predicted["changed"] and clean.ssh(f"test -s {UUID}", check=False).returncode != 0
-    done = image(clean, all=True, **REPAIR)
+    predicted = image(empty_node, all=True, **REPAIR, check=True)
+    assert predicted["changed"] and empty_node.ssh(f"test -s {UUID}", check=False).returncode != 0
+    done = image(empty_node, all=True, **REPAIR)
     assert done["changed"] and done["recovered"][0]["outcome"] == "recreated"
-    clean.ssh("ctr version")
-    assert not image(clean, all=True, **REPAIR)["changed"]
-    assert run_module(clean, "node_verify", {"only": ["daemon_uuid"]})["checks"][0]["status"] == "ok"
+    empty_node.ssh("ctr version")
+    assert not image(empty_node, all=True, **REPAIR)["changed"]
+    assert run_module(empty_node, "node_verify", {"only": ["daemon_uuid"]})["checks"][0]["status"] == "ok"
 
 
 def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
 
 
 @pytest.fixture
-def clean(nodes: dict[str, Node], request: pytest.FixtureRequest) -> Iterator[Node]:
+def empty_node(nodes: dict[str, Node], request: pytest.FixtureRequest) -> Iterator[Node]:
     """A node as packaged, without images."""
     with without_images(nodes[request.param]) as node:
         yield node
@@ -100,7 +100,7 @@ def emptied(node: Node) -> None:
     )
 
 
-def done(result: dict[str, Any], **expected: Any) -> dict[str, Any]:
+def succeeded(result: dict[str, Any], **expected: Any) -> dict[str, Any]:
     """The result of a run that didn't fail, and says so."""
     assert not result.get("failed"), result
     assert {key: result[key] for key in expected} == expected, result
@@ -111,8 +111,8 @@ def prepare(node: Node, kind: str) -> None:
     """What the snapshotter needs of the node."""
     if kind == "blockfile":
         made = {"path": SCRATCH, "size": "64M"}
-        done(run_module(node, "blockfile_scratch", made), changed=True)
-        done(run_module(node, "blockfile_scratch", made), changed=False)
+        succeeded(run_module(node, "blockfile_scratch", made), changed=True)
+        succeeded(run_module(node, "blockfile_scratch", made), changed=False)
     if kind == "erofs":
         node.ssh("which mkfs.erofs || apt-get -qq install --no-install-recommends erofs-utils >/dev/null")
 
@@ -126,19 +126,19 @@ def configure(node: Node, kind: str | None, *, check: bool = False, **more: Any)
 
 def unpacked(result: dict[str, Any], **expected: Any) -> list[tuple[str, str]]:
     """The namespaces and names of the images that a change of the default has unpacked."""
-    return sorted((one["namespace"], one["name"]) for one in done(result, changed=True, **expected)["images"])
+    return sorted((one["namespace"], one["name"]) for one in succeeded(result, changed=True, **expected)["images"])
 
 
 def unused(node: Node, **options: Any) -> dict[str, Any]:
-    return done(run_module(node, "containerd_unused_snapshots", options))
+    return succeeded(run_module(node, "containerd_unused_snapshots", options))
 
 
 def verified(node: Node, *only: str) -> dict[str, dict[str, Any]]:
     result = run_module(node, "node_verify", {"only": list(only), "fail_on": []})
-    return {one["id"]: one for one in done(result)["checks"]}
+    return {one["id"]: one for one in succeeded(result)["checks"]}
 
 
-def have(node: Node, names: list[str], **more: Any) -> dict[str, Any]:
+def ensure_images(node: Node, names: list[str], **more: Any) -> dict[str, Any]:
     return run_module(node, "containerd_image", {"name": names, "plain_http": True, **more})
 
 
@@ -147,51 +147,53 @@ def alive(node: Node, container: str, namespace: str = "default") -> bool:
     return any(row[0] == container and row[2] == "RUNNING" for row in rows)
 
 
-@pytest.mark.parametrize(("clean", "kind"), KINDS, indirect=["clean"])
-def test_images_containers_and_toolboxes_on_every_snapshotter(clean: Node, kind: str, images: Images) -> None:
-    prepare(clean, kind)
-    done(configure(clean, kind), restarted=True)
-    done(configure(clean, kind), changed=False)
-    done(have(clean, [images.one, images.two]), snapshotter=kind)
-    there = done(have(clean, [images.one, images.two], integrity="content"), changed=False)["images"]
+@pytest.mark.parametrize(("empty_node", "kind"), KINDS, indirect=["empty_node"])
+def test_images_containers_and_toolboxes_on_every_snapshotter(empty_node: Node, kind: str, images: Images) -> None:
+    prepare(empty_node, kind)
+    succeeded(configure(empty_node, kind), restarted=True)
+    succeeded(configure(empty_node, kind), changed=False)
+    succeeded(ensure_images(empty_node, [images.one, images.two]), snapshotter=kind)
+    there = succeeded(ensure_images(empty_node, [images.one, images.two], integrity="content"), changed=False)["images"]
     assert [one["integrity"] for one in there] == ["intact"] * 2
     assert {one["durability"] for one in there} == {"durable" if kind == "native" else "unknown"}
 
-    ran = clean.ssh(f"ctr run --rm --snapshotter {kind} --cpu-shares 0 {images.one} once /bin/busybox ls /").stdout
+    ran = empty_node.ssh(f"ctr run --rm --snapshotter {kind} --cpu-shares 0 {images.one} once /bin/busybox ls /").stdout
     assert {"bin", "layer0", "layer1"} <= set(ran.split())
 
     box = {"name": "any", "image": images.one, "state": "mounted"}
-    done(run_module(clean, "toolbox_snapshot", box), changed=True)
-    done(run_module(clean, "toolbox_snapshot", box), changed=False)
-    clean.ssh(f"test -x {BOX}/bin/busybox && echo kept > {BOX}/layer0/note && ctr images rm --sync {images.one}")
+    succeeded(run_module(empty_node, "toolbox_snapshot", box), changed=True)
+    succeeded(run_module(empty_node, "toolbox_snapshot", box), changed=False)
+    empty_node.ssh(f"test -x {BOX}/bin/busybox && echo kept > {BOX}/layer0/note && ctr images rm --sync {images.one}")
     shown = f"cat {BOX}/layer0/note; findmnt --noheadings --output ID {BOX}"
-    before = clean.ssh(shown).stdout
-    clean.ssh("systemctl restart containerd")
-    assert before.startswith("kept\n") and clean.ssh(shown).stdout == before
-    done(run_module(clean, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
+    before = empty_node.ssh(shown).stdout
+    empty_node.ssh("systemctl restart containerd")
+    assert before.startswith("kept\n") and empty_node.ssh(shown).stdout == before
+    succeeded(run_module(empty_node, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
 
-    checks = verified(clean, "snapshotters", "snapshotter_requirements", "images_unpacked", "discarded_layers", "durability_cri")
+    checks = verified(
+        empty_node, "snapshotters", "snapshotter_requirements", "images_unpacked", "discarded_layers", "durability_cri"
+    )
     durable = checks.pop("durability_cri")
     assert {one["status"] for one in checks.values()} == {"ok"}, checks
-    assert durable["status"] == ("unknown" if kind != "native" else "warn" if clean.suite == "bookworm" else "ok"), durable
+    assert durable["status"] == ("unknown" if kind != "native" else "warn" if empty_node.suite == "bookworm" else "ok"), durable
 
 
-@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
-def test_a_file_of_an_image_on_blockfile_is_compared(clean: Node, images: Images) -> None:
-    prepare(clean, "blockfile")
-    done(configure(clean, "blockfile"))
-    done(have(clean, [images.one]))
-    clean.ssh(
+@pytest.mark.parametrize("empty_node", ["trixie"], indirect=True)
+def test_a_file_of_an_image_on_blockfile_is_compared(empty_node: Node, images: Images) -> None:
+    prepare(empty_node, "blockfile")
+    succeeded(configure(empty_node, "blockfile"))
+    succeeded(ensure_images(empty_node, [images.one]))
+    empty_node.ssh(
         f"""
         file={ROOT}blockfile/snapshots/$(ls {ROOT}blockfile/snapshots | sort -n | tail -1)
         mount -o loop $file /mnt && printf x | dd of=/mnt/layer1/file0 conv=notrunc status=none && umount /mnt
         """
     )
-    damaged = have(clean, [images.one], integrity="content", pull="missing")
+    damaged = ensure_images(empty_node, [images.one], integrity="content", pull="missing")
     assert damaged["failed"] and list(damaged["images"][0]["differences"]) == ["/layer1/file0"], damaged
-    mended = done(have(clean, [images.one], integrity="content", repair=True))
+    mended = succeeded(ensure_images(empty_node, [images.one], integrity="content", repair=True))
     assert mended["images"][0]["integrity"] == "repaired"
-    assert "blockfile" not in clean.ssh("losetup --list --noheadings --output BACK-FILE").stdout
+    assert "blockfile" not in empty_node.ssh("losetup --list --noheadings --output BACK-FILE").stdout
 
 
 def snapshots(node: Node, kind: str, namespace: str = "default") -> set[str]:
@@ -199,127 +201,129 @@ def snapshots(node: Node, kind: str, namespace: str = "default") -> set[str]:
     return {line.split()[0] for line in shown.splitlines()[1:]}
 
 
-@pytest.mark.parametrize(("clean", "kind"), [("bookworm", "native"), ("sid", "erofs")], indirect=["clean"])
-def test_to_another_snapshotter_and_back_without_a_network(clean: Node, kind: str, images: Images) -> None:
-    prepare(clean, kind)
-    done(configure(clean, None))
-    done(have(clean, [images.one, images.two]))
-    done(have(clean, [images.one], namespace=KUBELET))
-    clean.ssh(f"ctr images tag {images.one} example.com/again:1; ctr run --detach --cpu-shares 0 {images.one} stays")
-    done(have(clean, ["example.com/again:1"]))
+@pytest.mark.parametrize(("empty_node", "kind"), [("bookworm", "native"), ("sid", "erofs")], indirect=["empty_node"])
+def test_to_another_snapshotter_and_back_without_a_network(empty_node: Node, kind: str, images: Images) -> None:
+    prepare(empty_node, kind)
+    succeeded(configure(empty_node, None))
+    succeeded(ensure_images(empty_node, [images.one, images.two]))
+    succeeded(ensure_images(empty_node, [images.one], namespace=KUBELET))
+    empty_node.ssh(f"ctr images tag {images.one} example.com/again:1; ctr run --detach --cpu-shares 0 {images.one} stays")
+    succeeded(ensure_images(empty_node, ["example.com/again:1"]))
     # As if a run had been killed: what it has recorded is of one namespace alone.
-    boot = clean.ssh("cat /proc/sys/kernel/random/boot_id").stdout.strip()
-    clean.ssh(f"echo {shlex.quote(to_text([Pull(boot, 'default', kind, (images.one,), (), ())]))} > {RECORD}")
+    boot = empty_node.ssh("cat /proc/sys/kernel/random/boot_id").stdout.strip()
+    empty_node.ssh(f"echo {shlex.quote(to_text([Pull(boot, 'default', kind, (images.one,), (), ())]))} > {RECORD}")
     everything = sorted([("default", images.one), ("default", images.two), (KUBELET, images.one)])
     with images.server.away():
         for check in (True, False):
-            moved = configure(clean, kind, check=check)
+            moved = configure(empty_node, kind, check=check)
             assert unpacked(moved, restarted=True, previous_snapshotter=OLD) == everything
-            assert bool(snapshots_or_none(clean, kind)) is not check
+            assert bool(snapshots_or_none(empty_node, kind)) is not check
         assert moved["synced"] and 0 < moved["needed_bytes"] < moved["free_bytes"], moved
-        done(configure(clean, kind), changed=False, images=[])
+        succeeded(configure(empty_node, kind), changed=False, images=[])
         names = [images.one, images.two, "example.com/again:1"]
-        there = done(have(clean, names, integrity="content"), changed=False, snapshotter=kind)
+        there = succeeded(ensure_images(empty_node, names, integrity="content"), changed=False, snapshotter=kind)
         assert {one["integrity"] for one in there["images"]} == {"intact"}
-        assert alive(clean, "stays")
+        assert alive(empty_node, "stays")
 
-        held = {one["namespace"]: one for one in unused(clean)["unused_snapshots"]}
-        assert held["default"]["layers"] == 5 and held["default"]["used_by"] == ["container stays"], held
-        assert held["default"]["removable_layers"] == 2
-        assert 0 < held["default"]["removable_bytes"] < held["default"]["size_bytes"]
-        assert held[KUBELET]["removable_layers"] == held[KUBELET]["layers"] == 3
-        gone = done(unused(clean, remove=True), changed=True)
-        assert gone["freed_bytes"] == held["default"]["removable_bytes"] + held[KUBELET]["removable_bytes"]
-        assert len(snapshots(clean, OLD)) == 4 and not snapshots(clean, OLD, KUBELET)
-        assert f"slipway.node/synced.{OLD}" not in clean.exec("ctr", "-n", KUBELET, "images", "ls").stdout
-        done(unused(clean, remove=True), changed=False, freed_bytes=0)
+        by_namespace = {one["namespace"]: one for one in unused(empty_node)["unused_snapshots"]}
+        assert by_namespace["default"]["layers"] == 5 and by_namespace["default"]["used_by"] == ["container stays"], by_namespace
+        assert by_namespace["default"]["removable_layers"] == 2
+        assert 0 < by_namespace["default"]["removable_bytes"] < by_namespace["default"]["size_bytes"]
+        assert by_namespace[KUBELET]["removable_layers"] == by_namespace[KUBELET]["layers"] == 3
+        gone = succeeded(unused(empty_node, remove=True), changed=True)
+        assert gone["freed_bytes"] == by_namespace["default"]["removable_bytes"] + by_namespace[KUBELET]["removable_bytes"]
+        assert len(snapshots(empty_node, OLD)) == 4 and not snapshots(empty_node, OLD, KUBELET)
+        assert f"slipway.node/synced.{OLD}" not in empty_node.exec("ctr", "-n", KUBELET, "images", "ls").stdout
+        succeeded(unused(empty_node, remove=True), changed=False, freed_bytes=0)
 
         # The inventory names none any more.
-        assert unpacked(configure(clean, None), restarted=True) == sorted([("default", images.two), (KUBELET, images.one)])
-        done(unused(clean, remove=True), changed=True)
-        assert not snapshots(clean, kind) and not snapshots(clean, kind, KUBELET)
-        there = done(have(clean, names, integrity="content"), changed=False, snapshotter=OLD)
+        assert unpacked(configure(empty_node, None), restarted=True) == sorted([("default", images.two), (KUBELET, images.one)])
+        succeeded(unused(empty_node, remove=True), changed=True)
+        assert not snapshots(empty_node, kind) and not snapshots(empty_node, kind, KUBELET)
+        there = succeeded(ensure_images(empty_node, names, integrity="content"), changed=False, snapshotter=OLD)
         assert {one["integrity"] for one in there["images"]} == {"intact"}
-        assert alive(clean, "stays")
+        assert alive(empty_node, "stays")
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
-def test_the_role_unpacks_before_it_changes_the_default(clean: Node, images: Images) -> None:
+@pytest.mark.parametrize("empty_node", ["trixie"], indirect=True)
+def test_the_role_unpacks_before_it_changes_the_default(empty_node: Node, images: Images) -> None:
     wanted = {"containerd_images": [{"name": images.one, "plain_http": True}]}
     blockfile = {
         "containerd_snapshotter": "blockfile",
         "containerd_snapshotters": TABLES["blockfile"],
         "containerd_blockfile_scratch_size": "64M",
     }
-    done(configure(clean, None))
-    done(have(clean, [images.one], namespace=KUBELET))
-    clean.ssh(f"ctr -n {KUBELET} run --detach --cpu-shares 0 {images.one} stays")
+    succeeded(configure(empty_node, None))
+    succeeded(ensure_images(empty_node, [images.one], namespace=KUBELET))
+    empty_node.ssh(f"ctr -n {KUBELET} run --detach --cpu-shares 0 {images.one} stays")
     with images.server.away():
-        predicted = changes(clean, {**wanted, **blockfile}, check=True)
-        assert not snapshots_or_none(clean, "blockfile")
-        assert changes(clean, {**wanted, **blockfile}) == predicted == [SCRATCH_TASK, SETTINGS_TASK]
-        assert changes(clean, {**wanted, **blockfile}) == []
-        assert len(snapshots(clean, "blockfile", KUBELET)) == 3 and alive(clean, "stays", KUBELET)
+        predicted = changes(empty_node, {**wanted, **blockfile}, check=True)
+        assert not snapshots_or_none(empty_node, "blockfile")
+        assert changes(empty_node, {**wanted, **blockfile}) == predicted == [SCRATCH_TASK, SETTINGS_TASK]
+        assert changes(empty_node, {**wanted, **blockfile}) == []
+        assert len(snapshots(empty_node, "blockfile", KUBELET)) == 3 and alive(empty_node, "stays", KUBELET)
         back = {**wanted, "containerd_snapshotter": OLD, "containerd_remove_unused_snapshots": True}
-        assert changes(clean, back) == [SETTINGS_TASK, CLEANUP_TASK]
-        assert not snapshots(clean, "blockfile", KUBELET) and alive(clean, "stays", KUBELET)
+        assert changes(empty_node, back) == [SETTINGS_TASK, CLEANUP_TASK]
+        assert not snapshots(empty_node, "blockfile", KUBELET) and alive(empty_node, "stays", KUBELET)
 
 
-@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
-def test_images_are_unpacked_for_the_default_that_comes_back_when_the_inventory_names_none(clean: Node, images: Images) -> None:
-    done(configure(clean, "native"))
-    done(have(clean, [images.one], namespace=KUBELET))
-    assert changes(clean, {}, check=True) == changes(clean, {}) == [SETTINGS_TASK]
-    assert len(snapshots(clean, OLD, KUBELET)) == 3
+@pytest.mark.parametrize("empty_node", ["trixie"], indirect=True)
+def test_images_are_unpacked_for_the_default_that_comes_back_when_the_inventory_names_none(
+    empty_node: Node, images: Images
+) -> None:
+    succeeded(configure(empty_node, "native"))
+    succeeded(ensure_images(empty_node, [images.one], namespace=KUBELET))
+    assert changes(empty_node, {}, check=True) == changes(empty_node, {}) == [SETTINGS_TASK]
+    assert len(snapshots(empty_node, OLD, KUBELET)) == 3
 
 
-@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
-def test_a_daemon_that_does_not_run_is_given_its_images_after_its_start(clean: Node, images: Images) -> None:
-    done(configure(clean, None))
-    done(have(clean, [images.one], namespace=KUBELET))
-    clean.ssh("systemctl stop containerd")
-    predicted = done(configure(clean, "native", check=True), changed=True, images=[])
+@pytest.mark.parametrize("empty_node", ["trixie"], indirect=True)
+def test_a_daemon_that_does_not_run_is_given_its_images_after_its_start(empty_node: Node, images: Images) -> None:
+    succeeded(configure(empty_node, None))
+    succeeded(ensure_images(empty_node, [images.one], namespace=KUBELET))
+    empty_node.ssh("systemctl stop containerd")
+    predicted = succeeded(configure(empty_node, "native", check=True), changed=True, images=[])
     assert "doesn't answer" in str(predicted["warnings"]), predicted
-    assert unpacked(configure(clean, "native")) == [(KUBELET, images.one)]
-    assert len(snapshots(clean, "native", KUBELET)) == 3 and daemon.is_well(clean)
+    assert unpacked(configure(empty_node, "native")) == [(KUBELET, images.one)]
+    assert len(snapshots(empty_node, "native", KUBELET)) == 3 and daemon.is_well(empty_node)
 
 
-@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
-def test_a_snapshotter_that_has_what_it_needs_by_now_is_loaded_beside_the_default(clean: Node, images: Images) -> None:
-    prepare(clean, "blockfile")
+@pytest.mark.parametrize("empty_node", ["trixie"], indirect=True)
+def test_a_snapshotter_that_has_what_it_needs_by_now_is_loaded_beside_the_default(empty_node: Node, images: Images) -> None:
+    prepare(empty_node, "blockfile")
     table = TABLES["blockfile"]
-    done(configure(clean, None, snapshotters=table))
-    done(have(clean, [images.one]))
+    succeeded(configure(empty_node, None, snapshotters=table))
+    succeeded(ensure_images(empty_node, [images.one]))
     # It was started without.
-    clean.ssh(f"rm {ROOT}blockfile/scratch; mv {SCRATCH} /srv/away; systemctl restart containerd; mv /srv/away {SCRATCH}")
-    done(configure(clean, None, snapshotters=table), changed=False)
-    assert unpacked(configure(clean, "blockfile")) == [("default", images.one)]
-    assert len(snapshots(clean, "blockfile")) == 3
-    done(configure(clean, "blockfile"), changed=False)
+    empty_node.ssh(f"rm {ROOT}blockfile/scratch; mv {SCRATCH} /srv/away; systemctl restart containerd; mv /srv/away {SCRATCH}")
+    succeeded(configure(empty_node, None, snapshotters=table), changed=False)
+    assert unpacked(configure(empty_node, "blockfile")) == [("default", images.one)]
+    assert len(snapshots(empty_node, "blockfile")) == 3
+    succeeded(configure(empty_node, "blockfile"), changed=False)
 
 
 @pytest.mark.parametrize(("restart", "reached"), [(1, "overlayfs"), (2, "blockfile")])
-@pytest.mark.parametrize("clean", ["trixie", "sid"], indirect=True)
+@pytest.mark.parametrize("empty_node", ["trixie", "sid"], indirect=True)
 def test_a_change_of_the_default_that_is_killed_is_finished_by_the_next_run(
-    clean: Node, images: Images, restart: int, reached: str
+    empty_node: Node, images: Images, restart: int, reached: str
 ) -> None:
-    prepare(clean, "blockfile")
-    done(configure(clean, None))
-    done(have(clean, [images.one], namespace=KUBELET))
-    killed_at_restart(clean, restart)
-    assert configure(clean, "blockfile").get("failed")
-    clean.ssh("rm /usr/local/sbin/systemctl")
+    prepare(empty_node, "blockfile")
+    succeeded(configure(empty_node, None))
+    succeeded(ensure_images(empty_node, [images.one], namespace=KUBELET))
+    killed_at_restart(empty_node, restart)
+    assert configure(empty_node, "blockfile").get("failed")
+    empty_node.ssh("rm /usr/local/sbin/systemctl")
     # The second restart comes after unpacking; the old default still runs.
-    assert bool(snapshots_or_none(clean, "blockfile")) is (restart == 2)
-    assert default_snapshotter(clean) == reached and daemon.record(clean)["pending"]
+    assert bool(snapshots_or_none(empty_node, "blockfile")) is (restart == 2)
+    assert default_snapshotter(empty_node) == reached and daemon.record(empty_node)["pending"]
     with images.server.away():
-        result = configure(clean, "blockfile")
+        result = configure(empty_node, "blockfile")
         assert unpacked(result, previous_snapshotter=OLD) == ([] if restart == 2 else [(KUBELET, images.one)])
-        assert len(snapshots(clean, "blockfile", KUBELET)) == 3
-    assert default_snapshotter(clean) == "blockfile" and daemon.is_well(clean)
-    assert not daemon.record(clean).get("pending")
-    done(configure(clean, "blockfile"), changed=False)
+        assert len(snapshots(empty_node, "blockfile", KUBELET)) == 3
+    assert default_snapshotter(empty_node) == "blockfile" and daemon.is_well(empty_node)
+    assert not daemon.record(empty_node).get("pending")
+    succeeded(configure(empty_node, "blockfile"), changed=False)
 
 
 def files(node: Node) -> list[str | None]:
@@ -347,20 +351,20 @@ def default_snapshotter(node: Node) -> str:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("clean", ["trixie", "sid"], indirect=True)
-def test_a_snapshotter_that_fails_leaves_the_old_default(clean: Node, images: Images) -> None:
-    done(configure(clean, None))
-    done(have(clean, [images.one], namespace=KUBELET))
-    before = files(clean)
+@pytest.mark.parametrize("empty_node", ["trixie", "sid"], indirect=True)
+def test_a_snapshotter_that_fails_leaves_the_old_default(empty_node: Node, images: Images) -> None:
+    succeeded(configure(empty_node, None))
+    succeeded(ensure_images(empty_node, [images.one], namespace=KUBELET))
+    before = files(empty_node)
     # A thin pool's device that is none: nothing tells so beforehand.
-    clean.ssh("mkdir -p /dev/mapper; touch /dev/mapper/nopool")
+    empty_node.ssh("mkdir -p /dev/mapper; touch /dev/mapper/nopool")
     pool = {"devmapper": {"pool_name": "nopool", "base_image_size": "1GB"}}
-    result = configure(clean, "devmapper", snapshotters=pool)
-    clean.ssh("rm /dev/mapper/nopool")
+    result = configure(empty_node, "devmapper", snapshotters=pool)
+    empty_node.ssh("rm /dev/mapper/nopool")
     assert result["failed"] and result["rolled_back"] and "the snapshotter devmapper is" in result["msg"], result
-    assert files(clean) == before and default_snapshotter(clean) == OLD and daemon.is_well(clean)
-    done(have(clean, [images.one], namespace=KUBELET), changed=False, snapshotter=OLD)
-    done(configure(clean, None), changed=False)
+    assert files(empty_node) == before and default_snapshotter(empty_node) == OLD and daemon.is_well(empty_node)
+    succeeded(ensure_images(empty_node, [images.one], namespace=KUBELET), changed=False, snapshotter=OLD)
+    succeeded(configure(empty_node, None), changed=False)
 
 
 def top_layer(node: Node, namespace: str) -> str:
@@ -405,88 +409,91 @@ def refused(node: Node, kind: str, table: dict[str, Any] | None, *words: str, cr
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("clean", ["trixie"], indirect=True)
-def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(clean: Node, images: Images) -> None:
-    done(configure(clean, None))
-    done(have(clean, [images.one]))
-    clean.ssh("mkdir -p /srv/scratch; cd /srv/scratch; truncate -s 1M empty; mkfs.ext4 -q cut 32M; truncate -s 1M cut")
-    before = daemon.etc_hashes(clean), daemon.main_pid(clean)
-    refused(clean, "imaginary", None, "no snapshotter 'imaginary'", "proxy plugin")
-    refused(clean, "erofs", {}, "containerd 2.1.0 or newer", "1.7.24")
-    refused(clean, "devmapper", None, "pool_name")
-    refused(clean, "devmapper", {"pool_name": "nopool", "base_image_size": "1GB"}, "/dev/mapper/nopool", creatable=True)
-    refused(clean, "lazy", {"address": "/run/nowhere.sock"}, "no socket /run/nowhere.sock", "start the service")
-    refused(clean, "blockfile", {}, "scratch_file", "blockfile_scratch")
-    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/none"}, "no file /srv/scratch/none", creatable=True)
-    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/empty"}, "holds no file system")
-    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/cut"}, "cut short")
-    refused(clean, "blockfile", {"scratch_file": "/srv/scratch/cut", "fs_type": "xfs"}, "nouuid")
+@pytest.mark.parametrize("empty_node", ["trixie"], indirect=True)
+def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(empty_node: Node, images: Images) -> None:
+    succeeded(configure(empty_node, None))
+    succeeded(ensure_images(empty_node, [images.one]))
+    empty_node.ssh("mkdir -p /srv/scratch; cd /srv/scratch; truncate -s 1M empty; mkfs.ext4 -q cut 32M; truncate -s 1M cut")
+    before = daemon.etc_hashes(empty_node), daemon.main_pid(empty_node)
+    refused(empty_node, "imaginary", None, "no snapshotter 'imaginary'", "proxy plugin")
+    refused(empty_node, "erofs", {}, "containerd 2.1.0 or newer", "1.7.24")
+    refused(empty_node, "devmapper", None, "pool_name")
+    refused(empty_node, "devmapper", {"pool_name": "nopool", "base_image_size": "1GB"}, "/dev/mapper/nopool", creatable=True)
+    refused(empty_node, "lazy", {"address": "/run/nowhere.sock"}, "no socket /run/nowhere.sock", "start the service")
+    refused(empty_node, "blockfile", {}, "scratch_file", "blockfile_scratch")
+    refused(empty_node, "blockfile", {"scratch_file": "/srv/scratch/none"}, "no file /srv/scratch/none", creatable=True)
+    refused(empty_node, "blockfile", {"scratch_file": "/srv/scratch/empty"}, "holds no file system")
+    refused(empty_node, "blockfile", {"scratch_file": "/srv/scratch/cut"}, "cut short")
+    refused(empty_node, "blockfile", {"scratch_file": "/srv/scratch/cut", "fs_type": "xfs"}, "nouuid")
     for size, words in (("1P", "too little space"), ("1M", "at least 8 MiB"), ("much", "a size such as 10G")):
-        result = run_module(clean, "blockfile_scratch", {"path": SCRATCH, "size": size})
+        result = run_module(empty_node, "blockfile_scratch", {"path": SCRATCH, "size": size})
         assert words in result["msg"], result
-    clean.ssh(f"mount -t tmpfs -o size=1m tmpfs {ROOT}native")
-    result = configure(clean, "native")
-    clean.ssh(f"umount {ROOT}native")
+    empty_node.ssh(f"mount -t tmpfs -o size=1m tmpfs {ROOT}native")
+    result = configure(empty_node, "native")
+    empty_node.ssh(f"umount {ROOT}native")
     assert "too little space for native" in result["msg"] and "MiB" in result["msg"], result
-    assert not snapshots(clean, "native")
-    assert (daemon.etc_hashes(clean), daemon.main_pid(clean)) == before
+    assert not snapshots(empty_node, "native")
+    assert (daemon.etc_hashes(empty_node), daemon.main_pid(empty_node)) == before
 
 
-@pytest.mark.parametrize("clean", ["sid"], indirect=True)
-def test_erofs_is_set_up_whole_or_not_at_all(clean: Node) -> None:
-    prepare(clean, "erofs")
-    done(configure(clean, None))
-    before = daemon.main_pid(clean)
-    clean.ssh("mv /usr/bin/mkfs.erofs /usr/bin/mkfs.away")
-    refused(clean, "erofs", {}, "no program mkfs.erofs", "install erofs-utils", creatable=True)
-    clean.ssh("printf '#!/bin/sh\\necho mkfs.erofs 1.5\\n' > /usr/bin/mkfs.erofs; chmod +x /usr/bin/mkfs.erofs")
-    refused(clean, "erofs", {}, "of version 1.5", "needs 1.7")
-    clean.ssh("mv /usr/bin/mkfs.away /usr/bin/mkfs.erofs")
-    assert daemon.main_pid(clean) == before
-    done(configure(clean, "erofs"), restarted=True)
-    plugins = daemon.dump(clean)["plugins"]
+@pytest.mark.parametrize("empty_node", ["sid"], indirect=True)
+def test_erofs_is_set_up_whole_or_not_at_all(empty_node: Node) -> None:
+    prepare(empty_node, "erofs")
+    succeeded(configure(empty_node, None))
+    before = daemon.main_pid(empty_node)
+    empty_node.ssh("mv /usr/bin/mkfs.erofs /usr/bin/mkfs.away")
+    refused(empty_node, "erofs", {}, "no program mkfs.erofs", "install erofs-utils", creatable=True)
+    empty_node.ssh("printf '#!/bin/sh\\necho mkfs.erofs 1.5\\n' > /usr/bin/mkfs.erofs; chmod +x /usr/bin/mkfs.erofs")
+    refused(empty_node, "erofs", {}, "of version 1.5", "needs 1.7")
+    empty_node.ssh("mv /usr/bin/mkfs.away /usr/bin/mkfs.erofs")
+    assert daemon.main_pid(empty_node) == before
+    succeeded(configure(empty_node, "erofs"), restarted=True)
+    plugins = daemon.dump(empty_node)["plugins"]
     assert plugins["io.containerd.service.v1.diff-service"]["default"] == ["erofs", "walking"]
     unpack = plugins["io.containerd.transfer.v1.local"]["unpack_config"]
     assert [(one["snapshotter"], one["differ"]) for one in unpack] == [("overlayfs", "walking"), ("erofs", "erofs")]
 
 
-@pytest.mark.parametrize("clean", ["sid"], indirect=True)
-def test_a_toolbox_on_erofs_is_mounted_at_boot_and_never_over_empty_directories(clean: Node, images: Images) -> None:
-    prepare(clean, "erofs")
-    done(configure(clean, "erofs"))
+@pytest.mark.parametrize("empty_node", ["sid"], indirect=True)
+def test_a_toolbox_on_erofs_is_mounted_at_boot_and_never_over_empty_directories(empty_node: Node, images: Images) -> None:
+    prepare(empty_node, "erofs")
+    succeeded(configure(empty_node, "erofs"))
     box = {"name": "any", "image": images.one, "state": "mounted"}
-    done(have(clean, [images.one]))
-    done(run_module(clean, "toolbox_snapshot", box), changed=True)
-    clean.ssh(f"echo kept > {BOX}/note; sync")
-    clean.reboot()
-    assert clean.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
-    done(run_module(clean, "toolbox_snapshot", box), changed=False)
+    succeeded(ensure_images(empty_node, [images.one]))
+    succeeded(run_module(empty_node, "toolbox_snapshot", box), changed=True)
+    empty_node.ssh(f"echo kept > {BOX}/note; sync")
+    empty_node.reboot()
+    assert empty_node.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
+    succeeded(run_module(empty_node, "toolbox_snapshot", box), changed=False)
     # As before a boot's first mount: containerd hasn't been asked for anything.
     forget = "systemctl stop var-lib-toolbox-any.mount; findmnt --types erofs --noheadings --output TARGET | xargs umount"
-    clean.ssh(f"{forget}; mv /usr/bin/ctr /usr/bin/ctr.away")
-    mounted = clean.ssh("systemctl start var-lib-toolbox-any.mount", check=False).returncode
-    clean.ssh("mv /usr/bin/ctr.away /usr/bin/ctr")
-    assert mounted != 0 and clean.ssh(f"ls -A {BOX}").stdout == ""
-    done(run_module(clean, "toolbox_snapshot", box), changed=True)
-    assert clean.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
-    done(run_module(clean, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
-    assert clean.ssh("ls /etc/systemd/system | grep toolbox", check=False).stdout == ""
+    empty_node.ssh(f"{forget}; mv /usr/bin/ctr /usr/bin/ctr.away")
+    mounted = empty_node.ssh("systemctl start var-lib-toolbox-any.mount", check=False).returncode
+    empty_node.ssh("mv /usr/bin/ctr.away /usr/bin/ctr")
+    assert mounted != 0 and empty_node.ssh(f"ls -A {BOX}").stdout == ""
+    succeeded(run_module(empty_node, "toolbox_snapshot", box), changed=True)
+    assert empty_node.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
+    succeeded(run_module(empty_node, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
+    assert empty_node.ssh("ls /etc/systemd/system | grep toolbox", check=False).stdout == ""
 
 
-@pytest.mark.parametrize("clean", ["trixie", "sid"], indirect=True)
-def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(clean: Node) -> None:
+@pytest.mark.parametrize("empty_node", ["trixie", "sid"], indirect=True)
+def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(empty_node: Node) -> None:
     serve = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('/run/lazy.sock'); s.listen(); import time; time.sleep(1e6)"
-    clean.ssh(f'rm -f /run/lazy.sock; systemd-run --quiet --unit stargz python3 -c "{serve}"; sleep 0.5')
+    empty_node.ssh(f'rm -f /run/lazy.sock; systemd-run --quiet --unit stargz python3 -c "{serve}"; sleep 0.5')
     lazy = {"address": "/run/lazy.sock"}
-    done(configure(clean, None, runtimes=[{"name": "lazy", "snapshotter": "lazy"}], snapshotters={"lazy": lazy}), restarted=True)
-    dump = daemon.dump(clean)
-    images = dump["plugins"][daemon.CRI]["containerd"] if clean.suite == "trixie" else dump["plugins"][daemon.IMAGES]
+    succeeded(
+        configure(empty_node, None, runtimes=[{"name": "lazy", "snapshotter": "lazy"}], snapshotters={"lazy": lazy}),
+        restarted=True,
+    )
+    dump = daemon.dump(empty_node)
+    images = dump["plugins"][daemon.CRI]["containerd"] if empty_node.suite == "trixie" else dump["plugins"][daemon.IMAGES]
     assert images["disable_snapshot_annotations"] is False
     exports = dump["proxy_plugins"]["lazy"]["exports"] or {}
-    assert exports.get("enable_remote_snapshot_annotations") == ("true" if clean.suite == "sid" else None)
-    assert verified(clean, "snapshotter_requirements")["snapshotter_requirements"]["status"] == "ok"
-    clean.ssh("systemctl stop stargz")
-    found = verified(clean, "snapshotters", "snapshotter_requirements")
+    assert exports.get("enable_remote_snapshot_annotations") == ("true" if empty_node.suite == "sid" else None)
+    assert verified(empty_node, "snapshotter_requirements")["snapshotter_requirements"]["status"] == "ok"
+    empty_node.ssh("systemctl stop stargz")
+    found = verified(empty_node, "snapshotters", "snapshotter_requirements")
     assert {one["status"] for one in found.values()} == {"fail"}, found
     assert "no service answers at /run/lazy.sock" in str(found["snapshotter_requirements"]["found"])
 
@@ -498,10 +505,10 @@ class TestDefaultChangedByHand:
     @pytest.fixture(scope="class", params=["trixie"])
     def changed(self, request: pytest.FixtureRequest, nodes: dict[str, Node], images: Images) -> Iterator[Node]:
         with without_images(nodes[request.param]) as node:
-            done(configure(node, None))
-            done(have(node, [images.one], namespace=KUBELET))
+            succeeded(configure(node, None))
+            succeeded(ensure_images(node, [images.one], namespace=KUBELET))
             assert verified(node, "images_unpacked")["images_unpacked"]["status"] == "ok"
-            done(configure(node, "native", restart="never"), images=[])
+            succeeded(configure(node, "native", restart="never"), images=[])
             node.ssh("systemctl restart containerd")
             yield node
 
@@ -511,11 +518,11 @@ class TestDefaultChangedByHand:
         assert "snapshotter: native" in found["remedy"], found
 
     def test_the_only_layers_of_an_image_are_not_removed(self, changed: Node) -> None:
-        stays = done(unused(changed, remove=True), changed=False, freed_bytes=0)
+        stays = succeeded(unused(changed, remove=True), changed=False, freed_bytes=0)
         assert "no snapshotter in use has" in str(stays["unused_snapshots"]) and snapshots(changed, OLD, KUBELET), stays
 
     def test_verify_is_satisfied_once_the_image_is_unpacked(self, changed: Node, images: Images) -> None:
-        done(have(changed, [images.one], namespace=KUBELET, snapshotter="native"), changed=True)
+        succeeded(ensure_images(changed, [images.one], namespace=KUBELET, snapshotter="native"), changed=True)
         assert verified(changed, "images_unpacked")["images_unpacked"]["status"] == "ok"
 
 
@@ -525,16 +532,16 @@ class TestHandlerWithItsOwnSnapshotter:
     @pytest.fixture(scope="class", params=["trixie"])
     def handler(self, request: pytest.FixtureRequest, nodes: dict[str, Node], images: Images) -> Iterator[Node]:
         with without_images(nodes[request.param]) as node:
-            done(configure(node, None))
-            done(have(node, [images.one], namespace=KUBELET))
+            succeeded(configure(node, None))
+            succeeded(ensure_images(node, [images.one], namespace=KUBELET))
             discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
-            done(configure(node, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))
+            succeeded(configure(node, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))
             yield node
 
     def integrity(self, node: Node) -> dict[str, Any]:
         """The finding of the check image_integrity."""
         compared = run_module(node, "node_verify", {"only": ["image_integrity"], "integrity": "metadata", "fail_on": []})
-        found: dict[str, Any] = done(compared)["checks"][0]
+        found: dict[str, Any] = succeeded(compared)["checks"][0]
         return found
 
     def empty_a_file(self, node: Node) -> None:

@@ -21,14 +21,14 @@ from integration.toolbox_module import (
     UNIT,
     UNITS,
     box,
-    clean,
-    done,
     emptied,
-    held,
+    empty_node,
     info,
     is_mounted,
+    process_inside,
     refused,
     shown,
+    steps_of,
     without_toolboxes,
 )
 
@@ -40,7 +40,7 @@ from nodes.payload import run_module
 from nodes.registry import Registry
 from nodes.toolboxes import enterable
 
-__all__ = ["clean"]
+__all__ = ["empty_node"]
 
 ANEW: dict[str, Any] = {"on_image_change": "recreate"}
 # Binds are the same in every version.
@@ -74,112 +74,118 @@ def push_again(source: Registry, directory: Path, reference: str, layers: list[L
 
 
 @pytest.mark.smoke
-def test_check_mode_is_exact_and_the_second_run_is_a_look(clean: Node, source: Registry) -> None:
+def test_check_mode_is_exact_and_the_second_run_is_a_look(empty_node: Node, source: Registry) -> None:
     layers = random_layers(3, seed=300)
     reference = source.push(layers)
-    before = shown(clean)
-    predicted = box(clean, reference, check=True, labels={"team": "storage"})
-    assert done(predicted) == FRESH
-    assert shown(clean) == before
-    made = box(clean, reference, labels={"team": "storage"})
-    assert done(made) == predicted["steps"] and made["diff"] == predicted["diff"]
+    before = shown(empty_node)
+    predicted = box(empty_node, reference, check=True, labels={"team": "storage"})
+    assert steps_of(predicted) == FRESH
+    assert shown(empty_node) == before
+    made = box(empty_node, reference, labels={"team": "storage"})
+    assert steps_of(made) == predicted["steps"] and made["diff"] == predicted["diff"]
     same = ("key", "path", "parent", "pinned", "mounted", "adopted", "image_drift", "freed_bytes", "unit")
     assert [made[key] for key in same] == [predicted[key] for key in same]
     assert (made["key"], made["parent"], made["unit"]) == (PATH, chain_ids(layers)[-1], UNIT)
-    found = info(clean)
+    found = info(empty_node)
     assert found["Labels"]["containerd.io/gc.root"] and found["Labels"]["team"] == "storage" and found["Kind"] == "Active"
-    assert clean.ssh(f"cd {PATH} && ls && systemctl is-enabled {UNIT} && systemctl is-active {UNIT}").stdout.split() == [
+    assert empty_node.ssh(f"cd {PATH} && ls && systemctl is-enabled {UNIT} && systemctl is-active {UNIT}").stdout.split() == [
         "layer0", "layer1", "layer2", "enabled", "active",
     ]  # fmt: skip
-    assert clean.exec("systemd-escape", "--path", "--suffix=mount", PATH).stdout.strip() == UNIT
-    before = shown(clean)
+    assert empty_node.exec("systemd-escape", "--path", "--suffix=mount", PATH).stdout.strip() == UNIT
+    before = shown(empty_node)
     for check in (True, False):
-        assert done(box(clean, reference, check=check, labels={"team": "storage"})) == []
-    assert shown(clean) == before
-    # Not mounted, and mounted again: what is in it stays.
-    clean.ssh(f"echo kept > {PATH}/file")
+        assert steps_of(box(empty_node, reference, check=check, labels={"team": "storage"})) == []
+    assert shown(empty_node) == before
+
+
+def test_its_files_stay_while_it_is_not_mounted(empty_node: Node, source: Registry) -> None:
+    reference = source.push(random_layers(1, seed=305))
+    assert steps_of(box(empty_node, reference)) == FRESH
+    empty_node.ssh(f"echo kept > {PATH}/file")
     for state, steps in (("present", ["unmount", "disable"]), ("mounted", ["unit", "enable", "mount"])):
-        predicted = box(clean, reference, state=state, check=True)
-        changed = box(clean, reference, state=state)
-        assert done(changed) == done(predicted) == steps and changed["diff"] == predicted["diff"]
-        assert is_mounted(clean) == (state == "mounted") and done(box(clean, reference, state=state)) == []
-    assert clean.ssh(f"cat {PATH}/file").stdout == "kept\n"
+        predicted = box(empty_node, reference, state=state, check=True)
+        changed = box(empty_node, reference, state=state)
+        assert steps_of(changed) == steps_of(predicted) == steps and changed["diff"] == predicted["diff"]
+        assert is_mounted(empty_node) == (state == "mounted") and steps_of(box(empty_node, reference, state=state)) == []
+    assert empty_node.ssh(f"cat {PATH}/file").stdout == "kept\n"
 
 
 @pytest.mark.smoke
-def test_garbage_collection_leaves_it_alone(clean: Node, source: Registry) -> None:
+def test_garbage_collection_leaves_it_alone(empty_node: Node, source: Registry) -> None:
     reference = source.push([*enterable(), *random_layers(1, seed=310)])
-    assert done(box(clean, reference)) == FRESH
-    clean.ssh(
+    assert steps_of(box(empty_node, reference)) == FRESH
+    empty_node.ssh(
         f"echo kept > {PATH}/file; mkdir /run/held; ctr images mount --rw {reference} /run/held; echo lost > /run/held/file"
     )
-    clean.ssh("ctr leases rm --sync /run/held")
-    assert clean.ssh("mountpoint -q /run/held && ls -A /run/held").stdout == ""
-    assert clean.ssh("ctr leases ls -q").stdout == ""
-    clean.ssh(f"ctr images rm --sync {reference}; {COLLECT}; systemctl restart containerd; {COLLECT}")
-    assert clean.ssh(f"cat {PATH}/file; ls {PATH}; echo more > {PATH}/layer0/file0").stdout.split() == [
+    empty_node.ssh("ctr leases rm --sync /run/held")
+    assert empty_node.ssh("mountpoint -q /run/held && ls -A /run/held").stdout == ""
+    assert empty_node.ssh("ctr leases ls -q").stdout == ""
+    empty_node.ssh(f"ctr images rm --sync {reference}; {COLLECT}; systemctl restart containerd; {COLLECT}")
+    assert empty_node.ssh(f"cat {PATH}/file; ls {PATH}; echo more > {PATH}/layer0/file0").stdout.split() == [
         "kept", "bin", "etc", "file", "layer0", "usr",
     ]  # fmt: skip
     # What Flatcar's command looks for, and what systemd-nspawn does with it, as far as that goes with cgroup v1.
-    entered = clean.ssh(
+    entered = empty_node.ssh(
         f"test -f {PATH}/etc/os-release; mkdir -p {PATH}/media/root; unshare --mount --propagation private sh -c "
         f"'mount --rbind / {PATH}/media/root && chroot {PATH} /bin/cat /etc/os-release /media/root/etc/hostname'"
     )
-    assert entered.stdout.split() == ["ID=boxed", clean.ssh("cat /etc/hostname").stdout.strip()]
-    looked = box(clean, reference)
-    assert done(looked) == [] and looked["image_drift"] is None
-    clean.ssh("umount /run/held")
+    assert entered.stdout.split() == ["ID=boxed", empty_node.ssh("cat /etc/hostname").stdout.strip()]
+    looked = box(empty_node, reference)
+    assert steps_of(looked) == [] and looked["image_drift"] is None
+    empty_node.ssh("umount /run/held")
 
 
-def test_a_leased_toolbox_is_taken_over_and_never_unprotected(clean: Node, source: Registry) -> None:
+def test_a_leased_toolbox_is_taken_over_and_never_unprotected(empty_node: Node, source: Registry) -> None:
     layers = [busybox(), *random_layers(1, seed=320)]
     reference = source.push(layers)
-    clean.ssh(f"ctr images pull --plain-http {reference} >/dev/null; mkdir -p {PATH}; ctr images mount --rw {reference} {PATH}/")
-    key = clean.ssh("ctr leases ls -q").stdout.strip()
+    empty_node.ssh(
+        f"ctr images pull --plain-http {reference} >/dev/null; mkdir -p {PATH}; ctr images mount --rw {reference} {PATH}/"
+    )
+    key = empty_node.ssh("ctr leases ls -q").stdout.strip()
     assert key == f"{PATH}/"
-    clean.ssh(f"echo kept > {PATH}/file")
+    empty_node.ssh(f"echo kept > {PATH}/file")
     moments = ("containerd.io/gc.root=", "leases rm", "slipway.node/image=", "systemctl daemon-reload", "systemctl enable")
-    with held(clean) as pid, killing(clean, *moments) as options:
-        predicted = box(clean, reference, check=True)
-        assert done(predicted) == ["pin", "release", "label", "unit", "enable"] and predicted["adopted"]
+    with process_inside(empty_node) as pid, killing(empty_node, *moments) as options:
+        predicted = box(empty_node, reference, check=True)
+        assert steps_of(predicted) == ["pin", "release", "label", "unit", "enable"] and predicted["adopted"]
         for count in range(1, len(moments) + 1):
-            assert box(clean, reference, **options)["failed"] and killed(clean) == count
-            protected = "containerd.io/gc.root" in (info(clean, key).get("Labels") or {})
-            assert protected or key in clean.ssh("ctr leases ls -q").stdout.split()
-            assert clean.ssh(f"{COLLECT}; cat {PATH}/file").stdout == "kept\n"
-        assert done(box(clean, reference, **options)) == ["enable"]
-        assert clean.ssh(f"ls /proc/{pid}/root/").stdout.split() == ["bin", "file", "layer0"]
-        assert "containerd.io/gc.root" in info(clean, key)["Labels"] and clean.ssh("ctr leases ls -q").stdout == ""
-        assert done(box(clean, reference)) == []
-    clean.ssh(f"ctr images rm --sync {reference}; {COLLECT}; cat {PATH}/file")
+            assert box(empty_node, reference, **options)["failed"] and killed(empty_node) == count
+            protected = "containerd.io/gc.root" in (info(empty_node, key).get("Labels") or {})
+            assert protected or key in empty_node.ssh("ctr leases ls -q").stdout.split()
+            assert empty_node.ssh(f"{COLLECT}; cat {PATH}/file").stdout == "kept\n"
+        assert steps_of(box(empty_node, reference, **options)) == ["enable"]
+        assert empty_node.ssh(f"ls /proc/{pid}/root/").stdout.split() == ["bin", "file", "layer0"]
+        assert "containerd.io/gc.root" in info(empty_node, key)["Labels"] and empty_node.ssh("ctr leases ls -q").stdout == ""
+        assert steps_of(box(empty_node, reference)) == []
+    empty_node.ssh(f"ctr images rm --sync {reference}; {COLLECT}; cat {PATH}/file")
 
 
 @pytest.mark.parametrize(("node", "snapshotter"), SNAPSHOTTERS, indirect=["node"])
-def test_it_is_back_after_a_reboot(clean: Node, source: Registry, snapshotter: str) -> None:
+def test_it_is_back_after_a_reboot(empty_node: Node, source: Registry, snapshotter: str) -> None:
     reference = source.push(random_layers(3, seed=330))
     options: dict[str, Any] = {"snapshotter": snapshotter}
-    assert done(box(clean, reference, **options)) == FRESH
-    clean.ssh(f"echo kept > {PATH}/file; touch /run/this-boot; sync")
-    clean.reboot()
-    assert clean.ssh("test -e /run/this-boot", check=False).returncode != 0
-    assert is_mounted(clean) and clean.ssh(f"cat {PATH}/file; ls {PATH}").stdout.split() == [
+    assert steps_of(box(empty_node, reference, **options)) == FRESH
+    empty_node.ssh(f"echo kept > {PATH}/file; touch /run/this-boot; sync")
+    empty_node.reboot()
+    assert empty_node.ssh("test -e /run/this-boot", check=False).returncode != 0
+    assert is_mounted(empty_node) and empty_node.ssh(f"cat {PATH}/file; ls {PATH}").stdout.split() == [
         "kept",
         "file",
         "layer0",
         "layer1",
         "layer2",
     ]
-    moments = clean.ssh(
+    moments = empty_node.ssh(
         f"systemctl show --property=ActiveEnterTimestampMonotonic --value {UNIT} systemd-user-sessions.service"
     ).stdout.split()
     assert int(moments[0]) <= int(moments[1])
-    assert done(box(clean, reference, **options)) == []
+    assert steps_of(box(empty_node, reference, **options)) == []
     # A unit of an earlier version, or one that somebody has changed, is written again.
-    clean.ssh(f"sed -i 's/^Description=.*/Description=old/' {UNITS}/{UNIT}")
-    assert done(box(clean, reference, check=True, **options)) == ["unit"]
-    renewed = box(clean, reference, **options)
-    assert done(renewed) == ["unit"] and "Description=old" in renewed["diff"]["before"]
-    assert done(box(clean, reference, **options)) == [] and is_mounted(clean)
+    empty_node.ssh(f"sed -i 's/^Description=.*/Description=old/' {UNITS}/{UNIT}")
+    assert steps_of(box(empty_node, reference, check=True, **options)) == ["unit"]
+    renewed = box(empty_node, reference, **options)
+    assert steps_of(renewed) == ["unit"] and "Description=old" in renewed["diff"]["before"]
+    assert steps_of(box(empty_node, reference, **options)) == [] and is_mounted(empty_node)
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,7 @@ class TestMovedTag:
         old, new = [busybox(), *random_layers(1, seed=360)], [busybox(), *random_layers(2, seed=361)]
         with without_toolboxes(node):
             reference = source.push(old, repository="moving")
-            assert done(box(node, reference)) == FRESH
+            assert steps_of(box(node, reference)) == FRESH
             node.ssh(f"echo kept > {PATH}/file")
             push_again(source, tmp_path_factory.mktemp("new"), reference, new)
             # The registry is not asked.
@@ -219,12 +225,12 @@ class TestMovedTag:
         before = shown(moved.node)
         for check in (True, False):
             kept = moved.box(check=check)
-            assert done(kept) == [] and kept["image_drift"] == moved.drift
+            assert steps_of(kept) == [] and kept["image_drift"] == moved.drift
         assert shown(moved.node) == before
 
     def test_a_toolbox_in_use_is_not_created_anew(self, moved: Moved) -> None:
         before = shown(moved.node)
-        with held(moved.node) as pid:
+        with process_inside(moved.node) as pid:
             for check in (True, False):
                 assert f"can't be recreated: end pid {pid} (busybox)" in refused(moved.box(check=check, **ANEW))
         # Nor while a process has its working directory in it.
@@ -239,10 +245,12 @@ class TestMovedTag:
         with killing(moved.node, *moments) as options:
             for count in range(1, len(moments) + 1):
                 assert moved.box(**ANEW, **options)["failed"] and killed(moved.node) == count
-            assert done(predicted) == ["unmount", "remove", "prepare", "label", "unit", "mount"] and predicted["freed_bytes"] > 0
-            assert done(moved.box(**ANEW, **options)) == ["label", "unit", "mount"]
+            assert (
+                steps_of(predicted) == ["unmount", "remove", "prepare", "label", "unit", "mount"] and predicted["freed_bytes"] > 0
+            )
+            assert steps_of(moved.box(**ANEW, **options)) == ["label", "unit", "mount"]
         assert moved.node.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0", "layer1"]
-        assert info(moved.node)["Parent"] == moved.drift["to"] and done(moved.box(**ANEW)) == []
+        assert info(moved.node)["Parent"] == moved.drift["to"] and steps_of(moved.box(**ANEW)) == []
 
 
 def listed(node: Node) -> list[tuple[str, bool | None]]:
@@ -251,34 +259,36 @@ def listed(node: Node) -> list[tuple[str, bool | None]]:
 
 
 @pytest.mark.parametrize(("node", "snapshotter"), SNAPSHOTTERS, indirect=["node"])
-def test_nothing_is_left_of_what_is_no_longer_wanted(clean: Node, source: Registry, snapshotter: str) -> None:
+def test_nothing_is_left_of_what_is_no_longer_wanted(empty_node: Node, source: Registry, snapshotter: str) -> None:
     reference = source.push([busybox(), *random_layers(1, seed=370)])
     options: dict[str, Any] = {"snapshotter": snapshotter}
-    assert done(box(clean, reference, **options)) == FRESH
-    clean.ssh(
-        f"ctr snapshots --snapshotter {snapshotter} prepare /srv/other {info_parent(clean, snapshotter)}; "
+    assert steps_of(box(empty_node, reference, **options)) == FRESH
+    empty_node.ssh(
+        f"ctr snapshots --snapshotter {snapshotter} prepare /srv/other {info_parent(empty_node, snapshotter)}; "
         f"ctr images rm {reference}"
     )
-    clean.ssh(f"dd if=/dev/urandom of={PATH}/big bs=1M count=40 status=none; sync")
-    full = used(clean)
-    with held(clean) as pid:
+    empty_node.ssh(f"dd if=/dev/urandom of={PATH}/big bs=1M count=40 status=none; sync")
+    full = used(empty_node)
+    with process_inside(empty_node) as pid:
         for check in (True, False):
-            assert f"can't be removed: end pid {pid} (busybox)" in refused(box(clean, state="absent", check=check, **options))
-    predicted = box(clean, state="absent", check=True, **options)
-    assert done(predicted) == ["unmount", "disable", "remove", "collect", "remove_directory"]
+            assert f"can't be removed: end pid {pid} (busybox)" in refused(
+                box(empty_node, state="absent", check=check, **options)
+            )
+    predicted = box(empty_node, state="absent", check=True, **options)
+    assert steps_of(predicted) == ["unmount", "disable", "remove", "collect", "remove_directory"]
     moments = ("systemctl stop", "systemctl disable", f"snapshots --snapshotter {snapshotter} rm")
-    with killing(clean, *moments) as tools:
+    with killing(empty_node, *moments) as tools:
         for count in range(1, len(moments) + 1):
-            assert box(clean, state="absent", **options, **tools)["failed"] and killed(clean) == count
-    gone = box(clean, state="absent", **options)
-    assert done(gone) == ["remove", "collect", "remove_directory"]
-    assert gone["freed_bytes"] == predicted["freed_bytes"] > 40_000_000 and full - used(clean) > 40_000_000
+            assert box(empty_node, state="absent", **options, **tools)["failed"] and killed(empty_node) == count
+    gone = box(empty_node, state="absent", **options)
+    assert steps_of(gone) == ["remove", "collect", "remove_directory"]
+    assert gone["freed_bytes"] == predicted["freed_bytes"] > 40_000_000 and full - used(empty_node) > 40_000_000
     looked_for = f"{PATH} {UNITS}/{UNIT} {UNITS}/multi-user.target.wants/{UNIT}"
     snapshots = f"ctr snapshots --snapshotter {snapshotter} ls | awk '$1 !~ /^sha256:/ {{print $1}}'"
     looks = f"ls -d {looked_for}; ctr leases ls -q; systemctl list-units --all | grep {UNIT}; findmnt {PATH}; {snapshots}"
-    left = clean.ssh(looks, check=False).stdout
+    left = empty_node.ssh(looks, check=False).stdout
     assert left.split() == ["KEY", "/srv/other"]
-    assert done(box(clean, state="absent", **options)) == []
+    assert steps_of(box(empty_node, state="absent", **options)) == []
 
 
 def info_parent(node: Node, snapshotter: str) -> str:
@@ -300,15 +310,15 @@ def test_it_outlives_a_power_cut_and_gives_the_disk_its_space_back(suite: str, n
         disk.make()
         disk.start()
         try:
-            assert done(box(node, reference, state="present", **own)) == FRESH[:3]
+            assert steps_of(box(node, reference, state="present", **own)) == FRESH[:3]
             disk.cut()
-            assert done(box(node, reference, **own)) == FRESH[3:]
+            assert steps_of(box(node, reference, **own)) == FRESH[3:]
             assert node.ssh(f"{PATH}/bin/busybox ls {PATH}; test -x {PATH}/layer0/file0").stdout.split() == ["bin", "layer0"]
             before = free(node)
             node.ssh(f"dd if=/dev/urandom of={PATH}/big bs=1M count=40 status=none; sync -f {own_disk.ROOT}")
             full = free(node)
             gone = box(node, state="absent", **own)
-            assert done(gone) == ["unmount", "disable", "remove", "collect", "remove_directory"]
+            assert steps_of(gone) == ["unmount", "disable", "remove", "collect", "remove_directory"]
             assert before - full > 40_000_000 and free(node) >= before
             assert gone["freed_bytes"] == pytest.approx(before - full, rel=0.01)
         finally:
@@ -320,11 +330,11 @@ def free(node: Node) -> int:
     return int(node.ssh(f"sync -f {own_disk.ROOT}; stat -f -c '%f %S' {own_disk.ROOT} | awk '{{print $1 * $2}}'").stdout)
 
 
-def test_runs_at_the_same_time_do_not_meet(clean: Node, source: Registry) -> None:
+def test_runs_at_the_same_time_do_not_meet(empty_node: Node, source: Registry) -> None:
     reference = source.push(random_layers(2, seed=380))
     with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(lambda _number: box(clean, reference), range(3)))
-    assert sorted(map(len, map(done, results))) == [0, 0, len(FRESH)]
+        results = list(pool.map(lambda _number: box(empty_node, reference), range(3)))
+    assert sorted(map(len, map(steps_of, results))) == [0, 0, len(FRESH)]
     with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(lambda _number: box(clean, state="absent"), range(3)))
-    assert sorted(map(len, map(done, results))) == [0, 0, 5]
+        results = list(pool.map(lambda _number: box(empty_node, state="absent"), range(3)))
+    assert sorted(map(len, map(steps_of, results))) == [0, 0, 5]

@@ -37,7 +37,7 @@ def image(registry: Registry) -> str:
 
 
 @pytest.fixture
-def well(node: Node, image: str) -> Iterator[Node]:
+def node_with_image(node: Node, image: str) -> Iterator[Node]:
     with with_image(node, image):
         yield node
 
@@ -115,43 +115,45 @@ class TestListing:
         assert [one["image"] for one in info(boxes)["toolboxes"]] == [None, None]
 
 
-def test_what_garbage_collection_will_delete_is_at_risk_until_it_is_lost(well: Node, image: str) -> None:
-    assert info(well)["at_risk"] == []
+def test_what_garbage_collection_will_delete_is_at_risk_until_it_is_lost(node_with_image: Node, image: str) -> None:
+    assert info(node_with_image)["at_risk"] == []
     # Anywhere, and in any namespace.
-    leased(well, image, "/mnt/elsewhere")
-    well.exec("ctr", "snapshots", "prepare", f"{PREFIX}/kept", TOP)
-    well.ssh(f"mkdir -p {PREFIX}/kept; $(ctr snapshots mounts {PREFIX}/kept {PREFIX}/kept)")
-    (risk,) = info(well)["at_risk"]
+    leased(node_with_image, image, "/mnt/elsewhere")
+    node_with_image.exec("ctr", "snapshots", "prepare", f"{PREFIX}/kept", TOP)
+    node_with_image.ssh(f"mkdir -p {PREFIX}/kept; $(ctr snapshots mounts {PREFIX}/kept {PREFIX}/kept)")
+    (risk,) = info(node_with_image)["at_risk"]
     assert (risk["namespace"], risk["snapshotter"], risk["key"]) == ("default", "overlayfs", "/mnt/elsewhere")
     assert (risk["mount_point"], risk["certain"]) == ("/mnt/elsewhere", True)
-    assert risk["expires"] in well.exec("ctr", "leases", "ls").stdout
-    finding = verified(well)["snapshots_at_risk"]
+    assert risk["expires"] in node_with_image.exec("ctr", "leases", "ls").stdout
+    finding = verified(node_with_image)["snapshots_at_risk"]
     assert finding["status"] == "fail" and risk["expires"] in str(finding["found"])
 
-    well.exec("ctr", "snapshots", "label", f"{PREFIX}/kept", "containerd.io/gc.root=")
-    kept = next(one for one in info(well)["at_risk"] if one["key"] == f"{PREFIX}/kept")
+    node_with_image.exec("ctr", "snapshots", "label", f"{PREFIX}/kept", "containerd.io/gc.root=")
+    kept = next(one for one in info(node_with_image)["at_risk"] if one["key"] == f"{PREFIX}/kept")
     # The other's lease could be its own, for all that containerd says.
     assert (kept["certain"], kept["expires"]) == (False, None)
-    well.exec("ctr", "leases", "rm", "--sync", "/mnt/elsewhere")
-    lost = info(well)
+    node_with_image.exec("ctr", "leases", "rm", "--sync", "/mnt/elsewhere")
+    lost = info(node_with_image)
     assert lost["at_risk"] == []
     assert set(lost["stale_mounts"]) == {"/mnt/elsewhere", f"{PREFIX}/kept"}
-    assert all(mounted(well, path) and well.exec("ls", path).stdout == "" for path in lost["stale_mounts"])
-    finding = verified(well)["snapshots_at_risk"]
+    assert all(mounted(node_with_image, path) and node_with_image.exec("ls", path).stdout == "" for path in lost["stale_mounts"])
+    finding = verified(node_with_image)["snapshots_at_risk"]
     assert finding["status"] == "fail" and "has been deleted" in str(finding["found"])
 
 
-def test_containers_and_pinned_snapshots_are_not_at_risk(well: Node, registry: Registry) -> None:
+def test_containers_and_pinned_snapshots_are_not_at_risk(node_with_image: Node, registry: Registry) -> None:
     runs = registry.push([busybox()], command=["/bin/busybox", "sleep", "100000"])
-    well.exec("ctr", "images", "pull", "--plain-http", runs)
-    well.ssh(f"ctr run --detach --cpu-shares 0 {runs} boxed")
+    node_with_image.exec("ctr", "images", "pull", "--plain-http", runs)
+    node_with_image.ssh(f"ctr run --detach --cpu-shares 0 {runs} boxed")
     try:
-        collected(well)
-        found = info(well, path_prefix="/")
+        collected(node_with_image)
+        found = info(node_with_image, path_prefix="/")
         assert found["at_risk"] == [] and found["toolboxes"] == []
-        assert verified(well, toolboxes=[])["unlisted_snapshots"]["status"] == "ok"
+        assert verified(node_with_image, toolboxes=[])["unlisted_snapshots"]["status"] == "ok"
     finally:
-        well.ssh("ctr tasks kill --signal SIGKILL boxed; sleep 1; ctr tasks rm -f boxed; ctr containers rm boxed", check=False)
+        node_with_image.ssh(
+            "ctr tasks kill --signal SIGKILL boxed; sleep 1; ctr tasks rm -f boxed; ctr containers rm boxed", check=False
+        )
 
 
 @pytest.mark.smoke

@@ -10,14 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from integration.toolbox_module import FRESH, PATH, UNIT, UNITS, box, clean, done, held, info, refused, shown, without_toolboxes
+from integration.toolbox_module import (
+    FRESH,
+    PATH,
+    UNIT,
+    UNITS,
+    box,
+    empty_node,
+    info,
+    process_inside,
+    refused,
+    shown,
+    steps_of,
+    without_toolboxes,
+)
 
 from nodes.fixtures import SUITES
 from nodes.images import busybox, random_layers
 from nodes.node import Node
 from nodes.registry import Registry
 
-__all__ = ["clean"]
+__all__ = ["empty_node"]
 
 SNAPSHOTS = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 
@@ -33,7 +46,7 @@ class Box:
         return refused(box(self.node, self.reference, **options))
 
     def unmount(self) -> None:
-        assert done(box(self.node, self.reference, state="present")) == ["unmount", "disable"]
+        assert steps_of(box(self.node, self.reference, state="present")) == ["unmount", "disable"]
 
     def comes_back(self) -> bool:
         """The toolbox is mounted, or can be mounted again, and still contains its file."""
@@ -56,7 +69,7 @@ class TestMountThatFails:
         node = nodes[request.param]
         with without_toolboxes(node):
             reference = source.push(random_layers(2, seed=340))
-            assert done(box(node, reference)) == FRESH
+            assert steps_of(box(node, reference)) == FRESH
             node.ssh(f"echo kept > {PATH}/file")
             yield Box(node, reference)
 
@@ -127,46 +140,47 @@ class TestMountThatFails:
         assert toolbox.comes_back()
 
 
-def test_a_mount_of_a_snapshot_that_is_gone_is_replaced(clean: Node, source: Registry) -> None:
+def test_a_mount_of_a_snapshot_that_is_gone_is_replaced(empty_node: Node, source: Registry) -> None:
     reference = source.push([busybox(), *random_layers(1, seed=345)])
-    clean.ssh(f"ctr images pull --plain-http {reference} >/dev/null; mkdir -p {PATH}; ctr images mount --rw {reference} {PATH}")
-    with held(clean) as pid:
-        clean.ssh(f"ctr leases rm --sync {PATH}")
-        assert f"pid {pid} (busybox)" in refused(box(clean, reference))
-    assert done(box(clean, reference)) == ["pull", "unmount", "prepare", "label", "unit", "enable", "mount"]
-    assert clean.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0"]
+    empty_node.ssh(
+        f"ctr images pull --plain-http {reference} >/dev/null; mkdir -p {PATH}; ctr images mount --rw {reference} {PATH}"
+    )
+    with process_inside(empty_node) as pid:
+        empty_node.ssh(f"ctr leases rm --sync {PATH}")
+        assert f"pid {pid} (busybox)" in refused(box(empty_node, reference))
+    assert steps_of(box(empty_node, reference)) == ["pull", "unmount", "prepare", "label", "unit", "enable", "mount"]
+    assert empty_node.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0"]
 
 
-def test_as_many_layers_as_the_kernel_takes(clean: Node, source: Registry) -> None:
+def test_as_many_layers_as_the_kernel_takes(empty_node: Node, source: Registry) -> None:
     # Ids of snapshots have three digits again: with four, the page holds 488 layers.
-    clean.ssh("systemctl stop containerd; rm -rf /var/lib/containerd/io.containerd.*; systemctl start containerd")
+    empty_node.ssh("systemctl stop containerd; rm -rf /var/lib/containerd/io.containerd.*; systemctl start containerd")
     layers = random_layers(501, files=1, size=16, seed=350)
     for count in (60, 130, 300, 499):
         reference = source.push(layers[:count])
-        assert done(box(clean, reference, name=f"deep{count}"))[-1] == "mount"
+        assert steps_of(box(empty_node, reference, name=f"deep{count}"))[-1] == "mount"
         path = f"/var/lib/toolbox/deep{count}"
-        assert clean.ssh(f"echo written > {path}/layer0/file0; ls {path} | wc -l; cat {path}/layer0/file0").stdout.split() == [
-            str(count), "written",
-        ]  # fmt: skip
-    before = shown(clean)
+        said = empty_node.ssh(f"echo written > {path}/layer0/file0; ls {path} | wc -l; cat {path}/layer0/file0")
+        assert said.stdout.split() == [str(count), "written"]
+    before = shown(empty_node)
     for check in (True, False):
-        message = refused(box(clean, source.push(layers), name="deep501", check=check))
+        message = refused(box(empty_node, source.push(layers), name="deep501", check=check))
         assert "501 layers" in message
-    assert shown(clean) == before
+    assert shown(empty_node) == before
     # systemd mounts the deepest by itself.
-    clean.ssh("systemctl stop var-lib-toolbox-deep499.mount; systemctl start var-lib-toolbox-deep499.mount")
-    assert clean.ssh("cat /var/lib/toolbox/deep499/layer0/file0").stdout == "written\n"
+    empty_node.ssh("systemctl stop var-lib-toolbox-deep499.mount; systemctl start var-lib-toolbox-deep499.mount")
+    assert empty_node.ssh("cat /var/lib/toolbox/deep499/layer0/file0").stdout == "written\n"
 
 
 @pytest.mark.smoke
-def test_a_place_that_is_not_safe_is_refused(clean: Node, source: Registry) -> None:
+def test_a_place_that_is_not_safe_is_refused(empty_node: Node, source: Registry) -> None:
     reference = source.push(random_layers(1, seed=390))
-    clean.ssh(
+    empty_node.ssh(
         "mkdir -p /srv/theirs /srv/open /srv/real /srv/own/box; chown 1000 /srv/theirs /srv/own/box; chmod 777 /srv/open; "
         "touch /srv/own/box/file; "
         "ln -s real /srv/link"
     )
-    before = shown(clean)
+    before = shown(empty_node)
     places = {
         "/srv/theirs/box": "belongs to the user 1000",
         "/srv/open/box": "others than root can write",
@@ -177,14 +191,14 @@ def test_a_place_that_is_not_safe_is_refused(clean: Node, source: Registry) -> N
         "/etc/x": "belongs to the system",
     }
     for path, words in places.items():
-        message = refused(box(clean, reference, path=path))
+        message = refused(box(empty_node, reference, path=path))
         assert message.startswith("path ") and words in message, message
     for name in ("-x", "a b", "a\nb", "../x", "x" * 300):
-        assert refused(box(clean, reference, name=name)).startswith("name takes")
-    assert "has files in it" in refused(box(clean, reference, path="/srv/own/box"))
-    assert shown(clean) == before
+        assert refused(box(empty_node, reference, name=name)).startswith("name takes")
+    assert "has files in it" in refused(box(empty_node, reference, path="/srv/own/box"))
+    assert shown(empty_node) == before
     # An empty one of another user, as Flatcar's command makes it, is root's from then on.
-    clean.ssh("rm /srv/own/box/file")
-    assert done(box(clean, reference, path="/srv/own/box")) == FRESH
-    assert done(box(clean, reference, path="/srv/own/box", state="present")) == ["unmount", "disable"]
-    assert clean.ssh("stat -c '%u %a' /srv/own/box; ls -A /srv/own/box").stdout == "0 755\n"
+    empty_node.ssh("rm /srv/own/box/file")
+    assert steps_of(box(empty_node, reference, path="/srv/own/box")) == FRESH
+    assert steps_of(box(empty_node, reference, path="/srv/own/box", state="present")) == ["unmount", "disable"]
+    assert empty_node.ssh("stat -c '%u %a' /srv/own/box; ls -A /srv/own/box").stdout == "0 755\n"

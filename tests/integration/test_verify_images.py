@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull, to_text
 from nodes import daemon
+from nodes.fixtures import packaged
 from nodes.images import random_layers
 from nodes.node import Node
 from nodes.payload import run_module
@@ -32,10 +33,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def well(node: Node) -> Iterator[Node]:
+def empty_node(node: Node) -> Iterator[Node]:
     """A node as packaged, without images in the tests' namespace."""
-    daemon.install(node)
-    daemon.reset(node)
+    packaged(node)
     yield node
     node.ssh(f"rm -f {RECORD}; ctr -n {NAMESPACE} images rm --sync $(ctr -n {NAMESPACE} images ls -q)", check=False)
 
@@ -65,78 +65,78 @@ def pulled(node: Node, registry: Registry, count: int = 2) -> str:
 
 
 @pytest.mark.smoke
-def test_images_that_are_there_are_found_and_those_that_are_not_are_missed(well: Node, registry: Registry) -> None:
-    first, second = pulled(well, registry), pulled(well, registry)
-    assert status(verified(well, first, second)) == dict.fromkeys(OWN, "ok")
-    assert "images_present" not in verified(well)
+def test_images_that_are_there_are_found_and_those_that_are_not_are_missed(empty_node: Node, registry: Registry) -> None:
+    first, second = pulled(empty_node, registry), pulled(empty_node, registry)
+    assert status(verified(empty_node, first, second)) == dict.fromkeys(OWN, "ok")
+    assert "images_present" not in verified(empty_node)
 
-    ctr(well, "images", "rm", "--sync", first)
-    missed = verified(well, first, second)["images_present"]
+    ctr(empty_node, "images", "rm", "--sync", first)
+    missed = verified(empty_node, first, second)["images_present"]
     assert (missed["status"], missed["found"]) == ("fail", {f"{first} in {NAMESPACE}": "not there"})
     assert "slipway.node.provision" in missed["remedy"]
-    failed = run_module(well, "node_verify", {"images": [{"name": first, "namespace": NAMESPACE}], "only": list(OWN)})
+    failed = run_module(empty_node, "node_verify", {"images": [{"name": first, "namespace": NAMESPACE}], "only": list(OWN)})
     assert failed["failed"] and f"{first} in {NAMESPACE}" in failed["msg"]
 
 
-def test_an_image_that_cannot_be_used_is_not_called_present(well: Node, registry: Registry) -> None:
-    name = pulled(well, registry)
-    (image,) = run_module(well, "containerd_image_info", {"name": name, "namespace": NAMESPACE})["images"]
-    ctr(well, "snapshots", "rm", image["chain_id"])
-    unpacked = verified(well, name)["images_present"]
+def test_an_image_that_cannot_be_used_is_not_called_present(empty_node: Node, registry: Registry) -> None:
+    name = pulled(empty_node, registry)
+    (image,) = run_module(empty_node, "containerd_image_info", {"name": name, "namespace": NAMESPACE})["images"]
+    ctr(empty_node, "snapshots", "rm", image["chain_id"])
+    unpacked = verified(empty_node, name)["images_present"]
     assert (unpacked["status"], unpacked["found"]) == ("fail", {f"{name} in {NAMESPACE}": "not unpacked for overlayfs"})
 
-    ctr(well, "content", "rm", image["digest"])
-    broken = verified(well, name)["images_present"]
+    ctr(empty_node, "content", "rm", image["digest"])
+    broken = verified(empty_node, name)["images_present"]
     assert broken["status"] == "fail" and image["digest"] in str(broken["found"])
 
 
-def test_an_image_that_somebody_else_pulled_may_not_be_on_disk(well: Node, registry: Registry) -> None:
+def test_an_image_that_somebody_else_pulled_may_not_be_on_disk(empty_node: Node, registry: Registry) -> None:
     name = registry.push(random_layers(1))
-    ctr(well, "images", "pull", "--plain-http", name)
-    assert verified(well, name)["images_present"]["status"] == "warn"
-    done = run_module(well, "containerd_image", {"name": name, "namespace": NAMESPACE})
+    ctr(empty_node, "images", "pull", "--plain-http", name)
+    assert verified(empty_node, name)["images_present"]["status"] == "warn"
+    done = run_module(empty_node, "containerd_image", {"name": name, "namespace": NAMESPACE})
     assert done["changed"] and not done.get("failed"), done.get("msg")
-    assert verified(well, name)["images_present"]["status"] == "ok"
+    assert verified(empty_node, name)["images_present"]["status"] == "ok"
 
 
 @pytest.mark.smoke
-def test_what_cannot_be_told_is_unknown(well: Node, registry: Registry) -> None:
-    name = pulled(well, registry)
+def test_what_cannot_be_told_is_unknown(empty_node: Node, registry: Registry) -> None:
+    name = pulled(empty_node, registry)
     images = [{"name": name, "namespace": NAMESPACE, "snapshotter": "nosuch"}]
-    unloaded = verified(well, images=images)
+    unloaded = verified(empty_node, images=images)
     assert unloaded["images_present"]["status"] == "unknown" and "nosuch" in str(unloaded["images_present"]["found"])
     other = [{"name": name, "namespace": NAMESPACE, "platform": "linux/s390x"}]
-    assert verified(well, images=other)["images_present"]["status"] == "fail"
-    well.exec("systemctl", "stop", "containerd")
-    assert status(verified(well, name)) == dict.fromkeys(OWN, "unknown")
+    assert verified(empty_node, images=other)["images_present"]["status"] == "fail"
+    empty_node.exec("systemctl", "stop", "containerd")
+    assert status(verified(empty_node, name)) == dict.fromkeys(OWN, "unknown")
 
 
-def test_pulls_that_were_cut_short_are_seen(well: Node) -> None:
-    boot = well.exec("cat", "/proc/sys/kernel/random/boot_id").stdout.strip()
+def test_pulls_that_were_cut_short_are_seen(empty_node: Node) -> None:
+    boot = empty_node.exec("cat", "/proc/sys/kernel/random/boot_id").stdout.strip()
     pull = Pull(boot, NAMESPACE, "overlayfs", ("registry.example/half:1",), ())
-    daemon.write(well, RECORD, to_text([pull]))
-    now = verified(well)["interrupted_pulls"]
+    daemon.write(empty_node, RECORD, to_text([pull]))
+    now = verified(empty_node)["interrupted_pulls"]
     assert now["status"] == "warn" and "registry.example/half:1" in now["found"]
-    daemon.write(well, RECORD, to_text([pull, Pull("earlier", NAMESPACE, "overlayfs", ("registry.example/lost:1",), ())]))
-    lost = verified(well)["interrupted_pulls"]
+    daemon.write(empty_node, RECORD, to_text([pull, Pull("earlier", NAMESPACE, "overlayfs", ("registry.example/lost:1",), ())]))
+    lost = verified(empty_node)["interrupted_pulls"]
     assert lost["status"] == "fail" and lost["found"].endswith(": registry.example/lost:1")
     assert NAMESPACE in lost["remedy"]
-    finished = run_module(well, "containerd_image", {"name": [], "namespace": NAMESPACE})
+    finished = run_module(empty_node, "containerd_image", {"name": [], "namespace": NAMESPACE})
     assert finished["changed"] and not finished.get("failed"), finished.get("msg")
-    assert verified(well)["interrupted_pulls"]["status"] == "ok"
-    daemon.write(well, RECORD, "nonsense")
-    assert verified(well)["interrupted_pulls"]["status"] == "unknown"
+    assert verified(empty_node)["interrupted_pulls"]["status"] == "ok"
+    daemon.write(empty_node, RECORD, "nonsense")
+    assert verified(empty_node)["interrupted_pulls"]["status"] == "unknown"
 
 
-def test_room_for_layers_is_held_against_what_is_asked_for(well: Node) -> None:
-    room = run_module(well, "containerd_image_info", {"name": []})["headroom"]
+def test_room_for_layers_is_held_against_what_is_asked_for(empty_node: Node) -> None:
+    room = run_module(empty_node, "containerd_image_info", {"name": []})["headroom"]
     least, most = room["layers_guaranteed"], room["layers_max"]
     expected = {least: "ok", least + 1: "warn" if most > least else "fail"}
     if most < 500:
         expected[most + 1] = "fail"
-    found = {layers: verified(well, min_layers=layers)["layer_headroom"]["status"] for layers in expected}
+    found = {layers: verified(empty_node, min_layers=layers)["layer_headroom"]["status"] for layers in expected}
     assert found == expected
-    refused = run_module(well, "node_verify", {"min_layers": 501})
+    refused = run_module(empty_node, "node_verify", {"min_layers": 501})
     assert refused["failed"] and refused["msg"].startswith("min_layers has to be between 0 and 500")
 
 

@@ -30,7 +30,7 @@ SHOW = f"""
 
 
 @pytest.fixture
-def clean(node: Node) -> Iterator[Node]:
+def empty_node(node: Node) -> Iterator[Node]:
     """A node as packaged, without toolboxes and images."""
     with without_toolboxes(node):
         yield node
@@ -74,7 +74,7 @@ def box(node: Node, image: str | None = None, *, check: bool = False, name: str 
     return run_module(node, "toolbox_snapshot", {"name": name, "plain_http": True, **given, **options}, check=check)
 
 
-def done(result: dict[str, Any]) -> list[str]:
+def steps_of(result: dict[str, Any]) -> list[str]:
     assert not result.get("failed"), result["msg"]
     steps: list[str] = result["steps"]
     assert result["changed"] == bool(steps)
@@ -102,7 +102,7 @@ def is_mounted(node: Node, path: str = PATH) -> bool:
 
 
 @contextmanager
-def held(node: Node, path: str = PATH) -> Iterator[int]:
+def process_inside(node: Node, path: str = PATH) -> Iterator[int]:
     """A process inside the toolbox, as systemd-nspawn has it: root and mount namespace of its own."""
     inside = f"unshare --mount --propagation private chroot {path} /bin/busybox sleep 1000"
     node.ssh(

@@ -32,7 +32,6 @@ ON_SECOND_TRIXIE = frozenset(
         "test_integrity.py",
         "test_lazy_layers.py",
         "test_registry.py",
-        "test_role_toolbox.py",
         "test_toolbox.py",
         "test_toolbox_info.py",
         "test_toolbox_mounts.py",

@@ -103,7 +103,10 @@ def test_a_process_that_is_killed_is_noticed(processes: int, late: bool) -> None
             yield b"x"
 
     before = children()
-    with spread([killed, endless, endless], processes) as results, pytest.raises(HostError, match="was killed"):
+    with (
+        spread([killed, endless, endless], processes) as results,
+        pytest.raises(HostError, match="a process that reads layers was killed"),
+    ):
         list(results.of(0))
     assert children() == before
 
@@ -113,7 +116,7 @@ def test_a_bug_in_a_job_does_not_go_on_as_the_parent_would() -> None:
         yield b"begun"
         raise KeyError
 
-    with spread([broken, broken], 2) as results, pytest.raises(HostError, match="was killed"):
+    with spread([broken, broken], 2) as results, pytest.raises(HostError, match="a process that reads layers was killed"):
         list(results.of(0))
 
 

@@ -19,7 +19,7 @@ from integration.local_module import LocalModule
 PROGRAM = Path("/bin/true").read_bytes()
 
 
-class Site:
+class Installation:
     """A prefix, a directory of links and a place for archives, below one directory."""
 
     def __init__(self, directory: Path, run: LocalModule) -> None:
@@ -56,10 +56,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> LocalModule:
 
 
 @pytest.fixture
-def site(run: LocalModule, tmp_path: Path) -> Site:
+def installation(run: LocalModule, tmp_path: Path) -> Installation:
     (tmp_path / "archives").mkdir()
-    (tmp_path / "site").mkdir()
-    return Site(tmp_path / "site", run)
+    (tmp_path / "installation").mkdir()
+    return Installation(tmp_path / "installation", run)
 
 
 def member(name: str, content: bytes = PROGRAM, mode: int = 0o755, kind: bytes = tarfile.REGTYPE, target: str = "") -> Any:
