@@ -23,9 +23,8 @@ def run_module(
 ) -> None:
     """Run a module and end it with its result, or with one sentence that says why it failed.
 
-    ``run`` returns the result; a true ``failed`` in it makes the module fail with that result. Its ValueError names an
-    option, its HostError what went wrong on the node. ``on_failure`` are return values that go with every such sentence;
-    those that the error carries replace them. ``rules`` are AnsibleModule's own, such as ``required_if``.
+    A true ``failed`` in the result makes the module fail. ``on_failure`` are return values of a failed module, unless the
+    error has its own. ``rules`` are AnsibleModule's, such as ``required_if``.
     """
     module = module_type(argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
     values = dict(on_failure or {})

@@ -85,7 +85,7 @@ class Record:
 
     @classmethod
     def from_text(cls, text: str | None) -> Record:
-        """Raise ValueError if it is not a record, or one of a newer collection."""
+        """Parse a record. Raises ValueError for other text, and for a record of a newer collection."""
         if text is None:
             return cls()
         try:

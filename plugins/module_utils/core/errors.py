@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The errors that end a module and that no option can be blamed for."""
+"""The errors that end a module, besides ValueError for its options."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ class MissingLibrary(RuntimeError):
 class HostError(Exception):
     """Something on the node failed.
 
-    ``message`` is a sentence without a final full stop: what failed, on what.
-    ``command`` is the argument list of the program that failed, ``exit_code`` its exit code
-    and ``stderr`` what it said; all three are None or empty where no program was run.
-    ``values`` are return values of the module that go beside the message.
+    ``message`` is a sentence without a final full stop. ``command``, ``exit_code`` and ``stderr`` are of the program that
+    failed, if one was run. ``values`` are return values of the module.
     """
 
     def __init__(
@@ -40,7 +38,7 @@ class HostError(Exception):
         self.values = dict(values or {})
 
     def __str__(self) -> str:
-        """One sentence: the message, the command with its exit code, the last line of stderr."""
+        """Return one sentence: the message, the command with its exit code, the last line of stderr."""
         details: list[str] = []
         if self.command is not None:
             command = " ".join(shlex.quote(word) for word in self.command)

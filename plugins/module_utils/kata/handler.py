@@ -78,7 +78,7 @@ class Handler:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Handler:
-        """Raise ValueError that names the option."""
+        """Parse one handler. Raises ValueError that names the option."""
         name = handler_name(params.get("name"))
         option = f"handlers[{name}]"
         unknown = sorted(set(params) - _OPTIONS)
@@ -131,7 +131,7 @@ class Handler:
 
 
 def handler_name(name: Any) -> str:
-    """Raise ValueError unless a directory of configurations can have a handler of that name."""
+    """Return a valid handler name. Raises ValueError if no directory can have that name."""
     if not isinstance(name, str):
         raise ValueError(f"handlers takes dictionaries with a name, not one with {name!r}")
     plain_name("handlers.name", name)
@@ -155,7 +155,7 @@ def check_twice(names: Sequence[str]) -> None:
 
 
 def parse_config_dir(path: str) -> str:
-    """Raise ValueError for a directory in which Kata or kata-deploy would meet the handlers' files."""
+    """Return a valid config_dir. Raises ValueError for a directory that Kata or kata-deploy uses itself."""
     path = absolute_path("config_dir", path).rstrip("/")
     if not path:
         raise ValueError("config_dir can't be the root directory")

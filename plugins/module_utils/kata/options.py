@@ -111,7 +111,7 @@ SAFE_DEFAULT_SINCE = Version(3, 26, 0)
 
 
 def hypervisor_of(runtime: str, name: str) -> Hypervisor:
-    """Raise ValueError if the runtime doesn't run that hypervisor."""
+    """Return the hypervisor of a name. Raises ValueError if the runtime doesn't run it."""
     found = _BY_NAME.get((runtime, name))
     if found is None:
         names = ", ".join(one.name for one in HYPERVISORS if one.runtime == runtime)

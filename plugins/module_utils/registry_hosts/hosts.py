@@ -125,7 +125,7 @@ def _registry(entry: Mapping[str, Any], where: str) -> Registry:
 
 
 def _check_implied_server(name: str, server: Endpoint, has_mirrors: bool, where: str) -> None:
-    """Refuse what containerd would ignore or hand to strangers when no server is written."""
+    """Refuse options of the server without a server: containerd ignores them, or uses them for others."""
     for option in ("capabilities", "override_path"):
         if getattr(server, option):
             raise ValueError(f"{where}.{option} has no effect without server, so set server too")

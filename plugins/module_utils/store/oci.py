@@ -112,12 +112,12 @@ def is_index(text: str) -> bool:
 
 
 def parse_index(text: str) -> Index:
-    """Raise ValueError on anything else."""
+    """Parse a document of the image. Raises ValueError for other text."""
     return Index(tuple(_descriptor(entry) for entry in _list(_document(text), "manifests")))
 
 
 def parse_manifest(text: str) -> Manifest:
-    """Raise ValueError on anything else, also for an artifact that is no container image."""
+    """Parse a manifest. Raises ValueError for other text, also for an artifact that is no container image."""
     document = _document(text)
     config = _descriptor(document.get("config"))
     if config.media_type not in CONFIG_TYPES:
@@ -126,7 +126,7 @@ def parse_manifest(text: str) -> Manifest:
 
 
 def parse_config(text: str) -> Config:
-    """Raise ValueError on anything else."""
+    """Parse a document of the image. Raises ValueError for other text."""
     document = _document(text)
     rootfs = document.get("rootfs")
     if not isinstance(rootfs, Mapping):

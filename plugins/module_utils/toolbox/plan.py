@@ -208,7 +208,7 @@ def _unmounts(found: CurrentToolbox, wanted: ToolboxSpec) -> bool:
 
 
 def plan(found: CurrentToolbox, wanted: ToolboxSpec) -> Plan:
-    """Raise ValueError, with a remedy, if files of users would be lost or hidden."""
+    """Plan the steps. Raises ValueError, with a remedy, if files of users would be lost or hidden."""
     reason = _refusal(found, wanted)
     if reason:
         raise ValueError(reason)

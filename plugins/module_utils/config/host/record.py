@@ -16,7 +16,7 @@ def record_path(config_file: str) -> str:
 
 
 def read_record(config_file: str) -> Record:
-    """Raise HostError if the record beside the file can't be understood."""
+    """Return the record beside the file. Raises HostError if it can't be understood."""
     path = record_path(config_file)
     try:
         return Record.from_text(read_text(path))

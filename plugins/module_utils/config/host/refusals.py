@@ -59,7 +59,7 @@ def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> Non
 
 
 def check_needs(node: ContainerdHost, wanted: ConfigRequest, config: EffectiveConfig, *, predicted: bool) -> list[str]:
-    """Raise ValueError if the node lacks what a snapshotter needs, so that the daemon would start without it.
+    """Refuse a snapshotter whose requirements the node doesn't meet: the daemon would start without it. Raises ValueError.
 
     ``predicted``: what a role creates may be missing; such sentences are returned.
     """

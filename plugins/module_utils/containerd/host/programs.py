@@ -49,7 +49,7 @@ class ContainerdBinary:
         return self.path
 
     def version(self) -> Version:
-        """Raise HostError if it isn't there or doesn't say its version."""
+        """Return the program's version. Raises HostError if it is missing or doesn't report one."""
         path = self.require()
         try:
             return Version.parse(self._runner.run(path, "--version", doing=f"ask {path} for its version"))

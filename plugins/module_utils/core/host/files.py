@@ -1,9 +1,6 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read, write and remove files so that a power cut one instant later loses nothing.
-
-Every function takes absolute paths and raises HostError, naming the path, if the node refuses.
-"""
+"""Read, write and remove files durably, by absolute path. Raises HostError that names the path."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from contextlib import contextmanager, suppress
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 
 SELINUX_ATTRIBUTE = "security.selinux"
-# Readers of drop-in directories take *.toml, or every name that doesn't start with a dot.
+# Readers of drop-in directories skip such names.
 TEMPORARY_PREFIX = ".slipway-"
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -67,7 +64,7 @@ def write_file(path: str, content: bytes, mode: int) -> None:
 
 
 def remove_leftovers(directory: str, prefix: str) -> None:
-    """Remove what a killed run left behind for the same file: it may hold a secret."""
+    """Remove the temporary files of killed runs, which may contain secrets."""
     for name in os.listdir(directory):
         if name.startswith(prefix) and name.endswith(TEMPORARY_SUFFIX):
             with suppress(FileNotFoundError):

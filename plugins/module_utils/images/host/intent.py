@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the intent record lies: in containerd's own root, so that it shares the fate of the images."""
+"""The record of pulls, in containerd's own root, so that it is lost only with the images."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ import os
 from collections.abc import Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes, remove_file, write_file
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, read_bytes, remove_file, write_file
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull, parse, to_text
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_id() -> str:
+    """Return the kernel's name of this boot, which the record keeps."""
+    with naming("read", _BOOT_ID), open(_BOOT_ID, encoding="ascii") as stream:
+        return stream.read().strip()
 
 
 def record_path(root: str) -> str:
-    """``root`` is containerd's own directory."""
+    """Return the path of the record; ``root`` is containerd's own directory."""
     return os.path.join(root, "slipway-pulls.json")
 
 
 def read_pulls(root: str) -> tuple[Pull, ...]:
-    """Raise HostError if the record can't be read or understood."""
+    """Return the recorded pulls. Raises HostError if the record can't be read or understood."""
     path = record_path(root)
     content = read_bytes(path)
     try:
@@ -29,7 +37,7 @@ def read_pulls(root: str) -> tuple[Pull, ...]:
 
 
 def write_pulls(root: str, pulls: Sequence[Pull]) -> None:
-    """On disk when it returns. No pulls: the file goes."""
+    """Write the record durably; without pulls, remove it."""
     path = record_path(root)
     if pulls:
         write_file(path, to_text(pulls).encode(), 0o600)

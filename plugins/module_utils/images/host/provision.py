@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.boot import boot_id
 from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import run_program
 from ansible_collections.slipway.node.plugins.module_utils.core.host.sync import sync_file_systems, writing_back
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
-from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls, write_pulls
+from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import boot_id, read_pulls, write_pulls
 from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import FAILED, ImageRepairer, RepairResult
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import needs_check, repair_images

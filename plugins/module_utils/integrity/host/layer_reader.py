@@ -33,7 +33,7 @@ class LayerReader:
         self._left = 0
 
     def entries(self) -> Iterator[Entry]:
-        """Raise ValueError if the archive is broken, or containerd wouldn't unpack it."""
+        """Yield the entries of the archive. Raises ValueError if it is broken, or containerd wouldn't unpack it."""
         records: dict[bytes, bytes] = {}
         long_name = long_target = b""
         for header in self._headers():

@@ -42,7 +42,7 @@ class TreeCacheEntry:
     _packed: bytes
 
     def tree(self) -> RootFs:
-        """Raise ValueError if it is broken."""
+        """Return the tree. Raises ValueError if it is broken."""
         return decode_tree(_lines(self._packed), overlay=self.overlay)
 
 
@@ -122,7 +122,7 @@ class TreeCache:
 
 
 def _read(path: str) -> bytes:
-    """Raise OSError or ValueError if it is nothing that we would have written."""
+    """Read a kept tree. Raises OSError or ValueError for a file that this class wouldn't have written."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
@@ -154,7 +154,7 @@ def _pack(tree: RootFs) -> bytes:
 
 
 def _lines(packed: bytes) -> Iterator[str]:
-    """Raise ValueError if that isn't what was packed."""
+    """Yield the unpacked lines. Raises ValueError for other data."""
     unpacker = zlib.decompressobj()
     left = b""
     try:

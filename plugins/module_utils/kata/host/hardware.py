@@ -19,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEV
 
 
 def read_machine() -> Machine:
-    """Raise HostError for what can't be read."""
+    """Read the node's CPU, devices and modules. Raises HostError."""
     system = os.uname()
     directory = f"/lib/modules/{system.release}"
     builtin = parse_module_paths(read_text(f"{directory}/modules.builtin") or "")

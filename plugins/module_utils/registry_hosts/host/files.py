@@ -37,7 +37,7 @@ def _names(directory: str) -> list[str]:
 
 
 def _read(path: str) -> CurrentFile:
-    """Look at one file; read it only if this module could have made it."""
+    """Read a file if this module could have written it."""
     with naming("look at", path):
         mode = os.lstat(path).st_mode
     name = os.path.basename(path)
@@ -46,7 +46,7 @@ def _read(path: str) -> CurrentFile:
 
 
 def apply_plan(plan: Plan) -> None:
-    """Make the changes in their order. Raises HostError naming the path that failed."""
+    """Make the changes in their order. Raises HostError."""
     for change in plan.changes:
         if change.wanted is None:
             remove_file(change.path)

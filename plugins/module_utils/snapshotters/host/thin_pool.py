@@ -48,7 +48,7 @@ _PATIENCE = 60
 
 
 def read_devices(runner: Runner, paths: Sequence[str]) -> list[Device]:
-    """Raise HostError for what can't be looked at."""
+    """Read the block devices at these paths. Raises HostError."""
     groups = _volume_groups(runner) if paths else {}
     return [_read_device(runner, path, groups) for path in paths]
 

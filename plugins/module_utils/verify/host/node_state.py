@@ -21,7 +21,6 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.progr
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_problem
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.boot import boot_id
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import read_environment
@@ -29,7 +28,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.shutdown im
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.images.host.compare_all import compare_all
 from ansible_collections.slipway.node.plugins.module_utils.images.host.expected import ExpectedImages
-from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import read_pulls
+from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import missing_requirement_reasons
