@@ -139,7 +139,7 @@ def _most(overlay: Overlay, first: int) -> int:
     return enough
 
 
-def layers_lasting(overlay: Overlay) -> int:
+def layers_guaranteed(overlay: Overlay) -> int:
     """Return the number of layers that can be mounted with any snapshot ids of at most 7 digits."""
     return _most(overlay, _LASTING_ID)
 

@@ -44,7 +44,7 @@ class NodeState:
 
     ``mounts`` are the file systems of the directories with images, by directory, ``boot`` the kernel's id of this boot.
     ``judged`` are images that were compared with their layers, ``compared`` how closely (``none``: not at all).
-    ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``snapshotter_needs`` what the node lacks for one.
+    ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``missing_requirements`` what the node lacks for one.
     ``stranded`` are images of CRI's that no snapshotter in use has.
     """
 
@@ -72,7 +72,7 @@ class NodeState:
     toolboxes: Toolboxes | None = None
     kata: KataState | None = None
     plugin_reasons: Mapping[str, str] = field(default_factory=dict)
-    snapshotter_needs: Mapping[str, str] | None = None
+    missing_requirements: Mapping[str, str] | None = None
     stranded: tuple[StrandedImage, ...] | None = None
     thin_pool: PoolState | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)

@@ -46,10 +46,10 @@ def snapshotter_requirements(state: NodeState, expectation: Expectation) -> Find
     names = list(dict.fromkeys((*state.config.used_snapshotters, *expectation.settings.chosen_snapshotters())))
     if not names:
         return None
-    if state.snapshotter_needs is None:
-        return unread("all met", state, "snapshotter_needs", "daemon")
-    if state.snapshotter_needs:
-        return fail("all met", dict(state.snapshotter_needs), "; ".join(state.snapshotter_needs.values()))
+    if state.missing_requirements is None:
+        return unread("all met", state, "missing_requirements", "daemon")
+    if state.missing_requirements:
+        return fail("all met", dict(state.missing_requirements), "; ".join(state.missing_requirements.values()))
     return ok("all met", f"all requirements of {', '.join(names)}")
 
 

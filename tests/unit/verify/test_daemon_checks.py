@@ -87,7 +87,7 @@ def passing(recorded: Callable[[str, str], str]) -> NodeState:
         shutdown=Shutdown(True, "Journal stopped"),
         uuid_problem="",
         toolboxes=Toolboxes((ToolboxState(BOX),)),
-        snapshotter_needs={},
+        missing_requirements={},
         stranded=(),
     )
 
@@ -239,8 +239,13 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         ),
         "skip: no such file system",
     ),
-    ("snapshotter_requirements", "fail", lambda one: replace(one, snapshotter_needs={"erofs": "no mkfs.erofs"}), "no mkfs.erofs"),
-    ("snapshotter_requirements", "unknown", lambda one: replace(one, snapshotter_needs=None), "not read"),
+    (
+        "snapshotter_requirements",
+        "fail",
+        lambda one: replace(one, missing_requirements={"erofs": "no mkfs.erofs"}),
+        "no mkfs.erofs",
+    ),
+    ("snapshotter_requirements", "unknown", lambda one: replace(one, missing_requirements=None), "not read"),
     (
         "images_unpacked",
         "warn",

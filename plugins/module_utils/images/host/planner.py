@@ -23,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit imp
     Verdict,
     judge_present,
     judge_pull,
-    layers_lasting,
+    layers_guaranteed,
     next_id,
 )
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
@@ -163,7 +163,7 @@ class ImagePlanner:
         overlay = read_overlay(containerd.ctr, containerd.config)
         existing = snapshot_ids(overlay)
         unpacked = sum(chain in snapshots for chain in image.chain or ())
-        if image.layers > layers_lasting(overlay) and not self._watch:
+        if image.layers > layers_guaranteed(overlay) and not self._watch:
             existing = (*existing, self._target.store.snapshots(self._target.snapshotter).latest_id())
             if not unpacked:
                 return judge_pull(overlay, image.layers, next_id(existing))

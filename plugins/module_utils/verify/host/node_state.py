@@ -104,7 +104,7 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
         config, environment = containerd.config, probe.parts.get("environment")
         probe.try_read("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
         probe.try_read(
-            "snapshotter_needs", lambda: missing_requirement_reasons(runner, config, (*config.used_snapshotters, *chosen))
+            "missing_requirements", lambda: missing_requirement_reasons(runner, config, (*config.used_snapshotters, *chosen))
         )
         probe.try_read("kata", lambda: read_kata(config, containerd.version, environment))
     if probe.try_read("sources", lambda: tuple(read_sources(config_file))):

@@ -38,4 +38,4 @@ def test_what_a_snapshotter_lacks_is_known_without_the_daemon(tmp_path: Path, re
         expectation=Expectation(),
     )
     assert state.config is not None and (state.daemon is None or state.daemon.plugins is None)
-    assert "needs scratch_file" in (state.snapshotter_needs or {})["blockfile"]
+    assert "needs scratch_file" in (state.missing_requirements or {})["blockfile"]
