@@ -498,45 +498,47 @@ def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(empty_node: Nod
     assert "no service answers at /run/lazy.sock" in str(found["snapshotter_requirements"]["found"])
 
 
+@pytest.fixture(scope="class", params=["trixie"])
+def changed_node(request: pytest.FixtureRequest, nodes: dict[str, Node], images: Images) -> Iterator[Node]:
+    with without_images(nodes[request.param]) as node:
+        succeeded(configure(node, None))
+        succeeded(ensure_images(node, [images.one], namespace=KUBELET))
+        assert verified(node, "images_unpacked")["images_unpacked"]["status"] == "ok"
+        succeeded(configure(node, "native", restart="never"), images=[])
+        node.ssh("systemctl restart containerd")
+        yield node
+
+
 @pytest.mark.smoke
 class TestDefaultChangedByHand:
     """The file names another default, and the daemon was restarted: the image is unpacked for overlayfs alone."""
 
-    @pytest.fixture(scope="class", params=["trixie"])
-    def changed(self, request: pytest.FixtureRequest, nodes: dict[str, Node], images: Images) -> Iterator[Node]:
-        with without_images(nodes[request.param]) as node:
-            succeeded(configure(node, None))
-            succeeded(ensure_images(node, [images.one], namespace=KUBELET))
-            assert verified(node, "images_unpacked")["images_unpacked"]["status"] == "ok"
-            succeeded(configure(node, "native", restart="never"), images=[])
-            node.ssh("systemctl restart containerd")
-            yield node
-
-    def test_verify_names_the_snapshotters_of_an_image_that_is_not_unpacked(self, changed: Node) -> None:
-        found = verified(changed, "images_unpacked")["images_unpacked"]
+    def test_verify_names_the_snapshotters_of_an_image_that_is_not_unpacked(self, changed_node: Node) -> None:
+        found = verified(changed_node, "images_unpacked")["images_unpacked"]
         assert found["status"] == "warn" and "overlayfs" in str(found["found"]), found
         assert "snapshotter: native" in found["remedy"], found
 
-    def test_the_only_layers_of_an_image_are_not_removed(self, changed: Node) -> None:
-        stays = succeeded(unused(changed, remove=True), changed=False, freed_bytes=0)
-        assert "no snapshotter in use has" in str(stays["unused_snapshots"]) and snapshots(changed, OLD, KUBELET), stays
+    def test_the_only_layers_of_an_image_are_not_removed(self, changed_node: Node) -> None:
+        stays = succeeded(unused(changed_node, remove=True), changed=False, freed_bytes=0)
+        assert "no snapshotter in use has" in str(stays["unused_snapshots"]) and snapshots(changed_node, OLD, KUBELET), stays
 
-    def test_verify_is_satisfied_once_the_image_is_unpacked(self, changed: Node, images: Images) -> None:
-        succeeded(ensure_images(changed, [images.one], namespace=KUBELET, snapshotter="native"), changed=True)
-        assert verified(changed, "images_unpacked")["images_unpacked"]["status"] == "ok"
+    def test_verify_is_satisfied_once_the_image_is_unpacked(self, changed_node: Node, images: Images) -> None:
+        succeeded(ensure_images(changed_node, [images.one], namespace=KUBELET, snapshotter="native"), changed=True)
+        assert verified(changed_node, "images_unpacked")["images_unpacked"]["status"] == "ok"
+
+
+@pytest.fixture(scope="class", params=["trixie"])
+def handler_node(request: pytest.FixtureRequest, nodes: dict[str, Node], images: Images) -> Iterator[Node]:
+    with without_images(nodes[request.param]) as node:
+        succeeded(configure(node, None))
+        succeeded(ensure_images(node, [images.one], namespace=KUBELET))
+        discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
+        succeeded(configure(node, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))
+        yield node
 
 
 class TestHandlerWithItsOwnSnapshotter:
     """The default is native, a runtime handler uses overlayfs, and the image is unpacked for both."""
-
-    @pytest.fixture(scope="class", params=["trixie"])
-    def handler(self, request: pytest.FixtureRequest, nodes: dict[str, Node], images: Images) -> Iterator[Node]:
-        with without_images(nodes[request.param]) as node:
-            succeeded(configure(node, None))
-            succeeded(ensure_images(node, [images.one], namespace=KUBELET))
-            discard = {"plugins": {daemon.CRI: {"containerd": {"discard_unpacked_layers": True}}}}
-            succeeded(configure(node, "native", runtimes=[{"name": "other", "snapshotter": OLD}], extra_config=discard))
-            yield node
 
     def integrity(self, node: Node) -> dict[str, Any]:
         """The finding of the check image_integrity."""
@@ -548,24 +550,26 @@ class TestHandlerWithItsOwnSnapshotter:
         """Damage the layer on overlayfs."""
         node.ssh(f": > {top_layer(node, KUBELET)}/layer1/file0")
 
-    def test_verify_fails_if_cri_discards_layers(self, handler: Node) -> None:
-        found = verified(handler, "discarded_layers")["discarded_layers"]
+    def test_verify_fails_if_cri_discards_layers(self, handler_node: Node) -> None:
+        found = verified(handler_node, "discarded_layers")["discarded_layers"]
         assert found["status"] == "fail" and "discard_unpacked_layers" in found["found"], found
 
-    def test_verify_compares_the_handlers_images_too(self, handler: Node) -> None:
-        assert self.integrity(handler)["status"] == "ok"
-        self.empty_a_file(handler)
-        found = self.integrity(handler)
+    def test_verify_compares_the_handlers_images_too(self, handler_node: Node) -> None:
+        assert self.integrity(handler_node)["status"] == "ok"
+        self.empty_a_file(handler_node)
+        found = self.integrity(handler_node)
         assert found["status"] == "fail" and all("(overlayfs)" in name for name in found["found"]), found
 
-    def test_the_playbook_repairs_the_handlers_images(self, handler: Node) -> None:
-        self.empty_a_file(handler)
-        play = handler.play("slipway.node.repair", {"repair_namespaces": [KUBELET]})
-        assert play["stats"][handler.name]["failures"] == 0
-        assert self.integrity(handler)["status"] == "ok"
+    def test_the_playbook_repairs_the_handlers_images(self, handler_node: Node) -> None:
+        self.empty_a_file(handler_node)
+        play = handler_node.play("slipway.node.repair", {"repair_namespaces": [KUBELET]})
+        assert play["stats"][handler_node.name]["failures"] == 0
+        assert self.integrity(handler_node)["status"] == "ok"
 
-    def test_verify_reports_a_damaged_manifest(self, handler: Node) -> None:
-        digest = handler.ssh(f"ctr -n {KUBELET} images ls | awk 'NR == 2 {{print $3}}'").stdout.strip().removeprefix("sha256:")
-        handler.ssh(f"f=$(find {STORE}.content.v1.content/blobs -name {digest}); : > $f")
-        found = self.integrity(handler)
+    def test_verify_reports_a_damaged_manifest(self, handler_node: Node) -> None:
+        digest = (
+            handler_node.ssh(f"ctr -n {KUBELET} images ls | awk 'NR == 2 {{print $3}}'").stdout.strip().removeprefix("sha256:")
+        )
+        handler_node.ssh(f"f=$(find {STORE}.content.v1.content/blobs -name {digest}); : > $f")
+        found = self.integrity(handler_node)
         assert found["status"] == "fail" and "damaged in the content store" in str(found["found"]), found

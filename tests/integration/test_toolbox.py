@@ -200,25 +200,26 @@ class Moved:
         return box(self.node, self.reference, **options)
 
 
+@pytest.fixture(scope="class", params=SUITES)
+def moved(
+    request: pytest.FixtureRequest, nodes: dict[str, Node], source: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Moved]:
+    node = nodes[request.param]
+    old, new = [busybox(), *random_layers(1, seed=360)], [busybox(), *random_layers(2, seed=361)]
+    with without_toolboxes(node):
+        reference = source.push(old, repository="moving")
+        assert steps_of(box(node, reference)) == FRESH
+        node.ssh(f"echo kept > {PATH}/file")
+        push_again(source, tmp_path_factory.mktemp("new"), reference, new)
+        # The registry is not asked.
+        assert box(node, reference)["image_drift"] is None and listed(node) == [(reference, False)]
+        pulled = run_module(node, "containerd_image", {"name": [reference], "pull": "always", "plain_http": True})
+        assert pulled["changed"]
+        yield Moved(node, reference, {"from": chain_ids(old)[-1], "to": chain_ids(new)[-1]})
+
+
 class TestMovedTag:
     """An image_drift: the tag of the toolbox's image was moved, and the new image is on the node."""
-
-    @pytest.fixture(scope="class", params=SUITES)
-    def moved(
-        self, request: pytest.FixtureRequest, nodes: dict[str, Node], source: Registry, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[Moved]:
-        node = nodes[request.param]
-        old, new = [busybox(), *random_layers(1, seed=360)], [busybox(), *random_layers(2, seed=361)]
-        with without_toolboxes(node):
-            reference = source.push(old, repository="moving")
-            assert steps_of(box(node, reference)) == FRESH
-            node.ssh(f"echo kept > {PATH}/file")
-            push_again(source, tmp_path_factory.mktemp("new"), reference, new)
-            # The registry is not asked.
-            assert box(node, reference)["image_drift"] is None and listed(node) == [(reference, False)]
-            pulled = run_module(node, "containerd_image", {"name": [reference], "pull": "always", "plain_http": True})
-            assert pulled["changed"]
-            yield Moved(node, reference, {"from": chain_ids(old)[-1], "to": chain_ids(new)[-1]})
 
     def test_it_is_reported_and_the_toolbox_is_kept(self, moved: Moved) -> None:
         assert listed(moved.node) == [(moved.reference, True)]

@@ -75,44 +75,45 @@ def collected(node: Node) -> None:
     node.ssh("ctr leases create --id collector; ctr leases rm --sync collector")
 
 
+@pytest.fixture(scope="class", params=SUITES)
+def node_with_boxes(request: pytest.FixtureRequest, nodes: dict[str, Node], image: str) -> Iterator[Node]:
+    node = nodes[request.param]
+    with with_image(node, image):
+        leased(node, image, f"{PREFIX}/leased/")
+        for key in (f"{PREFIX}/my box", "/srv/other"):
+            node.exec("ctr", "snapshots", "prepare", key, TOP)
+        node.ssh(f"head -c {MEGABYTE} /dev/urandom > {PREFIX}/leased/blob; sync")
+        yield node
+
+
 @pytest.mark.smoke
 class TestListing:
     """A leased toolbox with a file of 1 MB, a pinned one, and a pinned snapshot elsewhere."""
 
-    @pytest.fixture(scope="class", params=SUITES)
-    def boxes(self, request: pytest.FixtureRequest, nodes: dict[str, Node], image: str) -> Iterator[Node]:
-        node = nodes[request.param]
-        with with_image(node, image):
-            leased(node, image, f"{PREFIX}/leased/")
-            for key in (f"{PREFIX}/my box", "/srv/other"):
-                node.exec("ctr", "snapshots", "prepare", key, TOP)
-            node.ssh(f"head -c {MEGABYTE} /dev/urandom > {PREFIX}/leased/blob; sync")
-            yield node
-
-    def test_every_toolbox_is_listed_whoever_made_it(self, boxes: Node, image: str) -> None:
-        toolboxes = info(boxes)["toolboxes"]
+    def test_every_toolbox_is_listed_whoever_made_it(self, node_with_boxes: Node, image: str) -> None:
+        toolboxes = info(node_with_boxes)["toolboxes"]
         assert [box["key"] for box in toolboxes] == [f"{PREFIX}/leased/", f"{PREFIX}/my box"]
         box, pinned = toolboxes
         assert (box["path"], box["image"], box["parent"]) == (f"{PREFIX}/leased", image, TOP)
         assert (box["pinned"], box["mounted"], box["lease"]) == (False, True, f"{PREFIX}/leased/")
-        assert box["lease_expires"] in boxes.exec("ctr", "leases", "ls").stdout
+        assert box["lease_expires"] in node_with_boxes.exec("ctr", "leases", "ls").stdout
         assert MEGABYTE <= box["size_bytes"] < MEGABYTE + 65536
         assert (pinned["pinned"], pinned["mounted"], pinned["lease"]) == (True, False, None)
         assert {(one["listed"], one["image_drift"]) for one in toolboxes} == {(None, None)}
 
-    def test_an_unlisted_toolbox_is_prunable_once_it_is_old_enough(self, boxes: Node) -> None:
-        box, pinned = info(boxes, listed_paths=[f"{PREFIX}/leased"], prune_after="1h")["toolboxes"]
+    def test_an_unlisted_toolbox_is_prunable_once_it_is_old_enough(self, node_with_boxes: Node) -> None:
+        box, pinned = info(node_with_boxes, listed_paths=[f"{PREFIX}/leased"], prune_after="1h")["toolboxes"]
         assert (box["listed"], box["prunable"], box["unit_enabled"]) == (True, False, False)
         assert (pinned["listed"], pinned["prunable"]) == (False, False)
-        unlisted = {one["key"]: one for one in info(boxes, listed_paths=[], prune_after="0s")["toolboxes"]}
+        unlisted = {one["key"]: one for one in info(node_with_boxes, listed_paths=[], prune_after="0s")["toolboxes"]}
         assert unlisted[f"{PREFIX}/my box"]["prunable"]
 
-    def test_another_directory_can_be_listed(self, boxes: Node) -> None:
-        assert [one["key"] for one in info(boxes, path_prefix="/srv")["toolboxes"]] == ["/srv/other"]
+    def test_another_directory_can_be_listed(self, node_with_boxes: Node) -> None:
+        assert [one["key"] for one in info(node_with_boxes, path_prefix="/srv")["toolboxes"]] == ["/srv/other"]
 
-    def test_a_toolbox_whose_image_has_no_name_any_more_has_none(self, boxes: Node, image: str) -> None:
-        boxes.exec("ctr", "images", "rm", "--sync", image)
-        assert [one["image"] for one in info(boxes)["toolboxes"]] == [None, None]
+    def test_a_toolbox_whose_image_has_no_name_any_more_has_none(self, node_with_boxes: Node, image: str) -> None:
+        node_with_boxes.exec("ctr", "images", "rm", "--sync", image)
+        assert [one["image"] for one in info(node_with_boxes)["toolboxes"]] == [None, None]
 
 
 def test_what_garbage_collection_will_delete_is_at_risk_until_it_is_lost(node_with_image: Node, image: str) -> None:
@@ -156,29 +157,30 @@ def test_containers_and_pinned_snapshots_are_not_at_risk(node_with_image: Node, 
         )
 
 
+@pytest.fixture(scope="class", params=SUITES)
+def node_without_box(request: pytest.FixtureRequest, nodes: dict[str, Node], image: str) -> Iterator[Node]:
+    node = nodes[request.param]
+    with with_image(node, image):
+        yield node
+
+
 @pytest.mark.smoke
 class TestVerify:
     """A node with the image, and for each test with the toolbox that it names."""
 
     PATH = f"{PREFIX}/debug"
 
-    @pytest.fixture(scope="class", params=SUITES)
-    def no_box(self, request: pytest.FixtureRequest, nodes: dict[str, Node], image: str) -> Iterator[Node]:
-        node = nodes[request.param]
-        with with_image(node, image):
-            yield node
+    @pytest.fixture
+    def leased_box(self, node_without_box: Node, image: str) -> Iterator[Node]:
+        leased(node_without_box, image, self.PATH)
+        yield node_without_box
+        node_without_box.ssh(f"umount {self.PATH}; ctr leases rm --sync {self.PATH}")
 
     @pytest.fixture
-    def leased_box(self, no_box: Node, image: str) -> Iterator[Node]:
-        leased(no_box, image, self.PATH)
-        yield no_box
-        no_box.ssh(f"umount {self.PATH}; ctr leases rm --sync {self.PATH}")
-
-    @pytest.fixture
-    def pinned_box(self, no_box: Node) -> Iterator[Node]:
-        no_box.exec("ctr", "snapshots", "prepare", self.PATH, TOP)
-        yield no_box
-        no_box.exec("ctr", "snapshots", "rm", self.PATH)
+    def pinned_box(self, node_without_box: Node) -> Iterator[Node]:
+        node_without_box.exec("ctr", "snapshots", "prepare", self.PATH, TOP)
+        yield node_without_box
+        node_without_box.exec("ctr", "snapshots", "rm", self.PATH)
 
     @pytest.fixture
     def forgotten(self, pinned_box: Node) -> Iterator[Node]:
@@ -187,8 +189,8 @@ class TestVerify:
         yield pinned_box
         pinned_box.exec("ctr", "--namespace", "other", "snapshots", "rm", "forgotten")
 
-    def test_a_listed_toolbox_without_a_snapshot_is_reported(self, no_box: Node) -> None:
-        missing = verified(no_box, toolboxes=[{"path": self.PATH}])["toolboxes"]
+    def test_a_listed_toolbox_without_a_snapshot_is_reported(self, node_without_box: Node) -> None:
+        missing = verified(node_without_box, toolboxes=[{"path": self.PATH}])["toolboxes"]
         assert missing["found"] == {self.PATH: "there is no such snapshot"}
 
     def test_a_leased_toolbox_is_neither_pinned_nor_enabled(self, leased_box: Node) -> None:
@@ -234,7 +236,7 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(trixie: Node) -> None:
         ({"path_prefix": "box"}, "path_prefix has to be an absolute path"),
         ({"listed_paths": ["../x"]}, "listed_paths has to be an absolute path"),
         ({"listed_paths": [], "prune_after": "soon"}, "prune_after has to be a number with one of the units"),
-        ({"prune_after": "1d"}, "missing parameter(s) required by 'prune_after': expected"),
+        ({"prune_after": "1d"}, "missing parameter(s) required by 'prune_after': listed_paths"),
         ({"binary": "/usr/bin/nothing"}, "name the program with binary"),
     ):
         failed = run_module(trixie, "toolbox_snapshot_info", options)

@@ -61,17 +61,18 @@ class Box:
         return found
 
 
+@pytest.fixture(scope="class", params=SUITES)
+def toolbox(request: pytest.FixtureRequest, nodes: dict[str, Node], source: Registry) -> Iterator[Box]:
+    node = nodes[request.param]
+    with without_toolboxes(node):
+        reference = source.push(random_layers(2, seed=340))
+        assert steps_of(box(node, reference)) == FRESH
+        node.ssh(f"echo kept > {PATH}/file")
+        yield Box(node, reference)
+
+
 class TestMountThatFails:
     """The mount is refused, and costs nothing: once its reason is gone, the toolbox comes back."""
-
-    @pytest.fixture(scope="class", params=SUITES)
-    def toolbox(self, request: pytest.FixtureRequest, nodes: dict[str, Node], source: Registry) -> Iterator[Box]:
-        node = nodes[request.param]
-        with without_toolboxes(node):
-            reference = source.push(random_layers(2, seed=340))
-            assert steps_of(box(node, reference)) == FRESH
-            node.ssh(f"echo kept > {PATH}/file")
-            yield Box(node, reference)
 
     @pytest.mark.smoke
     def test_a_missing_work_directory_is_not_created(self, toolbox: Box) -> None:
