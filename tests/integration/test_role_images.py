@@ -157,6 +157,7 @@ def test_an_archive_that_is_carried_anew_replaces_the_image(trixie: Node, archiv
     for check in (True, False):
         assert affected(trixie.play(PROVISION, remote, check=check), trixie) == {CARRIED}
     assert names(trixie, "edge") == {CARRIED}
+    trixie.exec("ctr", "-n", "edge", "images", "rm", "--sync", CARRIED)
 
 
 WRONG: list[tuple[Any, str]] = [
