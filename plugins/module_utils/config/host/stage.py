@@ -54,7 +54,7 @@ def plan_files(wanted: ConfigRequest, found: CurrentConfig) -> tuple[ConfigPlan,
 
 
 def plan_stage(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig) -> ConfigStage:
-    """Plan files, and have the daemon's program try them. Raises ValueError, or HostError, if they don't do what is wanted."""
+    """Plan the files and validate them with the daemon's program. Raises ValueError or HostError if they are refused."""
     plan, files = plan_files(wanted, found)
     config = node.planned_config(plan)
     check_effective(node, wanted, plan, found, config)

@@ -101,7 +101,7 @@ class ImageComparer:
         return found
 
     def compare_images(self, images: Mapping[str, ReadableImage], *, keep: bool = False) -> dict[str, Comparison]:
-        """Compare images, each once whatever its names. A blob counts only if this namespace has it."""
+        """Compare images, each once even if it has several names. A blob counts only if this namespace has it."""
         blobs = self.store.content.digests()
         contents = {image.content.manifest: image.content for image in images.values()}
         found = compare_images(

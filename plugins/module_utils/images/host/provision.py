@@ -98,7 +98,7 @@ class ImageProvisioner:
     def _record(self, plan: ImagePlan) -> tuple[Pull, ...]:
         """Note on disk what is going to come, and return the whole record."""
         current = plan.current
-        # What may be unpacked or fetched again is as good as new, and so are the images that share it.
+        # Layers that were unpacked or fetched again are whole, and so are the images that share them.
         again = {key for step in plan.steps if step.action in (model.SYNC, model.REPAIR) for key in step.image.chain or ()}
         names = {str(step.name) for step in plan.steps if step.action != model.NONE}
         if again:
