@@ -32,6 +32,7 @@ html_copy_source = False
 
 _ANSIBLE = "https://docs.ansible.com/projects/ansible/latest"
 _ANSIBLE_PAGES = {
+    "action_plugins": f"{_ANSIBLE}/plugins/action.html#action-plugins",
     "ansible_configuration_settings": f"{_ANSIBLE}/reference_appendices/config.html#ansible-configuration-settings",
     "common_return_values": f"{_ANSIBLE}/reference_appendices/common_return_values.html",
 }
