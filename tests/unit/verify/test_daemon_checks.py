@@ -286,6 +286,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("images_present", "fail", lambda one: replace(one, images=(replace(IMAGE, problem="not there"),)), "not there"),
     ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, trouble="no answer"),)), "no answer"),
     ("images_present", "warn", lambda one: replace(one, images=(replace(IMAGE, synced=False),)), "possibly not on disk"),
+    ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, durability="unknown"),)), "can't be flushed"),
     ("images_present", "unknown", lambda one: replace(one, images=None, trouble={"images": "no ctr"}), "no ctr"),
     (
         "layer_headroom",
