@@ -109,13 +109,16 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"containerd can load {state.config_file}"
     if state.version is None:
         return unread(expected, state, "version")
+    if state.broken_imports:
+        sentences = [broken.sentence() for broken in state.broken_imports]
+        return fail(expected, "; ".join(sentences), "; ".join(broken.remedy() for broken in state.broken_imports))
     if state.config is None:
         return fail(
             expected,
             state.trouble.get("config", "not read"),
             f"repair {state.config_file}, or {CONFIGURE}",
         )
-    trouble = next(iter(state.missing_imports), None) or state.config.cri_config_error()
+    trouble = state.config.cri_config_error()
     if trouble:
         return fail(expected, trouble, f"repair {state.config_file}, or {CONFIGURE}")
     return ok(expected, f"{len(state.sources)} files")

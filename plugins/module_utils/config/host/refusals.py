@@ -10,7 +10,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.node impo
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import read_sources
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import (
@@ -24,11 +24,7 @@ def check_effective(
 ) -> None:
     """Raise ValueError for a setting that the daemon would not have, or that CRI would fail on."""
     ours = {change.path for change in plan.files}
-    everything = read_sources(node.config_file)
-    missing = missing_imports(everything, ours)
-    if missing:
-        raise ValueError(f"{missing[0]}, so containerd would not start: take it out of imports, or make the file")
-    sources = [one for one in everything if one.path not in ours or one.path == node.config_file]
+    sources = [one for one in read_sources(node.config_file) if one.path not in ours or one.path == node.config_file]
     if wanted.present and not config.cri_enabled and mismatches.needs_cri(wanted.settings):
         trees = {one.path: parse(one.text) for one in sources}
         where = disabled_in(trees) or node.config_file

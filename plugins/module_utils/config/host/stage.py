@@ -14,6 +14,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.record import 
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import check_imports
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 
@@ -45,8 +46,12 @@ class ConfigStage:
 
 
 def plan_files(wanted: ConfigRequest, found: CurrentConfig) -> tuple[ConfigPlan, tuple[FileChange, ...]]:
-    """Plan the configuration files and the drop-in of the unit. Raises ValueError, naming file or option, if it can't be done."""
+    """Plan the configuration files and the drop-in of the unit.
+
+    Raises ValueError, naming file or option, if it can't be done, and HostError if the daemon would not start with an import.
+    """
     plan = plan_config(found, wanted.settings, present=wanted.present, enable_cri=wanted.enable_cri)
+    check_imports(found.config_file, {change.path: change.after for change in plan.changes})
     path = drop_in_path(wanted.unit)
     after = wanted.service.text() if wanted.present else None
     service = FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
