@@ -24,7 +24,7 @@ import pytest
 from nodes import own_disk, payload
 from nodes.images import Layer, chain_ids, mixed_layers
 from nodes.node import Node
-from nodes.own_disk import CONFIG, ROOT, RUN_UNIT, SOCKET, Comparison, OwnDisk, expected_files
+from nodes.own_disk import CONFIG, PROGRAMS, ROOT, RUN_UNIT, SOCKET, Comparison, OwnDisk, expected_files
 from nodes.registry import Registry
 
 FILE_SYSTEMS = ("ext4", "xfs")
@@ -53,7 +53,7 @@ def disk(request: pytest.FixtureRequest, node: Node) -> Iterator[OwnDisk]:
 
 
 def args(*names: str, **options: Any) -> dict[str, Any]:
-    daemon = {"address": SOCKET, "config_file": CONFIG, "binary": "/usr/bin/containerd"}
+    daemon = {"address": SOCKET, "config_file": CONFIG, "binary": f"{PROGRAMS}/containerd"}
     return {"name": list(names), "plain_http": True, **daemon, **options}
 
 
@@ -123,7 +123,7 @@ def test_what_a_cut_broke_is_listed_exactly_and_mended_offline(node: Node, sourc
     with own_disk.own_disk(node, "ext4") as disk:
         disk.make()
         disk.start()
-        local = ["--local"] * (node.suite == "sid")
+        local = ["--local"] * (node.line >= (2,))
         disk.ctr("images", "pull", *local, "--plain-http", "--snapshotter", snapshotter, reference)
         files = f"find {ROOT}/io.containerd.snapshotter.v1.{snapshotter}/snapshots -type f"
         disk.sh(f"sync {ROOT}/*/*.db; {files} | awk 'NR % 2' | xargs sync")
@@ -283,7 +283,7 @@ def test_a_run_that_is_cut_off_is_mended_by_the_next(disk: OwnDisk, source: Regi
         delay = random.Random(seed).uniform(0, duration)
         found = cut_off(disk, batch, run, f"{PULLING}sleep {delay:.3f}")
         report(capsys, disk, f"seed {seed}, after {delay:.2f} of {duration:.2f} s", found)
-    found = cut_off(disk, batch, ["env", f"PATH={STUCK}:/usr/sbin:/usr/bin:/sbin:/bin", *run], UNPACKED)
+    found = cut_off(disk, batch, ["env", f"PATH={STUCK}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *run], UNPACKED)
     report(capsys, disk, "before anything was synced", found)
     assert found["broken"] == 7, found
 

@@ -80,7 +80,7 @@ def test_what_kills_cri_is_rolled_back(modern: Node) -> None:
 
 def test_a_daemon_broken_by_hand_is_mended_where_the_setting_is_ours(modern: Node) -> None:
     converges(modern, **DURABLE)
-    ours = DROP_IN if modern.suite == "sid" else ROOT
+    ours = DROP_IN if modern.line >= (2,) else ROOT
     modern.ssh(f"sed -i 's/image_pull_with_sync_fs = true/image_pull_with_sync_fs = \"broken\"/' {ours}")
     modern.ssh("systemctl restart containerd", check=False)
     assert not daemon.is_well(modern)
@@ -181,7 +181,7 @@ def test_a_stopped_daemon_is_started(modern: Node) -> None:
 
 def test_a_later_import_that_overrides_a_setting_is_named(modern: Node) -> None:
     later = "/etc/containerd/conf.d/99-other.toml"
-    if modern.suite == "sid":
+    if modern.line >= (2,):
         content = f'version = 2\n[plugins."{CRI}"]\nimage_pull_with_sync_fs = false'
     else:
         # 1.x replaces the whole table, so the setting needn't even be named.
@@ -227,7 +227,7 @@ def test_every_kind_of_root_file_is_dealt_with(modern: Node, root: str | None) -
         assert line.strip() in text
     if root and "oom_score" in root:
         assert effective["oom_score"] == -500
-    if modern.suite == "sid":
+    if modern.line >= (2,):
         assert effective["plugins"][IMAGES]["snapshotter"] == "native"
         assert effective["plugins"][IMAGES]["use_local_image_pull"] is True
     else:
@@ -266,19 +266,19 @@ def test_an_admins_comments_and_keys_survive_on_1_x(trixie: Node) -> None:
     assert pulls_durably(trixie)
 
 
-def test_handlers_come_and_go_on_2_x(sid: Node) -> None:
+def test_handlers_come_and_go_on_2_x(lts: Node) -> None:
     kata = {"name": "kata", "type": "io.containerd.kata.v2", "snapshotter": "native"}
-    done = converges(sid, **DURABLE, runtimes=[kata])
+    done = converges(lts, **DURABLE, runtimes=[kata])
     assert done["effective"]["runtimes"]["kata"]["snapshotter"] == "native"
-    effective = daemon.dump(sid)["plugins"]
+    effective = daemon.dump(lts)["plugins"]
     assert effective[IMAGES]["runtime_platforms"]["kata"]["snapshotter"] == "native"
     assert "runc" in effective["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
     assert [one["snapshotter"] for one in effective["io.containerd.transfer.v1.local"]["unpack_config"]] == [
         "overlayfs",
         "native",
     ]
-    converges(sid, **DURABLE)
-    handlers = daemon.dump(sid)["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
+    converges(lts, **DURABLE)
+    handlers = daemon.dump(lts)["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
     assert set(handlers) == {"runc"}
 
 

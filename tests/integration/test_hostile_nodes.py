@@ -47,30 +47,30 @@ def test_a_hidden_import_that_overrides_a_setting_is_named(trixie: Node) -> None
     refused(trixie, hidden, "overrides", **DURABLE)
 
 
-def test_an_imported_file_may_import_the_drop_in(sid: Node) -> None:
-    daemon.write(sid, "/etc/containerd/base.toml", 'version = 2\nimports = ["conf.d/*.toml"]')
-    sid.ssh(f"sed -i '1i imports = [\"base.toml\"]' {ROOT}")
-    daemon.restart(sid)
-    converges(sid, max_concurrent_downloads=4)
-    converges(sid, max_concurrent_downloads=5)
-    converges(sid, sandbox_image="registry.example/pause:1")
+def test_an_imported_file_may_import_the_drop_in(lts: Node) -> None:
+    daemon.write(lts, "/etc/containerd/base.toml", 'version = 2\nimports = ["conf.d/*.toml"]')
+    lts.ssh(f"sed -i '1i imports = [\"base.toml\"]' {ROOT}")
+    daemon.restart(lts)
+    converges(lts, max_concurrent_downloads=4)
+    converges(lts, max_concurrent_downloads=5)
+    converges(lts, sandbox_image="registry.example/pause:1")
 
 
-def test_an_import_that_is_not_there_is_never_green(sid: Node) -> None:
-    daemon.write(sid, "/etc/containerd/theirs.toml", "version = 2")
-    sid.ssh(f"sed -i '1i imports = [\"theirs.toml\"]' {ROOT}")
-    daemon.restart(sid)
-    sid.ssh("rm /etc/containerd/theirs.toml")
-    assert verdict(sid)["config_loads"] == "fail"
-    refused(sid, ROOT, "/etc/containerd/theirs.toml", "imports")
+def test_an_import_that_is_not_there_is_never_green(lts: Node) -> None:
+    daemon.write(lts, "/etc/containerd/theirs.toml", "version = 2")
+    lts.ssh(f"sed -i '1i imports = [\"theirs.toml\"]' {ROOT}")
+    daemon.restart(lts)
+    lts.ssh("rm /etc/containerd/theirs.toml")
+    assert verdict(lts)["config_loads"] == "fail"
+    refused(lts, ROOT, "/etc/containerd/theirs.toml", "imports")
 
 
-def test_a_file_of_another_schema_that_costs_settings_is_named(sid: Node) -> None:
-    import_all(sid)
+def test_a_file_of_another_schema_that_costs_settings_is_named(lts: Node) -> None:
+    import_all(lts)
     later = "/etc/containerd/conf.d/70-theirs.toml"
-    daemon.write(sid, later, f'version = 3\n[plugins."{IMAGES}"]\nmax_concurrent_downloads = 2')
-    daemon.restart(sid)
-    refused(sid, later, "schema", **DURABLE)
+    daemon.write(lts, later, f'version = 3\n[plugins."{IMAGES}"]\nmax_concurrent_downloads = 2')
+    daemon.restart(lts)
+    refused(lts, later, "schema", **DURABLE)
 
 
 def test_a_link_that_leads_to_another_file_is_seen(modern: Node) -> None:
@@ -102,8 +102,9 @@ def test_a_unit_that_is_enabled_until_the_next_boot_is_enabled_for_good(modern: 
 
 
 def test_a_second_containerd_that_nobody_runs_is_left_alone(modern: Node, mended: Mending) -> None:
-    mended(modern, "rm -f /usr/local/bin/containerd")
-    modern.ssh("printf '#!/bin/sh\\necho containerd v1.6.0\\n' >/usr/local/bin/containerd; chmod +x /usr/local/bin/containerd")
+    other = "/usr/local/sbin/containerd"
+    mended(modern, f"rm -f {other}")
+    modern.ssh(f"printf '#!/bin/sh\\necho containerd v1.6.0\\n' >{other}; chmod +x {other}")
     converges(modern, **DURABLE)
     assert verdict(modern, only=["daemon_binary"]) == {"daemon_binary": "ok"}
 
@@ -113,8 +114,9 @@ def test_a_daemon_at_another_socket_is_not_restarted_for_it(modern: Node) -> Non
 
 
 def test_without_ctr_nothing_is_half_done(modern: Node, mended: Mending) -> None:
-    mended(modern, "mv /usr/bin/ctr.away /usr/bin/ctr")
-    modern.ssh("mv /usr/bin/ctr /usr/bin/ctr.away")
+    ctr = modern.program("ctr")
+    mended(modern, f"mv {ctr}.away {ctr}")
+    modern.ssh(f"mv {ctr} {ctr}.away")
     refused(modern, "ctr", **DURABLE)
     modern.ssh("systemctl stop containerd")
     refused(modern, "ctr", **DURABLE)

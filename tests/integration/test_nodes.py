@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.fixtures import ON_SECOND_TRIXIE, node_of
+from nodes.fixtures import ON_SECOND_NODE, node_of
 from nodes.node import CHECKOUT, PODMAN, Node, ansible, run
 
 NETWORK = CHECKOUT / "tests/nodes/network"
@@ -137,14 +137,16 @@ def control_groups() -> set[str]:
         ("tests/integration/test_role.py::test_a[trixie]", "trixie"),
         ("tests/integration/test_toolbox.py::test_a[trixie-overlayfs]", "trixie-2"),
         ("tests/integration/test_toolbox.py::TestA::test_b[sid]", "sid"),
+        ("tests/integration/test_toolbox.py::test_a[2.3-overlayfs]", "2.3-2"),
+        ("tests/integration/test_toolbox.py::test_a[2.4-overlayfs]", "2.4"),
         ("tests/integration/test_nodes.py::test_a[beside sid]", None),
     ],
     # Their own ids name no suite.
-    ids=["first", "second", "class", "none"],
+    ids=["first", "second", "class", "upstream", "single", "none"],
 )
 def test_a_tests_node_follows_from_its_parameters_and_its_file(nodeid: str, name: str | None) -> None:
     assert node_of(nodeid) == name
 
 
-def test_the_files_of_the_second_trixie_node_exist() -> None:
-    assert {path.name for path in Path(__file__).parent.iterdir()} >= ON_SECOND_TRIXIE
+def test_the_files_of_the_second_node_exist() -> None:
+    assert {path.name for path in Path(__file__).parent.iterdir()} >= ON_SECOND_NODE

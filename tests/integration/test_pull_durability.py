@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nodes import cri, daemon
+from nodes.fixtures import SUITES
 from nodes.images import random_layers
 from nodes.node import WORK, Node
 from nodes.registry import Registry
@@ -79,8 +80,14 @@ CASES: list[tuple[str, bool, dict[str, str]]] = [
     ("bookworm", False, {"cri": "not_durable", "ctr": "not_durable"}),
     ("trixie", False, {"cri": "not_durable", "ctr": "not_durable", "transfer": "not_durable"}),
     ("trixie", True, {"cri": "durable", "ctr": "not_durable", "transfer": "not_durable"}),
-    ("sid", False, {"cri": "not_durable", "ctr": "not_durable", "transfer": "not_durable"}),
-    ("sid", True, {"cri": "durable", "ctr": "durable", "transfer": "not_durable"}),
+    *(
+        case
+        for suite in SUITES[2:]
+        for case in (
+            (suite, False, {"cri": "not_durable", "ctr": "not_durable", "transfer": "not_durable"}),
+            (suite, True, {"cri": "durable", "ctr": "durable", "transfer": "not_durable"}),
+        )
+    ),
 ]
 
 

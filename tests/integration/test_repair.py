@@ -225,8 +225,9 @@ def test_a_killed_repair_is_finished_by_the_next_run(empty_node: Node, source: R
     before = leftovers(empty_node)
     group, _space, command = moment.partition(" ")
     kill = f'case "$*" in *" {group} "*"{command}"*) [ -e /run/killed ] || {{ touch /run/killed; kill -9 $PPID; }};; esac'
-    script = f'#!/bin/sh\n{kill}\nexec /usr/bin/ctr "$@"\n'
-    empty_node.ssh("rm -f /run/killed; mkdir -p /run/killing; ln -sf /usr/bin/containerd /run/killing/containerd")
+    script = f'#!/bin/sh\n{kill}\nexec {empty_node.program("ctr")} "$@"\n'
+    program = empty_node.program("containerd")
+    empty_node.ssh(f"rm -f /run/killed; mkdir -p /run/killing; ln -sf {program} /run/killing/containerd")
     daemon.write(empty_node, "/run/killing/ctr", script)
     empty_node.ssh("chmod +x /run/killing/ctr")
     killed = image(empty_node, references[0], **REPAIR, binary="/run/killing/containerd")

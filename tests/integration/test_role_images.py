@@ -42,7 +42,7 @@ def pack(directory: Path) -> Path:
     return directory / "images.tar"
 
 
-@pytest.fixture(params=["bookworm", "sid"])
+@pytest.fixture(params=["bookworm", "2.3"])
 def fresh(request: pytest.FixtureRequest) -> Iterator[Node]:
     with made(request.param) as node:
         yield node

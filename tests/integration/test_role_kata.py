@@ -71,7 +71,7 @@ def tasks(played: dict[str, Any], node: Node) -> list[str]:
 def handlers_of(node: Node) -> dict[str, Any]:
     """What the running daemon's configuration says of each handler."""
     tree = daemon.dump(node)["plugins"]
-    table = tree[RUNTIME if node.suite == "sid" else CRI]["containerd"]
+    table = tree[RUNTIME if node.line >= (2,) else CRI]["containerd"]
     assert table["default_runtime_name"] == "runc"
     found: dict[str, Any] = table["runtimes"]
     return found
@@ -97,9 +97,9 @@ def declared(node: Node, snapshotters: dict[str, str]) -> None:
         assert by_dump[name]["privileged_without_host_devices"] is True
         assert daemon.plugins(node)[f"io.containerd.snapshotter.v1.{snapshotter}"] == "ok"
     plugins = daemon.dump(node)["plugins"]
-    images = plugins[IMAGES] if node.suite == "sid" else plugins[CRI]["containerd"]
+    images = plugins[IMAGES] if node.line >= (2,) else plugins[CRI]["containerd"]
     assert images["discard_unpacked_layers"] is False
-    if node.suite == "sid":
+    if node.line >= (2,):
         assert {name: table["snapshotter"] for name, table in images["runtime_platforms"].items()} == snapshotters
         unpack = plugins["io.containerd.transfer.v1.local"]["unpack_config"]
         assert {one["snapshotter"] for one in unpack} == {"overlayfs", *snapshotters.values()}
@@ -181,40 +181,40 @@ def test_a_fresh_node_gets_the_handlers_that_were_predicted(suite: str, releases
 
 
 @pytest.fixture
-def kata_sid(sid: Node) -> Iterator[Node]:
-    yield sid
-    sid.play(PROVISION, {"kata_handlers": []})
-    assert traces(sid) == []
+def kata_lts(lts: Node) -> Iterator[Node]:
+    yield lts
+    lts.play(PROVISION, {"kata_handlers": []})
+    assert traces(lts) == []
 
 
-def test_handlers_come_change_and_go_one_by_one(kata_sid: Node, releases: tuple[Any, Any], tmp_path: Path) -> None:
-    settings = {**releases[1], **block_snapshotter(kata_sid, tmp_path), "kata_handlers": [QEMU, CLH, FC]}
-    succeeded(kata_sid.play(PROVISION, settings), kata_sid)
-    declared(kata_sid, SNAPSHOTTERS)
-    runs_a_container(kata_sid, tmp_path)
-    assert succeeded(kata_sid.play(PROVISION, settings), kata_sid)["changed"] == 0
+def test_handlers_come_change_and_go_one_by_one(kata_lts: Node, releases: tuple[Any, Any], tmp_path: Path) -> None:
+    settings = {**releases[1], **block_snapshotter(kata_lts, tmp_path), "kata_handlers": [QEMU, CLH, FC]}
+    succeeded(kata_lts.play(PROVISION, settings), kata_lts)
+    declared(kata_lts, SNAPSHOTTERS)
+    runs_a_container(kata_lts, tmp_path)
+    assert succeeded(kata_lts.play(PROVISION, settings), kata_lts)["changed"] == 0
 
     # One changes to the block snapshotter, which containerd has to have first; one goes; one comes; all get an older release.
     other = {**settings, **releases[0], "kata_handlers": [BLOCK_QEMU, FC, RUST]}
-    predicted = kata_sid.play(PROVISION, other, check=True)
-    done = kata_sid.play(PROVISION, other)
-    succeeded(done, kata_sid)
-    assert {*tasks(done, kata_sid)} - {"Install zstd"} == {INSTALL, DEVICES, FILES, SETTINGS, PURGE}
-    assert tasks(predicted, kata_sid) == tasks(done, kata_sid)
-    order = list(changed(done, kata_sid))
+    predicted = kata_lts.play(PROVISION, other, check=True)
+    done = kata_lts.play(PROVISION, other)
+    succeeded(done, kata_lts)
+    assert {*tasks(done, kata_lts)} - {"Install zstd"} == {INSTALL, DEVICES, FILES, SETTINGS, PURGE}
+    assert tasks(predicted, kata_lts) == tasks(done, kata_lts)
+    order = list(changed(done, kata_lts))
     assert order.index(FILES) < order.index(SETTINGS) < order.index(DEVICES)
     new = [f"kata-rust/{name}" for name in (".slipway", "config.d/60-slipway.toml", "configuration.toml")]
     renewed = ["kata-fc/configuration.toml"]
-    assert changed(done, kata_sid)[FILES]["files"] == [f"{ROOT}/{name}" for name in [*renewed, *new]]
-    assert (daemon.read(kata_sid, f"{ROOT}/kata-qemu/configuration.toml") or "").startswith("# 3.26.0")
-    found = handlers_of(kata_sid)
+    assert changed(done, kata_lts)[FILES]["files"] == [f"{ROOT}/{name}" for name in [*renewed, *new]]
+    assert (daemon.read(kata_lts, f"{ROOT}/kata-qemu/configuration.toml") or "").startswith("# 3.26.0")
+    found = handlers_of(kata_lts)
     assert {name: table["snapshotter"] for name, table in found.items() if name != "runc"} == {
         "kata-qemu": "blockfile",
         "kata-fc": "blockfile",
         "kata-rust": "overlayfs",
     }
     assert found["kata-rust"]["runtime_path"] == f"{TREE}/runtime-rs/bin/containerd-shim-kata-v2"
-    assert kata_sid.ssh(f"ls {ROOT}").stdout.split() == ["kata-fc", "kata-qemu", "kata-rust"]
+    assert kata_lts.ssh(f"ls {ROOT}").stdout.split() == ["kata-fc", "kata-qemu", "kata-rust"]
 
 
 def test_a_node_that_cannot_have_handlers_is_left_alone(bookworm: Node, releases: tuple[Any, Any]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull, to_text
 from nodes import daemon, registry
 from nodes.config import arguments
-from nodes.fixtures import packaged
+from nodes.fixtures import EVERY_TEST, SUITES, packaged
 from nodes.images import busybox, random_layers
 from nodes.node import Node
 from nodes.payload import run_module
@@ -42,8 +42,8 @@ SCRATCH_TASK, SETTINGS_TASK, CLEANUP_TASK = (
 )
 KINDS = [
     ("bookworm", "native"),
-    *((suite, kind) for suite in ("trixie", "sid") for kind in ("native", "blockfile")),
-    ("sid", "erofs"),
+    *((suite, kind) for suite in SUITES[1:] for kind in ("native", "blockfile")),
+    *((suite, "erofs") for suite in SUITES[2:]),
 ]
 
 
@@ -201,7 +201,7 @@ def snapshots(node: Node, kind: str, namespace: str = "default") -> set[str]:
     return {line.split()[0] for line in shown.splitlines()[1:]}
 
 
-@pytest.mark.parametrize(("empty_node", "kind"), [("bookworm", "native"), ("sid", "erofs")], indirect=["empty_node"])
+@pytest.mark.parametrize(("empty_node", "kind"), [("bookworm", "native"), ("2.3", "erofs")], indirect=["empty_node"])
 def test_to_another_snapshotter_and_back_without_a_network(empty_node: Node, kind: str, images: Images) -> None:
     prepare(empty_node, kind)
     succeeded(configure(empty_node, None))
@@ -304,7 +304,7 @@ def test_a_snapshotter_that_has_what_it_needs_by_now_is_loaded_beside_the_defaul
 
 
 @pytest.mark.parametrize(("restart", "reached"), [(1, "overlayfs"), (2, "blockfile")])
-@pytest.mark.parametrize("empty_node", ["trixie", "sid"], indirect=True)
+@pytest.mark.parametrize("empty_node", EVERY_TEST, indirect=True)
 def test_a_change_of_the_default_that_is_killed_is_finished_by_the_next_run(
     empty_node: Node, images: Images, restart: int, reached: str
 ) -> None:
@@ -344,14 +344,12 @@ def killed_at_restart(node: Node, number: int) -> None:
 def default_snapshotter(node: Node) -> str:
     """CRI's, as the files have it."""
     plugins = daemon.dump(node)["plugins"]
-    found: str = (
-        plugins[daemon.CRI]["containerd"]["snapshotter"] if node.suite == "trixie" else plugins[daemon.IMAGES]["snapshotter"]
-    )
+    found: str = plugins[daemon.CRI]["containerd"]["snapshotter"] if node.line < (2,) else plugins[daemon.IMAGES]["snapshotter"]
     return found
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("empty_node", ["trixie", "sid"], indirect=True)
+@pytest.mark.parametrize("empty_node", EVERY_TEST, indirect=True)
 def test_a_snapshotter_that_fails_leaves_the_old_default(empty_node: Node, images: Images) -> None:
     succeeded(configure(empty_node, None))
     succeeded(ensure_images(empty_node, [images.one], namespace=KUBELET))
@@ -437,7 +435,7 @@ def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(empty_nod
     assert (daemon.etc_hashes(empty_node), daemon.main_pid(empty_node)) == before
 
 
-@pytest.mark.parametrize("empty_node", ["sid"], indirect=True)
+@pytest.mark.parametrize("empty_node", ["2.3"], indirect=True)
 def test_erofs_is_set_up_whole_or_not_at_all(empty_node: Node) -> None:
     prepare(empty_node, "erofs")
     succeeded(configure(empty_node, None))
@@ -455,7 +453,7 @@ def test_erofs_is_set_up_whole_or_not_at_all(empty_node: Node) -> None:
     assert [(one["snapshotter"], one["differ"]) for one in unpack] == [("overlayfs", "walking"), ("erofs", "erofs")]
 
 
-@pytest.mark.parametrize("empty_node", ["sid"], indirect=True)
+@pytest.mark.parametrize("empty_node", ["2.3"], indirect=True)
 def test_a_toolbox_on_erofs_is_mounted_at_boot_and_never_over_empty_directories(empty_node: Node, images: Images) -> None:
     prepare(empty_node, "erofs")
     succeeded(configure(empty_node, "erofs"))
@@ -467,10 +465,11 @@ def test_a_toolbox_on_erofs_is_mounted_at_boot_and_never_over_empty_directories(
     assert empty_node.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
     succeeded(run_module(empty_node, "toolbox_snapshot", box), changed=False)
     # As before a boot's first mount: containerd hasn't been asked for anything.
+    ctr = empty_node.program("ctr")
     forget = "systemctl stop var-lib-toolbox-any.mount; findmnt --types erofs --noheadings --output TARGET | xargs umount"
-    empty_node.ssh(f"{forget}; mv /usr/bin/ctr /usr/bin/ctr.away")
+    empty_node.ssh(f"{forget}; mv {ctr} {ctr}.away")
     mounted = empty_node.ssh("systemctl start var-lib-toolbox-any.mount", check=False).returncode
-    empty_node.ssh("mv /usr/bin/ctr.away /usr/bin/ctr")
+    empty_node.ssh(f"mv {ctr}.away {ctr}")
     assert mounted != 0 and empty_node.ssh(f"ls -A {BOX}").stdout == ""
     succeeded(run_module(empty_node, "toolbox_snapshot", box), changed=True)
     assert empty_node.ssh(f"cat {BOX}/note; test -x {BOX}/bin/busybox").stdout == "kept\n"
@@ -478,7 +477,7 @@ def test_a_toolbox_on_erofs_is_mounted_at_boot_and_never_over_empty_directories(
     assert empty_node.ssh("ls /etc/systemd/system | grep toolbox", check=False).stdout == ""
 
 
-@pytest.mark.parametrize("empty_node", ["trixie", "sid"], indirect=True)
+@pytest.mark.parametrize("empty_node", EVERY_TEST, indirect=True)
 def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(empty_node: Node) -> None:
     serve = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('/run/lazy.sock'); s.listen(); import time; time.sleep(1e6)"
     empty_node.ssh(f'rm -f /run/lazy.sock; systemd-run --quiet --unit stargz python3 -c "{serve}"; sleep 0.5')
@@ -488,10 +487,10 @@ def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(empty_node: Nod
         restarted=True,
     )
     dump = daemon.dump(empty_node)
-    images = dump["plugins"][daemon.CRI]["containerd"] if empty_node.suite == "trixie" else dump["plugins"][daemon.IMAGES]
+    images = dump["plugins"][daemon.CRI]["containerd"] if empty_node.line < (2,) else dump["plugins"][daemon.IMAGES]
     assert images["disable_snapshot_annotations"] is False
     exports = dump["proxy_plugins"]["lazy"]["exports"] or {}
-    assert exports.get("enable_remote_snapshot_annotations") == ("true" if empty_node.suite == "sid" else None)
+    assert exports.get("enable_remote_snapshot_annotations") == ("true" if empty_node.line >= (2,) else None)
     assert verified(empty_node, "snapshotter_requirements")["snapshotter_requirements"]["status"] == "ok"
     empty_node.ssh("systemctl stop stargz")
     found = verified(empty_node, "snapshotters", "snapshotter_requirements")

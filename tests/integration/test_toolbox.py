@@ -44,7 +44,7 @@ __all__ = ["empty_node"]
 
 ANEW: dict[str, Any] = {"on_image_change": "recreate"}
 # Binds are the same in every version.
-SNAPSHOTTERS = [("bookworm", "overlayfs"), ("trixie", "overlayfs"), ("sid", "overlayfs"), ("bookworm", "native")]
+SNAPSHOTTERS = [*((suite, "overlayfs") for suite in SUITES), ("bookworm", "native")]
 
 
 @contextmanager
@@ -54,8 +54,10 @@ def killing(node: Node, *moments: str) -> Iterator[dict[str, Any]]:
         f'  *"{moment}"*) [ -e /run/killed/{number} ] || {{ touch /run/killed/{number}; kill -9 $PPID; exit 1; }};;'
         for number, moment in enumerate(moments)
     )
-    node.ssh("rm -rf /run/killed; mkdir -p /run/killed /run/killing; ln -sf /usr/bin/containerd /run/killing/containerd")
-    for path, program in (("/run/killing/ctr", "/usr/bin/ctr"), ("/usr/local/sbin/systemctl", "/usr/bin/systemctl")):
+    node.ssh(
+        f"rm -rf /run/killed; mkdir -p /run/killed /run/killing; ln -sf {node.program('containerd')} /run/killing/containerd"
+    )
+    for path, program in (("/run/killing/ctr", node.program("ctr")), ("/usr/local/sbin/systemctl", "/usr/bin/systemctl")):
         daemon.write(node, path, f'#!/bin/sh\ncase "${{0##*/}} $*" in\n{cases}\nesac\nexec {program} "$@"')
         node.ssh(f"chmod +x {path}")
     try:

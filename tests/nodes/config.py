@@ -44,7 +44,7 @@ def refused(node: Node, *words: str, **options: Any) -> str:
 
 def pulls_durably(node: Node) -> bool:
     """By the daemon's own dump, and a daemon that is younger than its files."""
-    plugin = daemon.dump(node)["plugins"][IMAGES if node.suite == "sid" else CRI]
+    plugin = daemon.dump(node)["plugins"][IMAGES if node.line >= (2,) else CRI]
     return daemon.is_well(node) and plugin["image_pull_with_sync_fs"] is True
 
 

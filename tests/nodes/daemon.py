@@ -22,14 +22,23 @@ PACKAGED = "/root/packaged-config.toml"
 
 
 def install(node: Node) -> None:
-    """containerd from the distribution, with what the modules need; the packaged configuration is kept aside."""
+    """containerd from the distribution, or upstream's by the role, with what the modules need.
+
+    The packaged configuration is kept aside. A release has none: its guide writes what ``config default`` prints.
+    """
     if node.exec("test", "-e", PACKAGED, check=False).returncode == 0:
         return
+    packages = f"{'' if node.upstream else 'containerd'} runc e2fsprogs python3-tomlkit strace"
     node.ssh(
         "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && "
-        "apt-get -qq install --no-install-recommends containerd runc e2fsprogs python3-tomlkit strace >/dev/null"
+        f"apt-get -qq install --no-install-recommends {packages} >/dev/null"
     )
-    node.ssh(f"cp {ROOT} {PACKAGED}")
+    if node.upstream:
+        played = node.play("slipway.node.provision")
+        assert played["stats"][node.name]["failures"] == 0, played
+        node.ssh(f"containerd -c /nonexistent config default >{PACKAGED}")
+    else:
+        node.ssh(f"cp {ROOT} {PACKAGED}")
 
 
 def reset(node: Node, root: str | None = "packaged") -> None:

@@ -20,14 +20,15 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from nodes import daemon, registry
-from nodes.node import CHECKOUT, INVENTORY, WORK, Node, ansible, nodes_of
+from nodes.node import CHECKOUT, INVENTORY, LINES, WORK, Node, ansible, nodes_of
 from nodes.registry import Registry
 
-SUITES = ("bookworm", "trixie", "sid")
+SUITES = tuple(LINES)
 SET = INVENTORY / "itest.yml"
-# The tests on trixie take longer than those on the other suites. These files use a second node of it. With three workers,
-# it is used by the one that is done with bookworm.
-ON_SECOND_TRIXIE = frozenset(
+# These lines get every test: Debian 13's and the newest with long-term support. The others get what depends on the version.
+EVERY_TEST = ("trixie", "2.3")
+# The tests on those take longer than on the others. These files use a second node.
+ON_SECOND_NODE = frozenset(
     {
         "test_integrity.py",
         "test_lazy_layers.py",
@@ -46,7 +47,7 @@ UNIT_TESTS = CHECKOUT / "tests/unit"
 
 def suite_of(nodeid: str) -> str | None:
     """The suite among the parameters in pytest's id of a test; None for a test that uses no node."""
-    parameters = re.split(r"[][-]", nodeid)
+    parameters = re.split(r"[][-]", nodeid.partition("[")[2])
     return next((suite for suite in SUITES if suite in parameters), None)
 
 
@@ -58,7 +59,7 @@ def node_of(nodeid: str) -> str | None:
 
 def node_for(suite: str, file: str) -> str:
     """The suite's node that the tests of a file use."""
-    return "trixie-2" if suite == "trixie" and Path(file).name in ON_SECOND_TRIXIE else suite
+    return f"{suite}-2" if suite in EVERY_TEST and Path(file).name in ON_SECOND_NODE else suite
 
 
 class ByNode(LoadScopeScheduling):
@@ -119,7 +120,7 @@ def named() -> dict[str, Node]:
 
 @pytest.fixture(scope="module")
 def nodes(request: pytest.FixtureRequest, all_nodes: dict[str, Node]) -> dict[str, Node]:
-    """The module's nodes by suite: bookworm, trixie, sid."""
+    """The module's nodes by suite."""
     own = {suite: node_for(suite, str(request.path)) for suite in SUITES}
     return {suite: all_nodes[name] for suite, name in own.items() if name in all_nodes}
 
@@ -130,9 +131,9 @@ def node(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
     return nodes[request.param]
 
 
-@pytest.fixture(params=["trixie", "sid"])
+@pytest.fixture(params=EVERY_TEST)
 def modern(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
-    """1.7.24 and 2.1.9 in turn, as packaged."""
+    """1.7.24 and 2.3.7 in turn, as installed."""
     return packaged(nodes[request.param])
 
 
@@ -148,9 +149,9 @@ def trixie(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
     return packaged(nodes[request.param])
 
 
-@pytest.fixture(params=["sid"])
-def sid(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
-    """2.1.9 as packaged."""
+@pytest.fixture(params=["2.3"])
+def lts(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
+    """2.3.7 as installed."""
     return packaged(nodes[request.param])
 
 

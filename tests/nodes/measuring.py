@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nodes import payload
-from nodes.own_disk import CONFIG, SOCKET
+from nodes.own_disk import CONFIG, PROGRAMS, SOCKET
 
 DISK_MEGABYTES = 2048
 # For its size it has more files than a Debian base system, and fewer than a Python environment.
@@ -21,7 +21,7 @@ LAYERS, FILES, BYTES = 7, 16000, 380_000_000
 
 def module_args(*names: str, **more: Any) -> dict[str, Any]:
     """Of containerd_image, for the containerd that has a disk of its own."""
-    own = {"plain_http": True, "address": SOCKET, "config_file": CONFIG, "binary": "/usr/bin/containerd"}
+    own = {"plain_http": True, "address": SOCKET, "config_file": CONFIG, "binary": f"{PROGRAMS}/containerd"}
     return {"name": list(names), **own, **more}
 
 

@@ -28,6 +28,9 @@ PODMAN = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
 # One connection for all commands: logging in takes longer than most of them. Paths of sockets are short.
 SHARED = ["-o", "ControlMaster=auto", "-o", "ControlPersist=30", "-o", "ControlPath=/tmp/slipway-%C"]
 
+# containerd's line by the suite of a node.
+LINES = {"bookworm": "1.6", "trixie": "1.7", "sid": "2.1", "2.2": "2.2", "2.3": "2.3", "2.4": "2.4"}
+
 Done = subprocess.CompletedProcess[str]
 
 
@@ -68,13 +71,30 @@ def ansible_json(*argv: str, env: dict[str, str] | None = None) -> dict[str, Any
 
 @dataclass(frozen=True)
 class Node:
-    """One node of an inventory file under tests/nodes/inventory."""
+    """One node of an inventory file under tests/nodes/inventory.
+
+    ``suite`` is Debian's, with the containerd that it packages, or the line of a release of upstream's on Debian 13.
+    """
 
     name: str
     suite: str
     address: str
     container: str
     inventory: Path
+
+    @property
+    def line(self) -> tuple[int, ...]:
+        """The line of its containerd, such as (2, 3)."""
+        return tuple(int(part) for part in LINES[self.suite].split("."))
+
+    @property
+    def upstream(self) -> bool:
+        """Whether its containerd is a release of upstream's, and not the distribution's package."""
+        return self.suite == LINES[self.suite]
+
+    def program(self, name: str) -> str:
+        """The path of one of containerd's programs."""
+        return f"/usr/local/bin/{name}" if self.upstream else f"/usr/bin/{name}"
 
     def ssh(self, command: str, *, check: bool = True) -> Done:
         """Run a shell command on the node over ssh."""
@@ -147,7 +167,7 @@ def nodes_of(inventory: Path) -> list[Node]:
     return [
         Node(
             name=name,
-            suite=facts["node_suite"],
+            suite=facts.get("node_line") or facts["node_suite"],
             address=str(network[facts["node_number"]]),
             container=f"slipway-{str(network).split('.')[2]}-{name}",
             inventory=inventory,

@@ -20,6 +20,8 @@ from nodes.node import PODMAN, Done, Node, run
 
 ROOT = "/srv/containerd"
 CONFIG = "/root/own-disk.toml"
+# Links to the node's containerd and ctr, at the same place on every node.
+PROGRAMS = "/root/own-disk-programs"
 SOCKET = "/run/own-disk/containerd.sock"
 UNIT = "own-disk"
 RUN_UNIT = "own-disk-run"
@@ -132,6 +134,7 @@ def own_disk(node: Node, fs: str) -> Iterator[OwnDisk]:
     )
     disk = OwnDisk(node, fs)
     disk.clear()
+    node.ssh(f"mkdir -p {PROGRAMS}; for one in containerd ctr; do ln -sf $(command -v $one) {PROGRAMS}; done")
     daemon.write(node, CONFIG, _CONFIG)
     for name in SCRIPTS:
         daemon.write(node, script(name), (Path(__file__).with_name("on_node") / f"{name}.py").read_text())
