@@ -11,6 +11,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config import mismatc
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
+from ansible_collections.slipway.node.plugins.module_utils.containerd.dropped_keys import dropped_keys as find_dropped_keys
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import NEWEST_LINE, OLDEST, Version
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
@@ -202,6 +203,18 @@ def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
     if ignored:
         return warn(expected, ignored, "correct or remove these keys: the daemon ignores them")
     return ok(expected, "all known")
+
+
+@check
+def dropped_keys(state: NodeState, expectation: Expectation) -> Finding:
+    """No newer containerd ignores a key of the files: an upgrade would lose it."""
+    expected = "no key that a newer containerd ignores"
+    if state.version is None or "sources" in state.trouble:
+        return unread(expected, state, "version", "sources")
+    found = list(find_dropped_keys(state.sources, state.version))
+    if found:
+        return warn(expected, [one.sentence() for one in found], "; ".join(one.remedy() for one in found))
+    return ok(expected, "none")
 
 
 @check

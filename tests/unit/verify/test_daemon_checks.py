@@ -211,6 +211,12 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, sources=(Source(ROOT, f'{TEXT}[plugins."{V2}".cni]\ncolour = 1\n'),)),
         "cni.colour",
     ),
+    (
+        "dropped_keys",
+        "warn",
+        lambda one: replace(one, sources=(Source(ROOT, f"{TEXT}disable_cgroup = true\n"),)),
+        "from containerd 2.0 on",
+    ),
     ("unknown_keys", "unknown", lambda one: replace(one, known_plugins=None), "not read"),
     ("unknown_keys", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
     ("cri_plugin", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(OVERLAYFS,))), "isn't loaded"),
