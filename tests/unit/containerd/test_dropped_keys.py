@@ -41,7 +41,7 @@ def test_the_directory_of_cni_is_named_with_what_to_write_before_an_upgrade_lose
         (f"version = 4\n{OTLP}", "2.4.2", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ("version = 2\n[plugins.'io.containerd.grpc.v1.cri']\ndisable_cgroup = true\n", "1.7.24", "nothing takes its place"),
         (
-            "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd]\ndefault_runtime.runtime_type = 'io.containerd.runc.v2'\n",
+            "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd]\ndefault_runtime.runtime_type = 'io.containerd.x'\n",
             "1.7.24",
             "default_runtime_name",
         ),

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
 from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective
+from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import directories_of, missing_directories
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
@@ -55,7 +58,21 @@ def plan_files(wanted: ConfigRequest, found: CurrentConfig) -> tuple[ConfigPlan,
     path = drop_in_path(wanted.unit)
     after = wanted.service.text() if wanted.present else None
     service = FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
-    return plan, (*plan.files, service)
+    files = (*plan.files, service)
+    return replace(plan, record=_with_directories(plan.record, found, files)), files
+
+
+def _with_directories(record: Record, found: CurrentConfig, files: Sequence[FileChange]) -> Record:
+    """Return the record with the directories that the collection created, or is going to, for files that stay."""
+    kept = [file.path for file in files if file.after is not None]
+
+    def created() -> frozenset[str]:
+        needed = {directory for path in kept for directory in directories_of(path)}
+        return (found.record.directories & needed) | missing_directories(kept)
+
+    if replace(record, directories=created()) != Record():
+        kept.append(record_path(found.config_file))
+    return replace(record, directories=created())
 
 
 def plan_stage(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig) -> ConfigStage:
