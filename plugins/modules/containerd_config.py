@@ -36,7 +36,8 @@ options:
   state:
     description:
       - With V(present), the daemon gets exactly these settings. Settings of an earlier run that aren't listed any more are reverted.
-      - With V(absent), every change that the module made is reverted.
+      - With V(absent), every change that the module made is reverted. A root file that was not changed by another tool since is
+        restored byte for byte. Directories that the module did not create are kept.
     type: str
     choices: [present, absent]
     default: present

@@ -38,11 +38,39 @@ def test_absent_takes_back_exactly_what_was_set(modern: Node) -> None:
     converges(modern, **DURABLE, sandbox_image="registry.example/pause:9", service_directives={"TasksMax": "infinity"})
     assert daemon.read(modern, ROOT) != before
     converges(modern, state="absent")
-    assert tomllib.loads(daemon.read(modern, ROOT) or "") == tomllib.loads(before or "")
+    assert daemon.read(modern, ROOT) == before
     assert daemon.read(modern, DROP_IN) is None
     assert daemon.read(modern, RECORD) is None
     assert daemon.read(modern, "/etc/systemd/system/containerd.service.d/60-slipway.conf") is None
     assert daemon.is_well(modern)
+
+
+def listing(node: Node) -> str:
+    """Names, kinds and contents of what a run may create or edit."""
+    places = "/etc/containerd /etc/systemd/system/containerd.service.d"
+    return node.ssh(
+        f"find {places} -printf '%p %y\\n' | sort; find {places} -type f | sort | xargs sha256sum", check=False
+    ).stdout
+
+
+def test_absent_keeps_what_was_empty_before(node: Node) -> None:
+    daemon.install(node)
+    daemon.reset(node, root="version = 2\nimports = []   # none yet")
+    node.ssh("mkdir -p /etc/containerd/conf.d /etc/systemd/system/containerd.service.d")
+    before = listing(node)
+    converges(node, max_concurrent_downloads=4, service_directives={"TasksMax": "infinity"})
+    converges(node, sandbox_image="registry.example/pause:9")
+    converges(node, state="absent")
+    assert listing(node) == before
+
+
+def test_absent_removes_the_directories_that_a_run_created(node: Node) -> None:
+    daemon.install(node)
+    daemon.reset(node)
+    before = listing(node)
+    converges(node, max_concurrent_downloads=4, service_directives={"TasksMax": "infinity"})
+    converges(node, state="absent")
+    assert listing(node) == before
 
 
 def test_a_wrong_type_is_refused(modern: Node) -> None:

@@ -256,3 +256,17 @@ def test_a_password_in_extra_config_is_neither_shown_nor_logged(trixie: Node) ->
     assert "tiger-lily" not in str(done) + str(verified)
     logged = trixie.exec("journalctl", "--no-pager", "--since", since).stdout
     assert "Invoked with" in logged and "tiger-lily" not in logged
+
+
+@pytest.mark.parametrize("schema", [2, 3])
+def test_verify_names_the_directory_of_cni_that_an_upgrade_loses(node: Node, schema: int) -> None:
+    if schema == 3 and node.line < (2,):
+        return
+    daemon.install(node)
+    plugin = CRI if schema == 2 else "io.containerd.cri.v1.runtime"
+    daemon.reset(node, root=f'version = {schema}\n[plugins."{plugin}".cni]\nbin_dir = "/usr/lib/cni"')
+    found = node.module("node_verify", {"fail_on": [], "only": ["dropped_keys"]})["checks"][0]
+    assert found["status"] == ("warn" if schema == 3 else "ok"), found
+    if schema == 3:
+        assert f'{ROOT}: plugins."{plugin}".cni.bin_dir' in str(found["found"])
+        assert "bin_dirs = ['/usr/lib/cni']" in found["remedy"]
