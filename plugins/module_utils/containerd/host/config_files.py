@@ -155,4 +155,5 @@ def _redirected(text: str, path: str, stand_ins: Mapping[str, str | None]) -> st
     patterns = imports.patterns(tree, path)
     listing = {pattern: _expand(pattern) for pattern in patterns if imports.is_glob(pattern)}
     tree["imports"] = imports.candidate_imports(patterns, listing, stand_ins)
-    return toml.render(tree)
+    # containerd 2.x reads no file with a byte order mark.
+    return toml.BYTE_ORDER_MARK * text.startswith(toml.BYTE_ORDER_MARK) + toml.render(tree)
