@@ -73,6 +73,25 @@ def test_absent_removes_the_directories_that_a_run_created(node: Node) -> None:
     assert listing(node) == before
 
 
+def test_a_foreign_file_at_the_drop_in_is_neither_replaced_nor_removed(node: Node) -> None:
+    daemon.install(node)
+    daemon.reset(node, root='version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]')
+    theirs = "version = 2\noom_score = -7"
+    daemon.write(node, DROP_IN, theirs)
+    daemon.restart(node)
+    if node.line >= (2,):
+        refused(node, DROP_IN, "not written by slipway.node", max_concurrent_downloads=4)
+    else:
+        converges(node, max_concurrent_downloads=4)
+    configure(node, state="absent")
+    assert daemon.read(node, DROP_IN) == f"{theirs}\n"
+    assert daemon.is_well(node)
+
+
+def test_a_drop_in_that_is_the_root_file_is_refused(modern: Node) -> None:
+    refused(modern, "drop_in_file", ROOT, drop_in_file=ROOT, max_concurrent_downloads=4)
+
+
 def test_a_wrong_type_is_refused(modern: Node) -> None:
     plugin = "io.containerd.gc.v1.scheduler"
     refused(modern, "containerd refuses", extra_config={"plugins": {plugin: {"mutation_threshold": "many"}}})

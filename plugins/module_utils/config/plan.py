@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config import tables as schema
 from ansible_collections.slipway.node.plugins.module_utils.config.record import OwnedKey, Record
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import MANAGED
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import imports, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import CRI_NAMES
@@ -25,7 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Fil
 from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 
-HEADER = "Managed by slipway.node: changes made here are lost. Change the inventory instead."
+HEADER = f"{MANAGED} Change the inventory instead."
 FILE_HEADER = "Created by slipway.node, because there was no file. Other settings can be added."
 _MISSING = object()
 
@@ -136,10 +137,28 @@ def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = Tru
         puts[("version",)] = number
     root_text, record = _edit_root(root, theirs, base, puts, import_drop_in=drop_in is not None)
     root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
+    drop_in = own_text("drop_in_file", found.drop_in_file, found.drop_in_text, drop_in)
     drop_in_change = FileChange(found.drop_in_file, found.drop_in_text, drop_in, _mode(drop_in))
     # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
     files = (root_change, drop_in_change) if drop_in is None else (drop_in_change, root_change)
     return ConfigPlan(files, record, number)
+
+
+def own_text(option: str, path: str, before: str | None, wanted: str | None) -> str | None:
+    """Return the content of a file of the collection's own: as wanted, or as it is if others wrote it and nothing is wanted.
+
+    Raises ValueError, naming the option that moves the file elsewhere, if others wrote the file and something is wanted.
+    """
+    if not is_foreign(before):
+        return wanted
+    if wanted is not None:
+        raise ValueError(f"{option}: {path} was not written by slipway.node, and is not replaced: move it away, or merge it")
+    return before
+
+
+def is_foreign(text: str | None) -> bool:
+    """Return whether a file at a path of the collection's own was written by others."""
+    return text is not None and not text.startswith(f"# {MANAGED}")
 
 
 def _mode(text: str | None) -> int:

@@ -448,3 +448,21 @@ def test_a_date_in_the_place_of_a_setting_is_refused() -> None:
     root = f'version = 2\n[plugins."{names.CRI_V2}"]\nsandbox_image = 2024-01-01\n'
     with pytest.raises(ValueError, match="sandbox_image is 2024-01-01 there"):
         plan_config(found("1.7.24", root), parameters(sandbox_image="registry.example/pause:1"))
+
+
+@pytest.mark.parametrize("version", ["1.7.24", "2.1.9", "2.4.2"])
+@pytest.mark.parametrize("wanted", [None, Settings()], ids=["absent", "nothing to set"])
+def test_a_foreign_file_at_the_drop_in_is_left_alone_where_nothing_is_written(version: str, wanted: Settings | None) -> None:
+    node = found(version, ADMIN, "version = 2\n# theirs\n")
+    assert configured(node, wanted) == node
+
+
+def test_a_foreign_file_at_the_drop_in_is_left_alone_on_1x() -> None:
+    node = found("1.7.24", ADMIN, "# theirs\n")
+    assert configured(node, parameters(max_concurrent_downloads=4)).drop_in_text == "# theirs\n"
+
+
+@pytest.mark.parametrize("text", ["", "# theirs\n"])
+def test_a_foreign_file_at_the_drop_in_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=f"drop_in_file: {DROP_IN} was not written by slipway.node"):
+        plan_config(found("2.1.9", ADMIN, text), parameters(max_concurrent_downloads=4))

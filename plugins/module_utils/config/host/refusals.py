@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
-from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in, is_foreign
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import read_sources
@@ -24,7 +24,8 @@ def check_effective(
 ) -> None:
     """Raise ValueError for a setting that the daemon would not have, or that CRI would fail on."""
     ours = {change.path for change in plan.files}
-    sources = [one for one in read_sources(node.config_file) if one.path not in ours or one.path == node.config_file]
+    theirs = (node.config_file, *(change.path for change in plan.files if not change.changed and is_foreign(change.before)))
+    sources = [one for one in read_sources(node.config_file) if one.path not in ours or one.path in theirs]
     if wanted.present and not config.cri_enabled and mismatches.needs_cri(wanted.settings):
         trees = {one.path: parse(one.text) for one in sources}
         where = disabled_in(trees) or node.config_file

@@ -22,8 +22,15 @@ ROOT, DROP_IN, UNIT = "etc/containerd/config.toml", "etc/containerd/conf.d/60-sl
 SETTINGS = {"sandbox_image": "registry.example/pause:1"}
 
 
-def run(top: Path, version: str, settings: dict[str, Any] | None, directives: dict[str, str] | None = None) -> None:
+def run(
+    top: Path,
+    version: str,
+    settings: dict[str, Any] | None,
+    directives: dict[str, str] | None = None,
+    drop_in: str | None = None,
+) -> None:
     """Apply what containerd_config plans; without settings and directives, take it back."""
+    drop_in = drop_in or str(top / DROP_IN)
     present = settings is not None or directives is not None
     params = {
         "state": "present" if present else "absent",
@@ -37,7 +44,7 @@ def run(top: Path, version: str, settings: dict[str, Any] | None, directives: di
         "timeout": 1,
         "drop_in_file": str(top / DROP_IN),
     }
-    root, drop_in = str(top / ROOT), str(top / DROP_IN)
+    root = str(top / ROOT)
     texts = (read_text(root), read_text(drop_in))
     found = CurrentConfig(Version.parse(version), "amd64", root, drop_in, *texts, read_record(root))
     plan, files = plan_files(ConfigRequest.from_params(params), found)
@@ -89,3 +96,33 @@ def test_absent_leaves_the_files_and_directories_that_were_there(
     assert tree(tmp_path) != there
     run(tmp_path, version, None)
     assert tree(tmp_path) == there
+
+
+@pytest.fixture
+def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a root file."""
+    monkeypatch.setattr(stage, "drop_in_path", lambda unit: str(tmp_path / UNIT))
+    (tmp_path / ROOT).parent.mkdir(parents=True)
+    (tmp_path / ROOT).write_text("version = 2\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_drop_in_that_is_the_root_file_is_refused(top: Path, link: bool) -> None:
+    drop_in = top / ("etc/containerd/link.toml" if link else f"etc/../{ROOT}")
+    if link:
+        drop_in.symlink_to(top / ROOT)
+    for settings in (SETTINGS, None):
+        with pytest.raises(ValueError, match=r"drop_in_file: .* is the root file"):
+            run(top, "2.1.9", settings, drop_in=str(drop_in))
+
+
+def test_a_foreign_drop_in_of_the_unit_is_neither_replaced_nor_removed(top: Path) -> None:
+    (top / UNIT).parent.mkdir(parents=True)
+    (top / UNIT).write_text("[Service]\n")
+    there = tree(top)
+    with pytest.raises(ValueError, match=r"service_directives: .*60\.conf was not written by slipway\.node"):
+        run(top, "2.1.9", {}, {"TasksMax": "1"})
+    run(top, "2.1.9", SETTINGS)
+    run(top, "2.1.9", None)
+    assert tree(top) == there
