@@ -52,7 +52,9 @@ options:
     type: dict
     default: {}
   drop_in_file:
-    description: Configuration file for the settings on containerd 2.x. It belongs to the module.
+    description:
+      - Configuration file for the settings on containerd 2.x. It belongs to the module.
+      - A file of this name that the module did not write is refused if there are settings for it, and otherwise left unchanged.
     type: path
     default: /etc/containerd/conf.d/60-slipway.toml
   assume_version:

@@ -16,6 +16,7 @@ from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
 from nodes.node import Node
 
 MODULE = "containerd_config"
+RUNC = f'[plugins."{CRI}".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"'
 
 
 @pytest.mark.smoke
@@ -36,7 +37,7 @@ def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:
 def test_absent_takes_back_exactly_what_was_set(modern: Node) -> None:
     before = daemon.read(modern, ROOT)
     converges(modern, **DURABLE, sandbox_image="registry.example/pause:9", service_directives={"TasksMax": "infinity"})
-    assert daemon.read(modern, ROOT) != before
+    assert (daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)) != (before, None)
     converges(modern, state="absent")
     assert daemon.read(modern, ROOT) == before
     assert daemon.read(modern, DROP_IN) is None
@@ -86,6 +87,13 @@ def test_a_foreign_file_at_the_drop_in_is_neither_replaced_nor_removed(node: Nod
     configure(node, state="absent")
     assert daemon.read(node, DROP_IN) == f"{theirs}\n"
     assert daemon.is_well(node)
+
+
+def test_absent_on_a_file_that_was_broken_before_asks_for_no_setting(node: Node) -> None:
+    daemon.install(node)
+    daemon.reset(node, root=f'version = 2\n[plugins."{CRI}".containerd]\ndefault_runtime_name = "gone"\n{RUNC}')
+    message = refused(node, ROOT, "'gone' is not declared", "by hand", state="absent")
+    assert "add it to runtimes" not in message
 
 
 def test_a_drop_in_that_is_the_root_file_is_refused(modern: Node) -> None:

@@ -87,7 +87,7 @@ def check_table(option: str, name: str, table: Mapping[str, Any]) -> None:
         if not isinstance(value, keys[key].type):
             raise ValueError(f"{option}.{key} has to be of type {keys[key].type.__name__}, not {value!r}")
         if key in ("root_path", "scratch_file"):
-            absolute_path(f"{option}.{key}", value)
+            absolute_path(f"{option}.{key}", str(value))
     if name == EROFS:
         _check_caches(option, table)
 
@@ -96,7 +96,7 @@ def _check_caches(option: str, table: Mapping[str, Any]) -> None:
     """containerd plugins/snapshots/erofs/erofs.go: NewSnapshotter."""
     caches = table.get("layer_content_caches") or ()
     for path in caches:
-        absolute_path(f"{option}.layer_content_caches", path)
+        absolute_path(f"{option}.layer_content_caches", str(path))
     for key in ("enable_fsverity", "set_immutable"):
         if caches and table.get(key):
             raise ValueError(f"{option}: {key} can't be used with layer_content_caches: leave one of them out")

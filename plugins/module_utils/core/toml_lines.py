@@ -81,18 +81,14 @@ def _put(sections: list[_Section], path: Path, value: Any) -> None:
             part.lines = [_replaced("\n".join(part.lines), value)]
             return
     table = path if isinstance(value, Mapping) else path[:-1]
-    section = next((one for one in sections if one.path == table), None)
-    if section is None:
-        section = _Section(f"[{dotted(table)}]", table)
-        sections += [_blank(sections), section]
+    own = next((one for one in sections if one.path == table), None)
+    if own is None:
+        own = _Section(f"[{dotted(table)}]", table)
+        sections += [_Section("", None, [_Part([""])]), own]
     if not isinstance(value, Mapping):
-        section.add(path[-1:], value)
+        own.add(path[-1:], value)
     for key, one in flatten(value).items() if isinstance(value, Mapping) else ():
-        section.add(key, one)
-
-
-def _blank(sections: Iterable[_Section]) -> _Section:
-    return _Section("", None, [_Part([""])])
+        own.add(key, one)
 
 
 def _replaced(statement: str, value: Any) -> str:

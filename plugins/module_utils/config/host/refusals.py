@@ -44,6 +44,10 @@ def check_effective(
         if wrong:
             raise ValueError("; ".join(one.sentence(found.version) for one in wrong))
     trouble = config.cri_config_error()
+    if trouble and not wanted.present:
+        # No setting can be added to what is taken back.
+        cause = trouble.partition(": ")[0]
+        raise ValueError(f"CRI fails on {node.config_file} without the settings of this module: {cause}; repair it by hand first")
     if trouble:
         raise ValueError(f"CRI would fail on this configuration: {trouble}")
 
