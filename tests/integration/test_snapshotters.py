@@ -579,7 +579,7 @@ class TestHandlerWithItsOwnSnapshotter:
 def test_every_key_of_erofs_that_the_version_knows_arrives(nodes: dict[str, Node], suite: str) -> None:
     node = packaged(nodes[suite])
     prepare(node, "erofs")
-    keys = {
+    keys: dict[tuple[int, int], dict[str, Any]] = {
         (2, 1): {"set_immutable": False, "mkfs_options": ["-x-1"], "ovl_mount_options": []},
         (2, 2): {"default_size": "64M", "enable_tar_index": False},
         (2, 3): {"dmverity_mode": "off", "enable_dmverity": False},

@@ -190,7 +190,7 @@ def test_sets_a_key_however_the_table_is_written(text: str) -> None:
 
 def test_a_document_that_tomlkit_would_spoil_is_edited_by_lines() -> None:
     text = '[plugins]\nx.a = 1\n[debug]\n[plugins."y"]\nb = 1\n'
-    put = {("plugins", "x", "deeper", "b"): 1}
+    put: dict[Path, Any] = {("plugins", "x", "deeper", "b"): 1}
     assert parse(edit(text, put=put)) == edited_tree(parse(text), put=put)
 
 
