@@ -42,7 +42,8 @@ options:
           - A name that containerd doesn't know declares a proxy plugin and needs the key C(address). If CRI uses that
             snapshotter, containerd also passes it the names of the layers (C(disable_snapshot_annotations),
             C(enable_remote_snapshot_annotations)).
-          - For V(erofs), the diff service and the transfer service are configured with its differ as well.
+          - For V(erofs), the diff service and the transfer service are configured with its differ as well. The keys of the differ
+            (C(mkfs_options), C(enable_tar_index), C(enable_dmverity)) stand beside those of the snapshotter.
         type: dict
         default: {}
       runtimes:

@@ -36,7 +36,8 @@ options:
   state:
     description:
       - With V(present), the daemon gets exactly these settings. Settings of an earlier run that aren't listed any more are reverted.
-      - With V(absent), every change that the module made is reverted.
+      - With V(absent), every change that the module made is reverted. A root file that was not changed by another tool since is
+        restored byte for byte. Directories that the module did not create are kept.
     type: str
     choices: [present, absent]
     default: present
@@ -51,7 +52,9 @@ options:
     type: dict
     default: {}
   drop_in_file:
-    description: Configuration file for the settings on containerd 2.x. It belongs to the module.
+    description:
+      - Configuration file for the settings on containerd 2.x. It belongs to the module.
+      - A file of this name that the module did not write is refused if there are settings for it, and otherwise left unchanged.
     type: path
     default: /etc/containerd/conf.d/60-slipway.toml
   assume_version:

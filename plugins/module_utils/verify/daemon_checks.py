@@ -12,6 +12,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config import mismatc
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
+from ansible_collections.slipway.node.plugins.module_utils.containerd.dropped_keys import dropped_keys as find_dropped_keys
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import METADATA_NO_SYNC
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import (
     NEWEST,
@@ -128,13 +129,16 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"containerd can load {state.config_file}"
     if state.version is None:
         return unread(expected, state, "version")
+    if state.broken_imports:
+        sentences = [broken.sentence() for broken in state.broken_imports]
+        return fail(expected, "; ".join(sentences), "; ".join(broken.remedy() for broken in state.broken_imports))
     if state.config is None:
         return fail(
             expected,
             state.trouble.get("config", "not read"),
             f"repair {state.config_file}, or {CONFIGURE}",
         )
-    trouble = next(iter(state.missing_imports), None) or state.config.cri_config_error()
+    trouble = state.config.cri_config_error()
     if trouble:
         return fail(expected, trouble, f"repair {state.config_file}, or {CONFIGURE}")
     return ok(expected, f"{len(state.sources)} files")
@@ -218,6 +222,18 @@ def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
     if ignored:
         return warn(expected, ignored, "correct or remove these keys: the daemon ignores them")
     return ok(expected, "all known")
+
+
+@check
+def dropped_keys(state: NodeState, expectation: Expectation) -> Finding:
+    """No newer containerd ignores a key of the files: an upgrade would lose it."""
+    expected = "no key that a newer containerd ignores"
+    if state.version is None or "sources" in state.trouble:
+        return unread(expected, state, "version", "sources")
+    found = list(find_dropped_keys(state.sources, state.version))
+    if found:
+        return warn(expected, [one.sentence() for one in found], "; ".join(one.remedy() for one in found))
+    return ok(expected, "none")
 
 
 @check
