@@ -159,7 +159,8 @@ class RemoteImage:
     """An image as its documents describe it, in a registry, an archive or the content store.
 
     ``digest`` is what its name stands for; ``chain`` None if its config couldn't be read. ``blobs`` are all that
-    belong to it: index, manifest, config and layers.
+    belong to it: index, manifest, config and layers. ``listed`` is the platform that an index names for it: ctr passes over
+    an image that is asked for by another one, though the machine would run it.
     """
 
     digest: str
@@ -169,6 +170,15 @@ class RemoteImage:
     blobs: tuple[oci.Descriptor, ...]
     config_digest: str = ""
     known_size: int | None = None
+    listed: str | None = None
+
+    @classmethod
+    def of(cls, digest: str, found: oci.ImageDocuments) -> RemoteImage:
+        """From the documents of an image that a name's ``digest`` leads to."""
+        config, layers = found.config, len(found.manifest.layers)
+        return cls(
+            digest, config.platform, config.chain_ids, layers, found.blobs, found.manifest.config.digest, listed=found.listed
+        )
 
     @property
     def size(self) -> int:
@@ -227,6 +237,18 @@ def local_action(found: CurrentImage, durable: bool) -> str:
     if not found.unpacked:
         return UNPACK
     return NONE if found.synced or not durable else SYNC
+
+
+def unpacking_trouble(found: CurrentImage, snapshotter: str) -> str:
+    """Return why an image that ctr has brought isn't usable; empty if all of its layers are unpacked."""
+    if found.unpacked:
+        return ""
+    if found.trouble:
+        return f"ctr reports success, but the image can't be read: {found.trouble}"
+    return (
+        f"ctr reports success, but containerd hasn't unpacked its layers for {snapshotter}: see why with "
+        "'journalctl -u containerd', and run this again"
+    )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.slipway.node.plugins.module_utils.store.oci import SCHEMA_1_IMAGE
+
 # The first that fits decides.
 _REMEDIES: tuple[tuple[str, str], ...] = (
     (r"block(ed|ing) pull of .* (with|for) ", "an image verifier of the node refuses it"),
@@ -31,6 +33,12 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         r"unexpected commit digest|failed size validation|unexpected EOF|invalid tar header|gzip: invalid|wrong diff id",
         "a layer isn't what its digest says: push the image again, or use another mirror",
     ),
+    (r"distribution\.manifest\.v1|schema 1 image", f"it is {SCHEMA_1_IMAGE}"),
+    (
+        r"no match for platform",
+        "containerd finds nothing in it for this platform: name another platform, or push the image again",
+    ),
+    (r"fetch content descriptor|content digest .* not found|/blobs/", "a part of it is missing there: push the image again"),
     (r"not found", "there is no such image: correct its name"),
 )
 _TIMESTAMP = re.compile(r"^time=\"[^\"]*\" level=(?:info|warning|debug) ")

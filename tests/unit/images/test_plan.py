@@ -132,6 +132,13 @@ def test_what_an_image_needs_that_is_there() -> None:
     assert plan.local_action(found(), durable=True) == plan.NONE
 
 
+def test_an_image_whose_layers_did_not_come_is_not_there() -> None:
+    assert plan.unpacking_trouble(found(), "overlayfs") == ""
+    assert "hasn't unpacked its layers for overlayfs" in plan.unpacking_trouble(found(unpacked=False, whole=False), "overlayfs")
+    unreadable = found(image=None, unpacked=False, trouble="the manifest is missing")
+    assert plan.unpacking_trouble(unreadable, "overlayfs").endswith("can't be read: the manifest is missing")
+
+
 def test_a_blob_counts_once() -> None:
     assert remote().size == 15 and remote(known_size=3).size == 3
     assert remote().missing(frozenset([digest(1)])) == 5

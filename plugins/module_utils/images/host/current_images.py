@@ -64,7 +64,9 @@ class CurrentImages:
             return CurrentImage(reference.digest, None, False, False, synced, str(error))
         config, chain = content.manifest.config, content.config.chain_ids
         blobs = (config, *content.manifest.layers)
-        image = RemoteImage(reference.digest, content.config.platform, chain, len(chain), blobs, config.digest, content.size)
+        image = RemoteImage(
+            reference.digest, content.config.platform, chain, len(chain), blobs, config.digest, content.size, content.listed
+        )
         unpacked = not chain or chain[-1] in self.snapshots
         whole = all(blob.digest in self.blobs for blob in blobs)
         return CurrentImage(reference.digest, image, unpacked, whole, synced)

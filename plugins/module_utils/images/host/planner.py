@@ -97,11 +97,10 @@ class ImagePlanner:
         archive = self._target.archive
         if archive is None:
             return self._target.registry().image(name, self._request.platform), -1
-        entry = archive.entry(name, only=len(self._names) == 1)
-        image = archive.image(entry, self._request.platform)
+        image, position = archive.find(name, self._request.platform, only=len(self._names) == 1)
         if name.digest and image.digest != name.digest:
             raise ValueError(f"archive {archive.path} has it with another digest: {image.digest or 'none'}")
-        return image, entry.position
+        return image, position
 
     def _unread(self) -> RemoteImage:
         """Only a change of the image under its name can't be predicted without the archive."""

@@ -40,6 +40,10 @@ class Step:
             return f"{IMPORT_REPOSITORY}:{self.position}"
         return self.name.staged(self.digest)
 
+    def platform(self, wanted: str) -> str:
+        """Return the platform that ctr has to be asked for, so that it takes the image for the ``wanted`` one."""
+        return self.image.listed or wanted
+
     @property
     def comes(self) -> bool:
         """Whether it is fetched, or a part of it."""
