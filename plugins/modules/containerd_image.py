@@ -45,6 +45,8 @@ options:
     description:
       - Names of the images, with tag or digest. Short names are expanded as Docker does, V(alpine) to
         V(docker.io/library/alpine:latest).
+      - In the namespace V(k8s.io) an image with tag and digest is stored as C(REPOSITORY@DIGEST), as CRI does. The kubelet looks
+        for no other name.
       - Default is all images of the O(archive).
       - Mutually exclusive with O(all).
     type: list
@@ -206,7 +208,8 @@ images:
       description:
         - The action that was taken, or would be in check mode.
         - V(none), V(pull), V(import), V(unpack) (its blobs were on the node), V(sync) (another tool pulled it; it was compared with
-          its layers and flushed), V(repair), or V(remove).
+          its layers and flushed), V(tag) (O(name) contains a digest, and the image was there under another name), V(repair), or
+          V(remove).
       type: str
     digest:
       description: Digest of the index or manifest; null if it isn't known yet, or the image is absent.

@@ -157,6 +157,11 @@ def runs_on(image: str, machine: str) -> bool:
     return preference(image, machine) is not None
 
 
+def foreign(image: str, machine: str) -> str:
+    """Return for which platform an image is that a machine doesn't run; empty if it does."""
+    return "" if runs_on(image, machine) else f"the image is not for {machine}: it is for {image}"
+
+
 def preference(image: str, machine: str) -> int | None:
     """Return how far a platform is from that of a machine: 0 is the same, None that it can't be run."""
     platforms, image = _platforms(machine), _normal(image)

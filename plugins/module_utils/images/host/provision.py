@@ -243,10 +243,11 @@ class ImageProvisioner:
 
     def _name_one(self, step: Step, there: Mapping[str, str]) -> tuple[str, str]:
         """Return the digest that the name stands for, and why it couldn't be given, if it couldn't."""
-        if step.action not in (model.PULL, model.IMPORT):
-            return step.digest, ""
+        digest = there.get(step.staged, "") if step.action in (model.PULL, model.IMPORT) else step.digest
+        if step.present == str(step.name):
+            return digest, ""
         try:
-            self._store.images.tag(step.staged, str(step.name))
+            self._store.images.tag(step.present, str(step.name))
         except HostError as error:
-            return there.get(step.staged, ""), f"{step.name}: it was removed while it was being pulled: run this again ({error})"
-        return there.get(step.staged, ""), ""
+            return digest, f"{step.name}: it was removed while it was being brought: run this again ({error})"
+        return digest, ""

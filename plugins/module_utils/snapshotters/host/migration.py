@@ -138,9 +138,7 @@ class Migration:
             except (ValueError, HostError) as error:
                 found.append(Candidate(str(name), trouble=str(error)))
                 continue
-            layers = content.manifest.layers
-            whole = all(one.digest in blobs for one in layers)
-            found.append(Candidate(str(name), content.config.chain_ids, tuple(one.size for one in layers), whole))
+            found.append(migration.candidate(str(name), content.manifest, content.config, blobs, self._machine))
         return found
 
     def _request(self, namespace: str, images: Sequence[Candidate]) -> Request:
