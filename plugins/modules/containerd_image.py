@@ -327,11 +327,13 @@ duration:
   returned: with O(state=present)
   type: float
 summary:
-  description: A summary, one line for each image with an action and for each flushed file system.
+  description:
+    - A summary, one line for each image with an action and for each flushed file system. The line of a repair contains the number of
+      files that differed.
   returned: with O(state=present)
   type: list
   elements: str
-  sample: ["docker.io/library/alpine:3.22: pull, 3.8 MB in 1.2 s", "/var/lib/containerd: brought to disk in 0.4 s"]
+  sample: ["docker.io/library/alpine:3.22: pull, 3.8 MB in 1.2 s", "/var/lib/containerd: flushed in 0.4 s"]
 snapshotter:
   description: The snapshotter that the images are unpacked for.
   returned: with O(state=present)
@@ -384,7 +386,7 @@ class Report:
             "synced": [one.to_dict() for one in outcome.synced],
             "downloaded_bytes": sum(step.missing for step in self._steps),
             "duration": round(seconds, 3),
-            "summary": self._summary(),
+            "summary": self._summary(judged),
             "snapshotter": self._pull_path.snapshotter,
             "diff": {"before": "", "after": "".join(f"{name}: {action}\n" for name, action in actions.items())},
         }
@@ -415,16 +417,20 @@ class Report:
             found["integrity"] = REPAIRED
         return found
 
-    def _summary(self) -> list[str]:
-        seconds = self._outcome.seconds
-        lines = [
-            f"{step.name}: {step.action}"
-            + (f", {step.missing / 1e6:.1f} MB" if step.image is not image_plan.UNREAD else "")
-            + (f" in {seconds[str(step.name)]:.1f} s" if str(step.name) in seconds else "")
-            for step in self._steps
-            if step.action != image_plan.NONE
-        ]
-        return [*lines, *(f"{one.path}: brought to disk in {one.seconds:.1f} s" for one in self._outcome.synced)]
+    def _summary(self, judged: tuple[RepairResult, ...]) -> list[str]:
+        lines = [self._line(step) for step in self._steps if step.action != image_plan.NONE]
+        shown = {str(step.name) for step in self._steps if step.action == image_plan.REPAIR}
+        lines += [f"{one.name}: {one.outcome}, {one.reason}" for one in judged if one.reason and one.name not in shown]
+        return [*lines, *(f"{one.path}: flushed in {one.seconds:.1f} s" for one in self._outcome.synced)]
+
+    def _line(self, step: Step) -> str:
+        """Return the action on an image, with its damage, its download and its time as far as there are any."""
+        name, comes = str(step.name), step.comes and step.image is not image_plan.UNREAD
+        seconds = self._outcome.seconds.get(name)
+        parts = [f"{name}: {step.action}"]
+        parts += [step.found.summary()] if step.action == image_plan.REPAIR and step.found is not None else []
+        parts += [f"{step.missing / 1e6:.1f} MB"] if comes else []
+        return ", ".join(parts) + (f" in {seconds:.1f} s" if seconds is not None else "")
 
 
 def ensure_present(module: AnsibleModule, containerd: Containerd, request: Request) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import tarfile
 import time
@@ -54,7 +55,9 @@ def test_a_batch_is_pulled_at_once_and_the_second_run_asks_nobody(empty_node: No
         done["diff"] == predicted["diff"]
         and done["downloaded_bytes"] == sum(one["downloaded_bytes"] for one in done["images"]) > 0
     )
-    assert len(done["synced"]) == 1 and done["summary"]
+    assert len(done["synced"]) == 1 and len(done["summary"]) == 5
+    for line, reference in zip(done["summary"], references, strict=False):
+        assert re.fullmatch(rf"{re.escape(reference)}: pull, \d+\.\d MB in \d+\.\d s", line)
     assert names(empty_node) == set(references) and state(empty_node)["record"] is None
     assert [files(empty_node, one) for one in references] == list(map(expected, layers))
     # The registry is gone by now.

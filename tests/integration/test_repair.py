@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,14 @@ def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(empty_node: No
     assert by_name == dict(zip(references, ("damaged", "damaged", "intact"), strict=True))
     predicted = image(empty_node, references[0], **REPAIR, **options, check=True)
     assert actions(predicted) == ["repair"] and predicted["changed"]
+    damaged = r"1 of its \d+ files are not as in its layers, such as /layer0/file1: .*"
+    assert re.fullmatch(f"{re.escape(references[0])}: repair, {damaged}", predicted["summary"][0])
 
     # Only one is named; the registry is gone.
     done = image(empty_node, references[0], **REPAIR, **options)
     assert actions(done) == ["repair"] and done["diff"] == predicted["diff"]
     assert done["images"][0]["integrity"] == "repaired"
+    assert done["summary"][0] == predicted["summary"][0] and done["summary"][1].startswith(f"{references[1]}: unpacked, ")
     assert {one["name"]: one["outcome"] for one in done["recovered"]} == dict.fromkeys(references[:2], "unpacked")
     again = image(empty_node, *references, **REPAIR, **options)
     assert not again.get("failed"), again
