@@ -318,7 +318,16 @@ def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path
         node.ssh(f"truncate -s 0 {blob_paths(node, reference)[0]}")
         assert node.play("slipway.node.verify", settings)["stats"][node.name]["failures"] == 1
         assert node.play("slipway.node.repair", settings, check=True)["stats"][node.name]["changed"] > 0
-        mended = node.play("slipway.node.repair", settings)["stats"][node.name]
+        played = node.play("slipway.node.repair", settings)
+        printed = [
+            line
+            for play in played["plays"]
+            for task in play["tasks"]
+            if task["task"]["name"].endswith("Print the changes of the images")
+            for line in task["hosts"][node.name]["msg"]
+        ]
+        assert printed and printed[0].startswith(f"{reference}: repair, 1 of its "), printed
+        mended = played["stats"][node.name]
         assert mended["failures"] == 0 and mended["changed"] > 0
         assert node.play("slipway.node.repair", settings)["stats"][node.name]["changed"] == 0
     assert files(node, reference) == expected(layers)

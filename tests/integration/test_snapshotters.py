@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.intent import 
 from nodes import daemon, registry
 from nodes.config import arguments
 from nodes.fixtures import EVERY_TEST, SUITES, packaged
-from nodes.images import busybox, random_layers
+from nodes.images import busybox, random_layers, write_layout
 from nodes.node import Node
 from nodes.payload import run_module
 from nodes.registry import Registry
@@ -268,6 +269,22 @@ def test_the_role_unpacks_before_it_changes_the_default(empty_node: Node, images
         back = {**wanted, "containerd_snapshotter": OLD, "containerd_remove_unused_snapshots": True}
         assert changes(empty_node, back) == [SETTINGS_TASK, CLEANUP_TASK]
         assert not snapshots(empty_node, "blockfile", KUBELET) and alive(empty_node, "stays", KUBELET)
+
+
+@pytest.mark.parametrize("empty_node", ["trixie", "2.3"], indirect=True)
+def test_an_image_of_another_platform_is_skipped_and_listed(empty_node: Node, images: Images, tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "arm", random_layers(1), platform={"architecture": "arm64"})
+    arm = images.server.push_layout(layout, f"{images.server.name}/arm:1")
+    succeeded(configure(empty_node, None))
+    succeeded(ensure_images(empty_node, [images.one], namespace=KUBELET))
+    succeeded(ensure_images(empty_node, [arm], namespace=KUBELET, platform="linux/arm64"))
+    for check in (True, False):
+        moved = configure(empty_node, "native", check=check)
+        assert unpacked(moved) == [(KUBELET, images.one)]
+        assert moved["skipped_images"] == {f"{arm} in {KUBELET}": "the image is not for linux/amd64: it is for linux/arm64"}
+    everything = {"all": True, "namespace": KUBELET, "integrity": "metadata"}
+    compared = succeeded(run_module(empty_node, "containerd_image", everything), changed=False)
+    assert [one["name"] for one in compared["images"]] == [images.one]
 
 
 @pytest.mark.parametrize("empty_node", ["trixie"], indirect=True)
