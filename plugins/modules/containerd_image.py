@@ -243,8 +243,8 @@ images:
     durability:
       description:
         - V(durable), the image survives a power failure.
-        - V(not_durable), it may be lost, because O(durable) is V(false), or because the daemon doesn't flush its metadata
-          (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
+        - V(not_durable), it may be lost, because O(durable) is V(false), because its action failed, or because the daemon doesn't
+          flush its metadata (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
         - V(unknown), the snapshotter's files can't be flushed together with the image.
       returned: with O(state=present)
       type: str
@@ -403,9 +403,13 @@ class Report:
             "size_bytes": None if unread else step.image.size,
             "downloaded_bytes": None if unread else step.missing,
             "duration": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
-            "durability": self._pull_path.durability if self._request.durable else durability.NOT_DURABLE,
+            "durability": self._durability(step),
             **self._integrity(step),
         }
+
+    def _durability(self, step: Step) -> str:
+        failed = step.action != image_plan.NONE and str(step.name) in self._outcome.failures
+        return self._pull_path.durability if self._request.durable and not failed else durability.NOT_DURABLE
 
     def _integrity(self, step: Step) -> dict[str, Any]:
         comparison = self._outcome.found.get(str(step.name), step.found)
