@@ -364,6 +364,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.pull_path impo
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import DAMAGED
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import is_staged
 
 
 class Report:
@@ -424,7 +425,8 @@ class Report:
     def _summary(self, judged: tuple[RepairResult, ...]) -> list[str]:
         lines = [self._line(step) for step in self._steps if step.action != image_plan.NONE]
         shown = {str(step.name) for step in self._steps if step.action == image_plan.REPAIR}
-        lines += [f"{one.name}: {one.outcome}, {one.reason}" for one in judged if one.reason and one.name not in shown]
+        others = [one for one in judged if one.reason and one.name not in shown and not is_staged(one.name)]
+        lines += [f"{one.name}: {one.outcome}, {one.reason}" for one in others]
         return [*lines, *(f"{one.path}: flushed in {one.seconds:.1f} s" for one in self._outcome.synced)]
 
     def _line(self, step: Step) -> str:
@@ -432,7 +434,10 @@ class Report:
         name, comes = str(step.name), step.comes and step.image is not image_plan.UNREAD
         seconds = self._outcome.seconds.get(name)
         parts = [f"{name}: {step.action}"]
-        parts += [step.found.summary()] if step.action == image_plan.REPAIR and step.found is not None else []
+        if step.action == image_plan.REPAIR:
+            # Files can be compared only once their layers have been fetched again.
+            found = (step.found, self._outcome.found.get(name))
+            parts += dict.fromkeys(one.summary() for one in found if one is not None and not one.intact)
         parts += [f"{step.missing / 1e6:.1f} MB"] if comes else []
         return ", ".join(parts) + (f" in {seconds:.1f} s" if seconds is not None else "")
 
