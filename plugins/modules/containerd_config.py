@@ -260,7 +260,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.migration
     report_unpacked,
 )
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
-from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_needs, check_roots
+from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_needs, check_roots, unverified_pulls
 from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import restart_decision
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage, plan_files, plan_stage
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import CurrentConfig
@@ -295,6 +295,9 @@ def configure(module: AnsibleModule, lock: int) -> dict[str, Any]:
     final = plan_stage(node, wanted, found)
     current = node.try_read_config() if final.changes else final.config
     check_roots(current, final.config)
+    unverified = unverified_pulls(wanted, found, final.config)
+    if unverified:
+        module.warn(unverified)
     enable = False
     if wanted.may_restart:
         final, enable = decide_restart(module, node, final)

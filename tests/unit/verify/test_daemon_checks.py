@@ -41,6 +41,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 # Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
 CHECKS = [name for name in ALL if name not in {**checks_in(kata_checks), **checks_in(thin_pool_checks)}]
 V2 = "io.containerd.grpc.v1.cri"
+METADATA = "io.containerd.metadata.v1.bolt"
 ROOT = "/etc/containerd/config.toml"
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
 ALPINE = "docker.io/library/alpine:3.22"
@@ -90,6 +91,8 @@ def passing(recorded: Callable[[str, str], str]) -> NodeState:
         toolboxes=Toolboxes((ToolboxState(BOX),)),
         missing_requirements={},
         stranded=(),
+        unread_hosts_dirs=(),
+        verifiers=(),
     )
 
 
@@ -119,6 +122,11 @@ def with_unit(state: NodeState, **changes: Any) -> NodeState:
 
 def with_toolboxes(state: NodeState, **changes: Any) -> NodeState:
     return replace(state, toolboxes=replace(state.toolboxes or Toolboxes(), **changes))
+
+
+def with_transfer_service(state: NodeState, verifiers: tuple[str, ...]) -> NodeState:
+    """The node with a containerd whose CRI pulls through it, and image verifiers."""
+    return replace(state, version=Version.parse("2.3.7"), config=EffectiveConfig({"version": 4}), verifiers=verifiers)
 
 
 def with_mount(state: NodeState, **changes: Any) -> NodeState:
@@ -295,6 +303,27 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, config=changed(one.config, "plugins", V2, "containerd", "snapshotter", value="devmapper")),
         "unknown",
     ),
+    (
+        "durability_cri",
+        "fail",
+        lambda one: replace(one, config=changed(one.config, "plugins", METADATA, "no_sync", value=True)),
+        "no_sync of io.containerd.metadata.v1.bolt is on",
+    ),
+    ("registry_directories", "fail", lambda one: replace(one, unread_hosts_dirs=("/a", "/b")), "transfer service: /a, /b"),
+    ("registry_directories", "unknown", lambda one: replace(one, unread_hosts_dirs=None), "not read"),
+    (
+        "image_verifiers",
+        "fail",
+        lambda one: replace(one, verifiers=("/v/deny",)),
+        "CRI of containerd 1.7.24 pulls without the transfer service, which asks the image verifiers (/v/deny)",
+    ),
+    ("image_verifiers", "ok", lambda one: with_transfer_service(one, ("/v/deny",)), "['/v/deny']"),
+    (
+        "image_verifiers",
+        "unknown",
+        lambda one: replace(one, verifiers=None, trouble={"verifiers": "not a directory"}),
+        "not a dir",
+    ),
     ("images_present", "fail", lambda one: replace(one, images=(replace(IMAGE, problem="not there"),)), "not there"),
     ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, trouble="no answer"),)), "no answer"),
     ("images_present", "warn", lambda one: replace(one, images=(replace(IMAGE, synced=False),)), "possibly not on disk"),
@@ -470,6 +499,29 @@ def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(passing: NodeSt
     assert found is not None
     assert found.status == "ok"
     assert finding("durability_cri", state) is None
+
+
+def test_verifiers_that_need_not_be_asked_only_warn(passing: NodeState) -> None:
+    state = replace(passing, verifiers=("/v/deny",))
+    found = finding("image_verifiers", state, Expectation(Settings.from_params({"allow_unverified_pulls": True})))
+    assert found is not None
+    assert found.status == "warn"
+
+
+def test_no_remedy_of_a_node_with_verifiers_goes_around_them(passing: NodeState) -> None:
+    state = with_transfer_service(passing, ("/v/deny",))
+    found = finding("durability_cri", state, Expectation())
+    assert found is not None
+    assert found.status == "warn"
+    assert found.remedy.startswith("list the images in containerd_images")
+
+
+def test_where_the_metadata_is_not_flushed_that_is_to_be_changed(passing: NodeState) -> None:
+    state = replace(passing, config=changed(passing.config, "plugins", METADATA, "no_sync", value=True))
+    for name in ("durability_cri", "durability_ctr", "durability_transfer"):
+        found = finding(name, state)
+        assert found is not None
+        assert found.remedy == f'remove plugins."{METADATA}".no_sync'
 
 
 def test_a_pull_path_that_is_not_asked_for_only_warns(passing: NodeState) -> None:
