@@ -26,10 +26,13 @@ SHOWN_KEY = "(private key)\n"
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
-_URL_PATH = re.compile(r"(?:/[A-Za-z0-9._~%-]+)*/?")
+# Names of the DNS may have underscores; names in image references can't.
+_URL_HOST = re.compile(rf"{_HOST.pattern}|\w[\w-]*(?:\.\w[\w-]*)*\.?", re.ASCII)
+# The characters of a path (RFC 3986 3.3), and escapes that Go can read.
+_URL_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n(.*?)\n-----END \1-----", re.DOTALL)
+_PEM_BLOCK = re.compile(r"^-----BEGIN ([A-Z0-9 ]+)-----\n(.*?)\n-----END \1-----", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def _url(url: str, where: str) -> str:
     if "@" in parts.netloc:
         raise ValueError(f"{where} holds credentials, give them as username and password")
     host, port = _split_port(parts.netloc)
-    well_formed = parts.scheme in ("http", "https") and _HOST.fullmatch(host) and _is_port(port)
+    well_formed = parts.scheme in ("http", "https") and _URL_HOST.fullmatch(host) and _is_port(port)
     # urlsplit drops newlines and tabs silently, so compare with what was given.
     if not well_formed or not _URL_PATH.fullmatch(parts.path) or parts.geturl() != url or parts.query or parts.fragment:
         raise ValueError(wrong)
@@ -239,7 +242,8 @@ def _pem_labels(text: str, where: str) -> list[str]:
 
 
 def _normal_pem(text: str) -> str:
-    return text.replace("\r\n", "\n").strip() + "\n"
+    """Return the text without a byte order mark, and without blanks around its lines, which hide a block from Go."""
+    return "\n".join(line.strip() for line in text.lstrip("\ufeff").strip().splitlines()) + "\n"
 
 
 def _certificates(text: str, where: str) -> str:
