@@ -110,6 +110,16 @@ def parse_registries(registries: Sequence[Mapping[str, Any]]) -> tuple[Registry,
     return parsed
 
 
+def ipv6_mirror(registries: Sequence[Registry]) -> str | None:
+    """Return the first URL with an IPv6 literal that is written as a table, or None.
+
+    containerd 1.x reads a table's name up to the first bracket that closes, also in quotes, and then drops the whole file
+    (pelletier/go-toml 1.9 lexer.go lexInsideTableKey).
+    """
+    urls = [host.url for registry in registries for host in registry.mirrors or (_explicit(registry),)]
+    return next((url for url in urls if "[" in url), None)
+
+
 def _registry(entry: Mapping[str, Any], where: str) -> Registry:
     name = _registry_name(entry["name"], f"{where}.name")
     where = f"registries[{name}]"

@@ -41,7 +41,7 @@ def test_everything_under_a_secrets_key_is_secret() -> None:
         'auth = { "password" = "a\\"hunter2" }',
         'Authorization = ["Bearer hunter2"]',
         'Environment="HTTP_PROXY=http://user:a@hunter2@proxy.example:3128"',
-        "Environment=\"HTTP_PROXY=http://user:a'hunter2@proxy.example:3128\"",
+        'Environment="HTTP_PROXY=http://user:a\'hunter2@proxy.example:3128"',
     ],
 )
 def test_no_secret_is_in_a_diff(text: str) -> None:

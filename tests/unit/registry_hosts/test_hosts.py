@@ -15,6 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts 
     MARKER,
     directories_of,
     files_of,
+    ipv6_mirror,
     parse_config_path,
     parse_names,
     parse_registries,
@@ -99,6 +100,20 @@ def test_a_whole_registry() -> None:
 )
 def test_a_url_that_containerd_reads_is_taken(url: str) -> None:
     assert list(hosts_toml(registry(mirrors=[{"url": url}]))["host"]) == [url]
+
+
+@pytest.mark.parametrize(
+    ("entry", "url"),
+    [
+        (registry(mirrors=[{"url": "https://a"}, {"url": "http://[fd00::1]:5000/v2"}]), "http://[fd00::1]:5000/v2"),
+        (registry(server="https://[fd00::1]"), "https://[fd00::1]"),
+        ({"name": "[fd00::1]:5000"}, "https://[fd00::1]:5000"),
+        (registry(server="https://[fd00::1]", mirrors=[{"url": "https://a"}]), None),
+        (registry(mirrors=[{"url": "https://10.0.0.1:5000"}]), None),
+    ],
+)
+def test_a_mirror_that_containerd_1_can_not_read_is_found(entry: dict[str, Any], url: str | None) -> None:
+    assert ipv6_mirror(parse_registries([registry(name="quay.io"), entry])) == url
 
 
 @pytest.mark.parametrize(
