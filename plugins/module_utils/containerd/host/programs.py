@@ -19,6 +19,10 @@ from ansible_collections.slipway.node.plugins.module_utils.core.toml import pars
 # What containerd says of anything that isn't there: errdefs.
 NOT_FOUND = "not found"
 NOT_INSTALLED = "containerd isn't installed on the node"
+# What ctr says where nothing listens on the socket.
+_UNREACHABLE = re.compile(
+    r"cannot access socket .*no such file|(?:failed to dial|error while dialing).*(?:refused|timeout|no such)", re.I
+)
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 
 
@@ -96,7 +100,12 @@ class Ctr:
         return [self.path, "--address", self.address, *self._limit, *arguments]
 
     def _run(self, *arguments: str, doing: str) -> str:
-        return self._runner.run(*self.command(*arguments), doing=doing)
+        try:
+            return self._runner.run(*self.command(*arguments), doing=doing)
+        except HostError as error:
+            if _UNREACHABLE.search(error.stderr):
+                error.message = f"the containerd daemon doesn't answer at {self.address}: start its service, or correct address"
+            raise
 
     def namespaces(self) -> list[str]:
         """Return the names of the daemon's namespaces, sorted. Raises HostError if it fails."""
