@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from nodes import daemon
-from nodes.node import CHECKOUT, INVENTORY, WORK, Node, ansible, nodes_of, run
+from nodes.node import CHECKOUT, INVENTORY, WORK, Node, ansible, ansible_json, nodes_of, run
 
 PROVISION = "slipway.node.provision"
 VERIFY = "slipway.node.verify"
@@ -311,3 +311,24 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
     assert places == sorted(places)
     assert "ansible -m ping b-gone" in page and "only names no check" in page
     assert "c-broken" in played.stdout and "max_concurrent_downloads" in played.stdout
+
+
+def test_the_python_of_ansibles_settings_is_the_one_that_is_checked(tmp_path: Path) -> None:
+    """One that is too old to read TOML: the prediction ends there, and says so."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 5\n")
+    python.chmod(0o755)
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps({"nodes": {"hosts": {"here": {"ansible_connection": "local"}}}}))
+    playbook = tmp_path / "bootstrap.json"
+    later = {"ansible.builtin.fail": {"msg": "the prediction goes on"}}
+    playbook.write_text(
+        json.dumps([{"hosts": "nodes", "gather_facts": False, "roles": ["slipway.node.bootstrap"], "tasks": [later]}])
+    )
+    settings = tmp_path / "ansible.cfg"
+    settings.write_text(f"[defaults]\ninterpreter_python = {python}\n")
+    for env in ({"ANSIBLE_PYTHON_INTERPRETER": str(python)}, {"ANSIBLE_CONFIG": str(settings)}):
+        played = ansible_json("ansible-playbook", "-i", str(inventory), str(playbook), "--check", env=env)
+        results = [task["hosts"]["here"] for task in played["plays"][0]["tasks"] if "here" in task["hosts"]]
+        assert [result["msg"] for result in results if "prediction of here ends here" in str(result.get("msg"))], results
+        assert played["stats"]["here"]["failures"] == 0

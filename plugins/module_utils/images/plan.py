@@ -52,8 +52,8 @@ class RegistryAuth:
 class Request:
     """What is asked of a node. ``snapshotter`` None: the daemon's own. ``timeout`` in seconds, for each image.
 
-    ``every``: the images that are there but for ``excluded``, instead of ``names``. ``integrity`` is one of LEVELS. ``on_controller``: the archive
-    is not on the node, so its images can't be read.
+    ``every``: the images that are there but for ``excluded``, instead of ``names``. ``integrity`` is one of LEVELS.
+    ``on_controller``: the archive is not on the node, so its images can't be read.
     """
 
     names: tuple[ImageName, ...]

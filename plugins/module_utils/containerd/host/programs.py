@@ -21,7 +21,7 @@ NOT_FOUND = "not found"
 NOT_INSTALLED = "containerd isn't installed on the node"
 # What ctr says where nothing listens on the socket.
 _UNREACHABLE = re.compile(
-    r"cannot access socket .*no such file|(?:failed to dial|error while dialing).*(?:refused|timeout|no such)", re.I
+    r"cannot access socket .*no such file|(?:failed to dial|error while dialing).*(?:refused|timeout|no such)", re.IGNORECASE
 )
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 
