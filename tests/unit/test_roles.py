@@ -229,7 +229,7 @@ def bootstrapped(tmp_path: Path, code: int, *, config: bool = False) -> list[str
     python.chmod(0o755)
     if config:
         (tmp_path / "config.toml").write_text("version = 2\n")
-    environment = jinja2.Environment(autoescape=False)  # noqa: S701
+    environment = jinja2.Environment(autoescape=False)
     environment.filters["quote"] = shlex.quote
     script = environment.from_string((ROOT / "roles/bootstrap/templates/bootstrap.sh.j2").read_text()).render(
         __bootstrap_interpreters=[str(python)],
@@ -250,6 +250,17 @@ def test_a_prediction_that_needs_tomlkit_ends(tmp_path: Path) -> None:
     for lines in (bootstrapped(tmp_path, 5), bootstrapped(tmp_path, 4, config=True)):
         assert lines[0].startswith("slipway: missing tomlkit")
         assert lines[1:] == ["slipway: unpredictable"]
+
+
+def test_no_run_of_apt_removes_a_package() -> None:
+    every = [task for role in ROLES for task in tasks(role)]
+    runs = [task for task in every if "name" in task.get("ansible.builtin.apt", {})]
+    assert len(runs) > 3
+    assert [task["name"] for task in runs if task["ansible.builtin.apt"].get("fail_on_autoremove") is not True] == []
+    for task in every:
+        assert "ansible.builtin.package" not in task or "os_family'] != 'Debian'" in str(task.get("when")), task["name"]
+    lines = (ROOT / "roles/bootstrap/templates/bootstrap.sh.j2").read_text().splitlines()
+    assert [line for line in lines if "apt-get install" in line and "--no-remove" not in line] == []
 
 
 @by_name
