@@ -215,3 +215,27 @@ def test_a_password_in_extra_config_is_neither_shown_nor_logged(trixie: Node) ->
     assert "tiger-lily" not in str(done) + str(verified)
     logged = trixie.exec("journalctl", "--no-pager", "--since", since).stdout
     assert "Invoked with" in logged and "tiger-lily" not in logged
+
+
+AS_A_USER: dict[str, dict[str, Any]] = {
+    "blockfile_scratch": {"path": "/var/lib/scratch/ext4", "size": "64M"},
+    "containerd_config": {"settings": {"image_pull_sync_fs": True}},
+    "containerd_image": {"name": ["docker.io/library/none:1"]},
+    "containerd_image_info": {"name": []},
+    "containerd_registry": {"registries": [{"name": "quay.io"}]},
+    "containerd_unused_snapshots": {"remove": False},
+    "kata_config": {"handlers": [], "state": "absent"},
+    "node_verify": {"fail_on": []},
+    "release_install": {"name": "runc", "state": "absent"},
+    "thin_pool_info": {"volume_group": "containerd", "pool": "pool", "devices": ["/dev/loop0"], "root_path": "/var/lib/x"},
+    "toolbox_snapshot": {"name": "box", "image": "docker.io/library/none:1"},
+    "toolbox_snapshot_info": {"prune_after": "30d"},
+}
+
+
+@pytest.mark.parametrize("name", AS_A_USER)
+def test_an_ordinary_user_is_told_to_become_root(trixie: Node, name: str) -> None:
+    trixie.ssh("id nobody2 >/dev/null 2>&1 || useradd --create-home nobody2")
+    result = trixie.module(name, AS_A_USER[name], become_user="nobody2")
+    assert result["failed"], result
+    assert "set become" in result["msg"], result["msg"]

@@ -263,6 +263,17 @@ def test_no_run_of_apt_removes_a_package() -> None:
     assert [line for line in lines if "apt-get install" in line and "--no-remove" not in line] == []
 
 
+def test_there_are_no_tags_as_the_readme_says() -> None:
+    plays = [play for path in (ROOT / "playbooks").glob("*.yml") for play in load(path)]
+    steps = [
+        *plays,
+        *(task for role in ROLES for task in tasks(role)),
+        *(task for play in plays for task in play.get("tasks", [])),
+    ]
+    assert not [step["name"] for step in steps if "tags" in step]
+    assert "have no tags, so a run with `--tags` does nothing" in (ROOT / "README.md").read_text()
+
+
 @by_name
 def test_every_option_that_is_passed_to_a_module_is_one_of_its_options(role: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for task in tasks(role):

@@ -22,7 +22,7 @@ _USUAL_PATHS = ("/usr/local/bin/containerd", "/usr/bin/containerd")
 NOT_INSTALLED = "containerd isn't installed on the node"
 # What ctr says where nothing listens on the socket.
 _UNREACHABLE = re.compile(
-    r"cannot access socket .*no such file|(?:failed to dial|error while dialing).*(?:refused|timeout|no such)", re.IGNORECASE
+    r"cannot access socket .*no such file|(?:failed to dial|error while dialing).*(?:refused|exceeded|no such)", re.IGNORECASE
 )
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 

@@ -41,10 +41,8 @@ def test_a_program_that_can_not_be_executed_is_not_taken_for_none(tmp_path: Path
     "complaint",
     [
         # 1.6.20 and 1.7.24, then 2.x, without a socket and with one that nothing listens on.
-        'ctr: failed to dial "/run/c.sock": context deadline exceeded: connection error: desc = "transport: error while dialing: '
-        'dial unix:///run/c.sock: timeout"',
-        'ctr: failed to dial "/run/c.sock": connection error: desc = "transport: error while dialing: dial unix /run/c.sock: '
-        'connect: connection refused"',
+        'ctr: failed to dial "/run/c.sock": context deadline exceeded: connection error: desc = "transport: error while dialing"',
+        'ctr: failed to dial "/run/c.sock": connection error: desc = "dial unix /run/c.sock: connect: connection refused"',
         "ctr: cannot access socket /run/c.sock: stat /run/c.sock: no such file or directory",
         'ctr: connection error: desc = "transport: Error while dialing: dial unix /run/c.sock: connect: connection refused"',
     ],
