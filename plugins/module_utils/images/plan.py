@@ -104,7 +104,7 @@ class Request:
             repair=params["repair"],
             timeout=float(params["timeout"]),
             on_controller=on_controller,
-            excluded=tuple(map(_name, params["exclude"])),
+            excluded=tuple(map(_name, params.get("exclude") or ())),
         )
 
     def with_hosts_dir(self, hosts_dir: str | None) -> Request:
@@ -126,7 +126,7 @@ def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> No
         raise ValueError("repair needs to know what is wrong: set integrity to metadata or content")
     if every and params["name"] is not None:
         raise ValueError("name and all exclude each other: list the images, or set all to true")
-    if params["exclude"] and not every:
+    if params.get("exclude") and not every:
         raise ValueError("exclude is for all images of a namespace: set all to true, or leave it out")
     if every and (params["integrity"] == INTEGRITY_NONE or params["archive"] or params["pull"] == "always"):
         raise ValueError("all is for images that are on the node: set integrity, and neither archive nor pull")
