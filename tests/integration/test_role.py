@@ -393,7 +393,7 @@ def test_a_program_that_belongs_to_no_package_gets_no_second_one_beside_it(bare:
 
 def test_a_candidate_that_is_too_old_is_not_installed(bare: Node) -> None:
     package = fake_package(bare, {"Package": "containerd", "Version": "1.4.13-1"})
-    index = f"(dpkg-deb --field {package}; echo Filename: ./containerd.deb; stat --printf 'Size: %s\\n' {package}; "
+    index = f"(dpkg-deb --field {package} | grep .; echo Filename: ./containerd.deb; stat --printf 'Size: %s\\n' {package}; "
     index += f"echo SHA256: $(sha256sum < {package} | cut -c 1-64)) > /srv/old/Packages"
     bare.ssh(f"mkdir -p /srv/old; cp {package} /srv/old; {index}; chmod -R a+rX /srv/old")
     daemon.write(bare, "/etc/apt/sources.list.d/old.list", "deb [trusted=yes] file:/srv/old ./\n")
