@@ -226,7 +226,7 @@ AS_A_USER: dict[str, dict[str, Any]] = {
     "containerd_unused_snapshots": {"remove": False},
     "kata_config": {"handlers": [], "state": "absent"},
     "node_verify": {"fail_on": []},
-    "release_install": {"name": "runc", "version": "1.0", "src": "/etc/hostname", "remote_src": True, "sha256": "0" * 64},
+    "release_install": {"name": "runc", "version": "1.0", "src": "/etc/hostname", "remote_src": True},
     "thin_pool_info": {"volume_group": "containerd", "pool": "pool", "devices": ["/dev/loop0"], "root_path": "/var/lib/x"},
     "toolbox_snapshot": {"name": "box", "image": "docker.io/library/none:1"},
     "toolbox_snapshot_info": {"prune_after": "30d", "listed_paths": []},
@@ -236,6 +236,9 @@ AS_A_USER: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", AS_A_USER)
 def test_an_ordinary_user_is_told_to_become_root(trixie: Node, name: str) -> None:
     trixie.ssh("id nobody2 >/dev/null 2>&1 || useradd --create-home nobody2")
-    result = trixie.module(name, AS_A_USER[name], become_user="nobody2")
+    options = dict(AS_A_USER[name])
+    if name == "release_install":
+        options["sha256"] = trixie.exec("sha256sum", options["src"]).stdout.split()[0]
+    result = trixie.module(name, options, become_user="nobody2")
     assert result["failed"], result
     assert "set become" in result["msg"], result["msg"]
