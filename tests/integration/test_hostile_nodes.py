@@ -227,7 +227,7 @@ AS_A_USER: dict[str, dict[str, Any]] = {
     "containerd_unused_snapshots": {"remove": False},
     "kata_config": {"handlers": [], "state": "absent"},
     "node_verify": {"fail_on": []},
-    "release_install": {"name": "runc", "version": "1.0", "src": "/etc/hostname", "remote_src": True},
+    "release_install": {"name": "runc", "version": "1.0", "src": "/usr/bin/true", "remote_src": True},
     "thin_pool_info": {"volume_group": "containerd", "pool": "pool", "devices": ["/dev/loop0"], "root_path": "/var/lib/x"},
     "toolbox_snapshot": {"name": "box", "image": "docker.io/library/none:1"},
     "toolbox_snapshot_info": {"prune_after": "30d", "listed_paths": []},
