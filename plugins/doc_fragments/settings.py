@@ -120,7 +120,11 @@ options:
         type: dict
         default: {}
   http_proxy:
-    description: HTTP proxy through which the daemon pulls images.
+    description:
+      - HTTP proxy through which the daemon pulls images.
+      - Its URLs are C(http://), C(https://) or C(socks5://). In the user name and the password, write each character that isn't a
+        letter, a digit or one of C(-._~) as C(%) and two hexadecimal digits for each of its bytes, for example with
+        Ansible's filter P(ansible.builtin.urlencode#filter). It leaves the slash, which is C(%2F).
     type: dict
     suboptions:
       http:

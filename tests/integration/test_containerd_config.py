@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
+import base64
+import shlex
+import socket
+import threading
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -442,3 +447,49 @@ def test_the_proxys_password_is_not_shown(modern: Node) -> None:
     assert f"HTTPS_PROXY={url}" in environment
     assert "NO_PROXY=10.0.0.0/8,localhost" in environment
     assert "hunter2" not in modern.ssh("journalctl --no-pager").stdout
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a proxy that answers 404, and what it was asked. Nodes share this machine's loopback."""
+    asked: list[bytes] = []
+
+    def serve(server: socket.socket) -> None:
+        while True:
+            try:
+                connection = server.accept()[0]
+            except OSError:
+                return
+            with connection:
+                asked.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        yield server.getsockname()[1], asked
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_proxy_is_taken_only_if_containerd_can_read_it(node: Node, proxy: tuple[int, list[bytes]]) -> None:
+    """ctr reads the same variables with the same code as the daemon."""
+    daemon.install(node)
+    daemon.reset(node)
+    port, asked = proxy
+
+    def used(url: str) -> str | None:
+        asked.clear()
+        node.ssh(f"HTTP_PROXY={shlex.quote(url)} ctr content fetch --plain-http gone.invalid/demo:1", check=False)
+        headers = [line for line in b"".join(asked[:1]).split(b"\r\n") if line.startswith(b"Proxy-Authorization: Basic ")]
+        return base64.b64decode(headers[0].split()[-1]).decode() if headers else None
+
+    def answer(url: str) -> str:
+        done = node.module(MODULE, {"http_proxy": {"http": url}}, check=True)
+        return done["msg"] if done.get("failed") else "taken"
+
+    for written, password in (("p%25G4%2F%40", "p%G4/@"), ("a!$&'()*+,;=", "a!$&'()*+,;="), ("%C3%A4", "ä"), ("p@ss", "p@ss")):
+        url = f"http://user:{written}@127.0.0.1:{port}"
+        assert (used(url), answer(url)) == (f"user:{password}", "taken")
+    for written in ("p%G4", "p\\x", "p#x", "p/x", "1/x", "p?x", 'p"x', "pä", "p^x"):
+        url = f"http://user:{written}@127.0.0.1:{port}"
+        assert used(url) is None
+        assert "http_proxy.http has to be a URL such as" in answer(url)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from integration.image_module import (
 
 from nodes import daemon, registry
 from nodes.images import busybox, chain_ids, random_layers
-from nodes.node import Node
+from nodes.node import Node, ansible_json
 from nodes.payload import run_module
 from nodes.registry import Registry
 
@@ -293,6 +294,41 @@ def test_a_lost_uuid_is_found_and_mended(empty_node: Node) -> None:
     assert run_module(empty_node, "node_verify", {"only": ["daemon_uuid"]})["checks"][0]["status"] == "ok"
 
 
+def repairs(played: dict[str, Any], node: Node) -> list[str]:
+    """The names of the images that a play repairs or would repair, as often as they are reported."""
+    results = [task["hosts"][node.name] for play in played["plays"] for task in play["tasks"] if node.name in task["hosts"]]
+    single = [one for result in results for one in result.get("results", [result])]
+    return [found["name"] for one in single for found in one.get("images", ()) if found.get("action", "none") != "none"]
+
+
+def test_a_node_that_can_not_be_repaired_does_not_keep_the_others_from_it(tmp_path: Path) -> None:
+    """Batches of one node: none of the three has the daemon that it is asked for, and one can't be reached."""
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    nowhere = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps({"nodes": {"hosts": {"one": here, "two": nowhere, "three": here}}}))
+    binary = {"containerd_address": str(tmp_path / "socket"), "containerd_unit": "slipway-no-such.service"}
+    argv = ["ansible-playbook", "-i", str(inventory), "slipway.node.repair", "-e", json.dumps(binary)]
+    played = ansible_json(*argv)
+    reported = {name: result["msg"] for name, result in played["plays"][-1]["tasks"][-1]["hosts"].items()}
+    assert set(reported) == {"one", "two", "three"}
+    assert all(text.startswith(f"{name} was not repaired: ") for name, text in reported.items()), reported
+    assert "Connection refused" in reported["two"]
+    assert [played["stats"][name]["failures"] for name in reported] == [1, 1, 1]
+
+
+def test_a_stopped_daemon_is_named(node: Node) -> None:
+    daemon.install(node)
+    node.ssh("systemctl stop containerd.service")
+    try:
+        for check in (True, False):
+            done = image(node, all=True, **REPAIR, check=check)
+            assert done["failed"]
+            assert "the containerd daemon doesn't answer at /run/containerd/containerd.sock: start its service" in done["msg"]
+    finally:
+        node.ssh("systemctl start containerd.service")
+
+
 def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path) -> None:
     daemon.install(node)
     daemon.reset(node)
@@ -313,7 +349,7 @@ def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path
         damage(node, chain_ids(layers)[-1], "layer2/file1")
         node.ssh(f"truncate -s 0 {blob_paths(node, reference)[0]}")
         assert node.play("slipway.node.verify", settings)["stats"][node.name]["failures"] == 1
-        assert node.play("slipway.node.repair", settings, check=True)["stats"][node.name]["changed"] > 0
+        assert repairs(node.play("slipway.node.repair", settings, check=True), node) == [reference]
         mended = node.play("slipway.node.repair", settings)["stats"][node.name]
         assert mended["failures"] == 0 and mended["changed"] > 0
         assert node.play("slipway.node.repair", settings)["stats"][node.name]["changed"] == 0

@@ -247,6 +247,22 @@ def test_to_another_snapshotter_and_back_without_a_network(empty_node: Node, kin
         assert alive(empty_node, "stays")
 
 
+@pytest.mark.parametrize("empty_node", SUITES, indirect=True)
+def test_an_image_of_another_platform_is_listed_when_the_default_changes(empty_node: Node, images: Images) -> None:
+    """It is unpacked for the old snapshotter, as ``ctr images pull --all-platforms`` does."""
+    other = images.server.push(random_layers(1), architecture="s390x")
+    local = "" if empty_node.suite == "bookworm" else "--local"
+    succeeded(ensure_images(empty_node, [images.one]))
+    empty_node.ssh(f"ctr images pull --plain-http --all-platforms {local} {other}")
+    assert len(snapshots(empty_node, OLD)) == 4
+    for check in (True, False):
+        moved = configure(empty_node, "native", check=check)
+        assert unpacked(moved, restarted=True) == [("default", images.one)]
+        assert moved["skipped_images"].keys() == {f"{other} in default"}
+        assert "it is for linux/s390x" in moved["skipped_images"][f"{other} in default"]
+    assert default_snapshotter(empty_node) == "native"
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("empty_node", ["trixie"], indirect=True)
 def test_the_role_unpacks_before_it_changes_the_default(empty_node: Node, images: Images) -> None:
