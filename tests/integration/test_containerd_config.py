@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from nodes import daemon
-from nodes.config import DURABLE, arguments, configure, converges, pulls_durably, refused
+from nodes.config import DURABLE, arguments, configure, converges, durable, pulls_durably, refused
 from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
 from nodes.node import Node
 
@@ -25,30 +25,32 @@ RUNC = f'[plugins."{CRI}".containerd.runtimes.runc]\nruntime_type = "io.containe
 
 
 @pytest.mark.smoke
-def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:
-    pid = daemon.main_pid(modern)
-    settings = {**DURABLE, "max_concurrent_downloads": 7, "image_pull_progress_timeout": "90s"}
-    done = converges(modern, **settings, service_directives={"LimitNOFILE": 4321})
-    assert daemon.main_pid(modern) != pid
-    assert pulls_durably(modern)
-    assert done["durability"]["cri"]["durability"] == "durable"
+def test_settings_arrive_on_the_running_daemon_and_stay(installed: Node) -> None:
+    pid = daemon.main_pid(installed)
+    since_1_7 = {**DURABLE, "image_pull_progress_timeout": "90s"} if installed.line >= (1, 7) else {}
+    done = converges(installed, **since_1_7, max_concurrent_downloads=7, service_directives={"LimitNOFILE": 4321})
+    assert daemon.main_pid(installed) != pid
+    assert pulls_durably(installed) is bool(since_1_7)
+    assert done["durability"]["cri"]["durability"] == ("durable" if since_1_7 else "not_durable")
     assert done["effective"]["max_concurrent_downloads"] == 7
-    assert done["effective"]["image_pull_progress_timeout"] in ("90s", "1m30s")
-    limits = modern.exec("cat", f"/proc/{daemon.main_pid(modern)}/limits").stdout
+    assert done["effective"]["image_pull_progress_timeout"] in (("90s", "1m30s") if since_1_7 else (None,))
+    limits = installed.exec("cat", f"/proc/{daemon.main_pid(installed)}/limits").stdout
     assert "4321" in limits
 
 
 @pytest.mark.smoke
-def test_absent_takes_back_exactly_what_was_set(modern: Node) -> None:
-    before = daemon.read(modern, ROOT)
-    converges(modern, **DURABLE, sandbox_image="registry.example/pause:9", service_directives={"TasksMax": "infinity"})
-    assert (daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)) != (before, None)
-    converges(modern, state="absent")
-    assert daemon.read(modern, ROOT) == before
-    assert daemon.read(modern, DROP_IN) is None
-    assert daemon.read(modern, RECORD) is None
-    assert daemon.read(modern, "/etc/systemd/system/containerd.service.d/60-slipway.conf") is None
-    assert daemon.is_well(modern)
+def test_absent_takes_back_exactly_what_was_set(installed: Node) -> None:
+    before = daemon.read(installed, ROOT)
+    converges(
+        installed, **durable(installed), sandbox_image="registry.example/pause:9", service_directives={"TasksMax": "infinity"}
+    )
+    assert (daemon.read(installed, ROOT), daemon.read(installed, DROP_IN)) != (before, None)
+    converges(installed, state="absent")
+    assert daemon.read(installed, ROOT) == before
+    assert daemon.read(installed, DROP_IN) is None
+    assert daemon.read(installed, RECORD) is None
+    assert daemon.read(installed, "/etc/systemd/system/containerd.service.d/60-slipway.conf") is None
+    assert daemon.is_well(installed)
 
 
 def listing(node: Node) -> str:
@@ -125,17 +127,17 @@ def test_an_unknown_plugin_is_refused(modern: Node) -> None:
 
 
 @pytest.mark.smoke
-def test_what_kills_cri_is_rolled_back(modern: Node) -> None:
-    converges(modern, **DURABLE)
-    before = daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)
-    result = configure(modern, **DURABLE, extra_config={"plugins": {CRI: {"stream_idle_timeout": "soon"}}})
+def test_what_kills_cri_is_rolled_back(installed: Node) -> None:
+    converges(installed, **durable(installed))
+    before = daemon.read(installed, ROOT), daemon.read(installed, DROP_IN)
+    result = configure(installed, **durable(installed), extra_config={"plugins": {CRI: {"stream_idle_timeout": "soon"}}})
     assert result["failed"]
     assert result["rolled_back"]
     assert "CRI plugin" in result["msg"]
     assert "soon" in result["msg"], "the journal's lines are in the message"
-    assert (daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)) == before
-    assert pulls_durably(modern)
-    assert not configure(modern, **DURABLE)["changed"]
+    assert (daemon.read(installed, ROOT), daemon.read(installed, DROP_IN)) == before
+    assert daemon.is_well(installed)
+    assert not configure(installed, **durable(installed))["changed"]
 
 
 def test_a_daemon_broken_by_hand_is_mended_where_the_setting_is_ours(modern: Node) -> None:
@@ -352,21 +354,21 @@ def test_a_handlers_snapshotter_is_refused_on_1_6(bookworm: Node) -> None:
     refused(bookworm, "runtimes[kata].snapshotter", "1.7", runtimes=[{"name": "kata", "snapshotter": "native"}])
 
 
-def test_a_snapshotter_that_is_not_ok_is_rolled_back(modern: Node) -> None:
+def test_a_snapshotter_that_is_not_ok_is_rolled_back(installed: Node) -> None:
     # It has what it needs, as far as that can be known without trying.
-    result = configure(modern, snapshotter="btrfs")
+    result = configure(installed, snapshotter="btrfs")
     assert result["failed"] and result["rolled_back"], result
     assert "btrfs" in result["msg"]
-    assert daemon.is_well(modern)
+    assert daemon.is_well(installed)
 
 
-def test_a_daemon_that_does_not_come_up_is_rolled_back(modern: Node) -> None:
-    before = daemon.etc_hashes(modern)
-    result = configure(modern, extra_config={"metrics": {"address": "256.0.0.1:1"}})
+def test_a_daemon_that_does_not_come_up_is_rolled_back(installed: Node) -> None:
+    before = daemon.etc_hashes(installed)
+    result = configure(installed, extra_config={"metrics": {"address": "256.0.0.1:1"}})
     assert result["failed"] and result["rolled_back"]
     assert "metrics" in result["msg"], "the daemon's own complaint is in the message"
-    assert daemon.is_well(modern)
-    after = daemon.etc_hashes(modern)
+    assert daemon.is_well(installed)
+    after = daemon.etc_hashes(installed)
     assert {line.split()[0] for line in before} == {line.split()[0] for line in after}
 
 

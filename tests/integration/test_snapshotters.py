@@ -41,8 +41,8 @@ SCRATCH_TASK, SETTINGS_TASK, CLEANUP_TASK = (
     "Find and remove unused snapshots",
 )
 KINDS = [
-    ("bookworm", "native"),
-    *((suite, kind) for suite in SUITES[1:] for kind in ("native", "blockfile")),
+    *((suite, "native") for suite in ("bookworm", *EVERY_TEST)),
+    *((suite, "blockfile") for suite in SUITES[1:]),
     *((suite, "erofs") for suite in SUITES[2:]),
 ]
 
