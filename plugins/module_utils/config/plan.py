@@ -19,6 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.record import 
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import imports, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import CRI_NAMES
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import moved_in_4
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version, schema_support
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange, holds_secrets
@@ -67,7 +68,8 @@ def _parsed(found: CurrentConfig) -> Tree:
 def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
     """Return the schema that the root file is, or is to be, written in.
 
-    A file without ``version`` is schema 1 to a 1.x daemon and its newest schema to a 2.x one.
+    A file without ``version`` is schema 1 to a 1.x daemon, and the newest one to 2.0 to 2.2. 2.3 and newer migrate it from
+    schema 1 on, so what it says in any newer schema counts; schema 2 keeps all of that but short names of plugins.
     Raises ValueError for a file that has to be migrated by its owner first.
     """
     newest = schema_support(found.version).newest
@@ -81,33 +83,41 @@ def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
         return version
     plugins = root.get("plugins")
     short = [name for name in plugins if not name.startswith("io.containerd.")] if isinstance(plugins, dict) else []
-    if version == 1 and newest > 2:
-        raise ValueError(f"{found.config_file} is written in schema 1: migrate it with 'containerd config migrate' first")
-    if newest > 2:
-        return newest
+    if newest > 2 and (version == 1 or short):
+        where = f" (plugins.{short[0]})" if short else ""
+        raise ValueError(
+            f"{found.config_file} is written in schema 1{where}: "
+            "replace it with the output of 'containerd config migrate' first, and check that nothing is missing there"
+        )
     if short:
         raise ValueError(
             f"{found.config_file} is written in schema 1 (plugins.{short[0]}): "
             "rewrite it in schema 2, with version = 2 and full plugin names, first"
         )
-    return 2
+    if newest == 4 and not (plugins or any(moved_in_4(path) for path in flatten(root))):
+        return newest
+    return 3 if newest == 3 else 2
 
 
 def _enabled_cri(theirs: Mapping[str, Any], found: CurrentConfig, enable: bool) -> dict[Path, Any]:
     """Return the edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
-    disabled = theirs.get("disabled_plugins", [])
-    if not isinstance(disabled, list):
-        raise ValueError(f"{found.config_file}: disabled_plugins has to be a list of names")
-    wanted = [name for name in disabled if not (enable and name in CRI_NAMES)]
-    if theirs.get("version", 0) < 2:
-        short = [name for name in wanted if not str(name).startswith("io.containerd.") and name != "cri"]
-        if short:
-            raise ValueError(
-                f"{found.config_file} names {short[0]!r} in disabled_plugins without a version key: "
-                "add version = 2 and write the full plugin name"
-            )
-        wanted = [names.CRI_V2 if name == "cri" else name for name in wanted]
-    return {("disabled_plugins",): wanted} if wanted != disabled else {}
+    puts: dict[Path, Any] = {}
+    for key in ("disabled_plugins", "required_plugins"):
+        listed = theirs.get(key, [])
+        if not isinstance(listed, list):
+            raise ValueError(f"{found.config_file}: {key} has to be a list of names")
+        wanted = [name for name in listed if not (enable and key == "disabled_plugins" and name in CRI_NAMES)]
+        if theirs.get("version", 0) < 2:
+            short = [name for name in wanted if not str(name).startswith("io.containerd.") and name != "cri"]
+            if short:
+                raise ValueError(
+                    f"{found.config_file} names {short[0]!r} in {key} without a version key: "
+                    "add version = 2 and write the full plugin name"
+                )
+            wanted = [names.CRI_V2 if name == "cri" else name for name in wanted]
+        if wanted != listed:
+            puts[(key,)] = wanted
+    return puts
 
 
 def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
@@ -123,21 +133,35 @@ def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = Tru
     drop_in = None
     puts: dict[Path, Any] = {}
     if tree:
-        completions = _unset(theirs, schema.completions(tree, found.version, number))
+        completions = schema.completions(tree, found.version, number)
         if merges:
-            drop_in = toml.render({"version": number, **merge(nest(completions), tree)}, HEADER)
+            drop_in = toml.render({"version": number, **merge(completions, tree)}, HEADER)
         else:
-            puts = {**completions, **_filled(theirs, flatten(tree))}
+            puts = {**_unset(theirs, completions), **_filled(theirs, flatten(tree))}
     if present and (puts or drop_in or enable_cri):
         puts = {**_enabled_cri(theirs, found, enable_cri), **puts}
     if (puts or drop_in) and theirs.get("version", 0) < 2:
         puts[("version",)] = number
+    if present and merges:
+        puts.update(_kept_handlers(theirs, found.record, number))
     root_text, record = _edit_root(root, theirs, found, puts, import_drop_in=drop_in is not None)
     root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
     drop_in_change = FileChange(found.drop_in_file, found.drop_in_text, drop_in, _mode(drop_in))
     # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
     files = (root_change, drop_in_change) if drop_in is None else (drop_in_change, root_change)
     return ConfigPlan(files, record, number)
+
+
+def _kept_handlers(theirs: Mapping[str, Any], record: Record, number: int) -> dict[Path, Any]:
+    """Return the empty table of handlers that stays where containerd 1.x had handlers of the collection's in the root file.
+
+    Without any, 2.x would no longer migrate the keys of others beside it.
+    """
+    containerd: Path = ("plugins", names.CRI_V2, "containerd")
+    runtimes = (*containerd, "runtimes")
+    had = any(path[: len(runtimes)] == runtimes for path in record.keys)
+    others = lookup(theirs, containerd)
+    return {runtimes: {}} if number == 2 and had and others and "runtimes" not in others else {}
 
 
 def _mode(text: str | None) -> int:

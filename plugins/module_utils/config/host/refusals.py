@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
+from ansible_collections.slipway.node.plugins.module_utils.config.losses import lost_by_change, own_places
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import (
@@ -35,7 +37,7 @@ def check_effective(
         remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
         raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
     if wanted.present:
-        known = node.binary.known_plugins() if "plugins" in wanted.settings.extra_config else None
+        known = node.containerd.known_plugins if "plugins" in wanted.settings.extra_config else None
         others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
         wrong = mismatches.mismatches(wanted.settings, found.version, found.architecture, config, known, others)
         odd = mismatches.other_schema(sources, plan.schema)
@@ -49,6 +51,22 @@ def check_effective(
     trouble = config.cri_config_error()
     if trouble:
         raise ValueError(f"CRI would fail on this configuration: {trouble}")
+
+
+def check_kept(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig, config: EffectiveConfig) -> None:
+    """Raise ValueError if the planned files would take a setting from the daemon that others made and this run doesn't."""
+    current = node.try_read_config()
+    if current is None:
+        return  # The daemon can't start on these files, so it has no settings.
+    leaves = mismatches.wanted_leaves(wanted.settings, found.version, found.architecture, config)
+    drop_in = Source(node.drop_in_file, found.drop_in_text) if found.drop_in_text is not None else None
+    own = own_places(leaves, drop_in, found.record, config.schema)
+    lost = lost_by_change(current, config, node.containerd.default_config, own)
+    if lost:
+        raise ValueError(
+            f"containerd {found.version} would lose settings that other files make ({', '.join(map(dotted, lost))}): "
+            "add them to settings, or migrate those files with 'containerd config migrate' first"
+        )
 
 
 def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> None:

@@ -62,17 +62,14 @@ class ContainerdBinary:
         Raises HostError with the daemon's own complaint if it can't be read.
         """
         if config_file is None or not os.path.exists(config_file):
-            return self._default()
+            return self.default_config()
         arguments = ("--config", config_file, "config", "dump")
         return EffectiveConfig(parse(self._runner.run(self.require(), *arguments, doing="load the configuration")))
 
-    def _default(self) -> EffectiveConfig:
+    def default_config(self) -> EffectiveConfig:
+        """Return the configuration without any file. Raises HostError if the program doesn't print it."""
         doing = "ask for the default configuration"
         return EffectiveConfig(parse(self._runner.run(self.require(), "config", "default", doing=doing)))
-
-    def known_plugins(self) -> frozenset[str]:
-        """Return the ids of all plugins that this program has settings for."""
-        return frozenset(self._default().lookup(("plugins",), {}))
 
 
 class Ctr:
