@@ -13,7 +13,7 @@ import pytest
 
 from nodes import daemon
 from nodes.config import DURABLE, configure, converges, refused
-from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
+from nodes.daemon import CRI, DROP_IN, RECORD, ROOT
 from nodes.node import Node
 
 UNIT_DROP_IN = "/etc/systemd/system/containerd.service.d/10-hostile.conf"
@@ -63,14 +63,6 @@ def test_an_import_that_is_not_there_is_never_green(lts: Node) -> None:
     lts.ssh("rm /etc/containerd/theirs.toml")
     assert verdict(lts)["config_loads"] == "fail"
     refused(lts, ROOT, "/etc/containerd/theirs.toml", "imports")
-
-
-def test_a_file_of_another_schema_that_costs_settings_is_named(lts: Node) -> None:
-    import_all(lts)
-    later = "/etc/containerd/conf.d/70-theirs.toml"
-    daemon.write(lts, later, f'version = 3\n[plugins."{IMAGES}"]\nmax_concurrent_downloads = 2')
-    daemon.restart(lts)
-    refused(lts, later, "schema", **DURABLE)
 
 
 def test_a_link_that_leads_to_another_file_is_seen(modern: Node) -> None:

@@ -19,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.record import 
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import imports, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import CRI_NAMES
-from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import moved_in_4
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import NEED_HANDLERS, moved_in_4
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version, schema_support
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange, holds_secrets
@@ -136,14 +136,13 @@ def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = Tru
         completions = schema.completions(tree, found.version, number)
         if merges:
             drop_in = toml.render({"version": number, **merge(completions, tree)}, HEADER)
+            puts = _handlers_for_migration(theirs) if number == 2 else {}
         else:
             puts = {**_unset(theirs, completions), **_filled(theirs, flatten(tree))}
     if present and (puts or drop_in or enable_cri):
         puts = {**_enabled_cri(theirs, found, enable_cri), **puts}
     if (puts or drop_in) and theirs.get("version", 0) < 2:
         puts[("version",)] = number
-    if present and merges:
-        puts.update(_kept_handlers(theirs, found.record, number))
     root_text, record = _edit_root(root, theirs, found, puts, import_drop_in=drop_in is not None)
     root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
     drop_in_change = FileChange(found.drop_in_file, found.drop_in_text, drop_in, _mode(drop_in))
@@ -152,16 +151,15 @@ def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = Tru
     return ConfigPlan(files, record, number)
 
 
-def _kept_handlers(theirs: Mapping[str, Any], record: Record, number: int) -> dict[Path, Any]:
-    """Return the empty table of handlers that stays where containerd 1.x had handlers of the collection's in the root file.
+def _handlers_for_migration(theirs: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return the empty table of handlers without which 2.x doesn't migrate the keys of others in a root file of schema 2.
 
-    Without any, 2.x would no longer migrate the keys of others beside it.
+    2.0 to 2.2 find one in the drop-in, and 2.3 and newer look for it in the root file.
     """
     containerd: Path = ("plugins", names.CRI_V2, "containerd")
-    runtimes = (*containerd, "runtimes")
-    had = any(path[: len(runtimes)] == runtimes for path in record.keys)
-    others = lookup(theirs, containerd)
-    return {runtimes: {}} if number == 2 and had and others and "runtimes" not in others else {}
+    table = lookup(theirs, containerd)
+    needed = isinstance(table, Mapping) and "runtimes" not in table and any((key,) in NEED_HANDLERS for key in table)
+    return {(*containerd, "runtimes"): {}} if needed else {}
 
 
 def _mode(text: str | None) -> int:

@@ -23,7 +23,7 @@ _SERVER = "io.containerd.server.v1."
 SERVER_GRPC, SERVER_TTRPC = _SERVER + "grpc", _SERVER + "ttrpc"
 _PROMETHEUS = "io.containerd.metrics.v1.grpc-prometheus"
 # The keys of CRI's table containerd that 2.x migrates only if that table has one of runtime handlers, even an empty one.
-_NEED_HANDLERS: tuple[Path, ...] = (("snapshotter",), ("disable_snapshot_annotations",), ("discard_unpacked_layers",))
+NEED_HANDLERS: tuple[Path, ...] = (("snapshotter",), ("disable_snapshot_annotations",), ("discard_unpacked_layers",))
 # Names of schema 1.
 _SHORT_NAMES = {
     "cri": CRI_V2,
@@ -148,7 +148,7 @@ def _migrated_cri(key: Path, value: Any) -> tuple[Path, Any]:
         moved = (*images, *key)
     elif key[0] in CRI_SERVICE_KEYS:
         moved = ("plugins", CRI_V2, *key)
-    elif key[:1] == ("containerd",) and key[1:] in _NEED_HANDLERS:
+    elif key[:1] == ("containerd",) and key[1:] in NEED_HANDLERS:
         moved = (*images, *key[1:])
     elif key[:2] == ("containerd", "runtimes") and key[3:] == ("sandbox_mode",):
         moved = (*runtime, *key[:3], "sandboxer")
@@ -166,7 +166,7 @@ def older_places(path: Path) -> list[Path]:
     elif key == ("pinned_images", "sandbox"):
         found.append(("plugins", CRI_V2, "sandbox_image"))
     elif path[:2] == ("plugins", CRI_IMAGES):
-        found.append(("plugins", CRI_V2, *(("containerd", *key) if key in _NEED_HANDLERS else key)))
+        found.append(("plugins", CRI_V2, *(("containerd", *key) if key in NEED_HANDLERS else key)))
     return found
 
 
@@ -186,7 +186,7 @@ class FileKey:
     @property
     def dropped_without_handlers(self) -> bool:
         """Whether the daemon's migration drops this key if there is no table of runtime handlers beside it."""
-        return self.path[:3] == ("plugins", CRI_V2, "containerd") and self.path[3:] in _NEED_HANDLERS
+        return self.path[:3] == ("plugins", CRI_V2, "containerd") and self.path[3:] in NEED_HANDLERS
 
 
 def file_keys(sources: Sequence[Source], printed: int) -> list[list[FileKey]]:

@@ -189,16 +189,18 @@ def config_schema(state: NodeState, expectation: Expectation) -> Finding | None:
     if not lost:
         found = sorted({f"version = {value}" if value else "no version key" for value in versions.values()})
         return ok(expected, ", ".join(found))
-    return warn(expected, [str(key) for key in lost], _remedy_for_lost(lost, state, versions))
+    return warn(expected, [str(key) for key in lost], _remedy_for_lost(lost, state.config.schema, versions))
 
 
-def _remedy_for_lost(lost: Sequence[FileKey], state: NodeState, versions: Mapping[str, Any]) -> str:
-    if len(set(versions.values())) == 1 and all(key.dropped_without_handlers for key in lost):
+def _remedy_for_lost(lost: Sequence[FileKey], printed: int, versions: Mapping[str, Any]) -> str:
+    if printed < 3:
+        return "write these settings into the last file with a table for the plugin: containerd 1.x reads only that table"
+    if printed == 3 and len(set(versions.values())) > 1:
+        return "write the same version key into each file: containerd drops settings if the versions differ"
+    if all(key.dropped_without_handlers for key in lost):
         table = f'[plugins."{names.CRI_V2}".containerd.runtimes]'
         return f"add the empty table {table} to {lost[0].file}: without one, containerd 2.x drops the keys beside it"
-    if state.config is not None and state.config.schema < 3:
-        return "write these settings into the last file with a table for the plugin: containerd 1.x reads only that table"
-    return "write the same version key into each file: containerd drops settings if the versions differ"
+    return f"write these settings in schema {printed}: the daemon drops them when it migrates the older one"
 
 
 @check

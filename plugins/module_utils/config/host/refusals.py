@@ -40,7 +40,8 @@ def check_effective(
         known = node.containerd.known_plugins if "plugins" in wanted.settings.extra_config else None
         others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
         wrong = mismatches.mismatches(wanted.settings, found.version, found.architecture, config, known, others)
-        odd = mismatches.other_schema(sources, plan.schema)
+        # 2.3 and newer migrate each file by itself.
+        odd = mismatches.other_schema(sources, plan.schema) if config.schema < 4 else None
         if odd and any(one.culprit is None and one.known for one in wrong):
             raise ValueError(
                 f"{odd} is written in another schema than {node.config_file} ({plan.schema}), and containerd {found.version} "
