@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Translates settings into the configuration schema that the installed containerd reads (1.6 to 2.3), validates the files with
+  - Translates settings into the configuration schema that the installed containerd reads (1.6 to 2.4), validates the files with
     containerd itself, writes them durably, and restarts the daemon through systemd if necessary. Then it checks that the daemon is
     up, stays up, and has loaded its plugins.
   - If the daemon doesn't start or a plugin fails, the module restores the previous files, restarts the daemon on them, and fails

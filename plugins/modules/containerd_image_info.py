@@ -124,7 +124,8 @@ images:
     durability:
       description:
         - V(durable), M(slipway.node.containerd_image) flushed its layers to disk for the snapshotter.
-        - V(unknown), another tool pulled it. It is usually on disk after some time, but that wasn't verified.
+        - V(unknown), another tool pulled it, or the snapshotter's files can't be flushed together with the image. It is usually
+          on disk after some time, but that wasn't verified.
       type: str
     integrity:
       description:
@@ -301,7 +302,7 @@ class ImageReport:
             "present": True,
             "digest": reference.digest,
             "media_type": reference.media_type,
-            "durability": durability.DURABLE if self._snapshotter in reference.synced else durability.UNKNOWN,
+            "durability": self._durability(reference),
             "integrity": None,
             **dict.fromkeys(("platform", "layers", "chain_id", "size_bytes", "unpacked", "mountable")),
         }
@@ -321,6 +322,10 @@ class ImageReport:
             "mountable": verdict.mountable,
             "reason": verdict.reason,
         }
+
+    def _durability(self, reference: Reference) -> str:
+        synced = self._snapshotter in reference.synced
+        return durability.of_flushed(self._snapshotter) if synced else durability.UNKNOWN
 
     def _verdict(self, chain: tuple[str, ...]) -> Verdict:
         if self._overlay is None:

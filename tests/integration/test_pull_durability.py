@@ -9,13 +9,15 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.image_module import expected
 
-from nodes import cri, daemon
+from nodes import cri, daemon, registry
 from nodes.fixtures import SUITES
-from nodes.images import random_layers
+from nodes.images import busybox, random_layers
 from nodes.node import WORK, Node
 from nodes.registry import Registry
 
@@ -48,8 +50,7 @@ def traced(node: Node) -> Iterator[Callable[[], dict[str, int]]]:
 def pulled_by(node: Node, path: str, reference: str) -> None:
     """Pull on one of the paths that the module knows."""
     if path == "cri":
-        with cri.image_service(node) as images:
-            assert images.pull(reference)
+        cri.pull(node, reference)
         return
     # 1.6 has no other way than the local one, and no flag for it.
     local = {"ctr": "--local", "transfer": "--local=false"}[path] if node.suite != "bookworm" else ""
@@ -65,11 +66,11 @@ def syncs(node: Node, path: str, reference: str) -> int:
     return calls()["syncfs"]
 
 
-def configured(node: Node, source: Registry, **options: Any) -> dict[str, Any]:
-    """The module's result on a node that pulls from the registry."""
+def configured(node: Node, *sources: Registry, **options: Any) -> dict[str, Any]:
+    """The module's result on a node that pulls from the registries."""
     daemon.install(node)
     daemon.reset(node)
-    done = node.module("containerd_registry", {"registries": [source.entry], "config_path": CERTS})
+    done = node.module("containerd_registry", {"registries": [one.entry for one in sources], "config_path": CERTS})
     assert not done.get("failed"), done
     done = node.module("containerd_config", {"settings": {"registry_config_path": CERTS, **options}})
     assert not done.get("failed"), done
@@ -104,8 +105,7 @@ def test_the_verdict_is_what_the_daemon_does(
     counted = {path: syncs(node, path, reference) for path, reference in references.items()}
     measured = {path: "durable" if count >= LAYERS else "not_durable" if count == 0 else count for path, count in counted.items()}
     assert measured == {path: expected[path] for path in paths}, counted
-    with cri.image_service(node) as images:
-        images.remove(references["cri"])
+    cri.remove(node, references["cri"])
     node.exec("ctr", "images", "rm", "--sync", *(reference for path, reference in references.items() if path != "cri"))
 
 
@@ -115,3 +115,25 @@ def test_1_6_is_not_durable_whatever_is_asked(bookworm: Node, source: Registry) 
     assert refused["failed"]
     assert "1.7.14" in refused["msg"]
     assert syncs(bookworm, "cri", source.push(random_layers(LAYERS))) == 0
+
+
+def test_a_pod_runs_images_that_cri_pulled(node: Node, source: Registry, tmp_path: Path) -> None:
+    """From both releases of distribution: the container's image by crictl, as by a kubelet, and the sandbox's by containerd."""
+    layers = random_layers(LAYERS)
+    image = source.push([busybox(), *layers])
+    sleep = ["/bin/busybox", "sleep", "100000"]
+    plugin = daemon.RUNTIME if node.line >= (2,) else daemon.CRI
+    with registry.serve(tmp_path, release="3.1.2") as other:
+        pause = other.push([busybox()], command=sleep)
+        # Nodes lack CAP_SYS_RESOURCE, which a lower oom_score_adj needs, and may lack the cpu controller.
+        extra = {"plugins": {plugin: {"restrict_oom_score_adj": True, "disable_cgroup": True}}}
+        configured(node, source, other, sandbox_image=pause, image_pull_sync_fs=node.line >= (1, 7), extra_config=extra)
+        cri.pull(node, image)
+        status = cri.image_status(node, image)
+        assert status["repoTags"] == [image] and status["id"] in source.blobs(image)
+        with cri.running(node, image, sleep) as container:
+            assert cri.container_status(node, container)["state"] == "CONTAINER_RUNNING"
+            hashes = cri.crictl(node, "exec", container, "/bin/busybox", "sha256sum", *expected(layers)).stdout
+    assert {path: digest for digest, path in map(str.split, hashes.splitlines())} == expected(layers)
+    for reference in (image, pause):
+        cri.remove(node, reference)

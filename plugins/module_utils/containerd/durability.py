@@ -66,6 +66,7 @@ class Row:
 _EROFS = "erofs is flushed by set_immutable or enable_fsverity at most, never by syncfs (containerd#14164)"
 _TRANSFER = "the transfer service unpacks without syncfs, whatever the settings"
 _MEASURED = "measured with strace"
+_FILES_IN_DIRECTORY = ("overlayfs", "native")
 
 TABLE: tuple[Row, ...] = (
     Row(
@@ -81,7 +82,7 @@ TABLE: tuple[Row, ...] = (
         ),
     ),
     Row(
-        lambda pull: pull.snapshotter not in ("overlayfs", "native"),
+        lambda pull: pull.snapshotter not in _FILES_IN_DIRECTORY,
         Verdict(
             UNKNOWN,
             "it depends on the snapshotter, which containerd does not flush",
@@ -150,6 +151,14 @@ TABLE: tuple[Row, ...] = (
 def classify(pull: Pull) -> Verdict:
     """Return the verdict of the first row that fits; the last one fits everything."""
     return next(row.verdict for row in TABLE if row.applies(pull))
+
+
+def of_flushed(snapshotter: str) -> str:
+    """Return the durability of an image whose file systems were synced after it was unpacked for a snapshotter.
+
+    Only overlayfs and native store the files of an image as files in their directory, which syncfs(2) flushes.
+    """
+    return DURABLE if snapshotter in _FILES_IN_DIRECTORY else UNKNOWN
 
 
 def paths(version: Version) -> tuple[str, ...]:

@@ -14,8 +14,6 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.store import oci
 
 _TRANSFER = ("plugins", "io.containerd.transfer.v1.local", "unpack_config")
-# Whose files lie on the file system of its directory, as they are in the image.
-_FLUSHED_BY_SYNCFS = ("overlayfs", "native")
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class PullPath:
     @property
     def durability(self) -> str:
         """Of an image that was pulled on this path and synced."""
-        return durability.DURABLE if self.snapshotter in _FLUSHED_BY_SYNCFS else durability.UNKNOWN
+        return durability.of_flushed(self.snapshotter)
 
 
 def select_pull_path(

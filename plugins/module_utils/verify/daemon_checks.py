@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timezone
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config import losses, mismatches
@@ -13,7 +14,14 @@ from ansible_collections.slipway.node.plugins.module_utils.config.settings impor
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
 from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import FileKey
-from ansible_collections.slipway.node.plugins.module_utils.containerd.version import NEWEST_LINE, OLDEST, Version
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import (
+    NEWEST,
+    OLDEST,
+    Version,
+    is_past_end_of_life,
+    line_of,
+    upgrade_target,
+)
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
@@ -37,19 +45,29 @@ STABLE_SECONDS = 600
 
 @check
 def containerd_version(state: NodeState, expectation: Expectation) -> Finding:
-    """The installed containerd is a supported release."""
-    expected = f"{OLDEST} to {NEWEST_LINE[0]}.{NEWEST_LINE[1]}"
+    """The installed containerd is a supported release of a line that upstream supports."""
+    expected = f"{OLDEST} to {NEWEST.major}.{NEWEST.minor}, of a line that upstream supports"
     found = state.version
     if found is None:
         return fail(expected, state.trouble.get("version", "not installed"), CONFIGURE)
     if found < OLDEST:
         return fail(expected, str(found), "upgrade containerd")
-    if (found.major, found.minor) > NEWEST_LINE:
-        return unknown(expected, f"{found} is newer than the releases known here", "upgrade slipway.node")
+    line, today = line_of(found), datetime.fromtimestamp(state.now, timezone.utc).date()
+    if line is None:
+        return warn(expected, f"{found}, a line that slipway.node was not tested with", "upgrade slipway.node")
     if found >= Version(2, 2, 0) and found < Version(2, 2, 3):
         remedy = "upgrade to 2.2.3 or newer; keep max_concurrent_unpacks at 1 until then"
         return warn(expected, f"{found}, which may lose deleted files when it unpacks layers at once", remedy)
+    if is_past_end_of_life(line, today):
+        return warn(expected, f"{found}, a line whose upstream support ended in {line.end_of_life:%Y-%m}", _upgrade(today))
     return ok(expected, str(found))
+
+
+def _upgrade(today: date) -> str:
+    target = upgrade_target(today)
+    if target is None:
+        return "upgrade slipway.node, which knows no line that upstream still supports, and containerd"
+    return f"upgrade to containerd {target}, which upstream supports until {target.end_of_life:%Y-%m}"
 
 
 @check

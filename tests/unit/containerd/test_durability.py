@@ -82,6 +82,21 @@ def test_pull_paths_of_a_version(version: str, paths: tuple[str, ...]) -> None:
     assert durability.paths(Version.parse(version)) == paths
 
 
+@pytest.mark.parametrize(
+    ("snapshotter", "expected"),
+    [
+        ("overlayfs", DURABLE),
+        ("native", DURABLE),
+        ("blockfile", UNKNOWN),
+        ("devmapper", UNKNOWN),
+        ("erofs", UNKNOWN),
+        ("nydus", UNKNOWN),
+    ],
+)
+def test_an_image_that_was_synced_is_durable_if_its_files_are_in_a_directory(snapshotter: str, expected: str) -> None:
+    assert durability.of_flushed(snapshotter) == expected
+
+
 def test_every_row_says_why_and_where_from() -> None:
     for row in durability.TABLE:
         assert row.verdict.durability in (DURABLE, NOT_DURABLE, UNKNOWN)

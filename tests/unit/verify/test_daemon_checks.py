@@ -6,6 +6,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -92,6 +93,10 @@ def passing(recorded: Callable[[str, str], str]) -> NodeState:
     )
 
 
+def noon(day: str) -> float:
+    return datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp()
+
+
 def finding(name: str, state: NodeState, expectation: Expectation = EXPECTED) -> Finding | None:
     found = run_checks(state, expectation, only=[name])
     return found[0] if found else None
@@ -124,7 +129,8 @@ def with_mount(state: NodeState, **changes: Any) -> NodeState:
 def test_all_is_well(passing: NodeState) -> None:
     findings = run_checks(passing, EXPECTED)
     assert [one.id for one in findings] == CHECKS
-    others = {"durability_ctr", "durability_transfer"}
+    # Upstream supports 1.7 no longer.
+    others = {"containerd_version", "durability_ctr", "durability_transfer"}
     assert {one.id for one in findings if one.status != "ok"} == others
     assert {one.status for one in findings if one.id in others} == {"warn"}
     assert all(one.remedy for one in findings if one.status != "ok")
@@ -152,12 +158,18 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("containerd_version", "fail", lambda one: replace(one, version=Version.parse("1.5.13")), "1.5.13"),
     (
         "containerd_version",
-        "unknown",
+        "warn",
         lambda one: replace(one, version=Version.parse("2.9.0")),
-        "newer than the releases known here",
+        "was not tested with",
+    ),
+    (
+        "containerd_version",
+        "warn",
+        lambda one: replace(one, version=Version.parse("2.1.9")),
+        "2.1.9, a line whose upstream support ended in 2026-07",
     ),
     ("containerd_version", "warn", lambda one: replace(one, version=Version.parse("2.2.1")), "may lose deleted files"),
-    ("containerd_version", "ok", lambda one: replace(one, version=Version.parse("2.2.3")), "2.2.3"),
+    ("containerd_version", "ok", lambda one: replace(one, version=Version.parse("2.3.7")), "2.3.7"),
     ("daemon_running", "fail", lambda one: with_unit(one, active="failed", pid=0), "the unit is failed"),
     ("daemon_running", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
     ("daemon_stable", "warn", lambda one: with_unit(one, restarts=3), "3 crashes, none recently"),
@@ -286,6 +298,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("images_present", "fail", lambda one: replace(one, images=(replace(IMAGE, problem="not there"),)), "not there"),
     ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, trouble="no answer"),)), "no answer"),
     ("images_present", "warn", lambda one: replace(one, images=(replace(IMAGE, synced=False),)), "possibly not on disk"),
+    ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, durability="unknown"),)), "can't be flushed"),
     ("images_present", "unknown", lambda one: replace(one, images=None, trouble={"images": "no ctr"}), "no ctr"),
     (
         "layer_headroom",
@@ -410,6 +423,39 @@ def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(passing: NodeSt
 def test_what_keeps_a_snapshot_is_said_for_any_namespace_and_snapshotter(passing: NodeState, certain: bool) -> None:
     found = finding("snapshots_at_risk", with_toolboxes(passing, at_risk=(replace(RISK, certain=certain),)))
     assert found is not None and "ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("day", "version", "status"),
+    [
+        ("2026-11-30", "2.2.9", "ok"),
+        ("2026-12-01", "2.2.9", "warn"),
+        ("2027-04-30", "2.4.2", "ok"),
+        ("2027-05-01", "2.4.2", "warn"),
+        ("2028-04-30", "2.3.7", "ok"),
+        ("2028-05-01", "2.3.7", "warn"),
+    ],
+)
+def test_a_line_is_supported_until_the_end_of_its_last_month(passing: NodeState, day: str, version: str, status: str) -> None:
+    found = finding("containerd_version", replace(passing, version=Version.parse(version), now=noon(day)))
+    assert found is not None and found.status == status
+
+
+def test_a_clock_that_was_set_back_extends_no_support(passing: NodeState) -> None:
+    found = finding("containerd_version", replace(passing, now=noon("2020-01-01")))
+    assert found is not None and found.found == "1.7.24, a line whose upstream support ended in 2026-09"
+
+
+@pytest.mark.parametrize(
+    ("day", "remedy"),
+    [
+        ("2026-12-24", "upgrade to containerd 2.3 (LTS), which upstream supports until 2028-04"),
+        ("2028-05-01", "upgrade slipway.node, which knows no line that upstream still supports, and containerd"),
+    ],
+)
+def test_the_remedy_names_the_line_that_upstream_supports_longest(passing: NodeState, day: str, remedy: str) -> None:
+    found = finding("containerd_version", replace(passing, now=noon(day)))
+    assert found is not None and found.remedy == remedy
 
 
 @pytest.mark.parametrize(("version", "command"), [("1.6.20", "'ctr images pull'"), ("1.7.24", "'ctr images pull --local'")])

@@ -77,6 +77,7 @@ class ImageTarget:
         return Registry(
             self.containerd.ctr,
             request.auth,
+            version=self.containerd.version,
             namespace=request.namespace,
             timeout=request.timeout,
             local=self.pull_path.local,
