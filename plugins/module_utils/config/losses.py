@@ -18,7 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas im
     place,
 )
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, agrees, flatten
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, agrees
 
 _MISSING = object()
 # What no file can take from another, and what a change of the files themselves changes.
@@ -46,7 +46,7 @@ def lost_by_change(before: EffectiveConfig, after: EffectiveConfig, defaults: Ef
         mine.add(("plugins", SERVER_TTRPC))  # which follows the other
     return [
         path
-        for path, value in flatten(before.dump).items()
+        for path, value in before.leaves.items()
         if path[0] not in _NEVER_LOST
         and not agrees(value, defaults.lookup(path))
         and not agrees(value, after.lookup(path))
