@@ -44,7 +44,7 @@ def test_a_misspelt_key_goes_where_the_daemon_looks_for_the_others() -> None:
 
 
 def test_one_key_with_two_values_is_refused() -> None:
-    twice = {"grpc": {"gid": 1}, "plugins": {SERVER + "grpc": {"gid": 2}}}
+    twice: dict[str, Any] = {"grpc": {"gid": 1}, "plugins": {SERVER + "grpc": {"gid": 2}}}
     with pytest.raises(ValueError, match="different values"):
         schemas.in_schema(twice, 4)
     twice["grpc"]["gid"] = 2
