@@ -38,7 +38,10 @@ Done = subprocess.CompletedProcess[str]
 
 
 def run(argv: list[str], *, check: bool = True, env: dict[str, str] | None = None) -> Done:
-    """Run a command in the checkout; raises AssertionError with its output if ``check`` and it fails, TimeoutExpired if it hangs."""
+    """Run a command in the checkout.
+
+    Raises AssertionError with its output if ``check`` and it fails, TimeoutExpired if it hangs.
+    """
     done = subprocess.run(
         argv,
         cwd=CHECKOUT,
