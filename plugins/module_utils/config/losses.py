@@ -25,13 +25,16 @@ _MISSING = object()
 _NEVER_LOST = ("version", "imports", "disabled_plugins", "required_plugins")
 
 
-def own_places(wanted: Mapping[Path, Any], drop_in: Source | None, record: Record, printed: int) -> set[Path]:
+def own_places(wanted: Mapping[Path, Any], drop_in: Source | None, records: Iterable[Record], printed: int) -> set[Path]:
     """Return the places of the settings that a run makes, and that earlier ones made. An empty table makes none.
 
-    ``wanted`` are leaves in the schema ``printed``; ``drop_in`` is the file of earlier runs.
+    ``wanted`` are leaves in the schema ``printed``; ``drop_in`` is the file of earlier runs, and ``records`` say what they and
+    this one set in the root file.
     """
     before = file_keys([drop_in] if drop_in is not None else [], printed)
-    recorded = (place(path, key.value, 2, printed)[0] for path, key in record.keys.items())
+    recorded = (
+        place(path, key.value, 2, printed)[0] for record in records for path, key in record.keys.items() if key.value != {}
+    )
     own = {path for path, value in wanted.items() if value != {}}
     return {*own, *recorded, *(key.place for keys in before for key in keys if key.value != {})}
 

@@ -54,9 +54,11 @@ def test_what_the_run_sets_itself_is_not_lost(recorded: Recorded, version: str) 
 
 
 def test_the_places_of_a_run_and_of_those_before_it() -> None:
-    record = Record(keys={("plugins", V2, "sandbox_image"): OwnedKey("x")})
+    # An empty table is none of anybody's settings.
+    runtimes = ("plugins", V2, "containerd", "runtimes")
+    record = Record(keys={("plugins", V2, "sandbox_image"): OwnedKey("x"), runtimes: OwnedKey({})})
     drop_in = Source("/60-slipway.toml", 'version = 3\n[metrics]\naddress = "x"\n')
-    assert losses.own_places({("root",): "/srv", ("plugins", "a"): {}}, drop_in, record, 4) == {
+    assert losses.own_places({("root",): "/srv", ("plugins", "a"): {}}, drop_in, (record,), 4) == {
         ("root",),
         SANDBOX,
         ("plugins", "io.containerd.server.v1.metrics", "address"),

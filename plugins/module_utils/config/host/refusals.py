@@ -54,14 +54,16 @@ def check_effective(
         raise ValueError(f"CRI would fail on this configuration: {trouble}")
 
 
-def check_kept(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig, config: EffectiveConfig) -> None:
+def check_kept(
+    node: ContainerdHost, wanted: ConfigRequest, plan: ConfigPlan, found: CurrentConfig, config: EffectiveConfig
+) -> None:
     """Raise ValueError if the planned files would take a setting from the daemon that others made and this run doesn't."""
     current = node.try_read_config()
     if current is None:
         return  # The daemon can't start on these files, so it has no settings.
     leaves = mismatches.wanted_leaves(wanted.settings, found.version, found.architecture, config)
     drop_in = Source(node.drop_in_file, found.drop_in_text) if found.drop_in_text is not None else None
-    own = own_places(leaves, drop_in, found.record, config.schema)
+    own = own_places(leaves, drop_in, (found.record, plan.record), config.schema)
     lost = lost_by_change(current, config, node.containerd.default_config, own)
     if lost:
         raise ValueError(
