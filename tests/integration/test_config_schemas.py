@@ -167,7 +167,7 @@ def test_a_file_that_would_lose_its_settings_is_named(merging: Node) -> None:
     daemon.reset(merging, 'version = 3\nimports = ["conf.d/*.toml"]')
     daemon.write(merging, "/etc/containerd/conf.d/50-theirs.toml", f'version = 2\n[plugins."{CRI}"]\nsandbox_image = "x"')
     daemon.restart(merging)
-    refused(merging, f'plugins."{IMAGES}".pinned_images.sandbox', "would lose", max_concurrent_downloads=7)
+    refused(merging, f'50-theirs.toml: plugins."{CRI}".sandbox_image', "would lose", max_concurrent_downloads=7)
 
 
 def test_a_file_of_another_schema_that_costs_settings_is_named(merging: Node) -> None:

@@ -5,18 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import (
-    SERVER_GRPC,
-    SERVER_TTRPC,
-    FileKey,
-    file_keys,
-    place,
-)
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import FileKey, file_keys, place
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, agrees
 
@@ -25,35 +19,25 @@ _MISSING = object()
 _NEVER_LOST = ("version", "imports", "disabled_plugins", "required_plugins")
 
 
-def own_places(wanted: Mapping[Path, Any], drop_in: Source | None, records: Iterable[Record], printed: int) -> set[Path]:
-    """Return the places of the settings that a run makes, and that earlier ones made. An empty table makes none.
+def lost_by_change(
+    others: Sequence[Source], before: EffectiveConfig, after: EffectiveConfig, wanted: Mapping[Path, Any], record: Record
+) -> list[FileKey]:
+    """List the keys of other files that a change takes from the daemon, though it has them now.
 
-    ``wanted`` are leaves in the schema ``printed``; ``drop_in`` is the file of earlier runs, and ``records`` say what they and
-    this one set in the root file.
+    ``wanted`` are the settings of the change, as leaves in the schema that the daemon prints; ``record`` says what earlier ones
+    set in the root file. An empty table is no setting.
     """
-    before = file_keys([drop_in] if drop_in is not None else [], printed)
-    recorded = (
-        place(path, key.value, 2, printed)[0] for record in records for path, key in record.keys.items() if key.value != {}
-    )
+    printed = before.schema
     own = {path for path, value in wanted.items() if value != {}}
-    return {*own, *recorded, *(key.place for keys in before for key in keys if key.value != {})}
-
-
-def lost_by_change(before: EffectiveConfig, after: EffectiveConfig, defaults: EffectiveConfig, own: Iterable[Path]) -> list[Path]:
-    """List the settings of others that a change of the files takes from the daemon, in a stable order.
-
-    ``own`` are the places of the settings that the change is about.
-    """
-    mine = set(own)
-    if any(path[:2] == ("plugins", SERVER_GRPC) for path in mine):
-        mine.add(("plugins", SERVER_TTRPC))  # which follows the other
+    own |= {place(path, key.value, 2, printed)[0] for path, key in record.keys.items() if key.value != {}}
     return [
-        path
-        for path, value in before.leaves.items()
-        if path[0] not in _NEVER_LOST
-        and not agrees(value, defaults.lookup(path))
-        and not agrees(value, after.lookup(path))
-        and not any(path[: len(one)] == one[: len(path)] for one in mine)
+        key
+        for keys in file_keys(others, printed)
+        for key in keys
+        if key.place[0] not in _NEVER_LOST
+        and agrees(key.value, before.lookup(key.place))
+        and not agrees(key.value, after.lookup(key.place))
+        and not any(key.place[: len(one)] == one[: len(key.place)] for one in own)
     ]
 
 

@@ -23,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_ro
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, flatten, lookup
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, lookup
 
 # containerd defaults/defaults_unix.go
 _DEFAULT_ROOT = "/var/lib/containerd"
@@ -54,11 +54,6 @@ class EffectiveConfig:
     def lookup(self, path: Iterable[str], default: Any = None) -> Any:
         """Return the value at a path, or the default if there is none."""
         return lookup(self.dump, path, default)
-
-    @cached_property
-    def leaves(self) -> dict[Path, Any]:
-        """All values by path."""
-        return flatten(self.dump)
 
     def setting(self, row: Setting) -> Any:
         """Return a setting's value."""

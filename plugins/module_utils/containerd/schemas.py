@@ -20,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Sou
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 
 _SERVER = "io.containerd.server.v1."
-SERVER_GRPC, SERVER_TTRPC = _SERVER + "grpc", _SERVER + "ttrpc"
+SERVER_GRPC = _SERVER + "grpc"
 _PROMETHEUS = "io.containerd.metrics.v1.grpc-prometheus"
 # The keys of CRI's table containerd that 2.x migrates only if that table has one of runtime handlers, even an empty one.
 NEED_HANDLERS: tuple[Path, ...] = (("snapshotter",), ("disable_snapshot_annotations",), ("discard_unpacked_layers",))

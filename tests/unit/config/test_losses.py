@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config import losses
 from ansible_collections.slipway.node.plugins.module_utils.config.record import OwnedKey, Record
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted, merge, nest
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import merge, nest
 
 Recorded = Callable[[str, str], str]
 V2, IMAGES = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"
@@ -25,44 +26,49 @@ def config(recorded: Recorded, version: str, name: str) -> EffectiveConfig:
     return EffectiveConfig(tomllib.loads(recorded(version, name)))
 
 
+def lost_by_change(
+    recorded: Recorded, version: str, after: EffectiveConfig, wanted: dict[Any, Any] | None = None, record: Record | None = None
+) -> list[str]:
+    root = Source("/etc/c.toml", recorded(version, "versionless.toml"))
+    before = config(recorded, version, "versionless.dump.toml")
+    return [str(key) for key in losses.lost_by_change([root], before, after, wanted or {}, record or Record())]
+
+
 @pytest.mark.parametrize("version", MOVED)
 def test_a_wrong_version_in_a_file_without_one_loses_everything(recorded: Recorded, version: str) -> None:
-    before, after, defaults = (
-        config(recorded, version, f"{name}.toml") for name in ("versionless.dump", "versionless-as-4.dump", "default")
-    )
-    assert [dotted(path).rpartition('".')[2] for path in losses.lost_by_change(before, after, defaults, ())] == [
-        "snapshotter",
-        "pinned_images.sandbox",
-        "containerd.runtimes.runc.options.SystemdCgroup",
-        "address",
-        "address",
-        "address",
+    stamped = config(recorded, version, "versionless-as-4.dump.toml")
+    assert lost_by_change(recorded, version, stamped) == [
+        f"/etc/c.toml: {key}"
+        for key in (
+            "grpc.address",
+            "metrics.address",
+            f'plugins."{V2}".sandbox_image',
+            f'plugins."{V2}".containerd.snapshotter',
+            f'plugins."{V2}".containerd.runtimes.runc.options.SystemdCgroup',
+        )
     ]
-    assert losses.lost_by_change(before, before, defaults, ()) == []
+    assert lost_by_change(recorded, version, config(recorded, version, "versionless.dump.toml")) == []
 
 
 @pytest.mark.parametrize("version", MOVED)
-def test_what_the_run_sets_itself_is_not_lost(recorded: Recorded, version: str) -> None:
-    defaults = config(recorded, version, "default.toml")
+def test_what_a_run_sets_itself_is_not_lost(recorded: Recorded, version: str) -> None:
     before = config(recorded, version, "versionless.dump.toml")
-    after = EffectiveConfig(
-        merge(before.dump, nest({SANDBOX: "other", (*GRPC, "address"): "/a", (*TTRPC, "address"): "/a.ttrpc"}))
-    )
-    own = {SANDBOX, (*GRPC, "address")}
-    assert losses.lost_by_change(before, after, defaults, own) == []
-    assert losses.lost_by_change(before, after, defaults, {SANDBOX}) == [(*GRPC, "address"), (*TTRPC, "address")]
+    # The second address follows the first one, and no file sets it.
+    changed = {SANDBOX: "other", (*GRPC, "address"): "/a", (*TTRPC, "address"): "/a.ttrpc"}
+    after = EffectiveConfig(merge(before.dump, nest(changed)))
+    assert lost_by_change(recorded, version, after, {SANDBOX: "other", (*GRPC, "address"): "/a"}) == []
+    assert lost_by_change(recorded, version, after, {SANDBOX: "other", GRPC: {}}) == ["/etc/c.toml: grpc.address"]
 
 
-def test_the_places_of_a_run_and_of_those_before_it() -> None:
-    # An empty table is none of anybody's settings.
-    runtimes = ("plugins", V2, "containerd", "runtimes")
-    record = Record(keys={("plugins", V2, "sandbox_image"): OwnedKey("x"), runtimes: OwnedKey({})})
-    drop_in = Source("/60-slipway.toml", 'version = 3\n[metrics]\naddress = "x"\n')
-    assert losses.own_places({("root",): "/srv", ("plugins", "a"): {}}, drop_in, (record,), 4) == {
-        ("root",),
-        SANDBOX,
-        ("plugins", "io.containerd.server.v1.metrics", "address"),
-    }
+@pytest.mark.parametrize("version", MOVED)
+def test_what_an_earlier_run_set_in_the_file_is_not_lost(recorded: Recorded, version: str) -> None:
+    before = config(recorded, version, "versionless.dump.toml")
+    after = EffectiveConfig(merge(before.dump, nest({SANDBOX: "default"})))
+    record = Record(keys={("plugins", V2, "sandbox_image"): OwnedKey("registry.example/pause:3.10")})
+    assert lost_by_change(recorded, version, after, record=record) == []
+    # A table that is empty is none of anybody's settings.
+    empty = Record(keys={("plugins", V2): OwnedKey({})})
+    assert lost_by_change(recorded, version, after, record=empty) == [f'/etc/c.toml: plugins."{V2}".sandbox_image']
 
 
 def lost(recorded: Recorded, version: str, *sources: Source, dump: str = "schema2.dump.toml") -> list[str]:

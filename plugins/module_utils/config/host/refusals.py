@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
-from ansible_collections.slipway.node.plugins.module_utils.config.losses import lost_by_change, own_places
+from ansible_collections.slipway.node.plugins.module_utils.config.losses import lost_by_change
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
-from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import (
@@ -54,20 +53,17 @@ def check_effective(
         raise ValueError(f"CRI would fail on this configuration: {trouble}")
 
 
-def check_kept(
-    node: ContainerdHost, wanted: ConfigRequest, plan: ConfigPlan, found: CurrentConfig, config: EffectiveConfig
-) -> None:
+def check_kept(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig, config: EffectiveConfig) -> None:
     """Raise ValueError if the planned files would take a setting from the daemon that others made and this run doesn't."""
     current = node.try_read_config()
     if current is None:
         return  # The daemon can't start on these files, so it has no settings.
+    others = [one for one in read_sources(node.config_file) if one.path != node.drop_in_file]
     leaves = mismatches.wanted_leaves(wanted.settings, found.version, found.architecture, config)
-    drop_in = Source(node.drop_in_file, found.drop_in_text) if found.drop_in_text is not None else None
-    own = own_places(leaves, drop_in, (found.record, plan.record), config.schema)
-    lost = lost_by_change(current, config, node.containerd.default_config, own)
+    lost = lost_by_change(others, current, config, leaves, found.record)
     if lost:
         raise ValueError(
-            f"containerd {found.version} would lose settings that other files make ({', '.join(map(dotted, lost))}): "
+            f"containerd {found.version} would lose settings that it has from other files ({', '.join(map(str, lost))}): "
             "add them to settings, or migrate those files with 'containerd config migrate' first"
         )
 

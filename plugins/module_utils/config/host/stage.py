@@ -59,5 +59,5 @@ def plan_stage(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig
     config = node.planned_config(plan)
     check_effective(node, wanted, plan, found, config)
     if plan.changes and wanted.present:
-        check_kept(node, wanted, plan, found, config)
+        check_kept(node, wanted, found, config)
     return ConfigStage(wanted, found, plan, files, config)
