@@ -105,15 +105,14 @@ def in_schema(tree: Mapping[str, Any], schema: int) -> Tree:
 def read_as(trees: Sequence[Mapping[str, Any]], printed: int) -> list[int]:
     """Return the schema in which a daemon that prints schema ``printed`` reads each of its files, in their order.
 
-    A file without a version is of schema 1; for 2.0 to 2.2 it is of the schema of the files before it.
+    A file without a version is of schema 1; for 2.0 to 2.2, which migrate all files at once, it is of the last schema that a
+    file declares.
     """
-    schemas, before = [], printed
-    for tree in trees:
-        version = tree.get("version", 0)
-        own = version if isinstance(version, int) and version > 1 else 0
-        schemas.append(own or (before if printed == 3 else 1))
-        before = own or before
-    return schemas
+    versions = (tree.get("version") for tree in trees)
+    own = [version if isinstance(version, int) and version > 1 else None for version in versions]
+    declared = [version for version in own if version]
+    without = 1 if printed != 3 else declared[-1] if declared else printed
+    return [version or without for version in own]
 
 
 def place(path: Path, value: Any, written: int, printed: int) -> tuple[Path, Any]:

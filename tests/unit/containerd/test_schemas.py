@@ -56,7 +56,9 @@ def test_one_key_with_two_values_is_refused() -> None:
     [
         (2, [2, None], [2, 1]),
         (3, [None], [3]),
-        (3, [2, None, 3], [2, 2, 3]),
+        (3, [2, None], [2, 2]),
+        (3, [None, 2], [2, 2]),
+        (3, [2, None, 3], [2, 3, 3]),
         (4, [4, None, 3, 1], [4, 1, 3, 1]),
     ],
 )
