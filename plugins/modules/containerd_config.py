@@ -36,7 +36,8 @@ options:
   state:
     description:
       - With V(present), the daemon gets exactly these settings. Settings of an earlier run that aren't listed any more are reverted.
-      - With V(absent), every change that the module made is reverted.
+      - With V(absent), every change that the module made is reverted. A root file that was not changed by another tool since is
+        restored byte for byte. Directories that the module did not create are kept.
     type: str
     choices: [present, absent]
     default: present
@@ -51,7 +52,9 @@ options:
     type: dict
     default: {}
   drop_in_file:
-    description: Configuration file for the settings on containerd 2.x. It belongs to the module.
+    description:
+      - Configuration file for the settings on containerd 2.x. It belongs to the module.
+      - A file of this name that the module did not write is refused if there are settings for it, and otherwise left unchanged.
     type: path
     default: /etc/containerd/conf.d/60-slipway.toml
   assume_version:
@@ -260,7 +263,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.migration
     report_unpacked,
 )
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
-from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_needs, check_roots
+from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_needs, check_roots, unverified_pulls
 from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import restart_decision
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage, plan_files, plan_stage
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import CurrentConfig
@@ -295,6 +298,9 @@ def configure(module: AnsibleModule, lock: int) -> dict[str, Any]:
     final = plan_stage(node, wanted, found)
     current = node.try_read_config() if final.changes else final.config
     check_roots(current, final.config)
+    unverified = unverified_pulls(wanted, found, final.config)
+    if unverified:
+        module.warn(unverified)
     enable = False
     if wanted.may_restart:
         final, enable = decide_restart(module, node, final)

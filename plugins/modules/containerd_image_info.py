@@ -124,6 +124,7 @@ images:
     durability:
       description:
         - V(durable), M(slipway.node.containerd_image) flushed its layers to disk for the snapshotter.
+        - V(not_durable), the daemon doesn't flush its metadata (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
         - V(unknown), another tool pulled it, or the snapshotter's files can't be flushed together with the image. It is usually
           on disk after some time, but that wasn't verified.
       type: str
@@ -264,6 +265,7 @@ class ImageReport:
         self._snapshots = self._store.snapshots(snapshotter).layers()
         self._snapshotter = snapshotter
         self._platform = containerd.platform
+        self._no_sync = containerd.config.metadata_no_sync
         self.trouble = ""
         self._overlay: Overlay | None = None
         self._ids: tuple[int, ...] = ()
@@ -325,7 +327,7 @@ class ImageReport:
 
     def _durability(self, reference: Reference) -> str:
         synced = self._snapshotter in reference.synced
-        return durability.of_flushed(self._snapshotter) if synced else durability.UNKNOWN
+        return durability.of_flushed(self._snapshotter, no_sync=self._no_sync) if synced else durability.UNKNOWN
 
     def _verdict(self, chain: tuple[str, ...]) -> Verdict:
         if self._overlay is None:

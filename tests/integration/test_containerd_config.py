@@ -16,6 +16,7 @@ from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
 from nodes.node import Node
 
 MODULE = "containerd_config"
+RUNC = f'[plugins."{CRI}".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"'
 
 
 @pytest.mark.smoke
@@ -36,13 +37,67 @@ def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:
 def test_absent_takes_back_exactly_what_was_set(modern: Node) -> None:
     before = daemon.read(modern, ROOT)
     converges(modern, **DURABLE, sandbox_image="registry.example/pause:9", service_directives={"TasksMax": "infinity"})
-    assert daemon.read(modern, ROOT) != before
+    assert (daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)) != (before, None)
     converges(modern, state="absent")
-    assert tomllib.loads(daemon.read(modern, ROOT) or "") == tomllib.loads(before or "")
+    assert daemon.read(modern, ROOT) == before
     assert daemon.read(modern, DROP_IN) is None
     assert daemon.read(modern, RECORD) is None
     assert daemon.read(modern, "/etc/systemd/system/containerd.service.d/60-slipway.conf") is None
     assert daemon.is_well(modern)
+
+
+def listing(node: Node) -> str:
+    """Names, kinds and contents of what a run may create or edit."""
+    places = "/etc/containerd /etc/systemd/system/containerd.service.d"
+    return node.ssh(
+        f"find {places} -printf '%p %y\\n' | sort; find {places} -type f | sort | xargs sha256sum", check=False
+    ).stdout
+
+
+def test_absent_keeps_what_was_empty_before(node: Node) -> None:
+    daemon.install(node)
+    daemon.reset(node, root="version = 2\nimports = []   # none yet")
+    node.ssh("mkdir -p /etc/containerd/conf.d /etc/systemd/system/containerd.service.d")
+    before = listing(node)
+    converges(node, max_concurrent_downloads=4, service_directives={"TasksMax": "infinity"})
+    converges(node, sandbox_image="registry.example/pause:9")
+    converges(node, state="absent")
+    assert listing(node) == before
+
+
+def test_absent_removes_the_directories_that_a_run_created(node: Node) -> None:
+    daemon.install(node)
+    daemon.reset(node)
+    before = listing(node)
+    converges(node, max_concurrent_downloads=4, service_directives={"TasksMax": "infinity"})
+    converges(node, state="absent")
+    assert listing(node) == before
+
+
+def test_a_foreign_file_at_the_drop_in_is_neither_replaced_nor_removed(node: Node) -> None:
+    daemon.install(node)
+    daemon.reset(node, root='version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]')
+    theirs = "version = 2\noom_score = -7"
+    daemon.write(node, DROP_IN, theirs)
+    daemon.restart(node)
+    if node.line >= (2,):
+        refused(node, DROP_IN, "not written by slipway.node", max_concurrent_downloads=4)
+    else:
+        converges(node, max_concurrent_downloads=4)
+    configure(node, state="absent")
+    assert daemon.read(node, DROP_IN) == f"{theirs}\n"
+    assert daemon.is_well(node)
+
+
+def test_absent_on_a_file_that_was_broken_before_asks_for_no_setting(node: Node) -> None:
+    daemon.install(node)
+    daemon.reset(node, root=f'version = 2\n[plugins."{CRI}".containerd]\ndefault_runtime_name = "gone"\n{RUNC}')
+    message = refused(node, ROOT, "'gone' is not declared", "by hand", state="absent")
+    assert "add it to runtimes" not in message
+
+
+def test_a_drop_in_that_is_the_root_file_is_refused(modern: Node) -> None:
+    refused(modern, "drop_in_file", ROOT, drop_in_file=ROOT, max_concurrent_downloads=4)
 
 
 def test_a_wrong_type_is_refused(modern: Node) -> None:

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomlkit
 from integration.image_module import expected
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from nodes import cri, daemon, registry
 from nodes.fixtures import SUITES
 from nodes.images import busybox, random_layers
@@ -28,8 +31,11 @@ TRACE = "/root/trace"
 
 @contextmanager
 def traced(node: Node) -> Iterator[Callable[[], dict[str, int]]]:
-    """Yields a function that says, after the block, how often the daemon called syncfs(2) and renameat(2) in it."""
-    script = f"echo $$; exec strace -f -qq -e trace=syncfs,renameat -o {TRACE} -p {daemon.main_pid(node)}"
+    """Yields a function that says, after the block, how often the daemon called syncfs(2) and renameat(2) in it.
+
+    ``metadata`` is how often it flushed the database of its metadata.
+    """
+    script = f"echo $$; exec strace -f -y -qq -e trace=syncfs,renameat,fdatasync -o {TRACE} -p {daemon.main_pid(node)}"
     argv = ["ssh", "-F", str(WORK / "nodes" / node.name / "ssh_config"), node.name, script]
     tracer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     assert tracer.stdout is not None
@@ -45,6 +51,7 @@ def traced(node: Node) -> Iterator[Callable[[], dict[str, int]]]:
     text = node.exec("cat", TRACE).stdout
     # A call that another thread interrupts has a second line, which names it without a parenthesis.
     calls.update({name: len(re.findall(rf"\b{name}\(", text)) for name in ("syncfs", "renameat")})
+    calls["metadata"] = len(re.findall(r"\bfdatasync\([^)]*meta\.db", text))
 
 
 def pulled_by(node: Node, path: str, reference: str) -> None:
@@ -57,13 +64,18 @@ def pulled_by(node: Node, path: str, reference: str) -> None:
     node.ssh(f"ctr images pull {local} --hosts-dir {CERTS} {reference}")
 
 
-def syncs(node: Node, path: str, reference: str) -> int:
-    """How many syncfs(2) calls a pull makes in the daemon."""
+def counted(node: Node, path: str, reference: str, layers: int = LAYERS) -> dict[str, int]:
+    """The calls that a pull makes in the daemon."""
     with traced(node) as calls:
         pulled_by(node, path, reference)
     # The daemon renames each blob that it has fetched: without these calls, nothing was traced.
-    assert calls()["renameat"] >= LAYERS, calls()
-    return calls()["syncfs"]
+    assert calls()["renameat"] >= layers, calls()
+    return calls()
+
+
+def syncs(node: Node, path: str, reference: str) -> int:
+    """How many syncfs(2) calls a pull makes in the daemon."""
+    return counted(node, path, reference)["syncfs"]
 
 
 def configured(node: Node, *sources: Registry, **options: Any) -> dict[str, Any]:
@@ -102,9 +114,9 @@ def test_the_verdict_is_what_the_daemon_does(
     # On 1.7 the transfer service can't be told that a registry speaks plain HTTP.
     paths = [path for path in expected if (suite, path) != ("trixie", "transfer")]
     references = {path: source.push(random_layers(LAYERS)) for path in paths}
-    counted = {path: syncs(node, path, reference) for path, reference in references.items()}
-    measured = {path: "durable" if count >= LAYERS else "not_durable" if count == 0 else count for path, count in counted.items()}
-    assert measured == {path: expected[path] for path in paths}, counted
+    calls = {path: syncs(node, path, reference) for path, reference in references.items()}
+    measured = {path: "durable" if count >= LAYERS else "not_durable" if count == 0 else count for path, count in calls.items()}
+    assert measured == {path: expected[path] for path in paths}, calls
     cri.remove(node, references["cri"])
     node.exec("ctr", "images", "rm", "--sync", *(reference for path, reference in references.items() if path != "cri"))
 
@@ -117,23 +129,86 @@ def test_1_6_is_not_durable_whatever_is_asked(bookworm: Node, source: Registry) 
     assert syncs(bookworm, "cri", source.push(random_layers(LAYERS))) == 0
 
 
-def test_a_pod_runs_images_that_cri_pulled(node: Node, source: Registry, tmp_path: Path) -> None:
-    """From both releases of distribution: the container's image by crictl, as by a kubelet, and the sandbox's by containerd."""
+# Keys of CRI's images plugin (dotted), and whether CRI then pulls by itself: through the diff service, whose sync_fs is on.
+SWITCHES: list[tuple[dict[str, Any], bool]] = [
+    ({}, False),
+    ({"max_concurrent_downloads": 3, "disable_snapshot_annotations": True}, False),
+    ({"use_local_image_pull": True}, True),
+    ({"disable_snapshot_annotations": False}, True),
+    ({"discard_unpacked_layers": True}, True),
+    ({"registry.mirrors": {"other.example": {"endpoint": ["http://127.0.0.1:1"]}}}, True),
+    ({"registry.configs": {"other.example": {"auth": {"username": "me", "password": "secret"}}}}, True),
+    ({"registry.auths": {"http://other.example": {"username": "me", "password": "secret"}}}, True),
+    ({"max_concurrent_downloads": 7}, True),
+]
+
+
+def pulled_with(
+    node: Node, source: Registry, images: dict[str, Any], *, sync: bool = True, no_sync: bool = False
+) -> tuple[str, dict[str, int]]:
+    """The verdict on CRI's pulls with these keys, and the calls of a pull of two layers."""
+    registry: dict[str, Any] = {"config_path": CERTS}
+    if "registry.mirrors" in images:
+        registry = {"mirrors": {source.name: {"endpoint": [f"http://{source.name}"]}, **images["registry.mirrors"]}}
+    table = {key: value for key, value in images.items() if "." not in key}
+    registry |= {key.partition(".")[2]: value for key, value in images.items() if "." in key and key != "registry.mirrors"}
+    tables = {
+        daemon.IMAGES: {**table, "registry": registry},
+        "io.containerd.service.v1.diff-service": {"sync_fs": sync},
+        "io.containerd.metadata.v1.bolt": {"no_sync": no_sync},
+    }
+    daemon.write(node, daemon.ROOT, tomlkit.dumps({"version": 3, "plugins": tables}))
+    daemon.restart(node)
+    version = Version.parse(node.exec("containerd", "--version").stdout)
+    verdict = EffectiveConfig(daemon.dump(node)).pull_durability(version)["cri"]["durability"]
+    reference = source.push(random_layers(2))
+    calls = counted(node, "cri", reference, layers=2)
+    cri.remove(node, reference)
+    return verdict, calls
+
+
+@pytest.mark.parametrize("suite", SUITES[2:])
+def test_the_verdict_knows_every_setting_that_makes_cri_pull_by_itself(
+    nodes: dict[str, Node], source: Registry, suite: str
+) -> None:
+    node = nodes[suite]
+    configured(node, source)
+    for images, by_itself in SWITCHES:
+        verdict, calls = pulled_with(node, source, images)
+        assert (verdict, calls["syncfs"]) == (("durable", 2) if by_itself else ("not_durable", 0)), (images, calls)
+        assert calls["metadata"] > 0, (images, calls)
+    verdict, calls = pulled_with(node, source, {"max_concurrent_downloads": 7}, sync=False)
+    assert (verdict, calls["syncfs"]) == ("not_durable", 0), calls
+    verdict, calls = pulled_with(node, source, {"image_pull_with_sync_fs": True}, no_sync=True)
+    # The layers are flushed, and the metadata without which they are nothing isn't.
+    assert (verdict, calls["syncfs"], calls["metadata"]) == ("not_durable", 2, 0), calls
+
+
+@pytest.mark.parametrize("release", registry.PROGRAMS)
+def test_cri_pulls_from_a_registry_of_every_release_of_distribution(node: Node, tmp_path: Path, release: str) -> None:
+    with registry.serve(tmp_path, release=release) as server:
+        reference = server.push(random_layers(LAYERS))
+        configured(node, server)
+        cri.pull(node, reference)
+        status = cri.image_status(node, reference)
+        assert status["repoTags"] == [reference] and status["id"] in server.blobs(reference)
+    cri.remove(node, reference)
+
+
+# sid's systemd mounts cgroup v2, where a node has no cpu controller, and CRI gives every sandbox CPU shares.
+@pytest.mark.parametrize("suite", [suite for suite in SUITES if suite != "sid"])
+def test_a_pod_runs_images_that_cri_pulled(nodes: dict[str, Node], source: Registry, suite: str) -> None:
+    """crictl pulls the container's image, as a kubelet does, and containerd the sandbox's."""
+    node = nodes[suite]
     layers = random_layers(LAYERS)
     image = source.push([busybox(), *layers])
-    sleep = ["/bin/busybox", "sleep", "100000"]
+    pause = source.push([busybox()], command=["/bin/busybox", "sleep", "100000"])
+    # Nodes lack CAP_SYS_RESOURCE, which a lower oom_score_adj needs.
     plugin = daemon.RUNTIME if node.line >= (2,) else daemon.CRI
-    with registry.serve(tmp_path, release="3.1.2") as other:
-        pause = other.push([busybox()], command=sleep)
-        # Nodes lack CAP_SYS_RESOURCE, which a lower oom_score_adj needs, and may lack the cpu controller.
-        extra = {"plugins": {plugin: {"restrict_oom_score_adj": True, "disable_cgroup": True}}}
-        configured(node, source, other, sandbox_image=pause, image_pull_sync_fs=node.line >= (1, 7), extra_config=extra)
-        cri.pull(node, image)
-        status = cri.image_status(node, image)
-        assert status["repoTags"] == [image] and status["id"] in source.blobs(image)
-        with cri.running(node, image, sleep) as container:
-            assert cri.container_status(node, container)["state"] == "CONTAINER_RUNNING"
-            hashes = cri.crictl(node, "exec", container, "/bin/busybox", "sha256sum", *expected(layers)).stdout
+    extra = {"plugins": {plugin: {"restrict_oom_score_adj": True}}}
+    configured(node, source, sandbox_image=pause, image_pull_sync_fs=node.line >= (1, 7), extra_config=extra)
+    cri.pull(node, image)
+    hashes = cri.printed_by(node, image, ["/bin/busybox", "sha256sum", *expected(layers)])
     assert {path: digest for digest, path in map(str.split, hashes.splitlines())} == expected(layers)
     for reference in (image, pause):
         cri.remove(node, reference)

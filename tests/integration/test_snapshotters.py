@@ -575,3 +575,24 @@ class TestHandlerWithItsOwnSnapshotter:
         handler_node.ssh(f"f=$(find {STORE}.content.v1.content/blobs -name {digest}); : > $f")
         found = self.integrity(handler_node)
         assert found["status"] == "fail" and "damaged in the content store" in str(found["found"]), found
+
+
+@pytest.mark.parametrize("suite", SUITES[2:])
+def test_every_key_of_erofs_that_the_version_knows_arrives(nodes: dict[str, Node], suite: str) -> None:
+    node = packaged(nodes[suite])
+    prepare(node, "erofs")
+    keys: dict[tuple[int, int], dict[str, Any]] = {
+        (2, 1): {"set_immutable": False, "mkfs_options": ["-x-1"], "ovl_mount_options": []},
+        (2, 2): {"default_size": "64M", "enable_tar_index": False},
+        (2, 3): {"dmverity_mode": "off", "enable_dmverity": False},
+        (2, 4): {"layer_content_caches": ["/srv/layers"]},
+    }
+    known = {key: value for line, table in keys.items() if node.line >= line for key, value in table.items()}
+    succeeded(run_module(node, "containerd_config", arguments(snapshotters={"erofs": known})), changed=True)
+    plugins = daemon.dump(node)["plugins"]
+    found = {**plugins["io.containerd.snapshotter.v1.erofs"], **plugins["io.containerd.differ.v1.erofs"]}
+    assert {key: found[key] for key in known} == known
+    for line, table in keys.items():
+        for key, value in table.items() if node.line < line else ():
+            refused = run_module(node, "containerd_config", arguments(snapshotters={"erofs": {key: value}}))
+            assert f"snapshotters.erofs.{key} needs containerd {line[0]}.{line[1]}.0" in refused["msg"]

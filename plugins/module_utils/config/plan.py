@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config import tables as schema
 from ansible_collections.slipway.node.plugins.module_utils.config.record import OwnedKey, Record
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import MANAGED
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import imports, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import CRI_NAMES
@@ -26,7 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Fil
 from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 
-HEADER = "Managed by slipway.node: changes made here are lost. Change the inventory instead."
+HEADER = f"{MANAGED} Change the inventory instead."
 FILE_HEADER = "Created by slipway.node, because there was no file. Other settings can be added."
 _MISSING = object()
 
@@ -125,9 +126,11 @@ def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = Tru
 
     The plan depends on the settings and on the root file as others wrote it, not on an earlier run.
     """
-    root = _parsed(found)
-    number = file_schema(root, found)
-    theirs = _without_ours(root, found.record)
+    number = file_schema(_parsed(found), found)
+    known = found.record.knows(found.root_text)
+    base = replace(found, root_text=found.record.original, record=Record()) if known else found
+    root = _parsed(base)
+    theirs = _without_ours(root, base.record)
     merges = schema_support(found.version).merges_plugin_tables
     tree = schema.tables(settings, found.version, number, found.architecture) if present else {}
     drop_in = None
@@ -143,8 +146,9 @@ def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = Tru
         puts = {**_enabled_cri(theirs, found, enable_cri), **puts}
     if (puts or drop_in) and theirs.get("version", 0) < 2:
         puts[("version",)] = number
-    root_text, record = _edit_root(root, theirs, found, puts, import_drop_in=drop_in is not None)
+    root_text, record = _edit_root(root, theirs, base, puts, import_drop_in=drop_in is not None)
     root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
+    drop_in = own_text("drop_in_file", found.drop_in_file, found.drop_in_text, drop_in)
     drop_in_change = FileChange(found.drop_in_file, found.drop_in_text, drop_in, _mode(drop_in))
     # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
     files = (root_change, drop_in_change) if drop_in is None else (drop_in_change, root_change)
@@ -160,6 +164,23 @@ def _handlers_for_migration(theirs: Mapping[str, Any]) -> dict[Path, Any]:
     table = lookup(theirs, containerd)
     needed = isinstance(table, Mapping) and "runtimes" not in table and any((key,) in NEED_HANDLERS for key in table)
     return {(*containerd, "runtimes"): {}} if needed else {}
+
+
+def own_text(option: str, path: str, before: str | None, wanted: str | None) -> str | None:
+    """Return the content of a file of the collection's own: as wanted, or as it is if others wrote it and nothing is wanted.
+
+    Raises ValueError, naming the option that moves the file elsewhere, if others wrote the file and something is wanted.
+    """
+    if not is_foreign(before):
+        return wanted
+    if wanted is not None:
+        raise ValueError(f"{option}: {path} was not written by slipway.node, and is not replaced: move it away, or merge it")
+    return before
+
+
+def is_foreign(text: str | None) -> bool:
+    """Return whether a file at a path of the collection's own was written by others."""
+    return text is not None and not text.startswith(f"# {MANAGED}")
 
 
 def _mode(text: str | None) -> int:
@@ -204,6 +225,7 @@ def _edit_root(
         if not _same(lookup(root, path, _MISSING), value):
             put[path] = value
     imported = _import_edit(root, found, put, drop, wanted=import_drop_in)
+    had_imports = imported is not None and (record.had_imports if record.imported else "imports" in root)
     tables = {path[:depth] for path in keys for depth in range(1, len(path)) if lookup(theirs, path[:depth]) is None}
     text = found.root_text
     created = record.created or (text is None and bool(put))
@@ -218,7 +240,8 @@ def _edit_root(
             raise ValueError(f"{found.config_file}: {error}") from error
     if record.created and (text or "").strip() in ("", f"# {FILE_HEADER}"):
         text, created = None, False
-    return text, Record(keys=keys, tables=frozenset(tables), created=created, imported=imported)
+    ours = Record(keys=keys, tables=frozenset(tables), created=created, imported=imported, had_imports=had_imports)
+    return text, ours.with_original(found.root_text, text) if record == Record() else ours
 
 
 def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
@@ -258,7 +281,7 @@ def _import_edit(
         return found.drop_in_file
     if ours is not None and ours in current:
         rest = [one for one in current if one != ours]
-        if rest:
+        if rest or found.record.had_imports:
             put[("imports",)] = rest
         else:
             drop.append(("imports",))

@@ -12,6 +12,8 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.options import one_line
 
+# The first words of every file that only the collection writes.
+MANAGED = "Managed by slipway.node: changes made here are lost."
 _DIRECTIVE = re.compile(r"^[A-Z][A-Za-z0-9]*\Z")
 _URL = re.compile(r"^(https?|socks5h?)://[^\s/\x00-\x1f\x7f]+(/[^\s\x00-\x1f\x7f]*)?\Z")
 # Directives that would change what is run, rather than how; the unit itself belongs to the package.
@@ -59,7 +61,7 @@ class Service:
         lines += [f'Environment="{name}={_escaped(value)}"' for name, value in sorted(self.environment().items())]
         if not lines:
             return None
-        return "\n".join(["# Managed by slipway.node: changes made here are lost.", "[Service]", *lines]) + "\n"
+        return "\n".join([f"# {MANAGED}", "[Service]", *lines]) + "\n"
 
 
 def _directive(name: str, value: Any) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import RUNTIME_SPEC, SETTINGS, SETTINGS_SPEC
-from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS, check_table
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import value_text
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted, flatten, lookup
@@ -35,14 +35,13 @@ def _check_kinds(params: Mapping[str, Any], spec: Mapping[str, Any], prefix: str
             raise ValueError(f"{prefix}{key} has to be {words}, not {value!r}")
 
 
-def _typed_table(option: str, table: Mapping[str, Any], types: Mapping[str, type]) -> None:
+def _check_proxy(option: str, table: Mapping[str, Any]) -> None:
     for key, value in table.items():
-        if key not in types:
-            raise ValueError(f"{option} has no key {key!r}: it takes {', '.join(sorted(types))}")
-        if not isinstance(value, types[key]):
-            raise ValueError(f"{option}.{key} has to be of type {types[key].__name__}, not {value!r}")
-        if isinstance(value, str) and key in ("root_path", "scratch_file", "address"):
-            absolute_path(f"{option}.{key}", value)
+        if key not in _PROXY_KEYS:
+            raise ValueError(f"{option} has no key {key!r}: it takes {', '.join(sorted(_PROXY_KEYS))}")
+        if not isinstance(value, _PROXY_KEYS[key]):
+            raise ValueError(f"{option}.{key} has to be of type {_PROXY_KEYS[key].__name__}, not {value!r}")
+    absolute_path(f"{option}.address", table["address"])
 
 
 @dataclass(frozen=True)
@@ -108,13 +107,15 @@ class Settings:
 
     ``scalars`` are values by the names of the rows in containerd/setting_rows.py. ``snapshotters`` maps a
     snapshotter's name to its table; a name that containerd doesn't know is a proxy plugin and needs
-    an ``address``. ``extra_config`` holds raw tables, merged last.
+    an ``address``. ``extra_config`` holds raw tables, merged last. ``allow_unverified_pulls``: CRI may pull without asking the
+    image verifiers.
     """
 
     scalars: Mapping[str, Any] = field(default_factory=dict)
     snapshotters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     runtimes: tuple[Runtime, ...] = ()
     extra_config: Mapping[str, Any] = field(default_factory=dict)
+    allow_unverified_pulls: bool = False
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Settings:
@@ -133,6 +134,7 @@ class Settings:
             snapshotters={name: {} if table is None else table for name, table in (params.get("snapshotters") or {}).items()},
             runtimes=runtimes,
             extra_config=dict(params.get("extra_config") or {}),
+            allow_unverified_pulls=bool(params.get("allow_unverified_pulls")),
         )
         settings._check()
         return settings
@@ -167,14 +169,14 @@ class Settings:
             if not isinstance(table, Mapping):
                 raise ValueError(f"{option} has to be a dictionary, not {table!r}")
             if name in BUILTIN_SNAPSHOTTERS:
-                _typed_table(option, table, BUILTIN_SNAPSHOTTERS[name])
+                check_table(option, name, table)
             elif "address" not in table:
                 raise ValueError(
                     f"{option}: containerd has no snapshotter of that name ({', '.join(BUILTIN_SNAPSHOTTERS)}); "
                     "a proxy plugin needs an address"
                 )
             else:
-                _typed_table(option, table, _PROXY_KEYS)
+                _check_proxy(option, table)
         for option, value in [("snapshotter", self.snapshotter)] + [
             (f"runtimes[{one.name}].snapshotter", one.snapshotter) for one in self.runtimes
         ]:

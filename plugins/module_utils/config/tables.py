@@ -17,6 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.names impo
     CRI_RUNTIME,
     CRI_V2,
     DIFF_SERVICE,
+    DIFFER_PREFIX,
     EROFS,
     RUNC_TYPE,
     SNAPSHOTTER_PREFIX,
@@ -29,24 +30,18 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_ro
     PULL_SWITCHES,
     SETTINGS,
 )
-from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import (
+    BUILTIN_SNAPSHOTTERS,
+    SNAPSHOTTER_SINCE,
+    differ_keys,
+    own_keys,
+)
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, lookup, merge, nest
 
 # The differ of all snapshotters but erofs; and what a proxy plugin exports: containerd docs/remote-snapshotter.md.
 _WALKING = "walking"
 _WANTS_ANNOTATIONS = "enable_remote_snapshot_annotations"
-
-
-# First releases that know a snapshotter, or a key of its table.
-_SNAPSHOTTER_SINCE: dict[Path, tuple[str, ...]] = {
-    ("blockfile",): ("1.7.4", "2.0.0"),
-    ("erofs",): ("2.1.0",),
-    ("overlayfs", "slow_chown"): ("2.0.0",),
-    ("blockfile", "recreate_scratch"): ("2.0.0",),
-    ("erofs", "set_immutable"): ("2.1.4",),
-    ("erofs", "default_size"): ("2.2.0",),
-}
 
 
 def require_version(settings: Settings, version: Version) -> None:
@@ -63,13 +58,15 @@ def require_version(settings: Settings, version: Version) -> None:
                 f"runtimes[{runtime.name}].snapshotter needs containerd 1.7 or newer, and this is {version}: "
                 "upgrade containerd, or leave it out"
             )
-    wanted: list[Path] = [(name,) for name in (*settings.chosen_snapshotters(), *settings.snapshotters)]
-    wanted += [(name, key) for name, table in settings.snapshotters.items() for key in table]
-    for path in wanted:
-        since = _SNAPSHOTTER_SINCE.get(path)
+    wanted = {name: SNAPSHOTTER_SINCE.get(name, ()) for name in (*settings.chosen_snapshotters(), *settings.snapshotters)}
+    for name, table in settings.snapshotters.items():
+        keys = BUILTIN_SNAPSHOTTERS.get(name, {})
+        wanted.update({f"{name}.{key}": keys[key].since for key in table if key in keys})
+    for option, since in wanted.items():
         if since and not version.at_least(*since):
+            line = next((one for one in since if one.startswith(f"{version.major}.{version.minor}.")), since[-1])
             raise ValueError(
-                f"snapshotters.{'.'.join(path)} needs containerd {since[0]} or newer, and this is {version}: "
+                f"snapshotters.{option} needs containerd {line} or newer, and this is {version}: "
                 "upgrade containerd, or leave it out"
             )
 
@@ -113,7 +110,9 @@ def _snapshotter_leaves(settings: Settings, version: Version, number: int, archi
     chosen = settings.chosen_snapshotters()
     for name, table in settings.snapshotters.items():
         if name in BUILTIN_SNAPSHOTTERS:
-            yield ("plugins", SNAPSHOTTER_PREFIX + name), dict(table)
+            yield ("plugins", SNAPSHOTTER_PREFIX + name), own_keys(name, table)
+            if differ_keys(name, table):
+                yield ("plugins", DIFFER_PREFIX + name), differ_keys(name, table)
         else:
             yield ("proxy_plugins", name), _proxy_table(name, table, chosen, version)
     if any(name not in BUILTIN_SNAPSHOTTERS for name in chosen):

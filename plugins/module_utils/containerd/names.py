@@ -10,10 +10,13 @@ CRI_IMAGES = "io.containerd.cri.v1.images"
 CRI_RUNTIME = "io.containerd.cri.v1.runtime"
 DIFF_SERVICE = "io.containerd.service.v1.diff-service"
 TRANSFER = "io.containerd.transfer.v1.local"
+METADATA = "io.containerd.metadata.v1.bolt"
+IMAGE_VERIFIER = "io.containerd.image-verifier.v1.bindir"
 
 
 EROFS = "erofs"
 SNAPSHOTTER_PREFIX = "io.containerd.snapshotter.v1."
+DIFFER_PREFIX = "io.containerd.differ.v1."
 RUNC_TYPE = "io.containerd.runc.v2"
 # Go's names of the architectures that containerd is released for, by the kernel's (uname -m).
 GO_ARCHITECTURES = {

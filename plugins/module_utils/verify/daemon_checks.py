@@ -13,7 +13,9 @@ from ansible_collections.slipway.node.plugins.module_utils.config import losses,
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
+from ansible_collections.slipway.node.plugins.module_utils.containerd.dropped_keys import dropped_keys as find_dropped_keys
 from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import FileKey
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import METADATA_NO_SYNC
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import (
     NEWEST,
     OLDEST,
@@ -129,13 +131,16 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"containerd can load {state.config_file}"
     if state.version is None:
         return unread(expected, state, "version")
+    if state.broken_imports:
+        sentences = [broken.sentence() for broken in state.broken_imports]
+        return fail(expected, "; ".join(sentences), "; ".join(broken.remedy() for broken in state.broken_imports))
     if state.config is None:
         return fail(
             expected,
             state.trouble.get("config", "not read"),
             f"repair {state.config_file}, or {CONFIGURE}",
         )
-    trouble = next(iter(state.missing_imports), None) or state.config.cri_config_error()
+    trouble = state.config.cri_config_error()
     if trouble:
         return fail(expected, trouble, f"repair {state.config_file}, or {CONFIGURE}")
     return ok(expected, f"{len(state.sources)} files")
@@ -234,6 +239,18 @@ def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check
+def dropped_keys(state: NodeState, expectation: Expectation) -> Finding:
+    """No newer containerd ignores a key of the files: an upgrade would lose it."""
+    expected = "no key that a newer containerd ignores"
+    if state.version is None or "sources" in state.trouble:
+        return unread(expected, state, "version", "sources")
+    found = list(find_dropped_keys(state.sources, state.version))
+    if found:
+        return warn(expected, [one.sentence() for one in found], "; ".join(one.remedy() for one in found))
+    return ok(expected, "none")
+
+
+@check
 def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
     """CRI's plugin is loaded, unless it is disabled on purpose."""
     if state.daemon is None or state.config is None:
@@ -297,7 +314,43 @@ def _durability(path: str, state: NodeState, required: bool, remedy: str) -> Fin
         return ok(durability.DURABLE, found)
     if verdict["durability"] == durability.UNKNOWN:
         return unknown(durability.DURABLE, found, "run 'sync -f' on the daemon's root after a pull")
+    if state.config.metadata_no_sync:
+        remedy = f"remove {dotted(METADATA_NO_SYNC)}"
     return (fail if required else warn)(durability.DURABLE, found, remedy)
+
+
+@check
+def registry_directories(state: NodeState, expectation: Expectation) -> Finding | None:
+    """CRI reads each directory of registries that it was given."""
+    expected = "CRI reads each directory of hosts.toml files"
+    if state.config is None or state.version is None or state.unread_hosts_dirs is None:
+        return unread(expected, state, "config", "version", "unread_hosts_dirs")
+    if not state.config.cri_enabled:
+        return None
+    if not state.unread_hosts_dirs:
+        return ok(expected, list(state.config.hosts_dirs(state.version)))
+    found = f"not read, because CRI pulls through the transfer service: {', '.join(state.unread_hosts_dirs)}"
+    # With image_pull_sync_fs, CRI would not ask the verifiers.
+    remedy = "set registry_config_path to one directory" + ("" if state.verifiers else ", or image_pull_sync_fs to true")
+    return fail(expected, found, remedy)
+
+
+@check
+def image_verifiers(state: NodeState, expectation: Expectation) -> Finding | None:
+    """CRI asks the image verifiers of the node before it pulls."""
+    expected = "CRI asks the image verifiers"
+    if state.config is None or state.version is None or state.verifiers is None:
+        return unread(expected, state, "config", "version", "verifiers")
+    if not state.config.cri_enabled:
+        return None
+    found = state.config.unverified_pulls(state.version, state.verifiers)
+    if not found:
+        return ok(expected, list(state.verifiers))
+    remedy = "set image_pull_sync_fs to false, and the named keys to their defaults"
+    if not state.version.at_least("2.1.0"):
+        remedy = "upgrade containerd to 2.1 or newer"
+    allowed = expectation.settings.allow_unverified_pulls
+    return (warn if allowed else fail)(expected, found, remedy)
 
 
 @check
@@ -307,6 +360,8 @@ def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None
         return None
     required = bool(expectation.settings.image_pull_sync_fs)
     remedy = "set image_pull_sync_fs to true (containerd 1.7.14 or newer)"
+    if state.verifiers:
+        remedy = "list the images in containerd_images, which flushes them to disk; with image_pull_sync_fs CRI asks no verifiers"
     finding = _durability("cri", state, required, remedy)
     if finding is None or finding.status != "ok" or state.config is None or state.version is None:
         return finding

@@ -116,7 +116,7 @@ def roots(draw: st.DrawFn, version: str) -> str | None:
     if draw(st.booleans()):
         tree["disabled_plugins"] = draw(st.sampled_from([["cri"], [names.CRI_V2], ["io.containerd.x.v1.y", "cri"]]))
     if draw(st.booleans()):
-        tree["imports"] = draw(st.sampled_from([["/etc/containerd/conf.d/*.toml"], ["other.toml"]]))
+        tree["imports"] = draw(st.sampled_from([["/etc/containerd/conf.d/*.toml"], ["other.toml"], []]))
     lines = toml.render(tree).splitlines()
     for number in range(draw(st.integers(0, 2))):
         lines.insert(draw(st.integers(0, len(lines))), f"# the admin's comment {number}")
@@ -161,10 +161,21 @@ def test_a_plan_applied_twice_is_empty(case: Case) -> None:
 @generated
 def test_absent_restores_what_was_there(case: Case) -> None:
     gone = configured(first_run(case), None)
-    assert content(gone.root_text) == content(case.start.root_text)
-    assert comments(gone.root_text) == comments(case.start.root_text)
+    assert gone.root_text == case.start.root_text
     assert gone.drop_in_text is None
     assert gone.record == Record()
+
+
+@given(cases(), st.sampled_from(["# a comment\n", "\n"]))
+@generated
+def test_absent_restores_the_values_of_a_file_that_was_changed_since(case: Case, text: str) -> None:
+    node = first_run(case)
+    gone = configured(replace(node, root_text=text + (node.root_text or "")), None)
+    assert (content(gone.root_text) or {}) == (content(case.start.root_text) or {})
+    assert set(comments(case.start.root_text)) <= set(comments(gone.root_text))
+    assert gone.drop_in_text is None
+    # A file of ours in which others have written is kept.
+    assert gone.record in (Record(), Record(created=True))
 
 
 @given(cases())
@@ -173,11 +184,11 @@ def test_other_settings_are_as_if_they_had_been_the_first(case: Case) -> None:
     node = first_run(case)
     fresh = first_run(replace(case, first=case.second, enable_cri=False))
     changed = configured(node, case.second)
-    assert content(changed.root_text) == content(fresh.root_text)
-    assert content(changed.drop_in_text) == content(fresh.drop_in_text)
+    assert changed.root_text == fresh.root_text
+    assert changed.drop_in_text == fresh.drop_in_text
     assert changed.record == fresh.record
     gone = configured(changed, None)
-    assert content(gone.root_text) == content(case.start.root_text)
+    assert gone.root_text == case.start.root_text
     assert gone.record == Record()
 
 
@@ -215,9 +226,9 @@ def test_a_run_after_killed_ones_ends_where_it_would_have_ended(case: Case, writ
     wanted = {"first": case.first, "second": case.second, "absent": None}[last]
     ended = configured(node, wanted)
     assert not ended.record.pending
-    assert content(ended.root_text) == content(configured(case.start, wanted).root_text)
-    assert content(ended.drop_in_text) == content(configured(case.start, wanted).drop_in_text)
-    assert content(configured(ended, None).root_text) == content(case.start.root_text)
+    assert ended.root_text == configured(case.start, wanted).root_text
+    assert ended.drop_in_text == configured(case.start, wanted).drop_in_text
+    assert configured(ended, None).root_text == case.start.root_text
 
 
 ADMIN = """\
@@ -239,7 +250,10 @@ def test_1x_is_edited_in_place_and_remembers_what_was_there() -> None:
     assert node.root_text == ADMIN.replace("'registry.example/pause:1'", '"registry.example/pause:2"')
     assert node.drop_in_text is None
     assert node.record.keys[SANDBOX].before == "registry.example/pause:1"
-    assert configured(node, None).root_text == ADMIN.replace("'registry.example/pause:1'", '"registry.example/pause:1"')
+    assert configured(node, None).root_text == ADMIN
+    theirs = replace(node, root_text=f"# later\n{node.root_text}")
+    returned = ADMIN.replace("'registry.example/pause:1'", '"registry.example/pause:1"')
+    assert configured(theirs, None).root_text == f"# later\n{returned}"
 
 
 def test_2x_gets_a_drop_in_in_the_schema_of_the_root_file() -> None:
@@ -484,3 +498,21 @@ def test_a_date_in_the_place_of_a_setting_is_refused() -> None:
     root = f'version = 2\n[plugins."{names.CRI_V2}"]\nsandbox_image = 2024-01-01\n'
     with pytest.raises(ValueError, match="sandbox_image is 2024-01-01 there"):
         plan_config(found("1.7.24", root), parameters(sandbox_image="registry.example/pause:1"))
+
+
+@pytest.mark.parametrize("version", ["1.7.24", "2.1.9", "2.4.2"])
+@pytest.mark.parametrize("wanted", [None, Settings()], ids=["absent", "nothing to set"])
+def test_a_foreign_file_at_the_drop_in_is_left_alone_where_nothing_is_written(version: str, wanted: Settings | None) -> None:
+    node = found(version, ADMIN, "version = 2\n# theirs\n")
+    assert configured(node, wanted) == node
+
+
+def test_a_foreign_file_at_the_drop_in_is_left_alone_on_1x() -> None:
+    node = found("1.7.24", ADMIN, "# theirs\n")
+    assert configured(node, parameters(max_concurrent_downloads=4)).drop_in_text == "# theirs\n"
+
+
+@pytest.mark.parametrize("text", ["", "# theirs\n"])
+def test_a_foreign_file_at_the_drop_in_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=f"drop_in_file: {DROP_IN} was not written by slipway.node"):
+        plan_config(found("2.1.9", ADMIN, text), parameters(max_concurrent_downloads=4))

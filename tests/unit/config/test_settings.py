@@ -70,6 +70,15 @@ def test_takes_sense(params: dict[str, Any]) -> None:
         ({"snapshotters": {"native": {"root_path": 1}}}, r"snapshotters\.native\.root_path has to be of type str"),
         ({"snapshotters": {"native": {"root_path": "x"}}}, r"snapshotters\.native\.root_path has to be an absolute path"),
         ({"snapshotters": {"lazy": {"address": "a\nb"}}}, r"snapshotters\.lazy\.address holds a control character"),
+        (
+            {"snapshotters": {"erofs": {"dmverity_mode": True}}},
+            r'mode has to be one of "auto", "on", "off", in quotes, not True',
+        ),
+        ({"snapshotters": {"erofs": {"layer_content_caches": ["a"]}}}, r"erofs\.layer_content_caches has to be an absolute path"),
+        (
+            {"snapshotters": {"erofs": {"layer_content_caches": ["/a"], "set_immutable": True}}},
+            r"snapshotters\.erofs: set_immutable can't be used with layer_content_caches",
+        ),
         ({"snapshotters": {"native": "x"}}, r"snapshotters\.native has to be a dictionary, not 'x'"),
         ({"snapshotters": ["native"]}, "snapshotters has to be a dictionary"),
         ({"runtimes": {"name": "kata"}}, "runtimes has to be a list"),

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.imports import BrokenImport
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
@@ -41,6 +42,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 # Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
 CHECKS = [name for name in ALL if name not in {**checks_in(kata_checks), **checks_in(thin_pool_checks)}]
 V2 = "io.containerd.grpc.v1.cri"
+METADATA = "io.containerd.metadata.v1.bolt"
 ROOT = "/etc/containerd/config.toml"
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
 ALPINE = "docker.io/library/alpine:3.22"
@@ -90,6 +92,8 @@ def passing(recorded: Callable[[str, str], str]) -> NodeState:
         toolboxes=Toolboxes((ToolboxState(BOX),)),
         missing_requirements={},
         stranded=(),
+        unread_hosts_dirs=(),
+        verifiers=(),
     )
 
 
@@ -119,6 +123,11 @@ def with_unit(state: NodeState, **changes: Any) -> NodeState:
 
 def with_toolboxes(state: NodeState, **changes: Any) -> NodeState:
     return replace(state, toolboxes=replace(state.toolboxes or Toolboxes(), **changes))
+
+
+def with_transfer_service(state: NodeState, verifiers: tuple[str, ...]) -> NodeState:
+    """The node with a containerd whose CRI pulls through it, and image verifiers."""
+    return replace(state, version=Version.parse("2.3.7"), config=EffectiveConfig({"version": 4}), verifiers=verifiers)
 
 
 def with_mount(state: NodeState, **changes: Any) -> NodeState:
@@ -222,6 +231,12 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, sources=(Source(ROOT, f'{TEXT}[plugins."{V2}".cni]\ncolour = 1\n'),)),
         "cni.colour",
     ),
+    (
+        "dropped_keys",
+        "warn",
+        lambda one: replace(one, sources=(Source(ROOT, f"{TEXT}disable_cgroup = true\n"),)),
+        "from containerd 2.0 on",
+    ),
     ("unknown_keys", "unknown", lambda one: replace(one, defaults=None), "not read"),
     ("unknown_keys", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
     ("cri_plugin", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(OVERLAYFS,))), "isn't loaded"),
@@ -294,6 +309,27 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         "unknown",
         lambda one: replace(one, config=changed(one.config, "plugins", V2, "containerd", "snapshotter", value="devmapper")),
         "unknown",
+    ),
+    (
+        "durability_cri",
+        "fail",
+        lambda one: replace(one, config=changed(one.config, "plugins", METADATA, "no_sync", value=True)),
+        "no_sync of io.containerd.metadata.v1.bolt is on",
+    ),
+    ("registry_directories", "fail", lambda one: replace(one, unread_hosts_dirs=("/a", "/b")), "transfer service: /a, /b"),
+    ("registry_directories", "unknown", lambda one: replace(one, unread_hosts_dirs=None), "not read"),
+    (
+        "image_verifiers",
+        "fail",
+        lambda one: replace(one, verifiers=("/v/deny",)),
+        "CRI of containerd 1.7.24 pulls without the transfer service, which asks the image verifiers (/v/deny)",
+    ),
+    ("image_verifiers", "ok", lambda one: with_transfer_service(one, ("/v/deny",)), "['/v/deny']"),
+    (
+        "image_verifiers",
+        "unknown",
+        lambda one: replace(one, verifiers=None, trouble={"verifiers": "not a directory"}),
+        "not a dir",
     ),
     ("images_present", "fail", lambda one: replace(one, images=(replace(IMAGE, problem="not there"),)), "not there"),
     ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, trouble="no answer"),)), "no answer"),
@@ -472,6 +508,29 @@ def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(passing: NodeSt
     assert finding("durability_cri", state) is None
 
 
+def test_verifiers_that_need_not_be_asked_only_warn(passing: NodeState) -> None:
+    state = replace(passing, verifiers=("/v/deny",))
+    found = finding("image_verifiers", state, Expectation(Settings.from_params({"allow_unverified_pulls": True})))
+    assert found is not None
+    assert found.status == "warn"
+
+
+def test_no_remedy_of_a_node_with_verifiers_goes_around_them(passing: NodeState) -> None:
+    state = with_transfer_service(passing, ("/v/deny",))
+    found = finding("durability_cri", state, Expectation())
+    assert found is not None
+    assert found.status == "warn"
+    assert found.remedy.startswith("list the images in containerd_images")
+
+
+def test_where_the_metadata_is_not_flushed_that_is_to_be_changed(passing: NodeState) -> None:
+    state = replace(passing, config=changed(passing.config, "plugins", METADATA, "no_sync", value=True))
+    for name in ("durability_cri", "durability_ctr", "durability_transfer"):
+        found = finding(name, state)
+        assert found is not None
+        assert found.remedy == f'remove plugins."{METADATA}".no_sync'
+
+
 def test_a_pull_path_that_is_not_asked_for_only_warns(passing: NodeState) -> None:
     state = replace(passing, config=changed(passing.config, "plugins", V2, "image_pull_with_sync_fs", value=False))
     found = finding("durability_cri", state, Expectation())
@@ -534,11 +593,23 @@ def test_a_unit_that_is_not_started_at_boot_fails(passing: NodeState, enabled: s
     assert (found.status, found.found) == ("fail", enabled)
 
 
-def test_an_import_that_is_not_there_fails(passing: NodeState) -> None:
-    sentence = f"{ROOT} imports /none.toml, which isn't there"
-    found = finding("config_loads", replace(passing, missing_imports=(sentence,)))
+BROKEN = BrokenImport(ROOT, "/etc/containerd/conf.d/50.toml", "is a FIFO", by_glob=True)
+
+
+def test_an_import_that_is_no_file_fails(passing: NodeState) -> None:
+    found = finding("config_loads", replace(passing, broken_imports=(BROKEN,)))
     assert found is not None
-    assert (found.status, found.found) == ("fail", sentence)
+    assert (found.status, found.found) == ("fail", BROKEN.sentence())
+    assert found.remedy == "remove or repair /etc/containerd/conf.d/50.toml by hand"
+
+
+def test_no_remedy_starts_a_run_before_an_import_is_repaired(passing: NodeState) -> None:
+    daemon = replace(DAEMON, newer=("/etc/containerd/conf.d",))
+    state = replace(passing, broken_imports=(BROKEN,), config=None, daemon=daemon, trouble={"config": BROKEN.sentence()})
+    findings = run_checks(state, EXPECTED)
+    assert any("playbook" in one.remedy for one in findings)
+    for one in findings:
+        assert "playbook" not in one.remedy or one.remedy.startswith(BROKEN.remedy()), one
 
 
 def test_headroom_that_does_not_last_warns(passing: NodeState) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.config.losses import lost_by_change
-from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in, is_foreign
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import read_sources
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_directories import image_verifiers
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import (
@@ -25,11 +26,8 @@ def check_effective(
 ) -> None:
     """Raise ValueError for a setting that the daemon would not have, or that CRI would fail on."""
     ours = {change.path for change in plan.files}
-    everything = read_sources(node.config_file)
-    missing = missing_imports(everything, ours)
-    if missing:
-        raise ValueError(f"{missing[0]}, so containerd would not start: take it out of imports, or make the file")
-    sources = [one for one in everything if one.path not in ours or one.path == node.config_file]
+    theirs = (node.config_file, *(change.path for change in plan.files if not change.changed and is_foreign(change.before)))
+    sources = [one for one in read_sources(node.config_file) if one.path not in ours or one.path in theirs]
     if wanted.present and not config.cri_enabled and mismatches.needs_cri(wanted.settings):
         trees = {one.path: parse(one.text) for one in sources}
         where = disabled_in(trees) or node.config_file
@@ -49,8 +47,22 @@ def check_effective(
         if wrong:
             raise ValueError("; ".join(one.sentence(found.version) for one in wrong))
     trouble = config.cri_config_error()
+    if trouble and not wanted.present:
+        # No setting can be added to what is taken back.
+        cause = trouble.partition(": ")[0]
+        raise ValueError(f"CRI fails on {node.config_file} without the settings of this module: {cause}; repair it by hand first")
     if trouble:
         raise ValueError(f"CRI would fail on this configuration: {trouble}")
+    if wanted.present and config.cri_enabled:
+        trouble = mismatches.pull_conflict(wanted.settings, found.version, found.architecture, config, image_verifiers(config))
+        if trouble:
+            raise ValueError(trouble)
+
+
+def unverified_pulls(wanted: ConfigRequest, found: CurrentConfig, config: EffectiveConfig) -> str:
+    """Return why CRI doesn't ask the node's image verifiers; empty if it asks them, or if that is allowed."""
+    verifiers = image_verifiers(config) if wanted.present and config.cri_enabled else ()
+    return config.unverified_pulls(found.version, verifiers) if not wanted.settings.allow_unverified_pulls else ""
 
 
 def check_kept(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig, config: EffectiveConfig) -> None:

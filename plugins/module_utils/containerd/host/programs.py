@@ -10,6 +10,7 @@ import re
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Plugin, parse_plugins
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import check_imports
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
@@ -19,6 +20,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.toml import pars
 # What containerd says of anything that isn't there: errdefs.
 NOT_FOUND = "not found"
 NOT_INSTALLED = "containerd isn't installed on the node"
+# The program reads files and prints them: what takes longer waits for ever, as for a FIFO or a file system that is gone.
+_ANSWER_SECONDS = 60.0
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 
 
@@ -52,24 +55,26 @@ class ContainerdBinary:
         """Return the program's version. Raises HostError if it is missing or doesn't report one."""
         path = self.require()
         try:
-            return Version.parse(self._runner.run(path, "--version", doing=f"ask {path} for its version"))
+            return Version.parse(self._ask("--version", doing=f"ask {path} for its version"))
         except ValueError as error:
             raise HostError(f"{path} doesn't look like containerd: {error}") from error
 
     def config(self, config_file: str | None) -> EffectiveConfig:
         """Return the effective configuration of a root file and its imports; the default one where there is no file.
 
-        Raises HostError with the daemon's own complaint if it can't be read.
+        Raises HostError with the daemon's own complaint if it can't be read, or if the daemon would not start with its imports.
         """
         if config_file is None or not os.path.exists(config_file):
             return self.default_config()
-        arguments = ("--config", config_file, "config", "dump")
-        return EffectiveConfig(parse(self._runner.run(self.require(), *arguments, doing="load the configuration")))
+        check_imports(config_file)
+        return EffectiveConfig(parse(self._ask("--config", config_file, "config", "dump", doing="load the configuration")))
 
     def default_config(self) -> EffectiveConfig:
         """Return the configuration without any file. Raises HostError if the program doesn't print it."""
-        doing = "ask for the default configuration"
-        return EffectiveConfig(parse(self._runner.run(self.require(), "config", "default", doing=doing)))
+        return EffectiveConfig(parse(self._ask("config", "default", doing="ask for the default configuration")))
+
+    def _ask(self, *arguments: str, doing: str) -> str:
+        return self._runner.run(self.require(), *arguments, doing=doing, timeout=_ANSWER_SECONDS)
 
 
 class Ctr:

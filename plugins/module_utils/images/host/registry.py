@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_directories import hosts_dir
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import Output, run_program
@@ -25,24 +24,28 @@ _ATTEMPTS = 5
 _PROMPT = b"Password: \n"
 
 
-def hosts_dir(config: EffectiveConfig) -> str | None:
-    """Return the first of the directories in which the daemon's own pulls look for registries that is there."""
-    return next(filter(os.path.isdir, config.hosts_dirs), None)
-
-
 class Registry:
     """What a registry has, and the way from there into a namespace. Everything that fails raises HostError.
 
     ``version`` is that of ctr. ``local``: ctr unpacks instead of the transfer service, where a version has both; None where
-    it has not.
+    it has not. ``hosts_dirs`` are the directories in which registries are looked up unless ``auth`` names one.
     """
 
     def __init__(
-        self, ctr: Ctr, auth: RegistryAuth, *, version: Version, namespace: str, timeout: float, local: bool | None
+        self,
+        ctr: Ctr,
+        auth: RegistryAuth,
+        *,
+        version: Version,
+        hosts_dirs: Sequence[str],
+        namespace: str,
+        timeout: float,
+        local: bool | None,
     ) -> None:
         self._ctr = ctr
         self._auth = auth
         self._version = version
+        self._hosts_dirs = hosts_dirs
         self._namespace = namespace
         self._timeout = timeout
         self._local = local
@@ -76,7 +79,7 @@ class Registry:
         self._bring(["content", "fetch"], name, staged, platform, inherit)
 
     def _bring(self, command: Sequence[str], name: ImageName, staged: str, platform: str, inherit: Sequence[int]) -> None:
-        arguments = ["--namespace", self._namespace, *command, "--platform", platform, *self._options(), staged]
+        arguments = ["--namespace", self._namespace, *command, "--platform", platform, *self._options(str(name)), staged]
         output = self._run(arguments, inherit)
         for _attempt in range(_ATTEMPTS - 1):
             # A daemon that was killed while it made a snapshot left a directory, which is removed when it is met.
@@ -96,7 +99,7 @@ class Registry:
         return _checked(name, digest, text)
 
     def _document(self, command: str, *names: str) -> bytes:
-        output = self._run(["content", command, *self._options(), *names])
+        output = self._run(["content", command, *self._options(names[0]), *names])
         if output.code != 0:
             raise HostError(f"{'@'.join(names)}: {explain(output.stderr)}")
         return output.stdout.removeprefix(_PROMPT) if self._auth.password is not None else output.stdout
@@ -106,10 +109,12 @@ class Registry:
         secret = self._auth.password
         return run_program(command, timeout=self._timeout, secret=secret, inherit=inherit, server=self._ctr.address)
 
-    def _options(self) -> list[str]:
+    def _options(self, name: str) -> list[str]:
+        """Return the options for the registry of an image's full name."""
         auth = self._auth
+        directory = auth.hosts_dir or hosts_dir(self._hosts_dirs, name.partition("/")[0])
         options = ["--plain-http"] if auth.plain_http else []
-        options += ["--hosts-dir", auth.hosts_dir] if auth.hosts_dir else []
+        options += ["--hosts-dir", directory] if directory else []
         return options + (["--user", auth.username] if auth.username else [])
 
 

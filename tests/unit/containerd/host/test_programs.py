@@ -3,12 +3,37 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from unit.stand_ins import Module
 
-from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import ContainerdBinary, Ctr
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+
+
+def test_the_daemons_program_is_not_asked_to_read_what_it_would_wait_for(tmp_path: Path) -> None:
+    """``config dump`` opens a FIFO, and waits for ever."""
+    program, root = tmp_path / "containerd", tmp_path / "config.toml"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
+    program.chmod(0o755)
+    root.write_text('imports = ["conf.d/*.toml"]\n')
+    (tmp_path / "conf.d").mkdir()
+    os.mkfifo(tmp_path / "conf.d" / "a.toml")
+    with pytest.raises(HostError, match=r"conf\.d/a\.toml, which is a FIFO, .*: remove or repair .*/a\.toml by hand"):
+        ContainerdBinary(Runner(Module()), str(program)).config(str(root))
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_a_program_that_never_ends_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "containerd"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(f"{ContainerdBinary.__module__}._ANSWER_SECONDS", 0.1)
+    with pytest.raises(HostError, match=r"containerd took more than 0\.1 seconds"):
+        ContainerdBinary(Runner(Module()), str(program)).version()
 
 
 def test_a_command_gives_up_if_it_is_told_when(tmp_path: Path) -> None:

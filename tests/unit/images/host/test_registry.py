@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.stand_ins import Module
@@ -56,7 +57,7 @@ def registry(directory: Path, version: str, layout: Path, *, config: str = "") -
     program.write_text(CTR.format(blobs=blobs, commands=commands, **names))
     program.chmod(0o755)
     ctr = Ctr(Runner(Module()), "/run/none.sock", str(directory / "containerd"))
-    options = {"namespace": "k8s.io", "timeout": 20, "local": None}
+    options: dict[str, Any] = {"namespace": "k8s.io", "timeout": 20, "local": None, "hosts_dirs": ()}
     return Registry(ctr, RegistryAuth(), version=Version.parse(version), **options), manifest
 
 
