@@ -117,6 +117,8 @@ options:
           - Raw tables of containerd's configuration, merged last, for settings that have no option.
           - Write them in the newest schema that the daemon reads, whatever the schema of O(config_file). On 2.x, use the
             plugin names of schema 3.
+          - The tables C(grpc), C(ttrpc), C(metrics) and C(debug) can be written as in schema 3 or as in schema 4. The module
+            writes them to the places of the schema of O(config_file).
         type: dict
         default: {}
   http_proxy:

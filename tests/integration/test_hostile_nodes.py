@@ -13,7 +13,7 @@ import pytest
 
 from nodes import daemon
 from nodes.config import DURABLE, configure, converges, refused
-from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
+from nodes.daemon import CRI, DROP_IN, RECORD, ROOT
 from nodes.fixtures import packaged
 from nodes.node import Node
 
@@ -104,14 +104,6 @@ def test_a_link_to_the_null_device_is_an_empty_import(node: Node) -> None:
     node.ssh(f"ln -s /dev/null {THEIRS}")
     daemon.restart(node)
     converges(node, max_concurrent_downloads=4)
-
-
-def test_a_file_of_another_schema_that_costs_settings_is_named(lts: Node) -> None:
-    import_all(lts)
-    later = "/etc/containerd/conf.d/70-theirs.toml"
-    daemon.write(lts, later, f'version = 3\n[plugins."{IMAGES}"]\nmax_concurrent_downloads = 2')
-    daemon.restart(lts)
-    refused(lts, later, "schema", **DURABLE)
 
 
 def test_a_link_that_leads_to_another_file_is_seen(modern: Node) -> None:

@@ -75,19 +75,16 @@ class ContainerdBinary:
         Raises HostError with the daemon's own complaint if it can't be read, or if the daemon would not start with its imports.
         """
         if config_file is None or not os.path.exists(config_file):
-            return self._default()
+            return self.default_config()
         check_imports(config_file)
         return EffectiveConfig(parse(self._ask("--config", config_file, "config", "dump", doing="load the configuration")))
 
-    def _default(self) -> EffectiveConfig:
+    def default_config(self) -> EffectiveConfig:
+        """Return the configuration without any file. Raises HostError if the program doesn't print it."""
         return EffectiveConfig(parse(self._ask("config", "default", doing="ask for the default configuration")))
 
     def _ask(self, *arguments: str, doing: str) -> str:
         return self._runner.run(self.require(), *arguments, doing=doing, timeout=_ANSWER_SECONDS)
-
-    def known_plugins(self) -> frozenset[str]:
-        """Return the ids of all plugins that this program has settings for."""
-        return frozenset(self._default().lookup(("plugins",), {}))
 
 
 class Ctr:

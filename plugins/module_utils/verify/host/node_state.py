@@ -99,7 +99,7 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
     runner, config_file = containerd.runner, containerd.config_file
     if probe.try_read("version", lambda: containerd.version):
         probe.try_read("config", lambda: containerd.config)
-        probe.try_read("known_plugins", lambda: containerd.known_plugins)
+        probe.try_read("defaults", lambda: containerd.default_config)
     daemon = probe.try_read("daemon", RunningDaemon(containerd).read_state)
     process = daemon.process if daemon is not None else None
     if process is not None:
