@@ -24,12 +24,12 @@ from nodes.node import CHECKOUT, Node
 RECORDED = CHECKOUT / "tests/unit/recorded"
 WANTED: dict[str, Any] = {"snapshotter": "native", "systemd_cgroup": True, "sandbox_image": "registry.example/pause:1"}
 THEIRS = "/etc/containerd/conf.d/70-theirs.toml"
-# What 1.x reads from a file, and what 2.x makes of it.
+# What 1.x reads from a file, and what 2.x makes of it. Nodes share their ports, and have addresses of their own.
 ADMIN = f"""version = 2
 oom_score = -7
 
 [metrics]
-address = "127.0.0.1:1338"
+address = "ADDRESS:1338"
 
 [plugins."{CRI}"]
 max_concurrent_downloads = 9
@@ -81,7 +81,8 @@ def findings(node: Node, **options: Any) -> dict[str, Any]:
 
 def place_files(node: Node, version: str, root: str | None, settings: dict[str, Any]) -> None:
     """Put the files on a node that this collection writes where containerd has another version."""
-    found = CurrentConfig(Version.parse(version), "amd64", ROOT, DROP_IN, root, None, Record())
+    text = None if root is None else root.replace("ADDRESS", node.address)
+    found = CurrentConfig(Version.parse(version), "amd64", ROOT, DROP_IN, text, None, Record())
     plan = plan_config(found, Settings.from_params(settings))
     daemon.reset(node, None)
     for path, text in [*((file.path, file.after) for file in plan.files), (RECORD, plan.record.to_text())]:
@@ -135,7 +136,7 @@ def test_files_that_an_older_2_x_got_lose_nothing(migrating: Node, written: str)
 def test_a_root_file_without_a_version_keeps_what_it_says(migrating: Node, cri: str) -> None:
     sandbox = "sandbox_image" if cri == CRI else "pinned_images.sandbox"
     root = f"""[metrics]
-address = "127.0.0.1:1338"
+address = "{migrating.address}:1338"
 [plugins."{cri}"]
 {sandbox} = "registry.example/pause:1"
 """
@@ -201,9 +202,9 @@ def test_a_snapshotter_that_the_migration_drops_is_found(newer: Node) -> None:
 def test_metrics_and_sockets_go_where_the_daemon_has_them(newer: Node) -> None:
     # The one as before schema 4, the other as in it.
     debug = {"plugins": {"io.containerd.server.v1.debug": {"address": "/run/containerd/debug.sock"}}}
-    extra = {"metrics": {"address": "127.0.0.1:1338"}, "debug": {"level": "info"}, **debug}
+    extra = {"metrics": {"address": f"{newer.address}:1338"}, "debug": {"level": "info"}, **debug}
     converges(newer, extra_config=extra)
-    newer.ssh("ss -Hltn | grep -q 127.0.0.1:1338 && test -S /run/containerd/debug.sock")
+    newer.ssh(f"ss -Hltn | grep -qF {newer.address}:1338 && test -S /run/containerd/debug.sock")
     checks = findings(newer, settings={"extra_config": extra})
     assert (checks["config_settings"]["status"], checks["unknown_keys"]["status"]) == ("ok", "ok")
 
