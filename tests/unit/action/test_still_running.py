@@ -35,11 +35,16 @@ def test_a_long_run_is_displayed_again_and_again() -> None:
     assert all(re.fullmatch(r"node1: pull is still running after \d+ seconds", line) for line in screen.lines)
 
 
-def test_nothing_is_displayed_after_the_end_of_a_run_that_fails() -> None:
-    screen, before = Screen(1), threading.active_count()
-    with pytest.raises(ValueError, match="pull"), still_running(screen.display, "", 0.01):
+def failing(screen: Screen) -> None:
+    with still_running(screen.display, "", 0.01):
         assert screen.full.wait(10)
         raise ValueError("pull")
+
+
+def test_nothing_is_displayed_after_the_end_of_a_run_that_fails() -> None:
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="pull"):
+        failing(Screen(1))
     assert threading.active_count() == before
 
 
