@@ -265,3 +265,15 @@ def test_what_a_power_cut_has_undone_comes_from_the_archive(empty: Node, archive
     assert [one["name"] for one in done["recovered"]] == [CARRIED]
     assert names(empty) == {CARRIED}
     assert actions(image(empty, archive, integrity="content")) == ["none"]
+
+
+@pytest.mark.parametrize("become", [False, True])
+def test_a_long_run_on_a_node_is_seen_too(empty: Node, archive: Path, become: bool) -> None:
+    """Another run holds the node's lock; the connection is the inventory's, with pipelining."""
+    empty.ssh("setsid flock /run/slipway-containerd.lock sleep 30 > /dev/null 2>&1 < /dev/null &")
+    arguments = json.dumps({"name": [CARRIED], "namespace": NAMESPACE, "archive": str(archive)})
+    argv = ["ansible", empty.name, "-i", str(empty.inventory), "-m", "slipway.node.containerd_image", "-a", arguments]
+    argv += ["-e", "slipway_progress_seconds=1"] + ["--become", "--become-method", "su"] * become
+    done = ansible(*argv)
+    assert f"{empty.name}: slipway.node.containerd_image is still running after 2 seconds\n" in done.stderr
+    assert names(empty) == {CARRIED}
