@@ -35,7 +35,8 @@ attributes:
 options:
   state:
     description:
-      - With V(present), the daemon gets exactly these settings. Settings of an earlier run that aren't listed any more are reverted.
+      - With V(present), O(settings), O(service_directives) and O(http_proxy) are all that the module sets. Settings of an earlier run
+        that aren't listed any more are reverted, so list all of a node's settings in one task. Keys that the module never set stay.
       - With V(absent), every change that the module made is reverted. A root file that was not changed by another tool since is
         restored byte for byte. Directories that the module did not create are kept.
     type: str
@@ -104,6 +105,7 @@ seealso:
 """
 
 EXAMPLES = r"""
+# Each task lists all settings of the node: what an earlier task has set and this one doesn't list is reverted.
 - name: Pull images in a way that survives a power cut
   slipway.node.containerd_config:
     settings:
@@ -122,9 +124,10 @@ EXAMPLES = r"""
           privileged_without_host_devices: true
           pod_annotations: ["io.katacontainers.*"]
 
-- name: Show the effect of a raw table
+- name: Show the effect of a raw table, beside the setting that the node keeps
   slipway.node.containerd_config:
     settings:
+      image_pull_sync_fs: true
       extra_config:
         plugins:
           io.containerd.gc.v1.scheduler:

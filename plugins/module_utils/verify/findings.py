@@ -45,6 +45,7 @@ class NodeState:
 
     ``mounts`` are the file systems of the directories with images, by directory, ``boot`` the kernel's id of this boot.
     ``judged`` are images that were compared with their layers, ``compared`` how closely (``none``: not at all).
+    ``defaults`` is the configuration that the program has without any file.
     ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``missing_requirements`` what the node lacks for one.
     ``stranded`` are images of CRI's that no snapshotter in use has. ``unread_hosts_dirs`` are directories of registries that
     CRI doesn't read, ``verifiers`` the paths of the image verifiers.
@@ -59,7 +60,7 @@ class NodeState:
     sources: tuple[Source, ...] = ()
     broken_imports: tuple[BrokenImport, ...] = ()
     config: EffectiveConfig | None = None
-    known_plugins: frozenset[str] | None = None
+    defaults: EffectiveConfig | None = None
     pending: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None
     images: tuple[FoundImage, ...] | None = None

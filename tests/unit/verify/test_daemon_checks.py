@@ -80,7 +80,7 @@ def passing(recorded: Callable[[str, str], str]) -> NodeState:
         daemon=DAEMON,
         sources=(Source(ROOT, TEXT),),
         config=EffectiveConfig(dump),
-        known_plugins=frozenset(dump["plugins"]),
+        defaults=EffectiveConfig(tomllib.loads(recorded("1.7.24", "default.toml"))),
         environment=PROXY,
         images=(IMAGE,),
         headroom=headroom(OVERLAY, 1),
@@ -219,10 +219,10 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     (
         "config_schema",
         "warn",
-        lambda one: replace(one, sources=(*one.sources, Source("/drop-in.toml", "version = 3\n"))),
-        "'/drop-in.toml': 3",
+        lambda one: replace(one, sources=(Source(ROOT, f"{TEXT}max_concurrent_downloads = 7\n"),)),
+        "max_concurrent_downloads",
     ),
-    ("config_schema", "warn", lambda one: replace(one, sources=(Source(ROOT, ""),)), "no version key"),
+    ("config_schema", "unknown", lambda one: replace(one, defaults=None), "not read"),
     ("config_schema", "unknown", lambda one: replace(one, sources=(Source(ROOT, "= 1"),)), ROOT),
     ("config_schema", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
     (
@@ -237,7 +237,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, sources=(Source(ROOT, f"{TEXT}disable_cgroup = true\n"),)),
         "from containerd 2.0 on",
     ),
-    ("unknown_keys", "unknown", lambda one: replace(one, known_plugins=None), "not read"),
+    ("unknown_keys", "unknown", lambda one: replace(one, defaults=None), "not read"),
     ("unknown_keys", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
     ("cri_plugin", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(OVERLAYFS,))), "isn't loaded"),
     (

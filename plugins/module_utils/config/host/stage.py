@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
-from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective
+from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective, check_kept
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import directories_of, missing_directories
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, own_text, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
@@ -84,4 +84,6 @@ def plan_stage(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig
     plan, files = plan_files(wanted, found)
     config = node.planned_config(plan)
     check_effective(node, wanted, plan, found, config)
+    if plan.changes and wanted.present:
+        check_kept(node, wanted, found, config)
     return ConfigStage(wanted, found, plan, files, config)
