@@ -154,6 +154,9 @@ extends_documentation_fragment:
   - slipway.node.daemon
 requirements:
   - tomlkit, on Python older than 3.11
+notes:
+  - During a long task, a line every 60 seconds says that it is still running. The variable C(slipway_progress_seconds) sets the
+    interval; V(0) disables the line.
 seealso:
   - module: slipway.node.containerd_image_info
   - module: slipway.node.containerd_config

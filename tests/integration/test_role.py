@@ -313,6 +313,34 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
     assert "c-broken" in played.stdout and "max_concurrent_downloads" in played.stdout
 
 
+@pytest.fixture
+def elsewhere(trixie: Node) -> Iterator[str]:
+    """The path of containerd on a node that has it where neither the unit nor a standard directory shows it."""
+    daemon.install(trixie)
+    daemon.reset(trixie)
+    unit = "/run/systemd/system/containerd.service.d"
+    start = "ExecStart=\\nExecStart=/bin/sh -c 'exec /opt/bin/containerd'"
+    trixie.ssh(
+        f"mkdir -p /opt/bin {unit}; mv /usr/bin/containerd /usr/bin/ctr /opt/bin/; "
+        f'printf "[Service]\\n{start}\\n" > {unit}/elsewhere.conf'
+    )
+    daemon.restart(trixie)
+    yield "/opt/bin/containerd"
+    trixie.ssh(f"mv /opt/bin/containerd /opt/bin/ctr /usr/bin/; rm -r {unit}")
+    daemon.reset(trixie)
+
+
+def test_a_containerd_in_another_directory_is_named_once(trixie: Node, elsewhere: str) -> None:
+    settings: dict[str, Any] = {"containerd_install_method": "none", "toolbox_snapshots": []}
+    unnamed = trixie.play(VERIFY, settings)
+    assert "containerd isn't installed on the node" in json.dumps(unnamed)
+    settings["containerd_binary"] = elsewhere
+    for check in (True, False):
+        succeeded(trixie.play(PROVISION, settings, check=check), trixie)
+    for playbook in (PROVISION, VERIFY, "slipway.node.repair"):
+        assert succeeded(trixie.play(playbook, settings), trixie)["changed"] == 0
+
+
 def test_the_python_of_ansibles_settings_is_the_one_that_is_checked(tmp_path: Path) -> None:
     """One that is too old to read TOML: the prediction ends there, and says so."""
     python = tmp_path / "python"

@@ -24,7 +24,7 @@ MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py
 FRAGMENT = re.compile(r"slipway\.node\.(\w+)")
 SPEC = "node_spec"
 # Given to modules as they are.
-PLACES = {"containerd_config_file", "containerd_unit", "containerd_address"}
+PLACES = {"containerd_config_file", "containerd_unit", "containerd_address", "containerd_binary"}
 # What roles give to each other and to the operator's own tasks.
 PUBLIC = {SPEC: {"node_spec", "node_spec_architecture", "node_spec_daemon_pending"}, "verify": {"verify_node"}}
 INSTALLERS = {f"ansible.builtin.{name}" for name in ("raw", "shell", "command", "apt", "dnf", "package")}
@@ -291,7 +291,25 @@ def test_every_task_that_names_a_module_of_ours_names_one_that_exists(role: Path
 
 def test_the_action_group_has_the_modules_that_take_the_daemons_place(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
-    options = {"config_file", "unit", "address"}
+    options = {"config_file", "binary", "unit", "address"}
     assert runtime["action_groups"] == {
         "containerd": [name for name in MODULES if options <= set(argument_spec(name, monkeypatch))]
     }
+
+
+def test_every_task_that_asks_the_daemon_gets_its_places() -> None:
+    """The tasks of a role that another role imports take the defaults of the block around the import."""
+    group = "group/slipway.node.containerd"
+    modules = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"]["containerd"]
+    places = {
+        "config_file": "{{ containerd_config_file }}",
+        "binary": "{{ containerd_binary | default(omit, true) }}",
+        "unit": "{{ containerd_unit }}",
+        "address": "{{ containerd_address }}",
+    }
+    for role in ROLES:
+        used = list(tasks(role))
+        given = [task["module_defaults"][group] for task in used if group in task.get("module_defaults", {})]
+        asking = [task["name"] for task in used if any(f"slipway.node.{name}" in task for name in modules)]
+        assert given or not asking, asking
+        assert all(one == places for one in given), role.name
