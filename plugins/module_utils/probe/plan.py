@@ -26,7 +26,9 @@ NAME = "slipway-probe"
 # The only runtime that ctr passes options of runc to: cmd/ctr/commands/run/run_unix.go, RuntimeOptions.
 _RUNC = "io.containerd.runc.v2"
 _RUNC_OPTIONS: Mapping[str, type] = {"BinaryName": str, "Root": str, "SystemdCgroup": bool}
-_LOG_LINE = re.compile(r'^(time="|WARN\[|ERRO\[|FATA\[)')
+# How logrus writes the last words of crictl.
+_FATAL = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
+_LOG_LINE = re.compile(r'^(time="|WARN\[|ERRO\[)')
 
 
 class NotTried(ValueError):
@@ -75,9 +77,16 @@ class Trial:
 
 
 def plan_trials(config: EffectiveConfig, only: Iterable[str] | None, unsafe: Mapping[str, str]) -> tuple[Trial, ...]:
-    """Plan a container for each handler of CRI. ``only`` names them, None: all. ``unsafe`` ones aren't started, with the reason."""
+    """Plan a container for each handler of CRI. ``only``: of these, None: of all. ``unsafe`` ones aren't started, with the reason."""
     names = config.handlers if only is None else [name for name in only if name in config.handlers]
     return tuple(_trial(config, config.handlers[name], unsafe.get(name)) for name in names)
+
+
+def plan_pods(config: EffectiveConfig, only: Iterable[str] | None, unsafe: Mapping[str, str]) -> tuple[Trial, ...]:
+    """Plan a pod for each handler in the same way: CRI passes the options of its table itself."""
+    names = config.handlers if only is None else [name for name in only if name in config.handlers]
+    refused = {name: Outcome(name, NOT_TRIED, reason) for name, reason in unsafe.items()}
+    return tuple(Trial(name, outcome=refused.get(name)) for name in names)
 
 
 def _trial(config: EffectiveConfig, handler: Handler, unsafe: str | None) -> Trial:
@@ -142,6 +151,9 @@ def outcome_of_run(handler: str, code: int, stderr: str) -> Outcome:
 
 def complaint(stderr: str) -> str:
     """Return what a client says went wrong, in its own words, without the lines of its log."""
+    fatal = _FATAL.search(stderr)
+    if fatal:
+        return re.sub(r"\\(.)", r"\1", fatal[1])
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     said = [line.partition(": ")[2] for line in lines if line.startswith("ctr: ")]
     return " ".join(said or [line for line in lines if not _LOG_LINE.match(line)] or lines)
