@@ -77,7 +77,10 @@ class Trial:
 
 
 def plan_trials(config: EffectiveConfig, only: Iterable[str] | None, unsafe: Mapping[str, str]) -> tuple[Trial, ...]:
-    """Plan a container for each handler of CRI. ``only``: of these, None: of all. ``unsafe`` ones aren't started, with the reason."""
+    """Plan a container for each handler of CRI, or for those in ``only``.
+
+    ``unsafe`` handlers aren't started, with the reason.
+    """
     names = config.handlers if only is None else [name for name in only if name in config.handlers]
     return tuple(_trial(config, config.handlers[name], unsafe.get(name)) for name in names)
 

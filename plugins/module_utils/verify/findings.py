@@ -3,10 +3,11 @@
 
 """The input and the result of a check of the node.
 
-To add a check, write a function with the decorator ``@check`` in checks.py (the daemon), snapshotter_checks.py, image_checks.py,
-toolbox_checks.py, kata_checks.py, thin_pool_checks.py or probe_checks.py. The function's name is the check's id, its place in the
-file the place of its finding. It gets the node's state and the expectation, and returns one Finding by ``ok``, ``fail``, ``warn``
-or ``unknown``, or None if it doesn't apply. A state that can't be determined is ``unknown``, never None. verify/host/node_state.py reads the state.
+To add a check, write a function with the decorator ``@check`` in checks.py (the daemon), snapshotter_checks.py,
+image_checks.py, toolbox_checks.py, kata_checks.py, thin_pool_checks.py or probe_checks.py. The function's name is the check's
+id, its place in the file the place of its finding. It gets the node's state and the expectation, and returns one Finding by
+``ok``, ``fail``, ``warn`` or ``unknown``, or None if it doesn't apply. A state that can't be determined is ``unknown``, never
+None. verify/host/node_state.py reads the state.
 """
 
 from __future__ import annotations
