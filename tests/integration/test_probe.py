@@ -26,8 +26,17 @@ def well(node: Node) -> Iterator[Node]:
     """Each version, on which containers start before and after the test."""
     daemon.install(node)
     heal(node)
+    if not daemon.is_well(node):
+        daemon.reset(node)
     yield node
     heal(node)
+
+
+@pytest.fixture
+def own_config(well: Node) -> Iterator[Node]:
+    """The same, for a test that writes the daemon's configuration or stops it."""
+    yield well
+    daemon.reset(well)
 
 
 def heal(node: Node) -> None:
@@ -36,7 +45,6 @@ def heal(node: Node) -> None:
         f"rm -rf {KILLING} /run/killed /run/other-runc; "
         f"for program in {RUNC} {shim}; do [ ! -e $program.kept ] || mv -f $program.kept $program; done"
     )
-    daemon.reset(node)
 
 
 def probe(node: Node, kind: str = "container", **options: Any) -> dict[str, Any]:
@@ -123,19 +131,19 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-def test_a_handler_is_started_with_its_options(well: Node, case: str) -> None:
+def test_a_handler_is_started_with_its_options(own_config: Node, case: str) -> None:
     table, options, status, words = OPTIONS[case]
-    handler(well, "other", table.replace("SHIM", well.program("containerd-shim-runc-v2")), options)
-    check = finding(well)
+    handler(own_config, "other", table.replace("SHIM", own_config.program("containerd-shim-runc-v2")), options)
+    check = finding(own_config)
     assert check["status"] == status
     assert words in check["found"]["other"]
     assert check["found"]["runc"] == "started"
-    assert left(well) == ""
+    assert left(own_config) == ""
 
 
-def test_it_is_unknown_if_the_daemon_is_stopped(well: Node) -> None:
-    well.ssh("systemctl stop containerd")
-    assert finding(well)["status"] == "unknown"
+def test_it_is_unknown_if_the_daemon_is_stopped(own_config: Node) -> None:
+    own_config.ssh("systemctl stop containerd")
+    assert finding(own_config)["status"] == "unknown"
 
 
 # The commands of ctr before which processes are killed.

@@ -10,6 +10,8 @@ together with its detached process, or of one whose runtime hung.
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import IO
@@ -18,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import Output, run_program
+from ansible_collections.slipway.node.plugins.module_utils.core.host.process import shim_processes
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 from ansible_collections.slipway.node.plugins.module_utils.probe.image import IMAGE, archive
 from ansible_collections.slipway.node.plugins.module_utils.probe.plan import (
@@ -36,6 +39,7 @@ RUN_SECONDS = 60.0
 ASK_SECONDS = 20.0
 # A daemon that is restarted is away for less.
 _PATIENCE_SECONDS = 5.0
+_POLL_SECONDS = 0.1
 # In the daemon's root and state: containerd core/runtime/v2.
 _TASKS = "io.containerd.runtime.v2.task"
 
@@ -122,8 +126,22 @@ class ContainerProbe:
     def _remove_containers(self) -> None:
         for task in self._listed("tasks"):
             self._ask("tasks", "rm", "--force", task)
+        self._kill_shims()
         for container in self._listed("containers"):
             self._ask("containers", "rm", container)
+
+    def _kill_shims(self) -> None:
+        """Kill the shims that are left, which hang or whose tasks the daemon no longer lists. The daemon cleans up after them."""
+        for pid in self._shims():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        bundle = f"{self._config.state}/{_TASKS}/{NAME}/{NAME}"
+        deadline = time.monotonic() + ASK_SECONDS
+        while (self._shims() or os.path.exists(bundle)) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+    def _shims(self) -> list[int]:
+        return [pid for pid, name in shim_processes(self._ctr.address).items() if name.startswith(f"{NAME}/")]
 
     def _remove_directories(self, trials: Iterable[Trial]) -> None:
         """Remove the directories of the namespace, which are empty once its last container is gone."""
