@@ -34,7 +34,8 @@ class Record:
     """The memory that lies beside a configuration file.
 
     ``pending`` holds the contents of files (None: no file) from before a change that has not
-    been proven yet; a run that finds it knows that an earlier one was cut short.
+    been proven yet; a run that finds it knows that an earlier one was cut short. ``unstarted``: no container has been seen
+    to start since the daemon was changed.
     """
 
     keys: Mapping[Path, OwnedKey] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Record:
     created: bool = False
     imported: str | None = None
     pending: Mapping[str, str | None] = field(default_factory=dict)
+    unstarted: bool = False
 
     def begun(self, wanted: Record, pending: Mapping[str, str | None]) -> Record:
         """Return the record to keep while a change from this record to another is under way.
@@ -58,6 +60,7 @@ class Record:
             created=self.created or wanted.created,
             imported=wanted.imported or self.imported,
             pending=pending,
+            unstarted=self.unstarted,
         )
 
     def to_text(self) -> str | None:
@@ -80,6 +83,7 @@ class Record:
             "created": self.created,
             "imported": self.imported,
             "pending": dict(self.pending),
+            "unstarted": self.unstarted,
         }
         return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
@@ -101,6 +105,7 @@ class Record:
                 created=content["created"],
                 imported=content["imported"],
                 pending=dict(content["pending"].items()),
+                unstarted=content["unstarted"],
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged ({error!r})") from error
