@@ -218,3 +218,46 @@ exec {RUNC}.kept "$@"
     assert left(well) != ""
     assert finding(well)["status"] == "ok"
     assert left(well) == ""
+
+
+SETTING = {"settings": {"max_concurrent_downloads": 5}, "probe": "changed"}
+NO_RUNC = 'exec: "runc": executable file not found in $PATH'
+
+
+def test_a_change_after_which_no_container_starts_is_rolled_back(own_config: Node) -> None:
+    before = daemon.read(own_config, daemon.ROOT)
+    own_config.ssh(KEEP_RUNC)
+    for _run in range(2):
+        refused = own_config.module("containerd_config", SETTING)
+        assert refused["failed"] and refused["rolled_back"], refused
+        assert NO_RUNC in refused["msg"]
+        assert daemon.read(own_config, daemon.ROOT) == before
+        assert daemon.is_well(own_config)
+    heal(own_config)
+    done = own_config.module("containerd_config", SETTING)
+    assert done["changed"] and not done.get("failed"), done
+    assert not own_config.module("containerd_config", SETTING)["changed"]
+    assert left(own_config) == ""
+
+
+def test_a_restart_without_a_change_of_files_fails_until_a_container_starts(own_config: Node) -> None:
+    own_config.ssh(f"{KEEP_RUNC}; systemctl stop containerd")
+    for _run in range(2):
+        refused = own_config.module("containerd_config", {"probe": "changed"})
+        assert refused["failed"] and NO_RUNC in refused["msg"], refused
+    heal(own_config)
+    assert not own_config.module("containerd_config", {"probe": "changed"}).get("failed")
+    assert not own_config.module("containerd_config", {"probe": "changed"})["changed"]
+
+
+def test_a_change_of_other_programs_is_probed_if_asked(well: Node) -> None:
+    done = well.module("containerd_config", {"probe": "always"})
+    assert not done.get("failed"), done
+    assert not done["changed"]
+    well.ssh(KEEP_RUNC)
+    refused = well.module("containerd_config", {"probe": "always"})
+    assert refused["failed"] and NO_RUNC in refused["msg"], refused
+    # Until a container starts, each run that may start one does.
+    assert well.module("containerd_config", {"probe": "changed"})["failed"]
+    heal(well)
+    assert not well.module("containerd_config", {"probe": "changed"}).get("failed")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig, Handler
-from ansible_collections.slipway.node.plugins.module_utils.probe.image import EXIT_CODE
+from ansible_collections.slipway.node.plugins.module_utils.probe.program import EXIT_CODE
 
 # What a probe starts: nothing, a container through containerd, or a pod through CRI.
 NONE, CONTAINER, POD = "none", "container", "pod"

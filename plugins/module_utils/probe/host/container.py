@@ -22,7 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import Output, run_program
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import shim_processes
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
-from ansible_collections.slipway.node.plugins.module_utils.probe.image import IMAGE, archive
+from ansible_collections.slipway.node.plugins.module_utils.probe.host.archive import IMAGE, archive
 from ansible_collections.slipway.node.plugins.module_utils.probe.plan import (
     FAILED,
     NAME,
