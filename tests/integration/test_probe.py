@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from nodes import daemon
-from nodes.node import Node
+from nodes.images import busybox
+from nodes.node import CHECKOUT, Node, run
+from nodes.registry import Registry
 
 NAME = "slipway-probe"
 RUNC = "/usr/sbin/runc"
@@ -261,3 +263,66 @@ def test_a_change_of_other_programs_is_probed_if_asked(well: Node) -> None:
     assert well.module("containerd_config", {"probe": "changed"})["failed"]
     heal(well)
     assert not well.module("containerd_config", {"probe": "changed"}).get("failed")
+
+
+CRICTL = "/usr/local/bin/crictl"
+
+
+@pytest.fixture
+def pod_node(own_config: Node, source: Registry) -> Iterator[Node]:
+    """Each version with crictl and a sandbox image that runs."""
+    archive = run([f"{CHECKOUT}/tests/upstream", "crictl", "1.37.0"]).stdout.strip()
+    config = f"{CHECKOUT}/.work/nodes/{own_config.name}/ssh_config"
+    run(["scp", "-q", "-F", config, archive, f"{own_config.name}:/run/crictl.tar.gz"])
+    own_config.ssh("tar -C /usr/local/bin -xzf /run/crictl.tar.gz crictl; rm /run/crictl.tar.gz")
+    image = source.push([busybox()], command=["/bin/busybox", "sleep", "100000"])
+    own_config.ssh(f"ctr -n k8s.io images pull --plain-http {image}")
+    # A container on a machine can't lower the score of its processes.
+    plugin = daemon.CRI if own_config.line < (2,) else daemon.RUNTIME
+    extra = {"plugins": {plugin: {"restrict_oom_score_adj": True}}}
+    done = own_config.module("containerd_config", {"settings": {"sandbox_image": image, "extra_config": extra}})
+    assert not done.get("failed"), done
+    yield own_config
+    own_config.ssh(f"rm -f {CRICTL}; ctr -n k8s.io images ls -q | xargs -r ctr -n k8s.io images rm --sync")
+
+
+def pods(node: Node) -> str:
+    return node.ssh(f"ctr -n k8s.io containers ls -q; {CRICTL} -r unix:///run/containerd/containerd.sock pods -q").stdout
+
+
+def test_a_pod_starts_and_nothing_is_left(pod_node: Node) -> None:
+    check = finding(pod_node, "pod")
+    assert (check["status"], check["found"]) == ("ok", {"runc": "started"})
+    assert pods(pod_node) == ""
+
+
+def test_a_pod_that_does_not_start_is_reported_in_the_runtimes_words(pod_node: Node) -> None:
+    pod_node.ssh(KEEP_RUNC)
+    check = finding(pod_node, "pod")
+    assert check["status"] == "fail"
+    assert NO_RUNC in check["found"]["runc"]
+    assert pods(pod_node) == ""
+
+
+def test_a_pod_whose_module_is_killed_is_taken_away(pod_node: Node) -> None:
+    pod_node.ssh(f"mv {CRICTL} {CRICTL}.kept")
+    script = f"""#!/bin/sh
+ctr=$$
+{PROCESSES}
+case " $* " in *" runp "*) kill -9 $module;; esac
+exec {CRICTL}.kept "$@"
+"""
+    daemon.write(pod_node, CRICTL, script)
+    pod_node.ssh(f"chmod +x {CRICTL}")
+    assert probe(pod_node, "pod").get("failed")
+    wait(pod_node)
+    assert pods(pod_node) == ""
+
+
+def test_a_pod_is_unknown_without_crictl_or_image(pod_node: Node) -> None:
+    pod_node.ssh("ctr -n k8s.io images ls -q | xargs -r ctr -n k8s.io images rm --sync")
+    check = finding(pod_node, "pod")
+    assert (check["status"], "isn't on the node" in check["found"]) == ("unknown", True)
+    pod_node.ssh(f"rm -f {CRICTL}")
+    check = finding(pod_node, "pod")
+    assert (check["status"], "there is no program crictl" in check["found"]) == ("unknown", True)

@@ -26,8 +26,9 @@ NAME = "slipway-probe"
 # The only runtime that ctr passes options of runc to: cmd/ctr/commands/run/run_unix.go, RuntimeOptions.
 _RUNC = "io.containerd.runc.v2"
 _RUNC_OPTIONS: Mapping[str, type] = {"BinaryName": str, "Root": str, "SystemdCgroup": bool}
-# How logrus writes the last words of crictl.
-_FATAL = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
+# How crictl logs what CRI answers, and its own last words.
+_LOGGED = re.compile(r'(?: err|level=fatal msg)="((?:[^"\\]|\\.)*)"')
+_STATUS = re.compile(r"^rpc error: code = \w+ desc = ")
 _LOG_LINE = re.compile(r'^(time="|WARN\[|ERRO\[)')
 
 
@@ -154,9 +155,9 @@ def outcome_of_run(handler: str, code: int, stderr: str) -> Outcome:
 
 def complaint(stderr: str) -> str:
     """Return what a client says went wrong, in its own words, without the lines of its log."""
-    fatal = _FATAL.search(stderr)
-    if fatal:
-        return re.sub(r"\\(.)", r"\1", fatal[1])
+    logged = _LOGGED.search(stderr)
+    if logged:
+        return _STATUS.sub("", re.sub(r"\\(.)", r"\1", logged[1]))
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     said = [line.partition(": ")[2] for line in lines if line.startswith("ctr: ")]
     return " ".join(said or [line for line in lines if not _LOG_LINE.match(line)] or lines)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, UNKNOWN
 from ansible_collections.slipway.node.plugins.module_utils.probe.plan import FAILED, NONE, STARTED
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
+    DAEMON_UNREACHABLE,
     Expectation,
     Finding,
     NodeState,
@@ -41,6 +42,13 @@ def unsafe_handlers(state: NodeState) -> Mapping[str, str]:
     return unsafe
 
 
+def _unread(expected: str, state: NodeState) -> Finding:
+    reason = state.trouble.get("probe", DAEMON_UNREACHABLE)
+    if state.daemon is None or state.daemon.plugins is None or state.config is None:
+        return unread(expected, state, "version", "daemon", "config", "probe")
+    return unknown(expected, reason, "remove the cause, and verify again")
+
+
 @check
 def handler_starts(state: NodeState, expectation: Expectation) -> Finding | None:
     """A container, or a pod, starts with each handler."""
@@ -49,7 +57,7 @@ def handler_starts(state: NodeState, expectation: Expectation) -> Finding | None
     expected = f"a {expectation.probe} starts with each handler"
     report = state.probe
     if report is None:
-        return unread(expected, state, "probe", "config", "version")
+        return _unread(expected, state)
     found = {one.handler: one.shown() for one in report.outcomes}
     states = {one.state for one in report.outcomes}
     if FAILED in states:

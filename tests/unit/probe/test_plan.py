@@ -113,6 +113,15 @@ def test_only_the_programs_own_code_is_a_start(code: int, stderr: str, expected:
     assert outcome_of_run("h", code, stderr) == expected
 
 
+def test_the_answer_of_cri_is_read_from_the_log_of_crictl() -> None:
+    stderr = (
+        'E1129 12:07:15.005131     790 remote_runtime.go:325] "RunPodSandbox from runtime service failed" '
+        'err="rpc error: code = Unknown desc = failed to create containerd task: exec: \\"runc\\": not found"\n'
+        'time="2026-11-29T12:00:00Z" level=fatal msg="run pod sandbox: rpc error"\n'
+    )
+    assert complaint(stderr) == 'failed to create containerd task: exec: "runc": not found'
+
+
 def test_the_last_words_of_crictl_are_read_from_its_log() -> None:
     stderr = (
         'time="2026-11-29T12:00:00Z" level=warning msg="Config \\"/etc/crictl.yaml\\" does not exist"\n'

@@ -59,8 +59,9 @@ def test_the_runtimes_words_and_rests_are_shown() -> None:
 
 
 def test_a_probe_that_could_not_run_is_unknown() -> None:
-    found = finding(None, probe="container", config="x")
-    assert found is not None and found.status == "unknown"
+    found = finding(None, config="broken")
+    assert found is not None
+    assert (found.status, found.found) == ("unknown", "broken")
     stopped = handler_starts.run(replace(STATE, trouble={"probe": DAEMON_UNREACHABLE}), Expectation(probe="pod"))
     assert stopped is not None
     assert (stopped.status, stopped.found, stopped.remedy) == ("unknown", DAEMON_UNREACHABLE, "start the daemon")
