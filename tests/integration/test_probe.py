@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nodes import daemon
+from nodes.fixtures import EVERY_TEST
 from nodes.images import busybox
 from nodes.node import CHECKOUT, Node, run
 from nodes.registry import Registry
@@ -26,6 +27,10 @@ KILLING = "/run/killing"
 @pytest.fixture
 def well(node: Node) -> Iterator[Node]:
     """Each version, on which containers start before and after the test."""
+    yield from kept_well(node)
+
+
+def kept_well(node: Node) -> Iterator[Node]:
     daemon.install(node)
     heal(node)
     if not daemon.is_well(node):
@@ -34,11 +39,17 @@ def well(node: Node) -> Iterator[Node]:
     heal(node)
 
 
+@pytest.fixture(params=EVERY_TEST)
+def modern_well(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Iterator[Node]:
+    """1.7.24 and 2.3.7 in turn, in the same way."""
+    yield from kept_well(nodes[request.param])
+
+
 @pytest.fixture
-def own_config(well: Node) -> Iterator[Node]:
+def own_config(modern_well: Node) -> Iterator[Node]:
     """The same, for a test that writes the daemon's configuration or stops it."""
-    yield well
-    daemon.reset(well)
+    yield modern_well
+    daemon.reset(modern_well)
 
 
 def heal(node: Node) -> None:
@@ -181,25 +192,25 @@ def killed(node: Node) -> bool:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_module_that_is_killed_leaves_nothing(well: Node, moment: str) -> None:
-    assert kill(well, moment, "$module").get("failed")
-    assert killed(well)
-    assert left(well) == ""
+def test_a_module_that_is_killed_leaves_nothing(modern_well: Node, moment: str) -> None:
+    assert kill(modern_well, moment, "$module").get("failed")
+    assert killed(modern_well)
+    assert left(modern_well) == ""
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_probe_that_is_killed_with_its_module_is_removed_by_the_next(well: Node, moment: str) -> None:
-    assert kill(well, moment, "$module $work $$").get("failed")
-    assert killed(well)
-    assert finding(well)["status"] == "ok"
-    assert left(well) == ""
+def test_a_probe_that_is_killed_with_its_module_is_removed_by_the_next(modern_well: Node, moment: str) -> None:
+    assert kill(modern_well, moment, "$module $work $$").get("failed")
+    assert killed(modern_well)
+    assert finding(modern_well)["status"] == "ok"
+    assert left(modern_well) == ""
 
 
-def test_a_probe_that_is_killed_alone_is_reported(well: Node) -> None:
-    check = kill(well, "run", "$work $$")["checks"][0]
+def test_a_probe_that_is_killed_alone_is_reported(modern_well: Node) -> None:
+    check = kill(modern_well, "run", "$work $$")["checks"][0]
     assert (check["status"], "its process ended" in check["found"]) == ("unknown", True)
-    assert finding(well)["status"] == "ok"
-    assert left(well) == ""
+    assert finding(modern_well)["status"] == "ok"
+    assert left(modern_well) == ""
 
 
 @pytest.mark.parametrize("command", ["create", "start", "delete"])
@@ -252,17 +263,17 @@ def test_a_restart_without_a_change_of_files_fails_until_a_container_starts(own_
     assert not own_config.module("containerd_config", {"probe": "changed"})["changed"]
 
 
-def test_a_change_of_other_programs_is_probed_if_asked(well: Node) -> None:
-    done = well.module("containerd_config", {"probe": "always"})
+def test_a_change_of_other_programs_is_probed_if_asked(modern_well: Node) -> None:
+    done = modern_well.module("containerd_config", {"probe": "always"})
     assert not done.get("failed"), done
     assert not done["changed"]
-    well.ssh(KEEP_RUNC)
-    refused = well.module("containerd_config", {"probe": "always"})
+    modern_well.ssh(KEEP_RUNC)
+    refused = modern_well.module("containerd_config", {"probe": "always"})
     assert refused["failed"] and NO_RUNC in refused["msg"], refused
     # Until a container starts, each run that may start one does.
-    assert well.module("containerd_config", {"probe": "changed"})["failed"]
-    heal(well)
-    assert not well.module("containerd_config", {"probe": "changed"}).get("failed")
+    assert modern_well.module("containerd_config", {"probe": "changed"})["failed"]
+    heal(modern_well)
+    assert not modern_well.module("containerd_config", {"probe": "changed"}).get("failed")
 
 
 CRICTL = "/usr/local/bin/crictl"
@@ -270,7 +281,7 @@ CRICTL = "/usr/local/bin/crictl"
 
 @pytest.fixture
 def pod_node(own_config: Node, source: Registry) -> Iterator[Node]:
-    """Each version with crictl and a sandbox image that runs."""
+    """Both with crictl and a sandbox image that runs."""
     archive = run([f"{CHECKOUT}/tests/upstream", "crictl", "1.37.0"]).stdout.strip()
     config = f"{CHECKOUT}/.work/nodes/{own_config.name}/ssh_config"
     run(["scp", "-q", "-F", config, archive, f"{own_config.name}:/run/crictl.tar.gz"])
