@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import tarfile
+from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.probe.host.archive import IMAGE, archive
 
@@ -17,7 +18,7 @@ def test_the_archive_is_a_whole_image() -> None:
     with tarfile.open(fileobj=io.BytesIO(archive("amd64"))) as tar:
         files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
 
-    def blob(descriptor: dict[str, str]) -> bytes:
+    def blob(descriptor: dict[str, Any]) -> bytes:
         content = files[f"blobs/{descriptor['digest'].replace(':', '/')}"]
         assert descriptor["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
         assert descriptor["size"] == len(content)
