@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +113,14 @@ SECTIONS = {
 }
 
 
-def updated(page: str) -> str:
+def updated(page: str, sections: Mapping[str, Callable[[], str]] = SECTIONS, script: str = "kata_tables") -> str:
     """The page with every section between its markers as the code has it. Raises ValueError if markers are missing."""
-    for name, make in SECTIONS.items():
-        begin, end = f"<!-- begin {name}, written by tests/kata_tables.py -->\n", f"<!-- end {name} -->\n"
+    for name, make in sections.items():
+        begin, end = f"<!-- begin {name}, written by tests/{script}.py -->\n", f"<!-- end {name} -->\n"
         before, found, rest = page.partition(begin)
         _old, found_end, after = rest.partition(end)
         if not found or not found_end:
-            raise ValueError(f"{PAGE} has no markers for {name}")
+            raise ValueError(f"the page has no markers for {name}")
         page = f"{before}{begin}\n{make()}\n\n{end}{after}"
     return page
 

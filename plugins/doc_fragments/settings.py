@@ -21,7 +21,18 @@ options:
         description:
           - Flush the layers that CRI pulls to disk before they count as unpacked, so that they survive a power cut.
           - Needs containerd 1.7.14 or newer. Covers every switch that the version needs for it.
+          - From containerd 2.1 on, CRI then pulls without the transfer service, and so without asking image verifiers. On a node
+            with image verifiers it is refused, unless O(settings.allow_unverified_pulls) is V(true).
         type: bool
+      allow_unverified_pulls:
+        description:
+          - Whether CRI may pull images without asking the node's image verifiers (C(io.containerd.image-verifier.v1.bindir)).
+          - If V(false), settings with which containerd 2.1 or newer doesn't ask them are refused on a node that has image
+            verifiers.
+          - For images that are flushed to disk and verified, leave this and O(settings.image_pull_sync_fs) V(false), and pull
+            with M(slipway.node.containerd_image).
+        type: bool
+        default: false
       snapshotter:
         description: Default snapshotter of CRI, for which images are unpacked.
         type: str
@@ -84,7 +95,10 @@ options:
         description: Image of the pods' sandbox containers.
         type: str
       registry_config_path:
-        description: Directory in which CRI looks for C(hosts.toml) files; separate several directories with C(:).
+        description:
+          - Directory in which CRI looks for C(hosts.toml) files; separate several directories with C(:).
+          - From containerd 2.1 on, CRI reads several directories only if it pulls without the transfer service, as with
+            O(settings.image_pull_sync_fs). They are refused otherwise.
         type: str
       max_concurrent_downloads:
         description: Number of layers of an image that are downloaded at the same time.

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Translates settings into the configuration schema that the installed containerd reads (1.6 to 2.3), validates the files with
+  - Translates settings into the configuration schema that the installed containerd reads (1.6 to 2.4), validates the files with
     containerd itself, writes them durably, and restarts the daemon through systemd if necessary. Then it checks that the daemon is
     up, stays up, and has loaded its plugins.
   - If the daemon doesn't start or a plugin fails, the module restores the previous files, restarts the daemon on them, and fails
@@ -271,7 +271,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.migration
     report_unpacked,
 )
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
-from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_needs, check_roots
+from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_needs, check_roots, unverified_pulls
 from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import restart_decision
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage, plan_files, plan_stage
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import CurrentConfig
@@ -314,6 +314,9 @@ def configure(module: AnsibleModule, lock: int) -> dict[str, Any]:
     final = plan_stage(node, wanted, found)
     current = node.try_read_config() if final.changes else final.config
     check_roots(current, final.config)
+    unverified = unverified_pulls(wanted, found, final.config)
+    if unverified:
+        module.warn(unverified)
     enable = False
     if wanted.may_restart:
         final, enable = decide_restart(module, node, final)

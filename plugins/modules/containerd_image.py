@@ -14,6 +14,8 @@ author:
 description:
   - Pulls images from a registry or imports them from an archive, unpacks them, flushes them to disk, and only then tags them. An
     image with a name therefore survives a power failure, with every version of containerd.
+  - If the node has image verifiers, pulls go through containerd's transfer service, which asks them; a pull that can't is refused.
+    Verifiers see the image's digest and its repository with the tag C(slipway-staged). They aren't asked about archives.
   - The module asks the registry only about missing images. It refuses an image before the download if it is for another platform,
     or has more layers than overlayfs can mount on this node.
   - All images of a task are flushed together, with one C(syncfs) for each file system. Pass a list instead of using a loop.
@@ -95,8 +97,8 @@ options:
   hosts_dir:
     description:
       - Directory of the registry host configuration, with a C(hosts.toml) for each registry.
-      - Default is the first existing directory in the daemon's CRI configuration, so that images come from the same mirrors as the
-        kubelet's.
+      - Default is the directory in which CRI finds the registry, so that images come from the same mirrors as the kubelet's.
+        Mirrors in C(registry.mirrors) of the daemon's configuration aren't used.
     type: path
   plain_http:
     description: Connect to the registry without TLS.
@@ -238,7 +240,8 @@ images:
     durability:
       description:
         - V(durable), the image survives a power failure.
-        - V(not_durable), it may be lost, because O(durable) is V(false).
+        - V(not_durable), it may be lost, because O(durable) is V(false), or because the daemon doesn't flush its metadata
+          (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
         - V(unknown), the snapshotter's files can't be flushed together with the image.
       returned: with O(state=present)
       type: str

@@ -124,7 +124,9 @@ images:
     durability:
       description:
         - V(durable), M(slipway.node.containerd_image) flushed its layers to disk for the snapshotter.
-        - V(unknown), another tool pulled it. It is usually on disk after some time, but that wasn't verified.
+        - V(not_durable), the daemon doesn't flush its metadata (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
+        - V(unknown), another tool pulled it, or the snapshotter's files can't be flushed together with the image. It is usually
+          on disk after some time, but that wasn't verified.
       type: str
     integrity:
       description:
@@ -263,6 +265,7 @@ class ImageReport:
         self._snapshots = self._store.snapshots(snapshotter).layers()
         self._snapshotter = snapshotter
         self._platform = containerd.platform
+        self._no_sync = containerd.config.metadata_no_sync
         self.trouble = ""
         self._overlay: Overlay | None = None
         self._ids: tuple[int, ...] = ()
@@ -301,7 +304,7 @@ class ImageReport:
             "present": True,
             "digest": reference.digest,
             "media_type": reference.media_type,
-            "durability": durability.DURABLE if self._snapshotter in reference.synced else durability.UNKNOWN,
+            "durability": self._durability(reference),
             "integrity": None,
             **dict.fromkeys(("platform", "layers", "chain_id", "size_bytes", "unpacked", "mountable")),
         }
@@ -321,6 +324,10 @@ class ImageReport:
             "mountable": verdict.mountable,
             "reason": verdict.reason,
         }
+
+    def _durability(self, reference: Reference) -> str:
+        synced = self._snapshotter in reference.synced
+        return durability.of_flushed(self._snapshotter, no_sync=self._no_sync) if synced else durability.UNKNOWN
 
     def _verdict(self, chain: tuple[str, ...]) -> Verdict:
         if self._overlay is None:

@@ -22,12 +22,15 @@ from typing import Any
 import pytest
 
 from nodes import own_disk, payload
+from nodes.fixtures import EVERY_TEST, SUITES
 from nodes.images import Layer, chain_ids, mixed_layers
 from nodes.node import Node
 from nodes.own_disk import CONFIG, PROGRAMS, ROOT, RUN_UNIT, SOCKET, Comparison, OwnDisk, expected_files
 from nodes.registry import Registry
 
 FILE_SYSTEMS = ("ext4", "xfs")
+EVERY_FILE_SYSTEM = [(suite, fs) for suite in EVERY_TEST for fs in FILE_SYSTEMS]
+DISKS = [*((suite, "ext4") for suite in SUITES if suite not in EVERY_TEST), *EVERY_FILE_SYSTEM]
 CUTS = int(os.environ.get("CRASH_CUTS", "10"))
 SEED = int(os.environ.get("CRASH_SEED", str(time.time_ns() % 1_000_000)))
 # Where the kernel says which boot this is.
@@ -43,10 +46,11 @@ until [ "$(ctr --address {SOCKET} snapshots ls | grep -c Committed)" = 10 ]; do 
 STUCK = "/run/own-disk-stuck"
 
 
-@pytest.fixture(params=FILE_SYSTEMS)
-def disk(request: pytest.FixtureRequest, node: Node) -> Iterator[OwnDisk]:
+@pytest.fixture(params=DISKS, ids="-".join)
+def disk(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Iterator[OwnDisk]:
     """An empty one, its daemon running."""
-    with own_disk.own_disk(node, request.param) as disk:
+    suite, fs = request.param
+    with own_disk.own_disk(nodes[suite], fs) as disk:
         disk.make()
         disk.start()
         yield disk
@@ -115,9 +119,14 @@ ctr --address {socket} snapshots --snapshotter {snapshotter} rm look
 """
 
 
-@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
-def test_what_a_cut_broke_is_listed_exactly_and_mended_offline(node: Node, source: Registry, snapshotter: str) -> None:
+@pytest.mark.parametrize(
+    ("suite", "snapshotter"), [*((suite, "overlayfs") for suite in SUITES), *((suite, "native") for suite in EVERY_TEST)]
+)
+def test_what_a_cut_broke_is_listed_exactly_and_repaired_offline(
+    nodes: dict[str, Node], source: Registry, suite: str, snapshotter: str
+) -> None:
     """Every other file reached the disk in time."""
+    node = nodes[suite]
     layers = mixed_layers(3, files=150, size=1_500_000, seed=3)
     reference = source.push(layers)
     with own_disk.own_disk(node, "ext4") as disk:
@@ -272,6 +281,7 @@ def recovers(disk: OwnDisk, batch: Batch) -> dict[str, int]:
     }
 
 
+@pytest.mark.parametrize("disk", EVERY_FILE_SYSTEM, indirect=True, ids="-".join)
 def test_a_run_that_is_cut_off_is_mended_by_the_next(disk: OwnDisk, source: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     """At random moments of a batch of pulls, and once when everything has been unpacked and nothing synced."""
     batch = Batch(source)

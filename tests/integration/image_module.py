@@ -65,10 +65,11 @@ def state(node: Node) -> dict[str, Any]:
 
 def files(node: Node, reference: str) -> dict[str, str]:
     """SHA-256 by path of what a container of the image would see."""
+    # From 2.2 on, the target of a mount is free again only after the next garbage collection.
     script = f"""
-        mkdir -p /run/seen; ctr -n {NAMESPACE} images mount {reference} /run/seen >/dev/null
-        cd /run/seen && find . -type f -print0 | xargs -0 -r sha256sum; cd /
-        ctr -n {NAMESPACE} images unmount --rm /run/seen >/dev/null; rmdir /run/seen
+        seen=$(mktemp -d); ctr -n {NAMESPACE} images mount {reference} $seen >/dev/null
+        cd $seen && find . -type f -print0 | xargs -0 -r sha256sum; cd /
+        ctr -n {NAMESPACE} images unmount --rm $seen >/dev/null; rmdir $seen
     """
     rows = [line.split(None, 1) for line in node.ssh(script).stdout.splitlines()]
     return {path.removeprefix("./"): digest for digest, path in rows}

@@ -61,6 +61,16 @@ def test_a_batch_is_pulled_at_once_and_the_second_run_asks_nobody(empty_node: No
     assert refused["failed"] and "the registry can't be reached" in refused["msg"]
 
 
+@pytest.mark.parametrize("release", registry.PROGRAMS)
+def test_an_image_comes_from_a_registry_of_every_release_of_distribution(empty_node: Node, tmp_path: Path, release: str) -> None:
+    layers = random_layers(3)
+    with registry.serve(tmp_path, release=release) as server:
+        reference = server.push(layers)
+        assert actions(image(empty_node, reference, check=True)) == ["pull"]
+        assert actions(image(empty_node, reference)) == ["pull"]
+    assert files(empty_node, reference) == expected(layers)
+
+
 def test_a_moved_tag_is_seen_if_asked_for(empty_node: Node, source: Registry, tmp_path: Path) -> None:
     old, new = random_layers(2, seed=10), random_layers(2, seed=11)
     reference = source.push(old, repository="moving")

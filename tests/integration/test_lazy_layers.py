@@ -92,10 +92,9 @@ def test_layers_that_a_proxy_mounts(lazy: Node, secured: tuple[Registry, str]) -
     wanted = {"snapshotter": "soci", "snapshotters": {"soci": {"address": SOCKET}}, "registry_config_path": HOSTS}
     configured = run_module(lazy, "containerd_config", {"settings": wanted})
     assert configured.get("restarted"), configured
-    with cri.image_service(lazy) as service:
-        service.pull(image)
+    cri.pull(lazy, image)
     assert lazily_mounted(lazy) == 3
-    found = run_module(lazy, "node_verify", {"fail_on": []})["checks"]
+    found = run_module(lazy, "node_verify", {"skip": ["containerd_version"], "fail_on": []})["checks"]
     assert {one["id"] for one in found if one["status"] != "ok"} == {"durability_cri", "durability_ctr", "durability_transfer"}
 
     box = {**BOX, "image": image}

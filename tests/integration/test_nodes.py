@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version, line_of
+from nodes import daemon
 from nodes.fixtures import ON_SECOND_NODE, node_of
 from nodes.node import CHECKOUT, PODMAN, Node, ansible, run
 
@@ -150,3 +152,10 @@ def test_a_tests_node_follows_from_its_parameters_and_its_file(nodeid: str, name
 
 def test_the_files_of_the_second_node_exist() -> None:
     assert {path.name for path in Path(__file__).parent.iterdir()} >= ON_SECOND_NODE
+
+
+def test_a_node_has_the_release_that_the_collection_says_it_is_tested_with(node: Node) -> None:
+    daemon.install(node)
+    version = Version.parse(node.exec("containerd", "--version").stdout)
+    line = line_of(version)
+    assert line is not None and (line.tested, line.number) == (str(version), node.line)

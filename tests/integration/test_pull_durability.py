@@ -9,13 +9,18 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tomlkit
+from integration.image_module import expected
 
-from nodes import cri, daemon
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from nodes import cri, daemon, registry
 from nodes.fixtures import SUITES
-from nodes.images import random_layers
+from nodes.images import busybox, random_layers
 from nodes.node import WORK, Node
 from nodes.registry import Registry
 
@@ -26,8 +31,11 @@ TRACE = "/root/trace"
 
 @contextmanager
 def traced(node: Node) -> Iterator[Callable[[], dict[str, int]]]:
-    """Yields a function that says, after the block, how often the daemon called syncfs(2) and renameat(2) in it."""
-    script = f"echo $$; exec strace -f -qq -e trace=syncfs,renameat -o {TRACE} -p {daemon.main_pid(node)}"
+    """Yields a function that says, after the block, how often the daemon called syncfs(2) and renameat(2) in it.
+
+    ``metadata`` is how often it flushed the database of its metadata.
+    """
+    script = f"echo $$; exec strace -f -y -qq -e trace=syncfs,renameat,fdatasync -o {TRACE} -p {daemon.main_pid(node)}"
     argv = ["ssh", "-F", str(WORK / "nodes" / node.name / "ssh_config"), node.name, script]
     tracer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     assert tracer.stdout is not None
@@ -43,33 +51,38 @@ def traced(node: Node) -> Iterator[Callable[[], dict[str, int]]]:
     text = node.exec("cat", TRACE).stdout
     # A call that another thread interrupts has a second line, which names it without a parenthesis.
     calls.update({name: len(re.findall(rf"\b{name}\(", text)) for name in ("syncfs", "renameat")})
+    calls["metadata"] = len(re.findall(r"\bfdatasync\([^)]*meta\.db", text))
 
 
 def pulled_by(node: Node, path: str, reference: str) -> None:
     """Pull on one of the paths that the module knows."""
     if path == "cri":
-        with cri.image_service(node) as images:
-            assert images.pull(reference)
+        cri.pull(node, reference)
         return
     # 1.6 has no other way than the local one, and no flag for it.
     local = {"ctr": "--local", "transfer": "--local=false"}[path] if node.suite != "bookworm" else ""
     node.ssh(f"ctr images pull {local} --hosts-dir {CERTS} {reference}")
 
 
-def syncs(node: Node, path: str, reference: str) -> int:
-    """How many syncfs(2) calls a pull makes in the daemon."""
+def counted(node: Node, path: str, reference: str, layers: int = LAYERS) -> dict[str, int]:
+    """The calls that a pull makes in the daemon."""
     with traced(node) as calls:
         pulled_by(node, path, reference)
     # The daemon renames each blob that it has fetched: without these calls, nothing was traced.
-    assert calls()["renameat"] >= LAYERS, calls()
-    return calls()["syncfs"]
+    assert calls()["renameat"] >= layers, calls()
+    return calls()
 
 
-def configured(node: Node, source: Registry, **options: Any) -> dict[str, Any]:
-    """The module's result on a node that pulls from the registry."""
+def syncs(node: Node, path: str, reference: str) -> int:
+    """How many syncfs(2) calls a pull makes in the daemon."""
+    return counted(node, path, reference)["syncfs"]
+
+
+def configured(node: Node, *sources: Registry, **options: Any) -> dict[str, Any]:
+    """The module's result on a node that pulls from the registries."""
     daemon.install(node)
     daemon.reset(node)
-    done = node.module("containerd_registry", {"registries": [source.entry], "config_path": CERTS})
+    done = node.module("containerd_registry", {"registries": [one.entry for one in sources], "config_path": CERTS})
     assert not done.get("failed"), done
     done = node.module("containerd_config", {"settings": {"registry_config_path": CERTS, **options}})
     assert not done.get("failed"), done
@@ -101,11 +114,10 @@ def test_the_verdict_is_what_the_daemon_does(
     # On 1.7 the transfer service can't be told that a registry speaks plain HTTP.
     paths = [path for path in expected if (suite, path) != ("trixie", "transfer")]
     references = {path: source.push(random_layers(LAYERS)) for path in paths}
-    counted = {path: syncs(node, path, reference) for path, reference in references.items()}
-    measured = {path: "durable" if count >= LAYERS else "not_durable" if count == 0 else count for path, count in counted.items()}
-    assert measured == {path: expected[path] for path in paths}, counted
-    with cri.image_service(node) as images:
-        images.remove(references["cri"])
+    calls = {path: syncs(node, path, reference) for path, reference in references.items()}
+    measured = {path: "durable" if count >= LAYERS else "not_durable" if count == 0 else count for path, count in calls.items()}
+    assert measured == {path: expected[path] for path in paths}, calls
+    cri.remove(node, references["cri"])
     node.exec("ctr", "images", "rm", "--sync", *(reference for path, reference in references.items() if path != "cri"))
 
 
@@ -115,3 +127,80 @@ def test_1_6_is_not_durable_whatever_is_asked(bookworm: Node, source: Registry) 
     assert refused["failed"]
     assert "1.7.14" in refused["msg"]
     assert syncs(bookworm, "cri", source.push(random_layers(LAYERS))) == 0
+
+
+# Keys of CRI's images plugin (dotted), and whether CRI then pulls by itself: through the diff service, whose sync_fs is on.
+SWITCHES: list[tuple[dict[str, Any], bool]] = [
+    ({}, False),
+    ({"max_concurrent_downloads": 3, "disable_snapshot_annotations": True}, False),
+    ({"use_local_image_pull": True}, True),
+    ({"disable_snapshot_annotations": False}, True),
+    ({"discard_unpacked_layers": True}, True),
+    ({"registry.mirrors": {"other.example": {"endpoint": ["http://127.0.0.1:1"]}}}, True),
+    ({"registry.configs": {"other.example": {"auth": {"username": "me", "password": "secret"}}}}, True),
+    ({"registry.auths": {"http://other.example": {"username": "me", "password": "secret"}}}, True),
+    ({"max_concurrent_downloads": 7}, True),
+]
+
+
+def pulled_with(
+    node: Node, source: Registry, images: dict[str, Any], *, sync: bool = True, no_sync: bool = False
+) -> tuple[str, dict[str, int]]:
+    """The verdict on CRI's pulls with these keys, and the calls of a pull of two layers."""
+    registry: dict[str, Any] = {"config_path": CERTS}
+    if "registry.mirrors" in images:
+        registry = {"mirrors": {source.name: {"endpoint": [f"http://{source.name}"]}, **images["registry.mirrors"]}}
+    table = {key: value for key, value in images.items() if "." not in key}
+    registry |= {key.partition(".")[2]: value for key, value in images.items() if "." in key and key != "registry.mirrors"}
+    tables = {
+        daemon.IMAGES: {**table, "registry": registry},
+        "io.containerd.service.v1.diff-service": {"sync_fs": sync},
+        "io.containerd.metadata.v1.bolt": {"no_sync": no_sync},
+    }
+    daemon.write(node, daemon.ROOT, tomlkit.dumps({"version": 3, "plugins": tables}))
+    daemon.restart(node)
+    version = Version.parse(node.exec("containerd", "--version").stdout)
+    verdict = EffectiveConfig(daemon.dump(node)).pull_durability(version)["cri"]["durability"]
+    reference = source.push(random_layers(2))
+    calls = counted(node, "cri", reference, layers=2)
+    cri.remove(node, reference)
+    return verdict, calls
+
+
+@pytest.mark.parametrize("suite", SUITES[2:])
+def test_the_verdict_knows_every_setting_that_makes_cri_pull_by_itself(
+    nodes: dict[str, Node], source: Registry, suite: str
+) -> None:
+    node = nodes[suite]
+    configured(node, source)
+    for images, by_itself in SWITCHES:
+        verdict, calls = pulled_with(node, source, images)
+        assert (verdict, calls["syncfs"]) == (("durable", 2) if by_itself else ("not_durable", 0)), (images, calls)
+        assert calls["metadata"] > 0, (images, calls)
+    verdict, calls = pulled_with(node, source, {"max_concurrent_downloads": 7}, sync=False)
+    assert (verdict, calls["syncfs"]) == ("not_durable", 0), calls
+    verdict, calls = pulled_with(node, source, {"image_pull_with_sync_fs": True}, no_sync=True)
+    # The layers are flushed, and the metadata without which they are nothing isn't.
+    assert (verdict, calls["syncfs"], calls["metadata"]) == ("not_durable", 2, 0), calls
+
+
+def test_a_pod_runs_images_that_cri_pulled(node: Node, source: Registry, tmp_path: Path) -> None:
+    """From both releases of distribution: the container's image by crictl, as by a kubelet, and the sandbox's by containerd."""
+    layers = random_layers(LAYERS)
+    image = source.push([busybox(), *layers])
+    sleep = ["/bin/busybox", "sleep", "100000"]
+    plugin = daemon.RUNTIME if node.line >= (2,) else daemon.CRI
+    with registry.serve(tmp_path, release="3.1.2") as other:
+        pause = other.push([busybox()], command=sleep)
+        # Nodes lack CAP_SYS_RESOURCE, which a lower oom_score_adj needs, and may lack the cpu controller.
+        extra = {"plugins": {plugin: {"restrict_oom_score_adj": True, "disable_cgroup": True}}}
+        configured(node, source, other, sandbox_image=pause, image_pull_sync_fs=node.line >= (1, 7), extra_config=extra)
+        cri.pull(node, image)
+        status = cri.image_status(node, image)
+        assert status["repoTags"] == [image] and status["id"] in source.blobs(image)
+        with cri.running(node, image, sleep) as container:
+            assert cri.container_status(node, container)["state"] == "CONTAINER_RUNNING"
+            hashes = cri.crictl(node, "exec", container, "/bin/busybox", "sha256sum", *expected(layers)).stdout
+    assert {path: digest for digest, path in map(str.split, hashes.splitlines())} == expected(layers)
+    for reference in (image, pause):
+        cri.remove(node, reference)

@@ -24,7 +24,7 @@ from integration.local_module import LocalModule
 
 from nodes import daemon
 from nodes.node import Node
-from nodes.registry import certificate
+from nodes.registry import PROGRAMS, certificate
 
 USER, PASSWORD = "node", "hunter2"
 AUTHORIZATION = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -213,7 +213,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     (directory / "settings.yml").write_text(json.dumps(settings))
     with (directory / "log").open("wb") as log:
-        server = subprocess.Popen(["docker-registry", "serve", str(directory / "settings.yml")], stdout=log, stderr=log)
+        server = subprocess.Popen([str(PROGRAMS["2.8"]()), "serve", str(directory / "settings.yml")], stdout=log, stderr=log)
     try:
         _wait_for(address)
         image(directory / "image")

@@ -23,6 +23,7 @@ FRESH = ["pull", "prepare", "label", "directory", "unit", "enable", "mount"]
 COLLECT = "ctr leases create --id probe >/dev/null && ctr leases rm --sync probe >/dev/null"
 # Shown of a toolbox: what a run may change.
 SHOW = f"""
+    export CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1
     ctr snapshots info {PATH} 2>&1 | grep -v Updated; ctr snapshots --snapshotter native ls
     ctr leases ls -q; ctr images ls -q | sort
     ls -lA /var/lib/toolbox; cat {UNITS}/*.mount; ls {UNITS}/multi-user.target.wants; findmnt {PATH}

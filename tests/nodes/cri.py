@@ -1,73 +1,80 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kubelet's way to a node's containerd: CRI, through the node's socket forwarded by ssh."""
+"""The kubelet's way to a node's containerd: CRI, through crictl on the node."""
 
 from __future__ import annotations
 
+import functools
 import json
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import grpc
+from nodes import daemon
+from nodes.node import PODMAN, Done, Node, run
+from nodes.upstream import unpacked
 
-from nodes.node import WORK, Node
-
-SOCKET = "/run/containerd/containerd.sock"
-
-
-@contextmanager
-def forwarded(node: Node, socket: str = SOCKET) -> Iterator[Path]:
-    """A socket on this machine that leads to one on the node."""
-    with tempfile.TemporaryDirectory(prefix="slipway-") as directory:
-        here = Path(directory) / "socket"
-        argv = ["ssh", "-F", str(WORK / "nodes" / node.name / "ssh_config"), "-N", "-o", "ExitOnForwardFailure=yes"]
-        tunnel = subprocess.Popen([*argv, "-L", f"{here}:{socket}", node.name], stdin=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 20
-            while not here.exists():
-                assert tunnel.poll() is None and time.monotonic() < deadline, f"ssh forwards no socket of {node.name}"
-                time.sleep(0.05)
-            yield here
-        finally:
-            tunnel.terminate()
-            tunnel.wait()
+VERSION = "1.37.0"
+PROGRAM = "/opt/crictl"
+SOCKET = "unix:///run/containerd/containerd.sock"
+POD, CONTAINER = "/run/pod.json", "/run/container.json"
+# CRI's NamespaceMode NODE: a pod in the node's network needs no CNI.
+NODE_NETWORK = {"security_context": {"namespace_options": {"network": 2}}}
 
 
-class ImageService:
-    """CRI's image service of one daemon."""
-
-    def __init__(self, channel: Any) -> None:
-        self._messages, services = grpc.protos_and_services("nodes/cri.proto")
-        self._stub = services.ImageServiceStub(channel)
-
-    def pull(self, reference: str) -> str:
-        """Returns the image's id. Raises grpc.RpcError."""
-        request = self._messages.PullImageRequest(image=self._messages.ImageSpec(image=reference))
-        return str(self._stub.PullImage(request, timeout=120).image_ref)
-
-    def remove(self, reference: str) -> None:
-        """Raises grpc.RpcError; an image that isn't there is none."""
-        request = self._messages.RemoveImageRequest(image=self._messages.ImageSpec(image=reference))
-        self._stub.RemoveImage(request, timeout=120)
+@functools.cache
+def install(node: Node) -> None:
+    """Bring crictl, once."""
+    run([*PODMAN, "cp", str(unpacked("crictl", VERSION) / "crictl"), f"{node.container}:{PROGRAM}"])
 
 
-@contextmanager
-def image_service(node: Node) -> Iterator[ImageService]:
-    """CRI's image service of a node."""
-    with forwarded(node) as socket, grpc.insecure_channel(f"unix://{socket}") as channel:
-        yield ImageService(channel)
+def crictl(node: Node, *arguments: str, check: bool = True) -> Done:
+    install(node)
+    endpoints = ("--runtime-endpoint", SOCKET, "--image-endpoint", SOCKET)
+    return node.exec(PROGRAM, *endpoints, "--timeout", "120s", *arguments, check=check)
+
+
+def _asked(node: Node, *arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(crictl(node, *arguments).stdout)
+    return found
+
+
+def pull(node: Node, reference: str) -> None:
+    crictl(node, "pull", reference)
+
+
+def image_status(node: Node, reference: str) -> dict[str, Any]:
+    found: dict[str, Any] = _asked(node, "inspecti", reference)["status"]
+    return found
+
+
+def remove(node: Node, reference: str) -> None:
+    crictl(node, "rmi", reference)
 
 
 def runtime_handlers(node: Node) -> dict[str, Any]:
     """The runtime handlers that CRI's runtime service has, by name, with the keys of its configuration."""
-    messages, services = grpc.protos_and_services("nodes/cri.proto")
-    with forwarded(node) as socket, grpc.insecure_channel(f"unix://{socket}") as channel:
-        answer = services.RuntimeServiceStub(channel).Status(messages.StatusRequest(verbose=True), timeout=30)
-    found: dict[str, Any] = json.loads(answer.info["config"])["containerd"]["runtimes"]
+    found: dict[str, Any] = _asked(node, "info")["config"]["containerd"]["runtimes"]
     return found
+
+
+def container_status(node: Node, container: str) -> dict[str, Any]:
+    found: dict[str, Any] = _asked(node, "inspect", container)["status"]
+    return found
+
+
+@contextmanager
+def running(node: Node, reference: str, command: Sequence[str], *, name: str = "app") -> Iterator[str]:
+    """A pod in the node's network with one container of an image, run by runc; yields the container's id."""
+    pod = {"metadata": {"name": name, "namespace": "default", "uid": name}, "log_directory": "/run", "linux": NODE_NETWORK}
+    container = {"metadata": {"name": name}, "image": {"image": reference}, "command": list(command), "linux": NODE_NETWORK}
+    daemon.write(node, POD, json.dumps(pod))
+    daemon.write(node, CONTAINER, json.dumps({**container, "log_path": f"{name}.log"}))
+    sandbox = crictl(node, "runp", POD).stdout.strip()
+    try:
+        created = crictl(node, "create", sandbox, CONTAINER, POD).stdout.strip()
+        crictl(node, "start", created)
+        yield created
+    finally:
+        crictl(node, "rmp", "--force", sandbox)

@@ -25,6 +25,9 @@ INVENTORY = CHECKOUT / "tests/nodes/inventory"
 # Nodes belong to root.
 PODMAN = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
 
+# No command of a test takes so many seconds.
+LIMIT = 900
+
 # One connection for all commands: logging in takes longer than most of them. Paths of sockets are short.
 SHARED = ["-o", "ControlMaster=auto", "-o", "ControlPersist=30", "-o", "ControlPath=/tmp/slipway-%C"]
 
@@ -35,7 +38,10 @@ Done = subprocess.CompletedProcess[str]
 
 
 def run(argv: list[str], *, check: bool = True, env: dict[str, str] | None = None) -> Done:
-    """Run a command in the checkout; raises AssertionError with its output if ``check`` and it fails."""
+    """Run a command in the checkout.
+
+    Raises AssertionError with its output if ``check`` and it fails, TimeoutExpired if it hangs.
+    """
     done = subprocess.run(
         argv,
         cwd=CHECKOUT,
@@ -44,6 +50,7 @@ def run(argv: list[str], *, check: bool = True, env: dict[str, str] | None = Non
         capture_output=True,
         text=True,
         check=False,
+        timeout=LIMIT,
     )
     assert not check or done.returncode == 0, f"{argv} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A registry on this machine's loopback, which the nodes share; Debian's docker-registry, empty at first."""
+"""A registry on this machine's loopback, which the nodes share, empty at first: Debian's docker-registry, or upstream's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -26,8 +26,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from nodes.images import Layer, write_layout
 from nodes.node import CHECKOUT, PODMAN, WORK, run
+from nodes.upstream import unpacked
 
-PROGRAM = WORK / "tools/usr/bin/docker-registry"
+# By the release of distribution: Debian's program, and upstream's newest.
+PROGRAMS: dict[str, Callable[[], Path]] = {
+    "2.8": lambda: WORK / "tools/usr/bin/docker-registry",
+    "3.1.2": lambda: unpacked("registry", "3.1.2") / "registry",
+}
 # The registry's address in the checkout's network; nodes have numbers from 11.
 NUMBER = 2
 
@@ -38,6 +43,7 @@ class Registry:
 
     name: str
     directory: Path
+    program: Path
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _server: subprocess.Popen[bytes] | None = None
 
@@ -47,7 +53,7 @@ class Registry:
         log = self.directory / "log"
         with log.open("ab") as stream:
             self._server = subprocess.Popen(
-                [str(PROGRAM), "serve", str(self.directory / "settings.yml")], stdout=stream, stderr=stream
+                [str(self.program), "serve", str(self.directory / "settings.yml")], stdout=stream, stderr=stream
             )
         _wait_for(host, int(port), self._server, log)
 
@@ -133,12 +139,17 @@ def certificate(host: str) -> tuple[str, str]:
 
 @contextmanager
 def serve(
-    directory: Path, login: tuple[str, str] | None = None, host: str | None = None, tls: tuple[str, str] | None = None
+    directory: Path,
+    login: tuple[str, str] | None = None,
+    host: str | None = None,
+    tls: tuple[str, str] | None = None,
+    release: str = "2.8",
 ) -> Iterator[Registry]:
     """A registry that keeps everything under a directory, on a free port, until the end of the block.
 
     ``login``: the only user and password that it lets in; else everybody. ``host``: where it listens, by default its
     ``address``. ``tls``: certificate and key, as PEM; else it speaks plain HTTP.
+    ``release``: that of distribution, one of PROGRAMS.
     """
     host = host or address()
     with socket.socket() as probe:
@@ -160,7 +171,7 @@ def serve(
             Path(path).write_text(content)
         settings["http"]["tls"] = paths
     (directory / "settings.yml").write_text(json.dumps(settings))
-    server = Registry(f"{host}:{port}", directory)
+    server = Registry(f"{host}:{port}", directory, PROGRAMS[release]())
     try:
         server.start()
         yield server

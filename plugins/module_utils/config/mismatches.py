@@ -13,7 +13,13 @@ from ansible_collections.slipway.node.plugins.module_utils.config import tables
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
-from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import CRI, SETTINGS, schema_2_path
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import (
+    BY_NAME,
+    CRI,
+    METADATA_NO_SYNC,
+    SETTINGS,
+    schema_2_path,
+)
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source, is_secret
@@ -22,6 +28,10 @@ from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path
 _MISSING = object()
 # Tables that schema 4 moved under plugins."io.containerd.server.v1.*".
 _MOVED_IN_V4 = ("grpc", "ttrpc", "metrics", "debug")
+
+
+# The keys by which image_pull_sync_fs makes CRI pull by itself.
+_SYNCED = tuple(BY_NAME[name].v3 for name in ("image_pull_sync_fs", "use_local_image_pull"))
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,30 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
             if lookup(tree, whole, _MISSING) is not _MISSING:
                 return source.path
     return None
+
+
+def pull_conflict(
+    settings: Settings, version: Version, architecture: str, config: EffectiveConfig, verifiers: Sequence[str]
+) -> str:
+    """Return why CRI would not pull as these settings say; empty if it would. ``verifiers`` are the node's image verifiers."""
+    if settings.image_pull_sync_fs and config.metadata_no_sync:
+        return f"image_pull_sync_fs has no effect with {dotted(METADATA_NO_SYNC)}: set that to false, or image_pull_sync_fs"
+    leaves = wanted_leaves(settings, version, architecture, config)
+    unread = config.unread_hosts_dirs(version)
+    if unread and BY_NAME["registry_config_path"].path(config.schema) in leaves:
+        return (
+            f"registry_config_path has several directories ({', '.join(unread)}), and CRI of containerd {version} reads them "
+            "only if it pulls without the transfer service: name one directory"
+            + ("" if verifiers else ", or set image_pull_sync_fs to true")
+        )
+    unverified = config.unverified_pulls(version, verifiers)
+    ours = [key for key in config.local_pull_keys if any(path[: len(key)] == key for path in leaves)]
+    if not unverified or not ours or settings.allow_unverified_pulls or not version.at_least("2.1.0"):
+        return ""
+    remedies = [f"set {dotted(key)} to its default" for key in ours if not (settings.image_pull_sync_fs and key in _SYNCED)]
+    if settings.image_pull_sync_fs:
+        remedies.append("set image_pull_sync_fs to false and pull with containerd_image, which asks them and flushes to disk")
+    return f"{unverified}: {'; '.join(remedies)}; or set allow_unverified_pulls to true"
 
 
 def needs_cri(settings: Settings) -> bool:

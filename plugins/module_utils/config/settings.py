@@ -108,13 +108,15 @@ class Settings:
 
     ``scalars`` are values by the names of the rows in containerd/setting_rows.py. ``snapshotters`` maps a
     snapshotter's name to its table; a name that containerd doesn't know is a proxy plugin and needs
-    an ``address``. ``extra_config`` holds raw tables, merged last.
+    an ``address``. ``extra_config`` holds raw tables, merged last. ``allow_unverified_pulls``: CRI may pull without asking the
+    image verifiers.
     """
 
     scalars: Mapping[str, Any] = field(default_factory=dict)
     snapshotters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     runtimes: tuple[Runtime, ...] = ()
     extra_config: Mapping[str, Any] = field(default_factory=dict)
+    allow_unverified_pulls: bool = False
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Settings:
@@ -133,6 +135,7 @@ class Settings:
             snapshotters={name: {} if table is None else table for name, table in (params.get("snapshotters") or {}).items()},
             runtimes=runtimes,
             extra_config=dict(params.get("extra_config") or {}),
+            allow_unverified_pulls=bool(params.get("allow_unverified_pulls")),
         )
         settings._check()
         return settings

@@ -8,7 +8,8 @@ Rows are tried in order, the first that fits decides. What the sources say:
  - containerd internal/cri/server/images/image_pull.go: image_pull_with_sync_fs; it forces the local puller.
  - containerd plugins/services/diff/local.go: sync_fs of the diff service; core/transfer/local/pull.go
    doesn't go through that service.
- - measured with strace on 1.7.24, 2.1.9, 2.2.7 and 2.3.4: syncfs calls during a pull of four layers.
+ - containerd plugins/metadata/plugin.go: no_sync, which leaves the metadata itself unflushed.
+ - measured with strace on 1.7.24, 2.1.9, 2.2.9, 2.3.7 and 2.4.2: syncfs calls during pulls, by each setting.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd import names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 
 DURABLE = "durable"
@@ -29,7 +31,8 @@ PATHS = ("cri", "ctr", "transfer")
 class Pull:
     """What decides: the daemon, the snapshotter that the image is unpacked for, and the effective settings.
 
-    ``late``: it is unpacked when a container is made of it, which had been pulled for another snapshotter.
+    ``local_image_pull``: a setting makes CRI pull by itself (EffectiveConfig.local_pull_keys). ``no_sync``: the metadata isn't
+    flushed. ``late``: it is unpacked when a container is made of it, which had been pulled for another snapshotter.
     """
 
     path: str
@@ -38,11 +41,12 @@ class Pull:
     image_pull_sync_fs: bool = False
     diff_sync_fs: bool = False
     local_image_pull: bool = False
+    no_sync: bool = False
     late: bool = False
 
     @property
     def cri_pulls_locally(self) -> bool:
-        # image_pull_with_sync_fs sets use_local_image_pull back to true, whatever the file says.
+        """Whether CRI goes around the transfer service. image_pull_with_sync_fs makes it, whatever use_local_image_pull says."""
         return not self.version.at_least("2.1.0") or self.local_image_pull or self.image_pull_sync_fs
 
 
@@ -66,8 +70,17 @@ class Row:
 _EROFS = "erofs is flushed by set_immutable or enable_fsverity at most, never by syncfs (containerd#14164)"
 _TRANSFER = "the transfer service unpacks without syncfs, whatever the settings"
 _MEASURED = "measured with strace"
+_FILES_IN_DIRECTORY = ("overlayfs", "native")
 
 TABLE: tuple[Row, ...] = (
+    Row(
+        lambda pull: pull.no_sync,
+        Verdict(
+            NOT_DURABLE,
+            f"no_sync of {names.METADATA} is on, so the metadata of images and snapshots isn't flushed",
+            "containerd plugins/metadata/plugin.go",
+        ),
+    ),
     Row(
         lambda pull: pull.snapshotter == "erofs",
         Verdict(UNKNOWN, _EROFS, "containerd plugins/diff/erofs"),
@@ -81,7 +94,7 @@ TABLE: tuple[Row, ...] = (
         ),
     ),
     Row(
-        lambda pull: pull.snapshotter not in ("overlayfs", "native"),
+        lambda pull: pull.snapshotter not in _FILES_IN_DIRECTORY,
         Verdict(
             UNKNOWN,
             "it depends on the snapshotter, which containerd does not flush",
@@ -150,6 +163,17 @@ TABLE: tuple[Row, ...] = (
 def classify(pull: Pull) -> Verdict:
     """Return the verdict of the first row that fits; the last one fits everything."""
     return next(row.verdict for row in TABLE if row.applies(pull))
+
+
+def of_flushed(snapshotter: str, *, no_sync: bool = False) -> str:
+    """Return the durability of an image whose file systems were synced after it was unpacked for a snapshotter.
+
+    Only overlayfs and native store the files of an image as files in their directory, which syncfs(2) flushes. ``no_sync``: the
+    daemon doesn't flush its metadata, without which they are lost.
+    """
+    if no_sync:
+        return NOT_DURABLE
+    return DURABLE if snapshotter in _FILES_IN_DIRECTORY else UNKNOWN
 
 
 def paths(version: Version) -> tuple[str, ...]:

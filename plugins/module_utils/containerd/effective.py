@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -16,18 +16,33 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.names impo
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import (
     BY_NAME,
     DISCARD_UNPACKED_LAYERS,
+    METADATA_NO_SYNC,
     PULL_SWITCHES,
     SETTINGS,
     Setting,
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, lookup
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, lookup
 
 # containerd defaults/defaults_unix.go
 _DEFAULT_ROOT = "/var/lib/containerd"
 _DEFAULT_SNAPSHOTTER = "overlayfs"
 _SERVER = "io.containerd.server.v1.grpc"
+# internal/cri/config/config.go, CheckLocalImagePullConfigs (2.1 and newer): the keys of CRI's images plugin that make it pull
+# by itself instead of through the transfer service, and the values with which they do.
+_LOCAL_PULL: Mapping[str, Callable[[Any], bool]] = {
+    "use_local_image_pull": bool,
+    "image_pull_with_sync_fs": bool,
+    "disable_snapshot_annotations": lambda value: value is False,
+    "discard_unpacked_layers": bool,
+    "registry.mirrors": bool,
+    "registry.configs": bool,
+    "registry.auths": bool,
+    "max_concurrent_downloads": lambda value: value not in (None, 3),
+}
+# plugins/cri/images/plugin.go; before 2.2.2 ``config dump`` prints it.
+_DEFAULT_HOSTS_DIRS = "/etc/containerd/certs.d:/etc/docker/certs.d"
 
 
 @dataclass(frozen=True)
@@ -154,10 +169,25 @@ class EffectiveConfig:
         """CRI's directories of registries, separated by colons."""
         return self._text("registry_config_path")
 
-    @cached_property
-    def hosts_dirs(self) -> tuple[str, ...]:
-        """The directories in which CRI looks for the files of registries, in order."""
-        return tuple(filter(None, str(self.registry_config_path or "").split(":")))
+    def hosts_dirs(self, version: Version) -> tuple[str, ...]:
+        """Return the directories in which CRI looks for the files of registries, in order.
+
+        The transfer service takes several directories for the name of one: containerd core/transfer/registry/registry.go.
+        """
+        named = self._named_hosts_dirs(version)
+        parts = named.split(":") if self.cri_pulls_locally(version) else [named]
+        return tuple(filter(None, parts))
+
+    def unread_hosts_dirs(self, version: Version) -> tuple[str, ...]:
+        """Return the directories of registries that CRI was given and doesn't read."""
+        named = self._named_hosts_dirs(version)
+        unread = ":" in named and not self.cri_pulls_locally(version)
+        return tuple(filter(None, named.split(":"))) if unread else ()
+
+    def _named_hosts_dirs(self, version: Version) -> str:
+        """Return them separated by colons, with the default."""
+        by_default = version.at_least("2.2.2") and not self.lookup((*self._images, "registry", "mirrors"))
+        return self.registry_config_path or (_DEFAULT_HOSTS_DIRS if by_default else "")
 
     @cached_property
     def named_snapshotter(self) -> str | None:
@@ -198,14 +228,39 @@ class EffectiveConfig:
         return self._flag("diff_sync_fs")
 
     @cached_property
-    def local_image_pull(self) -> bool | None:
-        """Whether CRI pulls by itself instead of through the transfer service."""
-        return self._flag("use_local_image_pull")
+    def local_pull_keys(self) -> tuple[Path, ...]:
+        """The keys that make CRI of 2.1 and newer pull by itself instead of through the transfer service."""
+        paths = {(*self._images, *name.split(".")): forces for name, forces in _LOCAL_PULL.items()}
+        return tuple(path for path, forces in paths.items() if forces(self.lookup(path)))
+
+    def cri_pulls_locally(self, version: Version) -> bool:
+        """Return whether CRI pulls by itself instead of through the transfer service."""
+        return self._pull(version, "cri", self.default_snapshotter).cri_pulls_locally
+
+    @cached_property
+    def metadata_no_sync(self) -> bool:
+        """Whether containerd leaves its metadata unflushed, so that nothing survives a power cut for certain."""
+        return bool(self.lookup(METADATA_NO_SYNC))
+
+    @cached_property
+    def verifier_dir(self) -> str | None:
+        """The directory of the image verifiers, which the transfer service asks before it pulls; None if it asks none."""
+        table = self.lookup(("plugins", names.IMAGE_VERIFIER), {})
+        off = names.IMAGE_VERIFIER in self.dump.get("disabled_plugins", []) or table.get("max_verifiers") == 0
+        return None if off else table.get("bin_dir") or None
 
     @cached_property
     def discards_layers(self) -> bool:
         """Whether CRI removes the blobs of layers once they are unpacked."""
         return bool(self.setting(DISCARD_UNPACKED_LAYERS))
+
+    def unverified_pulls(self, version: Version, verifiers: Sequence[str]) -> str:
+        """Return why CRI pulls without asking these image verifiers; empty if it asks them, or if there are none."""
+        if not verifiers or not self.cri_pulls_locally(version):
+            return ""
+        keys = ", ".join(map(dotted, self.local_pull_keys)) if version.at_least("2.1.0") else ""
+        why = f"with {keys}" if keys else f"of containerd {version}"
+        return f"CRI {why} pulls without the transfer service, which asks the image verifiers ({', '.join(verifiers)})"
 
     @cached_property
     def proxy_snapshotters(self) -> tuple[str, ...]:
@@ -247,8 +302,9 @@ class EffectiveConfig:
             if not handler.type:
                 return f"the runtime handler {name!r} has no type: give runtimes[{name}] one"
         registry = self.lookup((*self._images, "registry"), {})
-        if registry.get("config_path") and (registry.get("mirrors") or registry.get("configs")):
-            return "the registry's mirrors or configs can't stand beside its config_path: move them into hosts.toml files"
+        tls = any(table.get("tls") for table in (registry.get("configs") or {}).values())
+        if registry.get("config_path") and (registry.get("mirrors") or tls):
+            return "the registry's mirrors or configs.tls can't stand beside its config_path: move them into hosts.toml files"
         snapshotter = self.named_snapshotter
         if snapshotter and snapshotter not in (*BUILTIN_SNAPSHOTTERS, *self.proxy_snapshotters):
             return f"the snapshotter {snapshotter!r} is neither part of containerd nor declared under proxy_plugins"
@@ -271,17 +327,20 @@ class EffectiveConfig:
         return {name: self._verdict(version, "cri", name, late=one) for name, one in late.items()}
 
     def _verdict(self, version: Version, path: str, snapshotter: str, *, late: bool = False) -> dict[str, str]:
-        pull = durability.Pull(
+        verdict = durability.classify(self._pull(version, path, snapshotter, late=late))
+        return {"durability": verdict.durability, "reason": verdict.reason, "source": verdict.source}
+
+    def _pull(self, version: Version, path: str, snapshotter: str, *, late: bool = False) -> durability.Pull:
+        return durability.Pull(
             path=path,
             version=version,
             snapshotter=snapshotter,
             image_pull_sync_fs=bool(self.image_pull_sync_fs),
             diff_sync_fs=bool(self.diff_sync_fs),
-            local_image_pull=bool(self.local_image_pull),
+            local_image_pull=bool(self.local_pull_keys),
+            no_sync=self.metadata_no_sync,
             late=late,
         )
-        verdict = durability.classify(pull)
-        return {"durability": verdict.durability, "reason": verdict.reason, "source": verdict.source}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings under the names of the module's options; None where the daemon has no such key."""

@@ -10,6 +10,8 @@ CRI_IMAGES = "io.containerd.cri.v1.images"
 CRI_RUNTIME = "io.containerd.cri.v1.runtime"
 DIFF_SERVICE = "io.containerd.service.v1.diff-service"
 TRANSFER = "io.containerd.transfer.v1.local"
+METADATA = "io.containerd.metadata.v1.bolt"
+IMAGE_VERIFIER = "io.containerd.image-verifier.v1.bindir"
 
 
 EROFS = "erofs"

@@ -127,6 +127,8 @@ DISABLE_SNAPSHOT_ANNOTATIONS = Setting(
     v2=(*CRI, "containerd", "disable_snapshot_annotations"),
     v3=(*CRI_IMAGES, "disable_snapshot_annotations"),
 )
+# plugins/metadata/plugin.go, 2.1 and newer
+METADATA_NO_SYNC: Path = ("plugins", names.METADATA, "no_sync")
 _MOVED: Mapping[Path, Path] = {
     row.v3: row.v2 for row in (*BY_NAME.values(), DISCARD_UNPACKED_LAYERS, DISABLE_SNAPSHOT_ANNOTATIONS) if row.v2 != row.v3
 }
@@ -155,6 +157,7 @@ SETTINGS_SPEC: dict[str, Any] = {
     "snapshotters": {"type": "dict", "default": {}},
     "runtimes": {"type": "list", "elements": "dict", "default": [], "options": RUNTIME_SPEC},
     "extra_config": {"type": "dict", "default": {}},
+    "allow_unverified_pulls": {"type": "bool", "default": False},
 }
 # Options that the modules which set and verify the settings share, documented in plugins/doc_fragments/settings.py.
 SHARED_OPTIONS: dict[str, Any] = {

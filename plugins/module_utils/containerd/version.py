@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date
 
 _VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)\.(\d+)(?:[-~]((?:alpha|beta|rc)[.\w]*))?")
 
@@ -59,9 +60,59 @@ class Version:
         return bool(older)
 
 
-OLDEST = Version(1, 6, 0)
-# The newest line whose sources the facts in this package were read from.
-NEWEST_LINE = (2, 3)
+@dataclass(frozen=True)
+class Line:
+    """The releases of one minor version.
+
+    ``end_of_life`` is the last day of upstream's support, the end of a month: containerd RELEASES.md names no more.
+    ``tested`` is the release that the tests run, empty if none. ``distribution`` is the one that packages it.
+    """
+
+    major: int
+    minor: int
+    end_of_life: date
+    tested: str = ""
+    distribution: str = ""
+    long_term: bool = False
+
+    @property
+    def number(self) -> tuple[int, int]:
+        return (self.major, self.minor)
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}" + (" (LTS)" if self.long_term else "")
+
+
+# From the oldest supported line to the newest one.
+LINES = (
+    Line(1, 6, date(2025, 8, 31), tested="1.6.20", distribution="Debian 12"),
+    Line(1, 7, date(2026, 9, 30), tested="1.7.24", distribution="Debian 13"),
+    Line(2, 0, date(2025, 11, 30)),
+    Line(2, 1, date(2026, 7, 31), tested="2.1.9", distribution="Debian sid"),
+    Line(2, 2, date(2026, 11, 30), tested="2.2.9"),
+    Line(2, 3, date(2028, 4, 30), tested="2.3.7", long_term=True),
+    Line(2, 4, date(2027, 4, 30), tested="2.4.2"),
+)
+# The day on which the dates were read. A clock that shows an earlier one is wrong.
+_LINES_READ = date(2026, 11, 29)
+OLDEST = Version(*LINES[0].number, 0)
+NEWEST = LINES[-1]
+
+
+def line_of(version: Version) -> Line | None:
+    """Return the line of a release; None if it is older or newer than the known ones."""
+    return next((line for line in LINES if line.number == (version.major, version.minor)), None)
+
+
+def is_past_end_of_life(line: Line, today: date) -> bool:
+    """Return whether upstream's support of a line has ended, by the node's date."""
+    return line.end_of_life < max(today, _LINES_READ)
+
+
+def upgrade_target(today: date) -> Line | None:
+    """Return the line with the longest support among those that upstream supports, with long-term support if there is one."""
+    supported = [line for line in LINES if not is_past_end_of_life(line, today)]
+    return max(supported, key=lambda line: (line.long_term, line.end_of_life), default=None)
 
 
 @dataclass(frozen=True)

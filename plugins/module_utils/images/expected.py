@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.durability import DURABLE
 from ansible_collections.slipway.node.plugins.module_utils.core.options import one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
 
@@ -46,7 +47,7 @@ class FoundImage:
     """An expected image as the node has it, for one snapshotter.
 
     ``problem`` is its fault, ``trouble`` why something is unknown; both are empty for an image without faults.
-    ``synced``: it is known to have been brought to disk.
+    ``synced``: it is known to have been brought to disk. ``durability`` is what that means for the snapshotter.
     """
 
     name: str
@@ -54,6 +55,7 @@ class FoundImage:
     problem: str = ""
     trouble: str = ""
     synced: bool = True
+    durability: str = DURABLE
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, one_line, plain_name
@@ -104,10 +104,6 @@ class Request:
             timeout=float(params["timeout"]),
             on_controller=on_controller,
         )
-
-    def with_hosts_dir(self, hosts_dir: str | None) -> Request:
-        """With this directory of registries, unless one was asked for."""
-        return replace(self, auth=replace(self.auth, hosts_dir=self.auth.hosts_dir or hosts_dir))
 
 
 def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> None:

@@ -9,6 +9,7 @@ import re
 
 # The first that fits decides.
 _REMEDIES: tuple[tuple[str, str], ...] = (
+    (r"block(ed|ing) pull of .* (with|for) ", "an image verifier of the node refuses it"),
     (r"no space left on device|disk quota exceeded", "the disk is full: free some space, or give containerd a larger root"),
     (
         r"401 Unauthorized|403 Forbidden|no basic auth credentials|authorization failed|pull access denied|access denied",

@@ -14,25 +14,25 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.store import oci
 
 _TRANSFER = ("plugins", "io.containerd.transfer.v1.local", "unpack_config")
-# Whose files lie on the file system of its directory, as they are in the image.
-_FLUSHED_BY_SYNCFS = ("overlayfs", "native")
 
 
 @dataclass(frozen=True)
 class PullPath:
     """``local``: ctr unpacks instead of the daemon's transfer service; None where a version has only one of them.
 
-    ``synced_by_daemon``: each layer is flushed as it is unpacked, so that nothing has to be flushed again.
+    ``synced_by_daemon``: each layer is flushed as it is unpacked, so that nothing has to be flushed again. ``no_sync``: the
+    daemon doesn't flush its metadata. Image verifiers are asked unless ``local``.
     """
 
     snapshotter: str
     local: bool | None
     synced_by_daemon: bool
+    no_sync: bool = False
 
     @property
     def durability(self) -> str:
         """Of an image that was pulled on this path and synced."""
-        return durability.DURABLE if self.snapshotter in _FLUSHED_BY_SYNCFS else durability.UNKNOWN
+        return durability.of_flushed(self.snapshotter, no_sync=self.no_sync)
 
 
 def select_pull_path(
@@ -49,8 +49,10 @@ def select_pull_path(
         version=version,
         snapshotter=chosen,
         diff_sync_fs=bool(config.diff_sync_fs),
+        no_sync=config.metadata_no_sync,
     )
-    return PullPath(chosen, local, durability.classify(pull).durability == durability.DURABLE)
+    synced = durability.classify(pull).durability == durability.DURABLE
+    return PullPath(chosen, local, synced, config.metadata_no_sync)
 
 
 def _transfer_unpacks(config: EffectiveConfig, snapshotter: str) -> bool:

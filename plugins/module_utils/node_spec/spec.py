@@ -79,6 +79,7 @@ def _settings(
     settings["snapshotters"] = merge(thin_pool_snapshotters, _mapping("containerd_snapshotters", variables))
     settings["runtimes"] = [*_sequence("containerd_runtimes", variables), *kata_runtimes]
     settings["extra_config"] = _mapping("containerd_extra_config", variables)
+    settings["allow_unverified_pulls"] = _boolean("containerd_allow_unverified_pulls", variables) or None
     return {name: value for name, value in settings.items() if value is not None}
 
 

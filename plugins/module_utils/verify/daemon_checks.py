@@ -5,13 +5,22 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, timezone
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
-from ansible_collections.slipway.node.plugins.module_utils.containerd.version import NEWEST_LINE, OLDEST, Version
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import METADATA_NO_SYNC
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import (
+    NEWEST,
+    OLDEST,
+    Version,
+    is_past_end_of_life,
+    line_of,
+    upgrade_target,
+)
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
@@ -35,19 +44,29 @@ STABLE_SECONDS = 600
 
 @check
 def containerd_version(state: NodeState, expectation: Expectation) -> Finding:
-    """The installed containerd is a supported release."""
-    expected = f"{OLDEST} to {NEWEST_LINE[0]}.{NEWEST_LINE[1]}"
+    """The installed containerd is a supported release of a line that upstream supports."""
+    expected = f"{OLDEST} to {NEWEST.major}.{NEWEST.minor}, of a line that upstream supports"
     found = state.version
     if found is None:
         return fail(expected, state.trouble.get("version", "not installed"), CONFIGURE)
     if found < OLDEST:
         return fail(expected, str(found), "upgrade containerd")
-    if (found.major, found.minor) > NEWEST_LINE:
-        return unknown(expected, f"{found} is newer than the releases known here", "upgrade slipway.node")
+    line, today = line_of(found), datetime.fromtimestamp(state.now, timezone.utc).date()
+    if line is None:
+        return warn(expected, f"{found}, a line that slipway.node was not tested with", "upgrade slipway.node")
     if found >= Version(2, 2, 0) and found < Version(2, 2, 3):
         remedy = "upgrade to 2.2.3 or newer; keep max_concurrent_unpacks at 1 until then"
         return warn(expected, f"{found}, which may lose deleted files when it unpacks layers at once", remedy)
+    if is_past_end_of_life(line, today):
+        return warn(expected, f"{found}, a line whose upstream support ended in {line.end_of_life:%Y-%m}", _upgrade(today))
     return ok(expected, str(found))
+
+
+def _upgrade(today: date) -> str:
+    target = upgrade_target(today)
+    if target is None:
+        return "upgrade slipway.node, which knows no line that upstream still supports, and containerd"
+    return f"upgrade to containerd {target}, which upstream supports until {target.end_of_life:%Y-%m}"
 
 
 @check
@@ -264,7 +283,43 @@ def _durability(path: str, state: NodeState, required: bool, remedy: str) -> Fin
         return ok(durability.DURABLE, found)
     if verdict["durability"] == durability.UNKNOWN:
         return unknown(durability.DURABLE, found, "run 'sync -f' on the daemon's root after a pull")
+    if state.config.metadata_no_sync:
+        remedy = f"remove {dotted(METADATA_NO_SYNC)}"
     return (fail if required else warn)(durability.DURABLE, found, remedy)
+
+
+@check
+def registry_directories(state: NodeState, expectation: Expectation) -> Finding | None:
+    """CRI reads each directory of registries that it was given."""
+    expected = "CRI reads each directory of hosts.toml files"
+    if state.config is None or state.version is None or state.unread_hosts_dirs is None:
+        return unread(expected, state, "config", "version", "unread_hosts_dirs")
+    if not state.config.cri_enabled:
+        return None
+    if not state.unread_hosts_dirs:
+        return ok(expected, list(state.config.hosts_dirs(state.version)))
+    found = f"not read, because CRI pulls through the transfer service: {', '.join(state.unread_hosts_dirs)}"
+    # With image_pull_sync_fs, CRI would not ask the verifiers.
+    remedy = "set registry_config_path to one directory" + ("" if state.verifiers else ", or image_pull_sync_fs to true")
+    return fail(expected, found, remedy)
+
+
+@check
+def image_verifiers(state: NodeState, expectation: Expectation) -> Finding | None:
+    """CRI asks the image verifiers of the node before it pulls."""
+    expected = "CRI asks the image verifiers"
+    if state.config is None or state.version is None or state.verifiers is None:
+        return unread(expected, state, "config", "version", "verifiers")
+    if not state.config.cri_enabled:
+        return None
+    found = state.config.unverified_pulls(state.version, state.verifiers)
+    if not found:
+        return ok(expected, list(state.verifiers))
+    remedy = "set image_pull_sync_fs to false, and the named keys to their defaults"
+    if not state.version.at_least("2.1.0"):
+        remedy = "upgrade containerd to 2.1 or newer"
+    allowed = expectation.settings.allow_unverified_pulls
+    return (warn if allowed else fail)(expected, found, remedy)
 
 
 @check
@@ -274,6 +329,8 @@ def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None
         return None
     required = bool(expectation.settings.image_pull_sync_fs)
     remedy = "set image_pull_sync_fs to true (containerd 1.7.14 or newer)"
+    if state.verifiers:
+        remedy = "list the images in containerd_images, which flushes them to disk; with image_pull_sync_fs CRI asks no verifiers"
     finding = _durability("cri", state, required, remedy)
     if finding is None or finding.status != "ok" or state.config is None or state.version is None:
         return finding

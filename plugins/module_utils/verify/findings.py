@@ -47,7 +47,8 @@ class NodeState:
     ``mounts`` are the file systems of the directories with images, by directory, ``boot`` the kernel's id of this boot.
     ``judged`` are images that were compared with their layers, ``compared`` how closely (``none``: not at all).
     ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``missing_requirements`` what the node lacks for one.
-    ``stranded`` are images of CRI's that no snapshotter in use has. ``probe`` is what became of a container with each handler.
+    ``stranded`` are images of CRI's that no snapshotter in use has. ``unread_hosts_dirs`` are directories of registries that
+    CRI doesn't read, ``verifiers`` the paths of the image verifiers. ``probe`` is what became of a container with each handler.
     """
 
     config_file: str
@@ -77,6 +78,8 @@ class NodeState:
     missing_requirements: Mapping[str, str] | None = None
     stranded: tuple[StrandedImage, ...] | None = None
     thin_pool: PoolState | None = None
+    unread_hosts_dirs: tuple[str, ...] | None = None
+    verifiers: tuple[str, ...] | None = None
     probe: Report | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 

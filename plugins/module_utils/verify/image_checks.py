@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.durability import DURABLE
 from ansible_collections.slipway.node.plugins.module_utils.core import mounts
 from ansible_collections.slipway.node.plugins.module_utils.images import intent
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import FoundImage
@@ -25,6 +26,18 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     warn,
 )
 
+# The worst fault first: how it is reported, its reason for an image (empty for none), and the remedy.
+_FAULTS: tuple[tuple[Callable[..., Finding], Callable[[FoundImage], str], str], ...] = (
+    (fail, lambda one: one.problem, CONFIGURE),
+    (unknown, lambda one: one.trouble, "resolve the reported errors and verify again"),
+    (warn, lambda one: "" if one.synced else "on the node, but possibly not on disk", CONFIGURE),
+    (
+        unknown,
+        lambda one: "" if one.durability == DURABLE else "the snapshotter's files can't be flushed together with the image",
+        "compare the images with their layers after a power cut (integrity: metadata)",
+    ),
+)
+
 
 @check
 def images_present(state: NodeState, expectation: Expectation) -> Finding | None:
@@ -34,15 +47,10 @@ def images_present(state: NodeState, expectation: Expectation) -> Finding | None
     expected = sorted({image.name for image in expectation.images})
     if state.images is None:
         return unread(expected, state, "images", "config", "version")
-    lacking = _said([(image, image.problem) for image in state.images])
-    if lacking:
-        return fail(expected, lacking, CONFIGURE)
-    unread_ones = _said([(image, image.trouble) for image in state.images])
-    if unread_ones:
-        return unknown(expected, unread_ones, "resolve the reported errors and verify again")
-    unsynced = _said([(one, "" if one.synced else "on the node, but possibly not on disk") for one in state.images])
-    if unsynced:
-        return warn(expected, unsynced, CONFIGURE)
+    for report, reason, remedy in _FAULTS:
+        found = _said([(image, reason(image)) for image in state.images])
+        if found:
+            return report(expected, found, remedy)
     return ok(expected, "all on the node and unpacked")
 
 

@@ -217,3 +217,62 @@ def test_a_handler_that_is_new_to_a_snapshotter_which_is_not_ok(recorded: Record
     assert unready({"devmapper": "skip"}, {**current, "plugins": {**current["plugins"], **plugin}}) is None
     handlers = {RUNTIME: {"containerd": {"runtimes": {"kata": {"runtime_type": "x", "snapshotter": "devmapper"}}}}}
     assert unready({"devmapper": "error"}, before={**current, "plugins": handlers}) is None
+
+
+TWO = "/etc/containerd/certs.d:/etc/docker/certs.d"
+DENY = ("/v/deny",)
+
+
+def conflict(options: dict[str, Any], images: dict[str, Any], *, version: str = "2.3.7", verifiers: tuple[str, ...] = ()) -> str:
+    """Why CRI would not pull as the options say, where the daemon would have these keys of its images plugin."""
+    no_sync = images.pop("no_sync", False)
+    tree = {"version": 3, "plugins": {IMAGES: images, "io.containerd.metadata.v1.bolt": {"no_sync": no_sync}}}
+    settings = Settings.from_params(options)
+    return mismatches.pull_conflict(settings, Version.parse(version), "amd64", EffectiveConfig(tree), verifiers)
+
+
+def test_several_directories_of_registries_need_the_local_puller() -> None:
+    asked, has = {"registry_config_path": TWO}, {"registry": {"config_path": TWO}}
+    assert "name one directory, or set image_pull_sync_fs to true" in conflict(asked, {**has})
+    assert conflict(asked, {**has}, verifiers=DENY).endswith(": name one directory")
+    assert conflict(asked, {**has, "image_pull_with_sync_fs": True}) == ""
+    assert conflict(asked, {**has}, version="2.0.9") == ""
+    # An administrator's own are for node_verify.
+    assert conflict({}, {**has}) == ""
+
+
+def test_a_flush_of_the_layers_needs_that_of_the_metadata() -> None:
+    sentence = conflict({"image_pull_sync_fs": True}, {"image_pull_with_sync_fs": True, "no_sync": True})
+    assert sentence.startswith('image_pull_sync_fs has no effect with plugins."io.containerd.metadata.v1.bolt".no_sync')
+    assert conflict({"image_pull_sync_fs": False}, {"no_sync": True}) == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "images", "remedy"),
+    [
+        (
+            {"image_pull_sync_fs": True},
+            {"image_pull_with_sync_fs": True, "use_local_image_pull": True},
+            ": set image_pull_sync_fs ",
+        ),
+        ({"max_concurrent_downloads": 7}, {"max_concurrent_downloads": 7}, "max_concurrent_downloads to its default; or"),
+        (
+            {"extra_config": {"plugins": {IMAGES: {"registry": {"auths": {"a": {"username": "me"}}}}}}},
+            {"registry": {"auths": {"a": {"username": "me"}}}},
+            "registry.auths to its default; or",
+        ),
+    ],
+    ids=["sync", "downloads", "auths"],
+)
+def test_settings_that_go_around_image_verifiers_have_to_be_allowed(
+    options: dict[str, Any], images: dict[str, Any], remedy: str
+) -> None:
+    sentence = conflict(options, {**images}, verifiers=DENY)
+    assert "without the transfer service, which asks the image verifiers (/v/deny): " in sentence
+    assert remedy in sentence
+    assert sentence.endswith("set allow_unverified_pulls to true")
+    assert conflict({**options, "allow_unverified_pulls": True}, {**images}, verifiers=DENY) == ""
+    assert conflict(options, {**images}) == ""
+    # These come from an administrator, or from a version that never asks them.
+    assert conflict({}, {**images}, verifiers=DENY) == ""
+    assert conflict(options, {**images}, version="2.0.9", verifiers=DENY) == ""

@@ -82,6 +82,29 @@ def test_pull_paths_of_a_version(version: str, paths: tuple[str, ...]) -> None:
     assert durability.paths(Version.parse(version)) == paths
 
 
+@pytest.mark.parametrize("path", durability.PATHS)
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "blockfile", "erofs"])
+def test_nothing_is_durable_where_the_metadata_is_not_flushed(path: str, snapshotter: str) -> None:
+    on = {"image_pull_sync_fs": True, "diff_sync_fs": True, "local_image_pull": True}
+    assert verdict(path, "2.3.7", snapshotter, no_sync=True, **on) == NOT_DURABLE
+
+
+@pytest.mark.parametrize(
+    ("snapshotter", "expected"),
+    [
+        ("overlayfs", DURABLE),
+        ("native", DURABLE),
+        ("blockfile", UNKNOWN),
+        ("devmapper", UNKNOWN),
+        ("erofs", UNKNOWN),
+        ("nydus", UNKNOWN),
+    ],
+)
+def test_an_image_that_was_synced_is_durable_if_its_files_are_in_a_directory(snapshotter: str, expected: str) -> None:
+    assert durability.of_flushed(snapshotter) == expected
+    assert durability.of_flushed(snapshotter, no_sync=True) == NOT_DURABLE
+
+
 def test_every_row_says_why_and_where_from() -> None:
     for row in durability.TABLE:
         assert row.verdict.durability in (DURABLE, NOT_DURABLE, UNKNOWN)

@@ -15,6 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 
 V2, IMAGES, RUNTIME = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"
+VERIFIER = "io.containerd.image-verifier.v1.bindir"
 VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
 Recorded = Callable[[str, str], str]
 
@@ -180,10 +181,78 @@ def test_the_tables_of_snapshotters() -> None:
     assert found.snapshotter_table("native") == {}
 
 
-def test_the_directories_of_registries_are_separated_by_colons() -> None:
-    tables = {IMAGES: {"registry": {"config_path": "/etc/containerd/certs.d:/etc/docker/certs.d"}}}
-    assert EffectiveConfig({"version": 3, "plugins": tables}).hosts_dirs == ("/etc/containerd/certs.d", "/etc/docker/certs.d")
-    assert EffectiveConfig({"version": 3}).hosts_dirs == ()
+BOTH = "/etc/containerd/certs.d:/etc/docker/certs.d"
+PARTS = tuple(BOTH.split(":"))
+
+
+@pytest.mark.parametrize(
+    ("version", "images", "read", "unread"),
+    [
+        ("1.7.24", {"registry": {"config_path": BOTH}}, PARTS, ()),
+        ("2.0.9", {"registry": {"config_path": BOTH}}, PARTS, ()),
+        # The transfer service takes them for one.
+        ("2.1.9", {"registry": {"config_path": BOTH}}, (BOTH,), PARTS),
+        ("2.4.2", {"registry": {"config_path": "/a:"}}, ("/a:",), ("/a",)),
+        ("2.1.9", {"registry": {"config_path": "/a"}}, ("/a",), ()),
+        ("2.1.9", {"registry": {"config_path": BOTH}, "max_concurrent_downloads": 7}, PARTS, ()),
+        # From 2.2 on there is a default, with which two directories are named.
+        ("1.7.24", {}, (), ()),
+        ("2.1.9", {"image_pull_with_sync_fs": True}, (), ()),
+        ("2.2.9", {"image_pull_with_sync_fs": True}, PARTS, ()),
+        ("2.4.2", {}, (BOTH,), PARTS),
+        ("2.4.2", {"registry": {"mirrors": {"a.example": {}}}}, (), ()),
+    ],
+)
+def test_the_directories_in_which_cri_finds_registries(
+    version: str, images: dict[str, Any], read: tuple[str, ...], unread: tuple[str, ...]
+) -> None:
+    old = version.startswith("1")
+    found = EffectiveConfig({"version": 2 if old else 3, "plugins": {V2 if old else IMAGES: images}})
+    assert found.hosts_dirs(Version.parse(version)) == read
+    assert found.unread_hosts_dirs(Version.parse(version)) == unread
+
+
+@pytest.mark.parametrize(
+    ("images", "keys"),
+    [
+        ({}, []),
+        ({"max_concurrent_downloads": 3, "disable_snapshot_annotations": True, "registry": {"mirrors": {}}}, []),
+        ({"use_local_image_pull": True}, ["use_local_image_pull"]),
+        ({"image_pull_with_sync_fs": True}, ["image_pull_with_sync_fs"]),
+        ({"disable_snapshot_annotations": False}, ["disable_snapshot_annotations"]),
+        ({"discard_unpacked_layers": True}, ["discard_unpacked_layers"]),
+        ({"registry": {"mirrors": {"a.example": {}}, "configs": {"b": {}}, "auths": {"c": {}}}}, ["mirrors", "configs", "auths"]),
+        ({"max_concurrent_downloads": 4}, ["max_concurrent_downloads"]),
+    ],
+)
+def test_the_keys_that_make_cri_pull_by_itself(images: dict[str, Any], keys: list[str]) -> None:
+    diff = {"io.containerd.service.v1.diff-service": {"sync_fs": True}}
+    found = EffectiveConfig({"version": 3, "plugins": {IMAGES: images, **diff}})
+    assert [path[-1] for path in found.local_pull_keys] == keys
+    for version in ("2.1.9", "2.2.9", "2.3.7", "2.4.2"):
+        verdict = found.pull_durability(Version.parse(version))["cri"]["durability"]
+        assert verdict == ("durable" if keys else "not_durable")
+
+
+def test_where_the_image_verifiers_are() -> None:
+    def directory(table: dict[str, Any], **tree: Any) -> str | None:
+        return EffectiveConfig({"version": 3, "plugins": {VERIFIER: table}, **tree}).verifier_dir
+
+    assert directory({"bin_dir": "/v", "max_verifiers": -1}) == "/v"
+    assert directory({"bin_dir": "/v", "max_verifiers": 0}) is None
+    assert directory({"bin_dir": ""}) is None
+    assert directory({"bin_dir": "/v"}, disabled_plugins=[VERIFIER]) is None
+    assert EffectiveConfig({}).verifier_dir is None
+
+
+def test_credentials_may_stand_beside_a_directory_of_registries() -> None:
+    def error(**registry: Any) -> str | None:
+        runtimes = {"runc": {"runtime_type": "io.containerd.runc.v2"}}
+        table = {"registry": {"config_path": "/certs.d", **registry}, "containerd": {"runtimes": runtimes}}
+        return EffectiveConfig({"version": 2, "plugins": {V2: table}}).cri_config_error()
+
+    assert error(configs={"a.example": {"auth": {"username": "me"}, "tls": None}}) is None
+    assert "configs.tls" in (error(configs={"a.example": {"tls": {"ca_file": "/ca"}}}) or "")
 
 
 def test_a_daemon_without_cri_has_a_default_snapshotter_and_uses_none(recorded: Recorded) -> None:

@@ -99,12 +99,6 @@ def test_a_password_does_not_show() -> None:
     assert "secret" not in repr(RegistryAuth(username="me", password="secret"))
 
 
-def test_a_directory_of_registries_that_was_asked_for_stays() -> None:
-    request = Request.from_params(DEFAULTS, "linux/amd64")
-    assert request.with_hosts_dir("/a").auth.hosts_dir == "/a"
-    assert request.with_hosts_dir("/a").with_hosts_dir("/b").auth.hosts_dir == "/a"
-
-
 @pytest.mark.parametrize(
     ("one", "missing"),
     [

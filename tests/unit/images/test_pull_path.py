@@ -50,6 +50,14 @@ def test_the_pull_path_by_version_and_settings(
     assert selected(f"containerd x v{version}", {"version": schema, "plugins": plugins}, **options) == expected
 
 
+def test_nothing_is_durable_where_the_metadata_is_not_flushed() -> None:
+    plugins = {"io.containerd.metadata.v1.bolt": {"no_sync": True}, "io.containerd.service.v1.diff-service": {"sync_fs": True}}
+    for snapshotter in ("overlayfs", "native", "devmapper"):
+        path = selected("2.3.7", {"version": 4, "plugins": plugins}, snapshotter=snapshotter)
+        # The layers are flushed all the same, because the daemon may flush its metadata later.
+        assert (path.durability, path.synced_by_daemon) == ("not_durable", False)
+
+
 def test_what_is_flushed_with_the_file_system_is_durable_and_the_rest_not_known() -> None:
     assert PullPath("overlayfs", None, False).durability == PullPath("native", None, False).durability == "durable"
     assert PullPath("devmapper", None, False).durability == PullPath("erofs", None, False).durability == "unknown"

@@ -39,6 +39,7 @@ def test_an_empty_variable_is_none() -> None:
 def test_settings_are_those_that_are_set() -> None:
     spec = resolved(
         containerd_image_pull_sync_fs="no",
+        containerd_allow_unverified_pulls="yes",
         containerd_snapshotter="native",
         containerd_systemd_cgroup="True",
         containerd_max_concurrent_downloads="6",
@@ -47,6 +48,7 @@ def test_settings_are_those_that_are_set() -> None:
     )
     assert spec["settings"] == {
         "image_pull_sync_fs": False,
+        "allow_unverified_pulls": True,
         "snapshotter": "native",
         "snapshotters": {},
         "runtimes": [],

@@ -6,6 +6,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -41,6 +42,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 OTHERS = {**checks_in(kata_checks), **checks_in(thin_pool_checks), **checks_in(probe_checks)}
 CHECKS = [name for name in ALL if name not in OTHERS]
 V2 = "io.containerd.grpc.v1.cri"
+METADATA = "io.containerd.metadata.v1.bolt"
 ROOT = "/etc/containerd/config.toml"
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
 ALPINE = "docker.io/library/alpine:3.22"
@@ -90,7 +92,13 @@ def passing(recorded: Callable[[str, str], str]) -> NodeState:
         toolboxes=Toolboxes((ToolboxState(BOX),)),
         missing_requirements={},
         stranded=(),
+        unread_hosts_dirs=(),
+        verifiers=(),
     )
+
+
+def noon(day: str) -> float:
+    return datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp()
 
 
 def finding(name: str, state: NodeState, expectation: Expectation = EXPECTED) -> Finding | None:
@@ -117,6 +125,11 @@ def with_toolboxes(state: NodeState, **changes: Any) -> NodeState:
     return replace(state, toolboxes=replace(state.toolboxes or Toolboxes(), **changes))
 
 
+def with_transfer_service(state: NodeState, verifiers: tuple[str, ...]) -> NodeState:
+    """The node with a containerd whose CRI pulls through it, and image verifiers."""
+    return replace(state, version=Version.parse("2.3.7"), config=EffectiveConfig({"version": 4}), verifiers=verifiers)
+
+
 def with_mount(state: NodeState, **changes: Any) -> NodeState:
     """The node with its snapshots on another file system."""
     return replace(state, mounts={"/var/lib/containerd": DISK, "/snapshots": replace(DISK, **changes)})
@@ -125,7 +138,8 @@ def with_mount(state: NodeState, **changes: Any) -> NodeState:
 def test_all_is_well(passing: NodeState) -> None:
     findings = run_checks(passing, EXPECTED)
     assert [one.id for one in findings] == CHECKS
-    others = {"durability_ctr", "durability_transfer"}
+    # Upstream supports 1.7 no longer.
+    others = {"containerd_version", "durability_ctr", "durability_transfer"}
     assert {one.id for one in findings if one.status != "ok"} == others
     assert {one.status for one in findings if one.id in others} == {"warn"}
     assert all(one.remedy for one in findings if one.status != "ok")
@@ -153,12 +167,18 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("containerd_version", "fail", lambda one: replace(one, version=Version.parse("1.5.13")), "1.5.13"),
     (
         "containerd_version",
-        "unknown",
+        "warn",
         lambda one: replace(one, version=Version.parse("2.9.0")),
-        "newer than the releases known here",
+        "was not tested with",
+    ),
+    (
+        "containerd_version",
+        "warn",
+        lambda one: replace(one, version=Version.parse("2.1.9")),
+        "2.1.9, a line whose upstream support ended in 2026-07",
     ),
     ("containerd_version", "warn", lambda one: replace(one, version=Version.parse("2.2.1")), "may lose deleted files"),
-    ("containerd_version", "ok", lambda one: replace(one, version=Version.parse("2.2.3")), "2.2.3"),
+    ("containerd_version", "ok", lambda one: replace(one, version=Version.parse("2.3.7")), "2.3.7"),
     ("daemon_running", "fail", lambda one: with_unit(one, active="failed", pid=0), "the unit is failed"),
     ("daemon_running", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=None)), "doesn't answer"),
     ("daemon_stable", "warn", lambda one: with_unit(one, restarts=3), "3 crashes, none recently"),
@@ -284,9 +304,31 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, config=changed(one.config, "plugins", V2, "containerd", "snapshotter", value="devmapper")),
         "unknown",
     ),
+    (
+        "durability_cri",
+        "fail",
+        lambda one: replace(one, config=changed(one.config, "plugins", METADATA, "no_sync", value=True)),
+        "no_sync of io.containerd.metadata.v1.bolt is on",
+    ),
+    ("registry_directories", "fail", lambda one: replace(one, unread_hosts_dirs=("/a", "/b")), "transfer service: /a, /b"),
+    ("registry_directories", "unknown", lambda one: replace(one, unread_hosts_dirs=None), "not read"),
+    (
+        "image_verifiers",
+        "fail",
+        lambda one: replace(one, verifiers=("/v/deny",)),
+        "CRI of containerd 1.7.24 pulls without the transfer service, which asks the image verifiers (/v/deny)",
+    ),
+    ("image_verifiers", "ok", lambda one: with_transfer_service(one, ("/v/deny",)), "['/v/deny']"),
+    (
+        "image_verifiers",
+        "unknown",
+        lambda one: replace(one, verifiers=None, trouble={"verifiers": "not a directory"}),
+        "not a dir",
+    ),
     ("images_present", "fail", lambda one: replace(one, images=(replace(IMAGE, problem="not there"),)), "not there"),
     ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, trouble="no answer"),)), "no answer"),
     ("images_present", "warn", lambda one: replace(one, images=(replace(IMAGE, synced=False),)), "possibly not on disk"),
+    ("images_present", "unknown", lambda one: replace(one, images=(replace(IMAGE, durability="unknown"),)), "can't be flushed"),
     ("images_present", "unknown", lambda one: replace(one, images=None, trouble={"images": "no ctr"}), "no ctr"),
     (
         "layer_headroom",
@@ -413,6 +455,39 @@ def test_what_keeps_a_snapshot_is_said_for_any_namespace_and_snapshotter(passing
     assert found is not None and "ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY" in found.remedy
 
 
+@pytest.mark.parametrize(
+    ("day", "version", "status"),
+    [
+        ("2026-11-30", "2.2.9", "ok"),
+        ("2026-12-01", "2.2.9", "warn"),
+        ("2027-04-30", "2.4.2", "ok"),
+        ("2027-05-01", "2.4.2", "warn"),
+        ("2028-04-30", "2.3.7", "ok"),
+        ("2028-05-01", "2.3.7", "warn"),
+    ],
+)
+def test_a_line_is_supported_until_the_end_of_its_last_month(passing: NodeState, day: str, version: str, status: str) -> None:
+    found = finding("containerd_version", replace(passing, version=Version.parse(version), now=noon(day)))
+    assert found is not None and found.status == status
+
+
+def test_a_clock_that_was_set_back_extends_no_support(passing: NodeState) -> None:
+    found = finding("containerd_version", replace(passing, now=noon("2020-01-01")))
+    assert found is not None and found.found == "1.7.24, a line whose upstream support ended in 2026-09"
+
+
+@pytest.mark.parametrize(
+    ("day", "remedy"),
+    [
+        ("2026-12-24", "upgrade to containerd 2.3 (LTS), which upstream supports until 2028-04"),
+        ("2028-05-01", "upgrade slipway.node, which knows no line that upstream still supports, and containerd"),
+    ],
+)
+def test_the_remedy_names_the_line_that_upstream_supports_longest(passing: NodeState, day: str, remedy: str) -> None:
+    found = finding("containerd_version", replace(passing, now=noon(day)))
+    assert found is not None and found.remedy == remedy
+
+
 @pytest.mark.parametrize(("version", "command"), [("1.6.20", "'ctr images pull'"), ("1.7.24", "'ctr images pull --local'")])
 def test_the_remedy_names_options_that_the_version_has(passing: NodeState, version: str, command: str) -> None:
     found = finding("durability_ctr", replace(passing, version=Version.parse(version)))
@@ -425,6 +500,29 @@ def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(passing: NodeSt
     assert found is not None
     assert found.status == "ok"
     assert finding("durability_cri", state) is None
+
+
+def test_verifiers_that_need_not_be_asked_only_warn(passing: NodeState) -> None:
+    state = replace(passing, verifiers=("/v/deny",))
+    found = finding("image_verifiers", state, Expectation(Settings.from_params({"allow_unverified_pulls": True})))
+    assert found is not None
+    assert found.status == "warn"
+
+
+def test_no_remedy_of_a_node_with_verifiers_goes_around_them(passing: NodeState) -> None:
+    state = with_transfer_service(passing, ("/v/deny",))
+    found = finding("durability_cri", state, Expectation())
+    assert found is not None
+    assert found.status == "warn"
+    assert found.remedy.startswith("list the images in containerd_images")
+
+
+def test_where_the_metadata_is_not_flushed_that_is_to_be_changed(passing: NodeState) -> None:
+    state = replace(passing, config=changed(passing.config, "plugins", METADATA, "no_sync", value=True))
+    for name in ("durability_cri", "durability_ctr", "durability_transfer"):
+        found = finding(name, state)
+        assert found is not None
+        assert found.remedy == f'remove plugins."{METADATA}".no_sync'
 
 
 def test_a_pull_path_that_is_not_asked_for_only_warns(passing: NodeState) -> None:

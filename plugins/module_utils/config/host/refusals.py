@@ -11,6 +11,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.plan import Co
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_directories import image_verifiers
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import (
@@ -49,6 +50,16 @@ def check_effective(
     trouble = config.cri_config_error()
     if trouble:
         raise ValueError(f"CRI would fail on this configuration: {trouble}")
+    if wanted.present and config.cri_enabled:
+        trouble = mismatches.pull_conflict(wanted.settings, found.version, found.architecture, config, image_verifiers(config))
+        if trouble:
+            raise ValueError(trouble)
+
+
+def unverified_pulls(wanted: ConfigRequest, found: CurrentConfig, config: EffectiveConfig) -> str:
+    """Return why CRI doesn't ask the node's image verifiers; empty if it asks them, or if that is allowed."""
+    verifiers = image_verifiers(config) if wanted.present and config.cri_enabled else ()
+    return config.unverified_pulls(found.version, verifiers) if not wanted.settings.allow_unverified_pulls else ""
 
 
 def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.durability import of_flushed
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage, FoundImage
@@ -72,7 +73,8 @@ class ExpectedImages:
             return FoundImage(image.name, image.namespace, "not there")
         snapshotter = image.snapshotter or self._snapshotter
         faults = self._faults(reference, namespace, snapshotter, image.platform or self._platform)
-        return FoundImage(image.name, image.namespace, *faults, synced=snapshotter in reference.synced)
+        synced = snapshotter in reference.synced
+        return FoundImage(image.name, image.namespace, *faults, synced=synced, durability=of_flushed(snapshotter))
 
     def _faults(self, reference: Reference, namespace: _Namespace, snapshotter: str, platform: str) -> tuple[str, str]:
         """Return the problem of a present image, and the reason if it is unknown."""

@@ -156,7 +156,8 @@ class ImagePlanner:
         """Return why the image must not be unpacked; empty if it may."""
         if not model.runs_here(step.image, self._request.platform):
             return f"the image is not for {self._request.platform}: it is for {step.image.platform}"
-        return self.mount_refusal(step.image) if step.action in (model.PULL, model.IMPORT, model.UNPACK) else ""
+        refusal = self._target.pull_refusal() if step.action == model.PULL else ""
+        return refusal or (self.mount_refusal(step.image) if step.action in (model.PULL, model.IMPORT, model.UNPACK) else "")
 
     def _headroom(self, image: RemoteImage) -> Verdict:
         containerd, snapshots = self._target.containerd, self.current.snapshots

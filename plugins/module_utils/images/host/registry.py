@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_directories import hosts_dir
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import Output, run_program
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import RegistryAuth, RemoteImage
@@ -24,27 +24,35 @@ _ATTEMPTS = 5
 _PROMPT = b"Password: \n"
 
 
-def hosts_dir(config: EffectiveConfig) -> str | None:
-    """Return the first of the directories in which the daemon's own pulls look for registries that is there."""
-    return next(filter(os.path.isdir, config.hosts_dirs), None)
-
-
 class Registry:
     """What a registry has, and the way from there into a namespace. Everything that fails raises HostError.
 
-    ``local``: ctr unpacks instead of the transfer service, where a version has both; None where it has not.
+    ``version`` is that of ctr. ``local``: ctr unpacks instead of the transfer service, where a version has both; None where
+    it has not. ``hosts_dirs`` are the directories in which registries are looked up unless ``auth`` names one.
     """
 
-    def __init__(self, ctr: Ctr, auth: RegistryAuth, *, namespace: str, timeout: float, local: bool | None) -> None:
+    def __init__(
+        self,
+        ctr: Ctr,
+        auth: RegistryAuth,
+        *,
+        version: Version,
+        hosts_dirs: Sequence[str],
+        namespace: str,
+        timeout: float,
+        local: bool | None,
+    ) -> None:
         self._ctr = ctr
         self._auth = auth
+        self._version = version
+        self._hosts_dirs = hosts_dirs
         self._namespace = namespace
         self._timeout = timeout
         self._local = local
 
     def image(self, name: ImageName, platform: str) -> RemoteImage:
         """Return the documents of an image, read without leaving anything on the node. Raises ValueError if they are nonsense."""
-        text = self._document(str(name))
+        text = self._document("fetch-object", str(name))
         digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
         if name.digest and name.digest.startswith("sha256:") and name.digest != digest:
             raise HostError(f"{name}: the registry answers with another image, {digest}")
@@ -52,7 +60,7 @@ class Registry:
         blobs = [oci.Descriptor("", digest, len(text))]
         if oci.is_index(text.decode(errors="replace")):
             chosen = oci.parse_index(text.decode(errors="replace")).choose(platform)
-            text = self._blob(name, chosen.digest)
+            text = _checked(name, chosen.digest, self._document("fetch-object", name.blob(chosen.digest)))
             blobs.append(oci.Descriptor(chosen.media_type, chosen.digest, len(text)))
         manifest = oci.parse_manifest(text.decode(errors="replace"))
         blobs += [manifest.config, *manifest.layers]
@@ -71,7 +79,7 @@ class Registry:
         self._bring(["content", "fetch"], name, staged, platform, inherit)
 
     def _bring(self, command: Sequence[str], name: ImageName, staged: str, platform: str, inherit: Sequence[int]) -> None:
-        arguments = ["--namespace", self._namespace, *command, "--platform", platform, *self._options(), staged]
+        arguments = ["--namespace", self._namespace, *command, "--platform", platform, *self._options(str(name)), staged]
         output = self._run(arguments, inherit)
         for _attempt in range(_ATTEMPTS - 1):
             # A daemon that was killed while it made a snapshot left a directory, which is removed when it is met.
@@ -82,15 +90,18 @@ class Registry:
             raise HostError(f"{name}: {explain(output.stderr)}")
 
     def _blob(self, name: ImageName, digest: str) -> bytes:
-        text = self._document(name.blob(digest))
-        if digest.startswith("sha256:") and hashlib.sha256(text).hexdigest() != digest.partition(":")[2]:
-            raise HostError(f"{name}: the registry answers with something else than {digest}")
-        return text
+        # From 2.2.6 on, fetch-object asks for a blob only after a 404 for a manifest of that digest; distribution 2.8 answers
+        # 500. 1.6 has no fetch-blob, and asks for the blob after any answer.
+        if self._version.at_least("1.7.0"):
+            text = self._document("fetch-blob", name.repository, digest)
+        else:
+            text = self._document("fetch-object", name.blob(digest))
+        return _checked(name, digest, text)
 
-    def _document(self, name: str) -> bytes:
-        output = self._run(["content", "fetch-object", *self._options(), name])
+    def _document(self, command: str, *names: str) -> bytes:
+        output = self._run(["content", command, *self._options(names[0]), *names])
         if output.code != 0:
-            raise HostError(f"{name}: {explain(output.stderr)}")
+            raise HostError(f"{'@'.join(names)}: {explain(output.stderr)}")
         return output.stdout.removeprefix(_PROMPT) if self._auth.password is not None else output.stdout
 
     def _run(self, arguments: Sequence[str], inherit: Sequence[int] = ()) -> Output:
@@ -98,11 +109,20 @@ class Registry:
         secret = self._auth.password
         return run_program(command, timeout=self._timeout, secret=secret, inherit=inherit, server=self._ctr.address)
 
-    def _options(self) -> list[str]:
+    def _options(self, name: str) -> list[str]:
+        """Return the options for the registry of an image's full name."""
         auth = self._auth
+        directory = auth.hosts_dir or hosts_dir(self._hosts_dirs, name.partition("/")[0])
         options = ["--plain-http"] if auth.plain_http else []
-        options += ["--hosts-dir", auth.hosts_dir] if auth.hosts_dir else []
+        options += ["--hosts-dir", directory] if directory else []
         return options + (["--user", auth.username] if auth.username else [])
+
+
+def _checked(name: ImageName, digest: str, text: bytes) -> bytes:
+    """Return the text of a document. Raises HostError if it is another one than that of the digest."""
+    if digest.startswith("sha256:") and hashlib.sha256(text).hexdigest() != digest.partition(":")[2]:
+        raise HostError(f"{name}: the registry answers with something else than {digest}")
+    return text
 
 
 def _go(value: bool) -> str:

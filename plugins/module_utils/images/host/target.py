@@ -9,13 +9,16 @@ import os
 from collections.abc import Mapping
 from typing import IO, Any, Protocol
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd import names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_directories import image_verifiers
 from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import ImageComparer, trees_directory
-from ansible_collections.slipway.node.plugins.module_utils.images.host.registry import Registry, hosts_dir
+from ansible_collections.slipway.node.plugins.module_utils.images.host.registry import Registry
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import RemoteImage, Request
 from ansible_collections.slipway.node.plugins.module_utils.images.pull_path import select_pull_path
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import INTEGRITY_NONE, METADATA
+from ansible_collections.slipway.node.plugins.module_utils.store import oci
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import content_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
@@ -44,7 +47,7 @@ class ImageTarget:
     def __init__(self, containerd: Containerd, request: Request, archive: Archive | None = None) -> None:
         config = containerd.config
         self.containerd = containerd
-        self.request = request.with_hosts_dir(hosts_dir(config))
+        self.request = request
         self.pull_path = select_pull_path(
             config,
             containerd.version,
@@ -67,6 +70,18 @@ class ImageTarget:
         """The directory of the snapshotter."""
         return snapshotter_root(self.containerd.ctr, self.snapshotter)
 
+    def pull_refusal(self) -> str:
+        """Return why an image must not be pulled; empty if it may: only the transfer service asks the image verifiers."""
+        verifiers = image_verifiers(self.containerd.config) if self.pull_path.local else ()
+        if not verifiers:
+            return ""
+        machine = self.containerd.platform
+        what = self.snapshotter if oci.runs_on(self.request.platform, machine) else self.request.platform
+        return (
+            f"the transfer service, which asks the image verifiers ({', '.join(verifiers)}), doesn't unpack for {what}: "
+            f"add it to unpack_config of {names.TRANSFER}, or import the image from an archive"
+        )
+
     def owns(self, pull: Pull) -> bool:
         """Return whether a recorded pull is one into this namespace and snapshotter."""
         return pull.is_for(self.request.namespace, self.snapshotter)
@@ -77,6 +92,8 @@ class ImageTarget:
         return Registry(
             self.containerd.ctr,
             request.auth,
+            hosts_dirs=self.containerd.config.hosts_dirs(self.containerd.version),
+            version=self.containerd.version,
             namespace=request.namespace,
             timeout=request.timeout,
             local=self.pull_path.local,

@@ -18,6 +18,10 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.clien
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import missing_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.daemon import RunningDaemon
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_directories import (
+    image_verifiers,
+    unread_hosts_dirs,
+)
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_problem
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
@@ -106,6 +110,8 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
         probe.try_read(
             "missing_requirements", lambda: missing_requirement_reasons(runner, config, (*config.used_snapshotters, *chosen))
         )
+        probe.try_read("unread_hosts_dirs", lambda: unread_hosts_dirs(config, containerd.version))
+        probe.try_read("verifiers", lambda: image_verifiers(config))
         probe.try_read("kata", lambda: read_kata(config, containerd.version, environment))
     if probe.try_read("sources", lambda: tuple(read_sources(config_file))):
         probe.parts["missing_imports"] = tuple(missing_imports(probe.parts["sources"]))

@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tables of containerd's lines in the documentation, from the code that decides. Run it to bring the pages up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kata_tables import ROOT, table, updated
+
+from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
+from ansible_collections.slipway.node.plugins.module_utils.config.tables import require_version
+from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import LINES, Line, Version, schema_support
+
+SCRIPT = "version_tables"
+# More than any line has had.
+_PATCHES = 100
+
+
+def lines() -> str:
+    rows = []
+    for line in LINES:
+        tested = f"{line.tested}{f' ({line.distribution})' if line.distribution else ''}" if line.tested else "no"
+        rows.append([str(line), f"{line.end_of_life:%B %Y}", tested])
+    return table(["containerd", "upstream's support ends", "tested"], rows)
+
+
+def since(line: Line, has: Callable[[Version], bool]) -> str:
+    """``yes``, ``no``, or the first release of a line that has something."""
+    first = next((patch for patch in range(_PATCHES) if has(Version(*line.number, patch))), None)
+    return "no" if first is None else f"from {Version(*line.number, first)}" if first else "yes"
+
+
+def takes(**params: object) -> Callable[[Version], bool]:
+    """Whether a version takes a setting."""
+    settings = Settings.from_params(params)
+
+    def has(version: Version) -> bool:
+        try:
+            require_version(settings, version)
+        except ValueError:
+            return False
+        return True
+
+    return has
+
+
+CAPABILITIES: dict[str, Callable[[Version], bool]] = {
+    "`image_pull_sync_fs`": takes(image_pull_sync_fs=True),
+    "transfer service": lambda version: "transfer" in durability.paths(version),
+    "`runtimes[].snapshotter`": takes(runtimes=[{"name": "kata", "snapshotter": "overlayfs"}]),
+    "blockfile": takes(snapshotter="blockfile"),
+    "erofs": takes(snapshotter="erofs"),
+}
+
+
+def capabilities() -> str:
+    rows = []
+    for line in LINES:
+        newest = schema_support(Version(*line.number, 0)).newest
+        rows.append([str(line), f"1 to {newest}", *(since(line, has) for has in CAPABILITIES.values())])
+    return table(["containerd", "schemas", *CAPABILITIES], rows)
+
+
+PAGES = {
+    ROOT / "README.md": {"lines": lines},
+    ROOT / "docs/configuration.md": {"capabilities": capabilities},
+}
+
+
+if __name__ == "__main__":
+    for path, sections in PAGES.items():
+        path.write_text(updated(path.read_text(), sections, SCRIPT))
