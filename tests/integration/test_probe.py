@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from nodes import daemon
+from nodes import cri, daemon
 from nodes.fixtures import EVERY_TEST
 from nodes.images import busybox
-from nodes.node import CHECKOUT, Node, run
+from nodes.node import Node
 from nodes.registry import Registry
 
 NAME = "slipway-probe"
@@ -263,6 +263,19 @@ def test_a_restart_without_a_change_of_files_fails_until_a_container_starts(own_
     assert not own_config.module("containerd_config", {"probe": "changed"})["changed"]
 
 
+def test_provision_fails_until_a_container_starts(own_config: Node) -> None:
+    settings = {"containerd_max_concurrent_downloads": 6}
+    own_config.ssh(KEEP_RUNC)
+    for _run in range(2):
+        played = own_config.play("slipway.node.provision", settings)
+        assert played["stats"][own_config.name]["failures"] == 1, played["stats"]
+        assert NO_RUNC in str(played)
+    heal(own_config)
+    for changes in (True, False):
+        stats = own_config.play("slipway.node.provision", settings)["stats"][own_config.name]
+        assert (stats["failures"], stats["changed"] > 0) == (0, changes), stats
+
+
 def test_a_change_of_other_programs_is_probed_if_asked(modern_well: Node) -> None:
     done = modern_well.module("containerd_config", {"probe": "always"})
     assert not done.get("failed"), done
@@ -282,10 +295,8 @@ CRICTL = "/usr/local/bin/crictl"
 @pytest.fixture
 def pod_node(own_config: Node, source: Registry) -> Iterator[Node]:
     """Both with crictl and a sandbox image that runs."""
-    archive = run([f"{CHECKOUT}/tests/upstream", "crictl", "1.37.0"]).stdout.strip()
-    config = f"{CHECKOUT}/.work/nodes/{own_config.name}/ssh_config"
-    run(["scp", "-q", "-F", config, archive, f"{own_config.name}:/run/crictl.tar.gz"])
-    own_config.ssh("tar -C /usr/local/bin -xzf /run/crictl.tar.gz crictl; rm /run/crictl.tar.gz")
+    cri.install(own_config)
+    own_config.ssh(f"cp {cri.PROGRAM} {CRICTL}")
     image = source.push([busybox()], command=["/bin/busybox", "sleep", "100000"])
     own_config.ssh(f"ctr -n k8s.io images pull --plain-http {image}")
     # A container on a machine can't lower the score of its processes.
@@ -298,7 +309,7 @@ def pod_node(own_config: Node, source: Registry) -> Iterator[Node]:
 
 
 def pods(node: Node) -> str:
-    return node.ssh(f"ctr -n k8s.io containers ls -q; {CRICTL} -r unix:///run/containerd/containerd.sock pods -q").stdout
+    return node.ssh("ctr -n k8s.io containers ls -q").stdout + cri.crictl(node, "pods", "-q").stdout
 
 
 def test_a_pod_starts_and_nothing_is_left(pod_node: Node) -> None:
