@@ -35,8 +35,10 @@ attributes:
 options:
   state:
     description:
-      - With V(present), the daemon gets exactly these settings. Settings of an earlier run that aren't listed any more are reverted.
-      - With V(absent), every change that the module made is reverted.
+      - With V(present), O(settings), O(service_directives) and O(http_proxy) are all that the module sets. Settings of an earlier run
+        that aren't listed any more are reverted, so list all of a node's settings in one task. Keys that the module never set stay.
+      - With V(absent), every change that the module made is reverted. A root file that was not changed by another tool since is
+        restored byte for byte. Directories that the module did not create are kept.
     type: str
     choices: [present, absent]
     default: present
@@ -51,7 +53,9 @@ options:
     type: dict
     default: {}
   drop_in_file:
-    description: Configuration file for the settings on containerd 2.x. It belongs to the module.
+    description:
+      - Configuration file for the settings on containerd 2.x. It belongs to the module.
+      - A file of this name that the module did not write is refused if there are settings for it, and otherwise left unchanged.
     type: path
     default: /etc/containerd/conf.d/60-slipway.toml
   assume_version:
@@ -112,6 +116,7 @@ seealso:
 """
 
 EXAMPLES = r"""
+# Each task lists all settings of the node: what an earlier task has set and this one doesn't list is reverted.
 - name: Pull images in a way that survives a power cut
   slipway.node.containerd_config:
     settings:
@@ -130,9 +135,10 @@ EXAMPLES = r"""
           privileged_without_host_devices: true
           pod_annotations: ["io.katacontainers.*"]
 
-- name: Show the effect of a raw table
+- name: Show the effect of a raw table, beside the setting that the node keeps
   slipway.node.containerd_config:
     settings:
+      image_pull_sync_fs: true
       extra_config:
         plugins:
           io.containerd.gc.v1.scheduler:

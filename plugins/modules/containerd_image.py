@@ -57,6 +57,11 @@ options:
       - Mutually exclusive with O(name).
     type: bool
     default: false
+  exclude:
+    description: Names of images that O(all) leaves out.
+    type: list
+    elements: str
+    default: []
   state:
     description:
       - V(present), each image exists and is unpacked for the O(snapshotter).
@@ -495,6 +500,7 @@ def main() -> None:
         {
             "name": {"type": "list", "elements": "str", "aliases": ["names"]},
             "all": {"type": "bool", "default": False},
+            "exclude": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "pull": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
             "archive": {"type": "path"},

@@ -235,6 +235,7 @@ version:
   sample: 1.7.24
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -243,6 +244,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.service_unit i
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, LEVELS
@@ -277,6 +279,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         probe=params["probe"],
     )
     wanted = chosen(params["only"], params["skip"])
+    if os.geteuid() != 0:
+        raise HostError("only root can read the state of the node")
     state = read_node(
         containerd,
         expectation=expectation,

@@ -13,7 +13,8 @@ import pytest
 
 from nodes import daemon
 from nodes.config import DURABLE, configure, converges, refused
-from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
+from nodes.daemon import CRI, DROP_IN, RECORD, ROOT
+from nodes.fixtures import packaged
 from nodes.node import Node
 
 UNIT_DROP_IN = "/etc/systemd/system/containerd.service.d/10-hostile.conf"
@@ -36,7 +37,7 @@ def verdict(node: Node, **options: Any) -> dict[str, Any]:
 
 
 def import_all(node: Node) -> None:
-    node.ssh(f"sed -i '1i imports = [\"conf.d/*.toml\"]' {ROOT}; mkdir -p /etc/containerd/conf.d")
+    node.ssh(f"sed -i -e '/^imports/d' -e '1i imports = [\"conf.d/*.toml\"]' {ROOT}; mkdir -p /etc/containerd/conf.d")
 
 
 def test_a_hidden_import_that_overrides_a_setting_is_named(trixie: Node) -> None:
@@ -65,12 +66,44 @@ def test_an_import_that_is_not_there_is_never_green(lts: Node) -> None:
     refused(lts, ROOT, "/etc/containerd/theirs.toml", "imports")
 
 
-def test_a_file_of_another_schema_that_costs_settings_is_named(lts: Node) -> None:
-    import_all(lts)
-    later = "/etc/containerd/conf.d/70-theirs.toml"
-    daemon.write(lts, later, f'version = 3\n[plugins."{IMAGES}"]\nmax_concurrent_downloads = 2')
-    daemon.restart(lts)
-    refused(lts, later, "schema", **DURABLE)
+THEIRS = "/etc/containerd/conf.d/50-theirs.toml"
+# Imports that keep every containerd from starting, by the command that makes one of "$f". ``config dump`` waits for ever
+# for the FIFO, and on 2.x passes over the dangling link.
+NO_FILES = {
+    "fifo": 'mkfifo "$f"',
+    "dangling link": 'ln -s /nowhere.toml "$f"',
+    "directory": 'mkdir "$f"',
+    "link to a directory": 'ln -s /etc "$f"',
+    "loop": 'ln -s "$f" "$f"',
+    "socket": 'python3 -c "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])" "$f"',
+    "link to a fifo": 'mkfifo /etc/containerd/fifo; ln -s ../fifo "$f"',
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_an_import_that_is_no_file_is_refused_before_the_daemon_is_touched(node: Node, kind: str) -> None:
+    packaged(node)
+    import_all(node)
+    daemon.restart(node)
+    node.ssh(f"f={THEIRS}; {NO_FILES[kind]}")
+    assert "by hand" in refused(node, THEIRS, max_concurrent_downloads=4)
+    assert daemon.plugins(node), "it runs"
+    found = node.module("node_verify", {"fail_on": []})
+    by_id = {one["id"]: one for one in found["checks"]}
+    assert by_id["config_loads"]["status"] == "fail"
+    assert THEIRS in by_id["config_loads"]["found"]
+    for one in found["checks"]:
+        assert "playbook" not in one["remedy"] or one["remedy"].startswith(f"remove or repair {THEIRS} by hand"), one
+    node.ssh(f"rm -r {THEIRS}")
+    converges(node, max_concurrent_downloads=4)
+
+
+def test_a_link_to_the_null_device_is_an_empty_import(node: Node) -> None:
+    packaged(node)
+    import_all(node)
+    node.ssh(f"ln -s /dev/null {THEIRS}")
+    daemon.restart(node)
+    converges(node, max_concurrent_downloads=4)
 
 
 def test_a_link_that_leads_to_another_file_is_seen(modern: Node) -> None:
@@ -216,3 +249,44 @@ def test_a_password_in_extra_config_is_neither_shown_nor_logged(trixie: Node) ->
     assert "tiger-lily" not in str(done) + str(verified)
     logged = trixie.exec("journalctl", "--no-pager", "--since", since).stdout
     assert "Invoked with" in logged and "tiger-lily" not in logged
+
+
+@pytest.mark.parametrize("schema", [2, 3])
+def test_verify_names_the_directory_of_cni_that_an_upgrade_loses(node: Node, schema: int) -> None:
+    if schema == 3 and node.line < (2,):
+        return
+    daemon.install(node)
+    plugin = CRI if schema == 2 else "io.containerd.cri.v1.runtime"
+    daemon.reset(node, root=f'version = {schema}\n[plugins."{plugin}".cni]\nbin_dir = "/usr/lib/cni"')
+    found = node.module("node_verify", {"fail_on": [], "only": ["dropped_keys"]})["checks"][0]
+    assert found["status"] == ("warn" if schema == 3 else "ok"), found
+    if schema == 3:
+        assert f'{ROOT}: plugins."{plugin}".cni.bin_dir' in str(found["found"])
+        assert "bin_dirs = ['/usr/lib/cni']" in found["remedy"]
+
+
+AS_A_USER: dict[str, dict[str, Any]] = {
+    "blockfile_scratch": {"path": "/var/lib/scratch/ext4", "size": "64M"},
+    "containerd_config": {"settings": {"image_pull_sync_fs": True}},
+    "containerd_image": {"name": ["docker.io/library/none:1"]},
+    "containerd_image_info": {"name": []},
+    "containerd_registry": {"registries": [{"name": "quay.io"}]},
+    "containerd_unused_snapshots": {"remove": False},
+    "kata_config": {"handlers": [], "state": "absent"},
+    "node_verify": {"fail_on": []},
+    "release_install": {"name": "runc", "version": "1.0", "src": "/usr/bin/true", "remote_src": True},
+    "thin_pool_info": {"volume_group": "containerd", "pool": "pool", "devices": ["/dev/loop0"], "root_path": "/var/lib/x"},
+    "toolbox_snapshot": {"name": "box", "image": "docker.io/library/none:1"},
+    "toolbox_snapshot_info": {"prune_after": "30d", "listed_paths": []},
+}
+
+
+@pytest.mark.parametrize("name", AS_A_USER)
+def test_an_ordinary_user_is_told_to_become_root(trixie: Node, name: str) -> None:
+    trixie.ssh("id nobody2 >/dev/null 2>&1 || useradd --create-home nobody2")
+    options = dict(AS_A_USER[name])
+    if name == "release_install":
+        options["sha256"] = trixie.exec("sha256sum", options["src"]).stdout.split()[0]
+    result = trixie.module(name, options, become_user="nobody2")
+    assert result["failed"], result
+    assert "set become" in result["msg"], result["msg"]

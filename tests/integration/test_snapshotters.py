@@ -41,8 +41,8 @@ SCRATCH_TASK, SETTINGS_TASK, CLEANUP_TASK = (
     "Find and remove unused snapshots",
 )
 KINDS = [
-    ("bookworm", "native"),
-    *((suite, kind) for suite in SUITES[1:] for kind in ("native", "blockfile")),
+    *((suite, "native") for suite in ("bookworm", *EVERY_TEST)),
+    *((suite, "blockfile") for suite in SUITES[1:]),
     *((suite, "erofs") for suite in SUITES[2:]),
 ]
 
@@ -163,13 +163,16 @@ def test_images_containers_and_toolboxes_on_every_snapshotter(empty_node: Node, 
     assert {"bin", "layer0", "layer1"} <= set(ran.split())
 
     box = {"name": "any", "image": images.one, "state": "mounted"}
+    if kind == "erofs" and empty_node.line >= (2, 2):
+        refused = run_module(empty_node, "toolbox_snapshot", box)
+        assert refused["failed"] and "state mounted isn't possible on erofs" in refused["msg"], refused
+        box["state"] = "present"
     succeeded(run_module(empty_node, "toolbox_snapshot", box), changed=True)
     succeeded(run_module(empty_node, "toolbox_snapshot", box), changed=False)
-    empty_node.ssh(f"test -x {BOX}/bin/busybox && echo kept > {BOX}/layer0/note && ctr images rm --sync {images.one}")
-    shown = f"cat {BOX}/layer0/note; findmnt --noheadings --output ID {BOX}"
-    before = empty_node.ssh(shown).stdout
-    empty_node.ssh("systemctl restart containerd")
-    assert before.startswith("kept\n") and empty_node.ssh(shown).stdout == before
+    if box["state"] == "mounted":
+        survives(empty_node, images.one)
+    listed = succeeded(run_module(empty_node, "toolbox_snapshot_info", {"listed_paths": [BOX]}), errors=[])["toolboxes"]
+    assert [one["path"] for one in listed] == [BOX]
     succeeded(run_module(empty_node, "toolbox_snapshot", {"name": "any", "state": "absent"}), changed=True)
 
     checks = verified(
@@ -178,6 +181,15 @@ def test_images_containers_and_toolboxes_on_every_snapshotter(empty_node: Node, 
     durable = checks.pop("durability_cri")
     assert {one["status"] for one in checks.values()} == {"ok"}, checks
     assert durable["status"] == ("unknown" if kind != "native" else "warn" if empty_node.suite == "bookworm" else "ok"), durable
+
+
+def survives(node: Node, image: str) -> None:
+    """What is written to the toolbox outlives its image and a restart of the daemon."""
+    node.ssh(f"test -x {BOX}/bin/busybox && echo kept > {BOX}/layer0/note && ctr images rm --sync {image}")
+    shown = f"cat {BOX}/layer0/note; findmnt --noheadings --output ID {BOX}"
+    before = node.ssh(shown).stdout
+    node.ssh("systemctl restart containerd")
+    assert before.startswith("kept\n") and node.ssh(shown).stdout == before
 
 
 @pytest.mark.parametrize("empty_node", ["trixie"], indirect=True)
@@ -245,6 +257,22 @@ def test_to_another_snapshotter_and_back_without_a_network(empty_node: Node, kin
         there = succeeded(ensure_images(empty_node, names, integrity="content"), changed=False, snapshotter=OLD)
         assert {one["integrity"] for one in there["images"]} == {"intact"}
         assert alive(empty_node, "stays")
+
+
+@pytest.mark.parametrize("empty_node", SUITES, indirect=True)
+def test_an_image_of_another_platform_is_listed_when_the_default_changes(empty_node: Node, images: Images) -> None:
+    """It is unpacked for the old snapshotter, as ``ctr images pull --all-platforms`` does."""
+    other = images.server.push(random_layers(1), architecture="s390x")
+    local = "" if empty_node.suite == "bookworm" else "--local"
+    succeeded(ensure_images(empty_node, [images.one]))
+    empty_node.ssh(f"ctr images pull --plain-http --all-platforms {local} {other}")
+    assert len(snapshots(empty_node, OLD)) == 4
+    for check in (True, False):
+        moved = configure(empty_node, "native", check=check)
+        assert unpacked(moved, restarted=True) == [("default", images.one)]
+        assert moved["skipped_images"].keys() == {f"{other} in default"}
+        assert "it is for linux/s390x" in moved["skipped_images"][f"{other} in default"]
+    assert default_snapshotter(empty_node) == "native"
 
 
 @pytest.mark.smoke
@@ -455,7 +483,7 @@ def test_erofs_is_set_up_whole_or_not_at_all(empty_node: Node) -> None:
     assert [(one["snapshotter"], one["differ"]) for one in unpack] == [("overlayfs", "walking"), ("erofs", "erofs")]
 
 
-@pytest.mark.parametrize("empty_node", ["2.3"], indirect=True)
+@pytest.mark.parametrize("empty_node", ["sid"], indirect=True)
 def test_a_toolbox_on_erofs_is_mounted_at_boot_and_never_over_empty_directories(empty_node: Node, images: Images) -> None:
     prepare(empty_node, "erofs")
     succeeded(configure(empty_node, "erofs"))
@@ -575,3 +603,24 @@ class TestHandlerWithItsOwnSnapshotter:
         handler_node.ssh(f"f=$(find {STORE}.content.v1.content/blobs -name {digest}); : > $f")
         found = self.integrity(handler_node)
         assert found["status"] == "fail" and "damaged in the content store" in str(found["found"]), found
+
+
+@pytest.mark.parametrize("suite", SUITES[2:])
+def test_every_key_of_erofs_that_the_version_knows_arrives(nodes: dict[str, Node], suite: str) -> None:
+    node = packaged(nodes[suite])
+    prepare(node, "erofs")
+    keys: dict[tuple[int, int], dict[str, Any]] = {
+        (2, 1): {"set_immutable": False, "mkfs_options": ["-x-1"], "ovl_mount_options": []},
+        (2, 2): {"default_size": "64M", "enable_tar_index": False},
+        (2, 3): {"dmverity_mode": "off", "enable_dmverity": False},
+        (2, 4): {"layer_content_caches": ["/srv/layers"]},
+    }
+    known = {key: value for line, table in keys.items() if node.line >= line for key, value in table.items()}
+    succeeded(run_module(node, "containerd_config", arguments(snapshotters={"erofs": known})), changed=True)
+    plugins = daemon.dump(node)["plugins"]
+    found = {**plugins["io.containerd.snapshotter.v1.erofs"], **plugins["io.containerd.differ.v1.erofs"]}
+    assert {key: found[key] for key in known} == known
+    for line, table in keys.items():
+        for key, value in table.items() if node.line < line else ():
+            refused = run_module(node, "containerd_config", arguments(snapshotters={"erofs": {key: value}}))
+            assert f"snapshotters.erofs.{key} needs containerd {line[0]}.{line[1]}.0" in refused["msg"]

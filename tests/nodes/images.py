@@ -66,8 +66,10 @@ def busybox() -> Layer:
     return {"bin/busybox": program.read_bytes()}
 
 
-def write_layout(directory: Path, layers: Sequence[Layer], *, tag: str = "1", command: Sequence[str] = ()) -> Path:
-    """An OCI layout of one image, for this machine's architecture; skopeo takes it as ``oci:DIRECTORY:TAG``."""
+def write_layout(
+    directory: Path, layers: Sequence[Layer], *, tag: str = "1", command: Sequence[str] = (), architecture: str = ""
+) -> Path:
+    """An OCI layout of one image, by default for this machine's architecture; skopeo takes it as ``oci:DIRECTORY:TAG``."""
     blobs = directory / "blobs/sha256"
     blobs.mkdir(parents=True)
 
@@ -78,7 +80,7 @@ def write_layout(directory: Path, layers: Sequence[Layer], *, tag: str = "1", co
 
     archives = [_archive(layer) for layer in layers]
     config = {
-        "architecture": run(["dpkg", "--print-architecture"]).stdout.strip(),
+        "architecture": architecture or run(["dpkg", "--print-architecture"]).stdout.strip(),
         "os": "linux",
         "config": {"Cmd": list(command)},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(archive).hexdigest()}" for archive in archives]},

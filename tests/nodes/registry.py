@@ -77,10 +77,12 @@ class Registry:
         """Itself as an element of the module containerd_registry's registries."""
         return {"name": self.name, "server": f"http://{self.name}"}
 
-    def push(self, layers: Sequence[Layer], *, repository: str = "image", command: Sequence[str] = ()) -> str:
+    def push(
+        self, layers: Sequence[Layer], *, repository: str = "image", command: Sequence[str] = (), architecture: str = ""
+    ) -> str:
         """Make an image and push it under a tag of its own; returns the reference."""
         tag = f"v{next(self._numbers)}"
-        layout = write_layout(self.directory / tag, layers, tag=tag, command=command)
+        layout = write_layout(self.directory / tag, layers, tag=tag, command=command, architecture=architecture)
         return self.push_layout(layout, f"{self.name}/{repository}:{tag}")
 
     def blobs(self, reference: str) -> frozenset[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jinja2
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
@@ -211,6 +214,64 @@ def test_roles_that_install_nothing(name: str) -> None:
     for file in ("images", "image_batch") if files else ():
         used += flattened(load(ROOT / "roles" / "containerd" / "tasks" / f"{file}.yml"))
     assert not [task["name"] for task in used if INSTALLERS & set(task)]
+
+
+@pytest.mark.parametrize("name", ["repair", "verify"])
+def test_playbooks_that_install_nothing(name: str) -> None:
+    text = (ROOT / "playbooks" / f"{name}.yml").read_text()
+    assert set(re.findall(r"slipway\.node\.(\w+)$", text, re.MULTILINE)) == {name}
+
+
+def bootstrapped(tmp_path: Path, code: int, *, config: bool = False) -> list[str]:
+    """What the role bootstrap prints in check mode on a node whose Python ends its question with the code."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexit {code}\n")
+    python.chmod(0o755)
+    if config:
+        (tmp_path / "config.toml").write_text("version = 2\n")
+    environment = jinja2.Environment(autoescape=False)
+    environment.filters["quote"] = shlex.quote
+    script = environment.from_string((ROOT / "roles/bootstrap/templates/bootstrap.sh.j2").read_text()).render(
+        __bootstrap_interpreters=[str(python)],
+        __bootstrap_config_file=str(tmp_path / "config.toml"),
+        bootstrap_packages={"apt": [], "dnf": [], "zypper": []},
+        ansible_check_mode=True,
+    )
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_node_whose_python_reads_toml_is_predicted_without_tomlkit(tmp_path: Path) -> None:
+    (line,) = bootstrapped(tmp_path, 4)
+    assert line.startswith("slipway: missing tomlkit")
+
+
+def test_a_prediction_that_needs_tomlkit_ends(tmp_path: Path) -> None:
+    for lines in (bootstrapped(tmp_path, 5), bootstrapped(tmp_path, 4, config=True)):
+        assert lines[0].startswith("slipway: missing tomlkit")
+        assert lines[1:] == ["slipway: unpredictable"]
+
+
+def test_no_run_of_apt_removes_a_package() -> None:
+    every = [task for role in ROLES for task in tasks(role)]
+    runs = [task for task in every if "name" in task.get("ansible.builtin.apt", {})]
+    assert len(runs) > 3
+    assert [task["name"] for task in runs if task["ansible.builtin.apt"].get("fail_on_autoremove") is not True] == []
+    for task in every:
+        assert "ansible.builtin.package" not in task or "os_family'] != 'Debian'" in str(task.get("when")), task["name"]
+    lines = (ROOT / "roles/bootstrap/templates/bootstrap.sh.j2").read_text().splitlines()
+    assert [line for line in lines if "apt-get install" in line and "--no-remove" not in line] == []
+
+
+def test_there_are_no_tags_as_the_readme_says() -> None:
+    plays = [play for path in (ROOT / "playbooks").glob("*.yml") for play in load(path)]
+    steps = [
+        *plays,
+        *(task for role in ROLES for task in tasks(role)),
+        *(task for play in plays for task in play.get("tasks", [])),
+    ]
+    assert not [step["name"] for step in steps if "tags" in step]
+    assert "have no tags, so a run with `--tags` does nothing" in (ROOT / "README.md").read_text()
 
 
 @by_name

@@ -16,16 +16,18 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config import tables as schema
 from ansible_collections.slipway.node.plugins.module_utils.config.record import OwnedKey, Record
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import MANAGED
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import imports, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import CRI_NAMES
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import NEED_HANDLERS, moved_in_4
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version, schema_support
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange, holds_secrets
 from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
 
-HEADER = "Managed by slipway.node: changes made here are lost. Change the inventory instead."
+HEADER = f"{MANAGED} Change the inventory instead."
 FILE_HEADER = "Created by slipway.node, because there was no file. Other settings can be added."
 _MISSING = object()
 
@@ -67,7 +69,8 @@ def _parsed(found: CurrentConfig) -> Tree:
 def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
     """Return the schema that the root file is, or is to be, written in.
 
-    A file without ``version`` is schema 1 to a 1.x daemon and its newest schema to a 2.x one.
+    A file without ``version`` is schema 1 to a 1.x daemon, and the newest one to 2.0 to 2.2. 2.3 and newer migrate it from
+    schema 1 on, so what it says in any newer schema counts; schema 2 keeps all of that but short names of plugins.
     Raises ValueError for a file that has to be migrated by its owner first.
     """
     newest = schema_support(found.version).newest
@@ -81,33 +84,41 @@ def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
         return version
     plugins = root.get("plugins")
     short = [name for name in plugins if not name.startswith("io.containerd.")] if isinstance(plugins, dict) else []
-    if version == 1 and newest > 2:
-        raise ValueError(f"{found.config_file} is written in schema 1: migrate it with 'containerd config migrate' first")
-    if newest > 2:
-        return newest
+    if newest > 2 and (version == 1 or short):
+        where = f" (plugins.{short[0]})" if short else ""
+        raise ValueError(
+            f"{found.config_file} is written in schema 1{where}: "
+            "replace it with the output of 'containerd config migrate' first, and check that nothing is missing there"
+        )
     if short:
         raise ValueError(
             f"{found.config_file} is written in schema 1 (plugins.{short[0]}): "
             "rewrite it in schema 2, with version = 2 and full plugin names, first"
         )
-    return 2
+    if newest == 4 and not (plugins or any(moved_in_4(path) for path in flatten(root))):
+        return newest
+    return 3 if newest == 3 else 2
 
 
 def _enabled_cri(theirs: Mapping[str, Any], found: CurrentConfig, enable: bool) -> dict[Path, Any]:
     """Return the edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
-    disabled = theirs.get("disabled_plugins", [])
-    if not isinstance(disabled, list):
-        raise ValueError(f"{found.config_file}: disabled_plugins has to be a list of names")
-    wanted = [name for name in disabled if not (enable and name in CRI_NAMES)]
-    if theirs.get("version", 0) < 2:
-        short = [name for name in wanted if not str(name).startswith("io.containerd.") and name != "cri"]
-        if short:
-            raise ValueError(
-                f"{found.config_file} names {short[0]!r} in disabled_plugins without a version key: "
-                "add version = 2 and write the full plugin name"
-            )
-        wanted = [names.CRI_V2 if name == "cri" else name for name in wanted]
-    return {("disabled_plugins",): wanted} if wanted != disabled else {}
+    puts: dict[Path, Any] = {}
+    for key in ("disabled_plugins", "required_plugins"):
+        listed = theirs.get(key, [])
+        if not isinstance(listed, list):
+            raise ValueError(f"{found.config_file}: {key} has to be a list of names")
+        wanted = [name for name in listed if not (enable and key == "disabled_plugins" and name in CRI_NAMES)]
+        if theirs.get("version", 0) < 2:
+            short = [name for name in wanted if not str(name).startswith("io.containerd.") and name != "cri"]
+            if short:
+                raise ValueError(
+                    f"{found.config_file} names {short[0]!r} in {key} without a version key: "
+                    "add version = 2 and write the full plugin name"
+                )
+            wanted = [names.CRI_V2 if name == "cri" else name for name in wanted]
+        if wanted != listed:
+            puts[(key,)] = wanted
+    return puts
 
 
 def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
@@ -115,29 +126,61 @@ def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = Tru
 
     The plan depends on the settings and on the root file as others wrote it, not on an earlier run.
     """
-    root = _parsed(found)
-    number = file_schema(root, found)
-    theirs = _without_ours(root, found.record)
+    number = file_schema(_parsed(found), found)
+    known = found.record.knows(found.root_text)
+    base = replace(found, root_text=found.record.original, record=Record()) if known else found
+    root = _parsed(base)
+    theirs = _without_ours(root, base.record)
     merges = schema_support(found.version).merges_plugin_tables
     tree = schema.tables(settings, found.version, number, found.architecture) if present else {}
     drop_in = None
     puts: dict[Path, Any] = {}
     if tree:
-        completions = _unset(theirs, schema.completions(tree, found.version, number))
+        completions = schema.completions(tree, found.version, number)
         if merges:
-            drop_in = toml.render({"version": number, **merge(nest(completions), tree)}, HEADER)
+            drop_in = toml.render({"version": number, **merge(completions, tree)}, HEADER)
+            puts = _handlers_for_migration(theirs) if number == 2 else {}
         else:
-            puts = {**completions, **_filled(theirs, flatten(tree))}
+            puts = {**_unset(theirs, completions), **_filled(theirs, flatten(tree))}
     if present and (puts or drop_in or enable_cri):
         puts = {**_enabled_cri(theirs, found, enable_cri), **puts}
     if (puts or drop_in) and theirs.get("version", 0) < 2:
         puts[("version",)] = number
-    root_text, record = _edit_root(root, theirs, found, puts, import_drop_in=drop_in is not None)
+    root_text, record = _edit_root(root, theirs, base, puts, import_drop_in=drop_in is not None)
     root_change = FileChange(found.config_file, found.root_text, root_text, _mode(root_text))
+    drop_in = own_text("drop_in_file", found.drop_in_file, found.drop_in_text, drop_in)
     drop_in_change = FileChange(found.drop_in_file, found.drop_in_text, drop_in, _mode(drop_in))
     # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
     files = (root_change, drop_in_change) if drop_in is None else (drop_in_change, root_change)
     return ConfigPlan(files, record, number)
+
+
+def _handlers_for_migration(theirs: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return the empty table of handlers without which 2.x doesn't migrate the keys of others in a root file of schema 2.
+
+    2.0 to 2.2 find one in the drop-in, and 2.3 and newer look for it in the root file.
+    """
+    containerd: Path = ("plugins", names.CRI_V2, "containerd")
+    table = lookup(theirs, containerd)
+    needed = isinstance(table, Mapping) and "runtimes" not in table and any((key,) in NEED_HANDLERS for key in table)
+    return {(*containerd, "runtimes"): {}} if needed else {}
+
+
+def own_text(option: str, path: str, before: str | None, wanted: str | None) -> str | None:
+    """Return the content of a file of the collection's own: as wanted, or as it is if others wrote it and nothing is wanted.
+
+    Raises ValueError, naming the option that moves the file elsewhere, if others wrote the file and something is wanted.
+    """
+    if not is_foreign(before):
+        return wanted
+    if wanted is not None:
+        raise ValueError(f"{option}: {path} was not written by slipway.node, and is not replaced: move it away, or merge it")
+    return before
+
+
+def is_foreign(text: str | None) -> bool:
+    """Return whether a file at a path of the collection's own was written by others."""
+    return text is not None and not text.startswith(f"# {MANAGED}")
 
 
 def _mode(text: str | None) -> int:
@@ -182,6 +225,7 @@ def _edit_root(
         if not _same(lookup(root, path, _MISSING), value):
             put[path] = value
     imported = _import_edit(root, found, put, drop, wanted=import_drop_in)
+    had_imports = imported is not None and (record.had_imports if record.imported else "imports" in root)
     tables = {path[:depth] for path in keys for depth in range(1, len(path)) if lookup(theirs, path[:depth]) is None}
     text = found.root_text
     created = record.created or (text is None and bool(put))
@@ -196,7 +240,8 @@ def _edit_root(
             raise ValueError(f"{found.config_file}: {error}") from error
     if record.created and (text or "").strip() in ("", f"# {FILE_HEADER}"):
         text, created = None, False
-    return text, Record(keys=keys, tables=frozenset(tables), created=created, imported=imported)
+    ours = Record(keys=keys, tables=frozenset(tables), created=created, imported=imported, had_imports=had_imports)
+    return text, ours.with_original(found.root_text, text) if record == Record() else ours
 
 
 def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
@@ -236,7 +281,7 @@ def _import_edit(
         return found.drop_in_file
     if ours is not None and ours in current:
         rest = [one for one in current if one != ours]
-        if rest:
+        if rest or found.record.had_imports:
             put[("imports",)] = rest
         else:
             drop.append(("imports",))

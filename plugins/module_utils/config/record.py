@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,11 @@ class OwnedKey:
 class Record:
     """The memory that lies beside a configuration file.
 
+    ``original`` is the root file as others wrote it (None: there was none), and ``written`` has the digests of what the
+    collection made of it: if the file is one of those, the original is what others want. Without ``written``, others have
+    changed the file since, and ``keys`` and ``tables`` say what isn't theirs. ``had_imports``: their file had an ``imports``.
+    ``directories`` are those that the collection created for its files.
+
     ``pending`` holds the contents of files (None: no file) from before a change that has not
     been proven yet; a run that finds it knows that an earlier one was cut short. ``unstarted``: no container has been seen
     to start since the daemon was changed.
@@ -42,8 +48,20 @@ class Record:
     tables: frozenset[Path] = frozenset()
     created: bool = False
     imported: str | None = None
+    had_imports: bool = False
+    original: str | None = None
+    written: tuple[str, ...] = ()
+    directories: frozenset[str] = frozenset()
     pending: Mapping[str, str | None] = field(default_factory=dict)
     unstarted: bool = False
+
+    def with_original(self, original: str | None, text: str | None) -> Record:
+        """Return the record of a root file with this text, which the collection made of the original."""
+        return self if self == Record() else replace(self, original=original, written=(_digest(text),))
+
+    def knows(self, text: str | None) -> bool:
+        """Return whether ``original`` is what others want of a root file with this text."""
+        return bool(self.written) and (text == self.original or _digest(text) in self.written)
 
     def begun(self, wanted: Record, pending: Mapping[str, str | None]) -> Record:
         """Return the record to keep while a change from this record to another is under way.
@@ -59,6 +77,10 @@ class Record:
             tables=self.tables | wanted.tables,
             created=self.created or wanted.created,
             imported=wanted.imported or self.imported,
+            had_imports=self.had_imports or wanted.had_imports,
+            original=wanted.original if wanted.written else self.original,
+            written=tuple(dict.fromkeys((*self.written, *wanted.written))),
+            directories=self.directories | wanted.directories,
             pending=pending,
             unstarted=self.unstarted,
         )
@@ -82,6 +104,10 @@ class Record:
             "tables": sorted(list(path) for path in self.tables),
             "created": self.created,
             "imported": self.imported,
+            "had_imports": self.had_imports,
+            "original": self.original,
+            "written": list(self.written),
+            "directories": sorted(self.directories),
             "pending": dict(self.pending),
             "unstarted": self.unstarted,
         }
@@ -104,8 +130,16 @@ class Record:
                 tables=frozenset(tuple(path) for path in content["tables"]),
                 created=content["created"],
                 imported=content["imported"],
+                had_imports=content["had_imports"],
+                original=content["original"],
+                written=tuple(content["written"]),
+                directories=frozenset(content["directories"]),
                 pending=dict(content["pending"].items()),
                 unstarted=content["unstarted"],
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged ({error!r})") from error
+
+
+def _digest(text: str | None) -> str:
+    return hashlib.sha256((text or "").encode()).hexdigest()

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import RUNTIME_SPEC, SETTINGS, SETTINGS_SPEC
-from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS, check_table
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import value_text
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted, flatten, lookup
+from ansible_collections.slipway.node.plugins.module_utils.store import reference
 
 _PROXY_KEYS: dict[str, type] = {"address": str, "platform": str, "exports": dict, "capabilities": list}
 
@@ -35,14 +36,13 @@ def _check_kinds(params: Mapping[str, Any], spec: Mapping[str, Any], prefix: str
             raise ValueError(f"{prefix}{key} has to be {words}, not {value!r}")
 
 
-def _typed_table(option: str, table: Mapping[str, Any], types: Mapping[str, type]) -> None:
+def _check_proxy(option: str, table: Mapping[str, Any]) -> None:
     for key, value in table.items():
-        if key not in types:
-            raise ValueError(f"{option} has no key {key!r}: it takes {', '.join(sorted(types))}")
-        if not isinstance(value, types[key]):
-            raise ValueError(f"{option}.{key} has to be of type {types[key].__name__}, not {value!r}")
-        if isinstance(value, str) and key in ("root_path", "scratch_file", "address"):
-            absolute_path(f"{option}.{key}", value)
+        if key not in _PROXY_KEYS:
+            raise ValueError(f"{option} has no key {key!r}: it takes {', '.join(sorted(_PROXY_KEYS))}")
+        if not isinstance(value, _PROXY_KEYS[key]):
+            raise ValueError(f"{option}.{key} has to be of type {_PROXY_KEYS[key].__name__}, not {value!r}")
+    absolute_path(f"{option}.address", table["address"])
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,11 @@ class Settings:
         for row in SETTINGS:
             if row.check is not None and row.name in self.scalars:
                 row.check(row.name, self.scalars[row.name])
+        if "sandbox_image" in self.scalars:
+            try:
+                reference.parse(self.scalars["sandbox_image"])
+            except ValueError as error:
+                raise ValueError(f"sandbox_image: {error}") from error
         self._check_snapshotters()
         _writable("extra_config", self.extra_config)
         for key in ("version", "imports"):
@@ -170,14 +175,14 @@ class Settings:
             if not isinstance(table, Mapping):
                 raise ValueError(f"{option} has to be a dictionary, not {table!r}")
             if name in BUILTIN_SNAPSHOTTERS:
-                _typed_table(option, table, BUILTIN_SNAPSHOTTERS[name])
+                check_table(option, name, table)
             elif "address" not in table:
                 raise ValueError(
                     f"{option}: containerd has no snapshotter of that name ({', '.join(BUILTIN_SNAPSHOTTERS)}); "
                     "a proxy plugin needs an address"
                 )
             else:
-                _typed_table(option, table, _PROXY_KEYS)
+                _check_proxy(option, table)
         for option, value in [("snapshotter", self.snapshotter)] + [
             (f"runtimes[{one.name}].snapshotter", one.snapshotter) for one in self.runtimes
         ]:

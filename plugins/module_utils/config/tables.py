@@ -17,35 +17,31 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.names impo
     CRI_RUNTIME,
     CRI_V2,
     DIFF_SERVICE,
+    DIFFER_PREFIX,
     EROFS,
     RUNC_TYPE,
     SNAPSHOTTER_PREFIX,
     TRANSFER,
 )
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import CRI_SERVICE_KEYS, in_schema
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import (
     DISABLE_SNAPSHOT_ANNOTATIONS,
     DISCARD_UNPACKED_LAYERS,
     PULL_SWITCHES,
     SETTINGS,
 )
-from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import (
+    BUILTIN_SNAPSHOTTERS,
+    SNAPSHOTTER_SINCE,
+    differ_keys,
+    own_keys,
+)
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, lookup, merge, nest
 
 # The differ of all snapshotters but erofs; and what a proxy plugin exports: containerd docs/remote-snapshotter.md.
 _WALKING = "walking"
 _WANTS_ANNOTATIONS = "enable_remote_snapshot_annotations"
-
-
-# First releases that know a snapshotter, or a key of its table.
-_SNAPSHOTTER_SINCE: dict[Path, tuple[str, ...]] = {
-    ("blockfile",): ("1.7.4", "2.0.0"),
-    ("erofs",): ("2.1.0",),
-    ("overlayfs", "slow_chown"): ("2.0.0",),
-    ("blockfile", "recreate_scratch"): ("2.0.0",),
-    ("erofs", "set_immutable"): ("2.1.4",),
-    ("erofs", "default_size"): ("2.2.0",),
-}
 
 
 def require_version(settings: Settings, version: Version) -> None:
@@ -62,13 +58,15 @@ def require_version(settings: Settings, version: Version) -> None:
                 f"runtimes[{runtime.name}].snapshotter needs containerd 1.7 or newer, and this is {version}: "
                 "upgrade containerd, or leave it out"
             )
-    wanted: list[Path] = [(name,) for name in (*settings.chosen_snapshotters(), *settings.snapshotters)]
-    wanted += [(name, key) for name, table in settings.snapshotters.items() for key in table]
-    for path in wanted:
-        since = _SNAPSHOTTER_SINCE.get(path)
+    wanted = {name: SNAPSHOTTER_SINCE.get(name, ()) for name in (*settings.chosen_snapshotters(), *settings.snapshotters)}
+    for name, table in settings.snapshotters.items():
+        keys = BUILTIN_SNAPSHOTTERS.get(name, {})
+        wanted.update({f"{name}.{key}": keys[key].since for key in table if key in keys})
+    for option, since in wanted.items():
         if since and not version.at_least(*since):
+            line = next((one for one in since if one.startswith(f"{version.major}.{version.minor}.")), since[-1])
             raise ValueError(
-                f"snapshotters.{'.'.join(path)} needs containerd {since[0]} or newer, and this is {version}: "
+                f"snapshotters.{option} needs containerd {line} or newer, and this is {version}: "
                 "upgrade containerd, or leave it out"
             )
 
@@ -112,7 +110,9 @@ def _snapshotter_leaves(settings: Settings, version: Version, number: int, archi
     chosen = settings.chosen_snapshotters()
     for name, table in settings.snapshotters.items():
         if name in BUILTIN_SNAPSHOTTERS:
-            yield ("plugins", SNAPSHOTTER_PREFIX + name), dict(table)
+            yield ("plugins", SNAPSHOTTER_PREFIX + name), own_keys(name, table)
+            if differ_keys(name, table):
+                yield ("plugins", DIFFER_PREFIX + name), differ_keys(name, table)
         else:
             yield ("proxy_plugins", name), _proxy_table(name, table, chosen, version)
     if any(name not in BUILTIN_SNAPSHOTTERS for name in chosen):
@@ -163,7 +163,7 @@ def _leaves(settings: Settings, version: Version, number: int, architecture: str
 
 
 def tables(settings: Settings, version: Version, schema: int, architecture: str) -> Tree:
-    """Write the settings as the tables of one schema; ``extra_config`` is merged last.
+    """Write the settings as the tables of one schema; ``extra_config`` is merged last, in the places of this schema.
 
     ``architecture`` is Go's name of the node's. Raises ValueError for what this version can't do.
     """
@@ -171,38 +171,28 @@ def tables(settings: Settings, version: Version, schema: int, architecture: str)
     tree: Tree = {}
     for path, value in _leaves(settings, version, schema, architecture):
         tree = merge(tree, nest({path: value}))
-    service = lookup(settings.extra_config, ("plugins", CRI_V2)) if version.major >= 2 else None
+    extra = in_schema(settings.extra_config, schema)
+    service = lookup(extra, ("plugins", CRI_V2)) if version.major >= 2 else None
     for key in service if isinstance(service, dict) else ():
-        if key not in _CRI_V3_SERVICE_KEYS:
+        if key not in CRI_SERVICE_KEYS:
             raise ValueError(
                 f'extra_config.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: '
                 f'write it under "{CRI_IMAGES}" or "{CRI_RUNTIME}"'
             )
-    return merge(tree, settings.extra_config)
-
-
-# What is left in the CRI service's own table from 2.0 on: streaming, and nothing else.
-_CRI_V3_SERVICE_KEYS = frozenset(
-    {
-        "disable_tcp_service",
-        "stream_server_address",
-        "stream_server_port",
-        "stream_idle_timeout",
-        "enable_tls_streaming",
-        "x509_key_pair_streaming",
-    }
-)
+    return merge(tree, extra)
 
 
 def completions(tree: Tree, version: Version, schema: int) -> Tree:
-    """List the keys that these tables need beside them, to be set where the file has none.
+    """List the keys that these tables need beside them.
 
-    On 1.x a file that declares runtime handlers
-    but not runc loses runc (containerd#7982); 2.x, migrating a schema 2 file that sets anything in
-    CRI's containerd table but no handler, loses that table.
+    On 1.x a file that declares runtime handlers but not runc loses runc (containerd#7982). On 2.x a file of schema 2 whose CRI
+    table ``containerd`` has no table of handlers loses the snapshotter when it is migrated, and 2.3 and newer migrate each file
+    by itself. An empty table is enough, and leaves the handlers of other files as they are.
     """
     if schema >= 3:
         return {}
     containerd: Path = ("plugins", CRI_V2, "containerd")
-    touched = lookup(tree, containerd if version.major >= 2 else (*containerd, "runtimes"))
+    if version.major >= 2:
+        return nest({(*containerd, "runtimes"): {}}) if lookup(tree, containerd) else {}
+    touched = lookup(tree, (*containerd, "runtimes"))
     return nest({(*containerd, "runtimes", "runc", "runtime_type"): RUNC_TYPE}) if touched else {}

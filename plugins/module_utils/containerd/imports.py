@@ -11,10 +11,31 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+
+
+@dataclass(frozen=True)
+class BrokenImport:
+    """An import of the file ``source`` with which the daemon doesn't start. ``reason`` says why, such as "is a FIFO"."""
+
+    source: str
+    path: str
+    reason: str
+    by_glob: bool = False
+
+    def sentence(self) -> str:
+        """Return the problem without its remedy."""
+        return f"{self.source} imports {self.path}, which {self.reason}, so containerd would not start"
+
+    def remedy(self) -> str:
+        """Return how to repair it: no run of the collection touches a file of others."""
+        if self.by_glob:
+            return f"remove or repair {self.path} by hand"
+        return f"repair {self.path} by hand, or take it out of imports in {self.source}"
 
 
 def patterns(tree: Mapping[str, Any], path: str) -> list[str]:

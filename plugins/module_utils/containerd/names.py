@@ -16,6 +16,7 @@ IMAGE_VERIFIER = "io.containerd.image-verifier.v1.bindir"
 
 EROFS = "erofs"
 SNAPSHOTTER_PREFIX = "io.containerd.snapshotter.v1."
+DIFFER_PREFIX = "io.containerd.differ.v1."
 RUNC_TYPE = "io.containerd.runc.v2"
 # Go's names of the architectures that containerd is released for, by the kernel's (uname -m).
 GO_ARCHITECTURES = {

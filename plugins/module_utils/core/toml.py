@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, quote
 
+BYTE_ORDER_MARK = "\ufeff"
 _loads: Callable[[str], Tree] | None
 try:
     from tomllib import loads as _loads
@@ -24,7 +25,11 @@ except ImportError:
 
 
 def parse(text: str) -> Tree:
-    """Return the document as plain Python values. Raises ValueError that names line and column."""
+    """Return the document as plain Python values. Raises ValueError that names line and column.
+
+    A byte order mark is passed over, as containerd 1.x does.
+    """
+    text = text[text.startswith(BYTE_ORDER_MARK) :]
     if _loads is not None:
         return _loads(text)
     if tomlkit is None:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import MissingLibrary
-from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse, plain_value, value_text
+from ansible_collections.slipway.node.plugins.module_utils.core.toml import BYTE_ORDER_MARK, parse, plain_value, value_text
+from ansible_collections.slipway.node.plugins.module_utils.core.toml_lines import edit_lines
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, lookup
 
 try:
@@ -55,10 +56,35 @@ def edit(text: str, *, put: Mapping[Path, Any], drop: Iterable[Path] = (), drop_
 
     ``drop_if_empty`` names tables that go when nothing is left in them, not even a comment. The result is parsed
     again and compared with what it has to say, so that no text is ever returned that says
-    something else. Raises ValueError if the document can't be edited that way.
+    something else. A byte order mark stays. Raises ValueError if the document can't be edited that way.
     """
     if tomlkit is None:
         raise MissingLibrary("tomlkit")
+    mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""
+    text = text[len(mark) :]
+    try:
+        edited = _edit_items(text, put, drop, drop_if_empty)
+    except ValueError as error:
+        by_lines = _edit_lines(text, put, drop, drop_if_empty)
+        if by_lines is None:
+            raise error from error.__cause__
+        edited = by_lines
+    return mark + edited
+
+
+def _edit_lines(text: str, put: Mapping[Path, Any], drop: Iterable[Path], drop_if_empty: Collection[Path]) -> str | None:
+    """Edit the lines; None if the result doesn't say what it has to."""
+    try:
+        edited = edit_lines(text, put=put, drop=drop, drop_if_empty=drop_if_empty)
+        found = parse(edited)
+    except ValueError:
+        return None
+    gone = [path for path in drop_if_empty if lookup(found, path) is None]
+    return edited if found == edited_tree(parse(text), put=put, drop=drop, drop_if_empty=gone) else None
+
+
+def _edit_items(text: str, put: Mapping[Path, Any], drop: Iterable[Path], drop_if_empty: Collection[Path]) -> str:
+    """Edit the document with tomlkit."""
     try:
         document: Any = tomlkit.parse(text)
         for path in drop:
@@ -74,7 +100,7 @@ def edit(text: str, *, put: Mapping[Path, Any], drop: Iterable[Path] = (), drop_
         document, gone_later = _without_empty(document, drop_if_empty)
         edited = tomlkit.dumps(document).rstrip()
         edited += "\n" if edited else ""
-    except (tomlkit.exceptions.TOMLKitError, TypeError, AttributeError, KeyError) as error:
+    except (tomlkit.exceptions.TOMLKitError, TypeError, AttributeError, LookupError) as error:
         raise ValueError(f"it can't be edited in place ({error})") from error
     if not _says(edited, edited_tree(parse(text), put=put, drop=drop, drop_if_empty=gone + gone_later)):
         raise ValueError("it can't be edited in place without changing other keys: write its tables as [tables]")

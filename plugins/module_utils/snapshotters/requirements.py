@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.names import DIFFER_PREFIX, EROFS
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters import scratch
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch import Scratch
 
+# containerd looks for it there: internal/dmverity/dmverity_linux.go, IsSupported.
+DM_VERITY = "/sys/module/dm_verity"
 # What makes layers for erofs, and the first version that can: containerd docs/snapshotters/erofs.md.
 MKFS_EROFS, MKFS_EROFS_SINCE = "mkfs.erofs", (1, 7)
 _MKFS_EROFS_VERSION = re.compile(r"mkfs\.erofs\D*?(\d+)\.(\d+)")
@@ -52,6 +55,12 @@ def proxy_problem(name: str, address: str, *, there: bool, answers: bool) -> Mis
     if not answers:
         return MissingRequirement(f"snapshotters.{name}.address: no service answers at {address}: start the service of {name}")
     return None
+
+
+def needs_verity(config: EffectiveConfig) -> bool:
+    """Return whether erofs, or its differ, doesn't load without dm-verity."""
+    differ = bool(config.lookup(("plugins", DIFFER_PREFIX + EROFS, "enable_dmverity")))
+    return differ or config.snapshotter_table(EROFS).get("dmverity_mode") == "on"
 
 
 def devmapper_problem(table: Mapping[str, Any], *, pool_there: bool) -> MissingRequirement | None:
@@ -109,8 +118,15 @@ def _copy_problem(table: Mapping[str, Any], kind: str, copy: Scratch) -> Missing
     return None
 
 
-def erofs_problem(known: frozenset[str], mkfs: str | None) -> MissingRequirement | None:
-    """``mkfs`` is what ``mkfs.erofs -V`` prints, None if there is no such program."""
+def erofs_problem(known: frozenset[str], mkfs: str | None, *, verity: bool = True) -> MissingRequirement | None:
+    """Return None if erofs works.
+
+    ``mkfs`` is what ``mkfs.erofs -V`` prints, None if there is no such program. ``verity``: the kernel has dm-verity, or needn't.
+    """
+    if not verity:
+        needed = "the kernel has no dm-verity, which dmverity_mode and enable_dmverity need"
+        remedy = "load the module with 'modprobe dm_verity', and list it in /etc/modules-load.d"
+        return MissingRequirement(f"snapshotters.erofs: {needed}: {remedy}", creatable=True)
     if "erofs" not in known:
         reason = "the kernel has no erofs: load the module with 'modprobe erofs', and list it in /etc/modules-load.d"
         return MissingRequirement(reason, creatable=True)

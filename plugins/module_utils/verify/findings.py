@@ -19,6 +19,7 @@ from typing import Any
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.imports import BrokenImport
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
@@ -46,6 +47,7 @@ class NodeState:
 
     ``mounts`` are the file systems of the directories with images, by directory, ``boot`` the kernel's id of this boot.
     ``judged`` are images that were compared with their layers, ``compared`` how closely (``none``: not at all).
+    ``defaults`` is the configuration that the program has without any file.
     ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``missing_requirements`` what the node lacks for one.
     ``stranded`` are images of CRI's that no snapshotter in use has. ``unread_hosts_dirs`` are directories of registries that
     CRI doesn't read, ``verifiers`` the paths of the image verifiers. ``probe`` is what became of a container with each handler.
@@ -58,9 +60,9 @@ class NodeState:
     version: Version | None = None
     daemon: Daemon | None = None
     sources: tuple[Source, ...] = ()
-    missing_imports: tuple[str, ...] = ()
+    broken_imports: tuple[BrokenImport, ...] = ()
     config: EffectiveConfig | None = None
-    known_plugins: frozenset[str] | None = None
+    defaults: EffectiveConfig | None = None
     pending: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None
     images: tuple[FoundImage, ...] | None = None
@@ -143,7 +145,13 @@ class Check:
     def run(self, state: NodeState, expectation: Expectation) -> Finding | None:
         """Return the finding, or None if the check doesn't apply."""
         finding = self.judge(state, expectation)
-        return None if finding is None else replace(finding, id=self.id)
+        if finding is None:
+            return None
+        remedy = finding.remedy
+        if state.broken_imports and CONFIGURE in remedy:
+            # The run refuses to restart a daemon that would not come up again.
+            remedy = f"{state.broken_imports[0].remedy()}, then {remedy}"
+        return replace(finding, id=self.id, remedy=remedy)
 
 
 def check(judge: Callable[[NodeState, Expectation], Finding | None]) -> Check:
@@ -178,7 +186,8 @@ def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
     if why == DAEMON_UNREACHABLE:
         remedy = "start the daemon"
     elif why == state.trouble.get("config"):
-        remedy = f"repair {state.config_file}, or {CONFIGURE}"
+        broken = state.broken_imports
+        remedy = broken[0].remedy() if broken else f"repair {state.config_file}, or {CONFIGURE}"
     return unknown(expected, why, remedy)
 
 

@@ -31,7 +31,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.tree import flat
 ROOT = "/etc/containerd/config.toml"
 DROP_IN = "/etc/containerd/conf.d/60-slipway.toml"
 CRI = ("plugins", names.CRI_V2)
-VERSIONS = ("1.6.20", "1.7.24", "1.7.26", "2.0.0", "2.1.9", "2.2.3", "2.3.4")
+IMAGES = names.CRI_IMAGES
+VERSIONS = ("1.6.20", "1.7.24", "1.7.26", "2.0.0", "2.1.9", "2.2.9", "2.3.7", "2.4.2")
 
 
 def found(version: str, root: str | None, drop_in: str | None = None, record: Record | None = None) -> CurrentConfig:
@@ -115,7 +116,7 @@ def roots(draw: st.DrawFn, version: str) -> str | None:
     if draw(st.booleans()):
         tree["disabled_plugins"] = draw(st.sampled_from([["cri"], [names.CRI_V2], ["io.containerd.x.v1.y", "cri"]]))
     if draw(st.booleans()):
-        tree["imports"] = draw(st.sampled_from([["/etc/containerd/conf.d/*.toml"], ["other.toml"]]))
+        tree["imports"] = draw(st.sampled_from([["/etc/containerd/conf.d/*.toml"], ["other.toml"], []]))
     lines = toml.render(tree).splitlines()
     for number in range(draw(st.integers(0, 2))):
         lines.insert(draw(st.integers(0, len(lines))), f"# the admin's comment {number}")
@@ -160,10 +161,21 @@ def test_a_plan_applied_twice_is_empty(case: Case) -> None:
 @generated
 def test_absent_restores_what_was_there(case: Case) -> None:
     gone = configured(first_run(case), None)
-    assert content(gone.root_text) == content(case.start.root_text)
-    assert comments(gone.root_text) == comments(case.start.root_text)
+    assert gone.root_text == case.start.root_text
     assert gone.drop_in_text is None
     assert gone.record == Record()
+
+
+@given(cases(), st.sampled_from(["# a comment\n", "\n"]))
+@generated
+def test_absent_restores_the_values_of_a_file_that_was_changed_since(case: Case, text: str) -> None:
+    node = first_run(case)
+    gone = configured(replace(node, root_text=text + (node.root_text or "")), None)
+    assert (content(gone.root_text) or {}) == (content(case.start.root_text) or {})
+    assert set(comments(case.start.root_text)) <= set(comments(gone.root_text))
+    assert gone.drop_in_text is None
+    # A file of ours in which others have written is kept.
+    assert gone.record in (Record(), Record(created=True))
 
 
 @given(cases())
@@ -172,11 +184,11 @@ def test_other_settings_are_as_if_they_had_been_the_first(case: Case) -> None:
     node = first_run(case)
     fresh = first_run(replace(case, first=case.second, enable_cri=False))
     changed = configured(node, case.second)
-    assert content(changed.root_text) == content(fresh.root_text)
-    assert content(changed.drop_in_text) == content(fresh.drop_in_text)
+    assert changed.root_text == fresh.root_text
+    assert changed.drop_in_text == fresh.drop_in_text
     assert changed.record == fresh.record
     gone = configured(changed, None)
-    assert content(gone.root_text) == content(case.start.root_text)
+    assert gone.root_text == case.start.root_text
     assert gone.record == Record()
 
 
@@ -214,9 +226,9 @@ def test_a_run_after_killed_ones_ends_where_it_would_have_ended(case: Case, writ
     wanted = {"first": case.first, "second": case.second, "absent": None}[last]
     ended = configured(node, wanted)
     assert not ended.record.pending
-    assert content(ended.root_text) == content(configured(case.start, wanted).root_text)
-    assert content(ended.drop_in_text) == content(configured(case.start, wanted).drop_in_text)
-    assert content(configured(ended, None).root_text) == content(case.start.root_text)
+    assert ended.root_text == configured(case.start, wanted).root_text
+    assert ended.drop_in_text == configured(case.start, wanted).drop_in_text
+    assert configured(ended, None).root_text == case.start.root_text
 
 
 ADMIN = """\
@@ -238,7 +250,10 @@ def test_1x_is_edited_in_place_and_remembers_what_was_there() -> None:
     assert node.root_text == ADMIN.replace("'registry.example/pause:1'", '"registry.example/pause:2"')
     assert node.drop_in_text is None
     assert node.record.keys[SANDBOX].before == "registry.example/pause:1"
-    assert configured(node, None).root_text == ADMIN.replace("'registry.example/pause:1'", '"registry.example/pause:1"')
+    assert configured(node, None).root_text == ADMIN
+    theirs = replace(node, root_text=f"# later\n{node.root_text}")
+    returned = ADMIN.replace("'registry.example/pause:1'", '"registry.example/pause:1"')
+    assert configured(theirs, None).root_text == f"# later\n{returned}"
 
 
 def test_2x_gets_a_drop_in_in_the_schema_of_the_root_file() -> None:
@@ -290,7 +305,7 @@ def test_every_file_says_its_version_and_all_say_the_same(version: str, root: st
         ("2.1.9", "version = 4\n", r"schema 4, and containerd 2\.1\.9 reads up to 3"),
         ("2.3.4", "version = 5\n", r"schema 5, and containerd 2\.3\.4 reads up to 4"),
         ("2.1.9", 'version = "2"\n', "schema '2'"),
-        ("2.1.9", "version = 1\n", r"schema 1: migrate it with 'containerd config migrate' first"),
+        ("2.1.9", "version = 1\n", r"schema 1: replace it with the output of 'containerd config migrate' first"),
         ("1.7.24", "[plugins.cri]\na = 1\n", r"schema 1 \(plugins\.cri\): rewrite it in schema 2"),
         ("1.7.24", 'disabled_plugins = ["aufs"]\n', "names 'aufs' in disabled_plugins without a version key"),
         ("1.7.24", 'version = 2\ndisabled_plugins = "cri"\n', "disabled_plugins has to be a list of names"),
@@ -304,6 +319,55 @@ def test_every_file_says_its_version_and_all_say_the_same(version: str, root: st
 def test_refuses_a_root_file_that_it_cannot_work_with(version: str, root: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan_config(found(version, root), parameters(sandbox_image="x"), enable_cri=True)
+
+
+@pytest.mark.parametrize(
+    ("version", "root", "written"),
+    [
+        ("1.7.24", "oom_score = 1\n", 2),
+        ("2.2.9", f'[plugins."{IMAGES}"]\nsnapshotter = "native"\n', 3),
+        # 2.3 migrates a file without a version from schema 1 on, so it may say something in any schema.
+        ("2.3.7", "oom_score = 1\n", 4),
+        ("2.3.7", f'[plugins."{CRI[1]}"]\nsandbox_image = "x"\n', 2),
+        ("2.3.7", f'[plugins."{IMAGES}"]\nsnapshotter = "native"\n', 2),
+        ("2.4.2", '[metrics]\naddress = "x"\n', 2),
+        ("2.4.2", '[debug]\nlevel = "info"\n', 4),
+    ],
+)
+def test_a_file_without_a_version_keeps_what_it_says(version: str, root: str, written: int) -> None:
+    node = configured(found(version, root), parameters(sandbox_image="x"))
+    assert (content(node.root_text) or {})["version"] == written
+    assert (content(node.drop_in_text) or {"version": written})["version"] == written
+    assert configured(node, parameters(sandbox_image="x")) == node
+    assert content(configured(node, None).root_text) == tomllib.loads(root)
+
+
+def test_required_plugins_get_their_full_names_with_the_version() -> None:
+    node = configured(found("2.3.7", 'required_plugins = ["cri"]\n'), parameters(sandbox_image="x"))
+    assert (content(node.root_text) or {})["required_plugins"] == [CRI[1]]
+
+
+@pytest.mark.parametrize("version", ["2.1.9", "2.3.7"])
+@pytest.mark.parametrize("handlers", [True, False])
+def test_a_root_file_of_schema_2_has_handlers_beside_its_snapshotter(version: str, handlers: bool) -> None:
+    table = f'[plugins."{CRI[1]}".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v1"\n' if handlers else ""
+    root = f'version = 2\n[plugins."{CRI[1]}".containerd]\nsnapshotter = "native"\n{table}'
+    node = configured(found(version, root), parameters(max_concurrent_downloads=5))
+    runc = {"runc": {"runtime_type": "io.containerd.runc.v1"}} if handlers else {}
+    assert lookup(content(node.root_text) or {}, (*CRI, "containerd", "runtimes")) == runc
+    assert configured(node, parameters(max_concurrent_downloads=5)) == node
+    assert content(configured(node, None).root_text) == tomllib.loads(root)
+
+
+@pytest.mark.parametrize("newer", ["2.1.9", "2.3.7"])
+def test_an_upgrade_from_1_x_leaves_the_admins_snapshotter_in_effect(newer: str) -> None:
+    root = f'version = 2\n[plugins."{CRI[1]}".containerd]\nsnapshotter = "native"\n'
+    wanted = parameters(systemd_cgroup=True)
+    old = configured(found("1.7.24", root), wanted)
+    upgraded = configured(replace(old, version=Version.parse(newer)), wanted)
+    table = lookup(content(upgraded.root_text) or {}, (*CRI, "containerd"))
+    assert table == {"snapshotter": "native", "runtimes": {}}
+    assert configured(upgraded, wanted) == upgraded
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -434,3 +498,21 @@ def test_a_date_in_the_place_of_a_setting_is_refused() -> None:
     root = f'version = 2\n[plugins."{names.CRI_V2}"]\nsandbox_image = 2024-01-01\n'
     with pytest.raises(ValueError, match="sandbox_image is 2024-01-01 there"):
         plan_config(found("1.7.24", root), parameters(sandbox_image="registry.example/pause:1"))
+
+
+@pytest.mark.parametrize("version", ["1.7.24", "2.1.9", "2.4.2"])
+@pytest.mark.parametrize("wanted", [None, Settings()], ids=["absent", "nothing to set"])
+def test_a_foreign_file_at_the_drop_in_is_left_alone_where_nothing_is_written(version: str, wanted: Settings | None) -> None:
+    node = found(version, ADMIN, "version = 2\n# theirs\n")
+    assert configured(node, wanted) == node
+
+
+def test_a_foreign_file_at_the_drop_in_is_left_alone_on_1x() -> None:
+    node = found("1.7.24", ADMIN, "# theirs\n")
+    assert configured(node, parameters(max_concurrent_downloads=4)).drop_in_text == "# theirs\n"
+
+
+@pytest.mark.parametrize("text", ["", "# theirs\n"])
+def test_a_foreign_file_at_the_drop_in_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=f"drop_in_file: {DROP_IN} was not written by slipway.node"):
+        plan_config(found("2.1.9", ADMIN, text), parameters(max_concurrent_downloads=4))

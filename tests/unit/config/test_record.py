@@ -22,6 +22,10 @@ RECORDS = st.builds(
     tables=st.frozensets(PATHS, max_size=2),
     created=st.booleans(),
     imported=st.none() | st.text(),
+    had_imports=st.booleans(),
+    original=st.none() | st.text(),
+    written=st.lists(st.text(), max_size=2).map(tuple),
+    directories=st.frozensets(st.text(), max_size=2),
     pending=st.dictionaries(st.text(), st.none() | st.text(), max_size=2),
 )
 

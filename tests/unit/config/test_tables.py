@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.config import tables as schema
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.names import DIFFER_PREFIX, SNAPSHOTTER_PREFIX
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SETTINGS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS, SNAPSHOTTER_SINCE
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import flatten, lookup
 
@@ -19,6 +23,8 @@ DIFF = "io.containerd.service.v1.diff-service"
 SYNC_V2 = ("plugins", V2, "image_pull_with_sync_fs")
 SYNC_V3 = ("plugins", IMAGES, "image_pull_with_sync_fs")
 LOCAL = ("plugins", IMAGES, "use_local_image_pull")
+RUNTIMES_V2 = ("plugins", V2, "containerd", "runtimes")
+RUNC = {(*RUNTIMES_V2, "runc", "runtime_type"): "io.containerd.runc.v2"}
 DIFF_SYNC = ("plugins", DIFF, "sync_fs")
 
 
@@ -76,6 +82,12 @@ def test_durable_pulls_are_switched_off(version: str, number: int, keys: dict[An
         ("2.0.5", {"snapshotters": {"erofs": {}}}, r"snapshotters\.erofs needs containerd 2\.1\.0"),
         ("2.1.3", {"snapshotters": {"erofs": {"set_immutable": True}}}, r"erofs\.set_immutable needs containerd 2\.1\.4"),
         ("2.1.9", {"snapshotters": {"erofs": {"default_size": "1G"}}}, r"erofs\.default_size needs containerd 2\.2\.0"),
+        ("2.2.9", {"snapshotters": {"erofs": {"dmverity_mode": "on"}}}, r"erofs\.dmverity_mode needs containerd 2\.3\.0"),
+        ("2.3.7", {"snapshotters": {"erofs": {"layer_content_caches": []}}}, r"layer_content_caches needs containerd 2\.4\.0"),
+        ("2.1.9", {"snapshotters": {"erofs": {"enable_tar_index": True}}}, r"enable_tar_index needs containerd 2\.2\.0"),
+        ("2.2.9", {"snapshotters": {"erofs": {"enable_dmverity": True}}}, r"enable_dmverity needs containerd 2\.3\.0"),
+        ("1.6.20", {"snapshotters": {"overlayfs": {"mount_options": ["volatile"]}}}, r"mount_options needs containerd 1\.6\.24"),
+        ("1.7.3", {"snapshotters": {"overlayfs": {"sync_remove": True}}}, r"sync_remove needs containerd 1\.7\.4"),
         ("1.7.24", {"snapshotters": {"overlayfs": {"slow_chown": True}}}, r"overlayfs\.slow_chown needs containerd 2\.0\.0"),
         ("2.0.5", {"runtimes": [{"name": "kata", "snapshotter": "erofs"}]}, r"snapshotters\.erofs needs containerd 2\.1\.0"),
         (
@@ -259,22 +271,32 @@ def test_extra_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "number", "options", "restated"),
+    ("version", "number", "options", "completion"),
     [
-        ("1.6.20", 2, {"runtimes": [{"name": "kata"}]}, True),
-        ("1.7.24", 2, {"systemd_cgroup": True}, True),
-        ("1.7.24", 2, {"snapshotter": "native"}, False),
-        ("1.7.24", 2, {"sandbox_image": "x"}, False),
-        ("2.1.9", 2, {"snapshotter": "native"}, True),
-        ("2.1.9", 2, {"sandbox_image": "x"}, False),
-        ("2.1.9", 3, {"runtimes": [{"name": "kata"}], "snapshotter": "native"}, False),
+        ("1.6.20", 2, {"runtimes": [{"name": "kata"}]}, RUNC),
+        ("1.7.24", 2, {"systemd_cgroup": True}, RUNC),
+        ("1.7.24", 2, {"snapshotter": "native"}, {}),
+        ("1.7.24", 2, {"sandbox_image": "x"}, {}),
+        # Without a table of handlers, 2.x loses the snapshotter.
+        ("2.1.9", 2, {"snapshotter": "native"}, {RUNTIMES_V2: {}}),
+        ("2.3.7", 2, {"snapshotter": "native"}, {RUNTIMES_V2: {}}),
+        ("2.1.9", 2, {"sandbox_image": "x"}, {}),
+        ("2.1.9", 3, {"runtimes": [{"name": "kata"}], "snapshotter": "native"}, {}),
     ],
 )
-def test_runc_is_restated_where_it_would_be_lost(version: str, number: int, options: dict[str, Any], restated: bool) -> None:
+def test_handlers_are_declared_where_settings_would_be_lost(
+    version: str, number: int, options: dict[str, Any], completion: dict[Any, Any]
+) -> None:
     known = Version.parse(version)
     tree = schema.tables(Settings.from_params(options), known, number, "amd64")
-    path = ("plugins", V2, "containerd", "runtimes", "runc", "runtime_type")
-    assert flatten(schema.completions(tree, known, number)) == ({path: "io.containerd.runc.v2"} if restated else {})
+    assert flatten(schema.completions(tree, known, number)) == completion
+
+
+def test_extra_config_goes_to_the_places_of_the_schema() -> None:
+    extra = {"metrics": {"address": "127.0.0.1:1338"}}
+    moved = ("plugins", "io.containerd.server.v1.metrics", "address")
+    assert leaves("2.3.7", 4, extra_config=extra) == {moved: "127.0.0.1:1338"}
+    assert leaves("2.3.7", 3, extra_config=extra) == {("metrics", "address"): "127.0.0.1:1338"}
 
 
 @pytest.mark.parametrize(
@@ -291,3 +313,24 @@ def test_layers_are_kept_where_two_snapshotters_unpack_them(version: str, number
     assert leaves(version, number, runtimes=[handler], snapshotter="native")[("plugins", *place)] is False
     assert ("plugins", *place) not in leaves(version, number, runtimes=[handler], snapshotter="devmapper")
     assert ("plugins", *place) not in leaves(version, number, runtimes=[{"name": "kata"}])
+
+
+def test_the_keys_of_a_differ_go_into_its_own_table() -> None:
+    erofs = {"dmverity_mode": "on", "layer_content_caches": ["/srv/a"], "enable_dmverity": True, "mkfs_options": ["-Ededupe"]}
+    found = schema.tables(Settings.from_params({"snapshotters": {"erofs": erofs}}), Version.parse("2.4.2"), 4, "amd64")
+    assert found["plugins"]["io.containerd.snapshotter.v1.erofs"] == {"dmverity_mode": "on", "layer_content_caches": ["/srv/a"]}
+    assert found["plugins"]["io.containerd.differ.v1.erofs"] == {"enable_dmverity": True, "mkfs_options": ["-Ededupe"]}
+
+
+@pytest.mark.parametrize("version", ["1.6.20", "1.7.24", "2.1.9", "2.2.9", "2.3.7", "2.4.2"])
+def test_the_keys_of_a_snapshotter_are_those_that_the_release_prints(version: str, recorded: Callable[[str, str], str]) -> None:
+    """Every key that the table of keys says this release has, and no other."""
+    plugins = tomllib.loads(recorded(version, "default.toml"))["plugins"]
+    release = Version.parse(version)
+    for name, keys in BUILTIN_SNAPSHOTTERS.items():
+        if SNAPSHOTTER_PREFIX + name in plugins:
+            known = {key for key, one in keys.items() if not one.since or release.at_least(*one.since)}
+            assert {*plugins[SNAPSHOTTER_PREFIX + name], *plugins.get(DIFFER_PREFIX + name, ())} == known, name
+        there = release.at_least(*SNAPSHOTTER_SINCE.get(name, ("1.6.0",)))
+        # These are not in every build.
+        assert name in ("btrfs", "zfs") or (SNAPSHOTTER_PREFIX + name in plugins) == there, name

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse, render, value_text
 from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, flatten, quote
+from ansible_collections.slipway.node.plugins.module_utils.core.toml_lines import edit_lines
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, flatten, lookup, quote
 
 # Bare names, names that have to be quoted, and the empty one.
 KEYS = st.sampled_from(["a", "b-1", "io.containerd.grpc.v1.cri", 'quote "', "", "é", "line\nbreak"]) | st.text(max_size=3)
@@ -187,10 +188,17 @@ def test_sets_a_key_however_the_table_is_written(text: str) -> None:
     assert tomllib.loads(edited) == tree
 
 
-def test_refuses_a_document_that_it_would_spoil() -> None:
+def test_a_document_that_tomlkit_would_spoil_is_edited_by_lines() -> None:
     text = '[plugins]\nx.a = 1\n[debug]\n[plugins."y"]\nb = 1\n'
-    with pytest.raises(ValueError, match="it can't be edited in place"):
-        edit(text, put={("plugins", "x", "deeper", "b"): 1})
+    put: dict[Path, Any] = {("plugins", "x", "deeper", "b"): 1}
+    assert parse(edit(text, put=put)) == edited_tree(parse(text), put=put)
+
+
+def test_refuses_a_document_that_it_would_spoil() -> None:
+    """Neither tomlkit nor the lines set a key in an entry of a list of tables."""
+    text = "[plugins]\nx = [{ a = 1 }]\n[debug]\n[plugins.y]\nb = 1\n"
+    with pytest.raises(ValueError, match=r"plugins\.x is not a table there"):
+        edit(text, put={("plugins", "x", "a"): 2})
 
 
 def test_an_emptied_table_with_a_comment_in_it_stays() -> None:
@@ -214,3 +222,72 @@ def test_lists_of_tables_are_edited() -> None:
     assert dotted(next(iter(flatten(parse("[[a.b]]\nc = 1\n"))))) == "a.b"
     edited = edit("[[a.b]]\nc = 1 # one\n\n[[a.b]]\nc = 2\n", put={("a", "d"): [{"e": "f"}], ("g",): []})
     assert tomllib.loads(edited) == {"a": {"b": [{"c": 1}, {"c": 2}], "d": [{"e": "f"}]}, "g": []}
+
+
+CRI = ("plugins", "io.containerd.grpc.v1.cri")
+SECTIONS: dict[Path, str] = {
+    ("plugins",): "",
+    CRI: 'sandbox_image = "a" # the registry\'s\n',
+    (*CRI, "containerd"): 'snapshotter = "native"\n',
+    (*CRI, "containerd", "runtimes", "runc"): "runtime_type = 'runc' # ours\n",
+    (*CRI, "containerd", "runtimes", "runc", "options"): "SystemdCgroup = false\n",
+    (*CRI, "registry"): 'config_path = "/a"\nlist = [ # of two\n  "a = 1",\n  "[b]"]\n',
+    ("debug",): "# why\nlevel = 'info'\n",
+}
+PUTS: dict[Path, Any] = {
+    ("imports",): ["/x"],
+    (*CRI, "sandbox_image"): "b",
+    (*CRI, "max_concurrent_downloads"): 4,
+    (*CRI, "containerd", "snapshotter"): "zfs",
+    (*CRI, "containerd", "runtimes", "runc", "options", "SystemdCgroup"): True,
+    (*CRI, "containerd", "runtimes", "kata", "runtime_type"): "kata",
+    (*CRI, "containerd", "runtimes", "kata", "options"): {},
+    ("plugins", "io.containerd.service.v1.diff-service", "sync_fs"): True,
+}
+
+
+@given(st.permutations(sorted(SECTIONS)), st.integers(1, len(SECTIONS)), st.sets(st.sampled_from(sorted(PUTS)), min_size=1))
+@settings(deadline=None, max_examples=300)
+def test_tables_are_edited_in_every_order(order: list[Path], count: int, chosen: set[Path]) -> None:
+    text = "version = 2\n" + "".join(f"[{dotted(path)}]\n{SECTIONS[path]}" for path in order[:count])
+    tree = parse(text)
+    put = {path: value for path, value in PUTS.items() if path in chosen}
+    edited = edit(text, put=put)
+    assert parse(edited) == edited_tree(tree, put=put)
+    assert [line for line in text.splitlines() if "#" in line and "sandbox" not in line] == [
+        line for line in edited.splitlines() if "#" in line and "sandbox" not in line
+    ]
+    known = {path: lookup(tree, path) for path in put if lookup(tree, path) is not None}
+    tables = {path[:depth] for path in put for depth in range(1, len(path)) if lookup(tree, path[:depth]) is None}
+    assert parse(edit(edited, put=known, drop=sorted(set(put) - set(known)), drop_if_empty=tables)) == tree
+
+
+SCATTERED = """\
+# the wiki has more
+version = 2
+[a.b.c]
+x = [ 1, # one
+  2 ] # end
+[a.b]  # second
+  y = 'y'   # why
+[a]
+"""
+
+
+def test_a_line_is_edited_where_tables_are_scattered() -> None:
+    edited = edit_lines(SCATTERED, put={("a", "b", "y"): "z", ("a", "b", "v"): 1, ("d", "e"): True}, drop=[], drop_if_empty=[])
+    expected = SCATTERED.replace("  y = 'y'   # why\n", '  y = "z"  # why\n  v = 1\n') + "\n[d]\ne = true\n"
+    assert edited == expected
+    returned = edit_lines(edited, put={("a", "b", "y"): "y"}, drop=[("a", "b", "v"), ("d", "e")], drop_if_empty=[("d",)])
+    assert parse(returned) == parse(SCATTERED)
+
+
+def test_a_byte_order_mark_stays() -> None:
+    text = "\ufeffversion = 2\n"
+    assert parse(text) == {"version": 2}
+    assert edit(text, put={("root",): "/srv"}) == '\ufeffversion = 2\nroot = "/srv"\n'
+
+
+def test_lines_that_end_as_on_windows_are_edited() -> None:
+    edited = edit_lines("version = 2\r\n[a.b]\r\nx = 1\r\n[a]\r\n", put={("a", "b", "x"): 2}, drop=[], drop_if_empty=[])
+    assert parse(edited) == {"version": 2, "a": {"b": {"x": 2}}}

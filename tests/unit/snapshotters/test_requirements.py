@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import merge, nest
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters import requirements as needs
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch import Scratch
 
@@ -79,6 +83,16 @@ def test_blockfile(table: dict[str, Any], found: Scratch | None, copy: Scratch |
 )
 def test_erofs(known: set[str], mkfs: str | None, words: str) -> None:
     assert_problem(needs.erofs_problem(frozenset(known), mkfs), words)
+
+
+def test_erofs_with_verity_needs_the_kernels(recorded: Callable[[str, str], str]) -> None:
+    dump = tomllib.loads(recorded("2.1.9", "default.toml"))
+    config = EffectiveConfig(dump)
+    assert not needs.needs_verity(config)
+    for name, key, value in (("snapshotter", "dmverity_mode", "on"), ("differ", "enable_dmverity", True)):
+        wanted = merge(dump, nest({("plugins", f"io.containerd.{name}.v1.erofs", key): value}))
+        assert needs.needs_verity(EffectiveConfig(wanted))
+    assert_problem(needs.erofs_problem(frozenset({"erofs"}), "mkfs.erofs 1.9.4", verity=False), "modprobe dm_verity")
 
 
 @pytest.mark.parametrize(

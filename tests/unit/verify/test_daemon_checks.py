@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.imports import BrokenImport
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
@@ -80,7 +81,7 @@ def passing(recorded: Callable[[str, str], str]) -> NodeState:
         daemon=DAEMON,
         sources=(Source(ROOT, TEXT),),
         config=EffectiveConfig(dump),
-        known_plugins=frozenset(dump["plugins"]),
+        defaults=EffectiveConfig(tomllib.loads(recorded("1.7.24", "default.toml"))),
         environment=PROXY,
         images=(IMAGE,),
         headroom=headroom(OVERLAY, 1),
@@ -219,10 +220,10 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     (
         "config_schema",
         "warn",
-        lambda one: replace(one, sources=(*one.sources, Source("/drop-in.toml", "version = 3\n"))),
-        "'/drop-in.toml': 3",
+        lambda one: replace(one, sources=(Source(ROOT, f"{TEXT}max_concurrent_downloads = 7\n"),)),
+        "max_concurrent_downloads",
     ),
-    ("config_schema", "warn", lambda one: replace(one, sources=(Source(ROOT, ""),)), "no version key"),
+    ("config_schema", "unknown", lambda one: replace(one, defaults=None), "not read"),
     ("config_schema", "unknown", lambda one: replace(one, sources=(Source(ROOT, "= 1"),)), ROOT),
     ("config_schema", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
     (
@@ -231,7 +232,13 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, sources=(Source(ROOT, f'{TEXT}[plugins."{V2}".cni]\ncolour = 1\n'),)),
         "cni.colour",
     ),
-    ("unknown_keys", "unknown", lambda one: replace(one, known_plugins=None), "not read"),
+    (
+        "dropped_keys",
+        "warn",
+        lambda one: replace(one, sources=(Source(ROOT, f"{TEXT}disable_cgroup = true\n"),)),
+        "from containerd 2.0 on",
+    ),
+    ("unknown_keys", "unknown", lambda one: replace(one, defaults=None), "not read"),
     ("unknown_keys", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
     ("cri_plugin", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(OVERLAYFS,))), "isn't loaded"),
     (
@@ -587,11 +594,23 @@ def test_a_unit_that_is_not_started_at_boot_fails(passing: NodeState, enabled: s
     assert (found.status, found.found) == ("fail", enabled)
 
 
-def test_an_import_that_is_not_there_fails(passing: NodeState) -> None:
-    sentence = f"{ROOT} imports /none.toml, which isn't there"
-    found = finding("config_loads", replace(passing, missing_imports=(sentence,)))
+BROKEN = BrokenImport(ROOT, "/etc/containerd/conf.d/50.toml", "is a FIFO", by_glob=True)
+
+
+def test_an_import_that_is_no_file_fails(passing: NodeState) -> None:
+    found = finding("config_loads", replace(passing, broken_imports=(BROKEN,)))
     assert found is not None
-    assert (found.status, found.found) == ("fail", sentence)
+    assert (found.status, found.found) == ("fail", BROKEN.sentence())
+    assert found.remedy == "remove or repair /etc/containerd/conf.d/50.toml by hand"
+
+
+def test_no_remedy_starts_a_run_before_an_import_is_repaired(passing: NodeState) -> None:
+    daemon = replace(DAEMON, newer=("/etc/containerd/conf.d",))
+    state = replace(passing, broken_imports=(BROKEN,), config=None, daemon=daemon, trouble={"config": BROKEN.sentence()})
+    findings = run_checks(state, EXPECTED)
+    assert any("playbook" in one.remedy for one in findings)
+    for one in findings:
+        assert "playbook" not in one.remedy or one.remedy.startswith(BROKEN.remedy()), one
 
 
 def test_headroom_that_does_not_last_warns(passing: NodeState) -> None:

@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
-from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective
-from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, plan_config
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
+from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective, check_kept
+from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import directories_of, missing_directories
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, own_text, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ALWAYS, CHANGED, ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import check_imports
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 
@@ -51,12 +56,33 @@ class ConfigStage:
 
 
 def plan_files(wanted: ConfigRequest, found: CurrentConfig) -> tuple[ConfigPlan, tuple[FileChange, ...]]:
-    """Plan the configuration files and the drop-in of the unit. Raises ValueError, naming file or option, if it can't be done."""
+    """Plan the configuration files and the drop-in of the unit.
+
+    Raises ValueError, naming file or option, if it can't be done, and HostError if the daemon would not start with an import.
+    """
+    if os.path.realpath(found.drop_in_file) == os.path.realpath(found.config_file):
+        raise ValueError(f"drop_in_file: {found.drop_in_file} is the root file: name another file")
     plan = plan_config(found, wanted.settings, present=wanted.present, enable_cri=wanted.enable_cri)
+    check_imports(found.config_file, {change.path: change.after for change in plan.changes})
     path = drop_in_path(wanted.unit)
-    after = wanted.service.text() if wanted.present else None
-    service = FileChange(path, read_text(path), after, 0o600 if wanted.service.environment() else 0o644)
-    return plan, (*plan.files, service)
+    before = read_text(path)
+    after = own_text("service_directives", path, before, wanted.service.text() if wanted.present else None)
+    service = FileChange(path, before, after, 0o600 if wanted.service.environment() else 0o644)
+    files = (*plan.files, service)
+    return replace(plan, record=_with_directories(plan.record, found, files)), files
+
+
+def _with_directories(record: Record, found: CurrentConfig, files: Sequence[FileChange]) -> Record:
+    """Return the record with the directories that the collection created, or is going to, for files that stay."""
+    kept = [file.path for file in files if file.after is not None]
+
+    def created() -> frozenset[str]:
+        needed = {directory for path in kept for directory in directories_of(path)}
+        return (found.record.directories & needed) | missing_directories(kept)
+
+    if replace(record, directories=created()) != Record():
+        kept.append(record_path(found.config_file))
+    return replace(record, directories=created())
 
 
 def plan_stage(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig) -> ConfigStage:
@@ -64,4 +90,6 @@ def plan_stage(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig
     plan, files = plan_files(wanted, found)
     config = node.planned_config(plan)
     check_effective(node, wanted, plan, found, config)
+    if plan.changes and wanted.present:
+        check_kept(node, wanted, found, config)
     return ConfigStage(wanted, found, plan, files, config)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
@@ -51,8 +51,8 @@ class Transaction:
         self._probes = probes
         self._records = (*stages, wanted)
         self._changes = list(changes)
-        directories = {os.path.dirname(change.path) for change in self._changes}
-        self._new_directories = sorted(path for path in directories if not os.path.isdir(path))
+        kept = [change.path for change in self._changes if change.after is not None]
+        self._new_directories = missing_directories([self._path, *kept])
         # An earlier run that was cut short knew the last proven state; this one's "before" may not be it,
         # unless the daemon was healthy with it since (``proven``): then it was repaired by hand.
         self._originals = {change.path: change.before for change in self._changes} | ({} if proven else dict(found.pending))
@@ -76,9 +76,7 @@ class Transaction:
 
     def commit(self) -> None:
         self._remember(self._wanted)
-        for change in self._changes:
-            if change.after is None:
-                remove_empty_dir(os.path.dirname(change.path))
+        self._remove_directories((self._found.directories | self._new_directories) - self._wanted.directories)
 
     def roll_back(self) -> bool:
         """Put everything back; False if there was nothing to put back.
@@ -97,13 +95,29 @@ class Transaction:
                 trouble.append(error)
         if trouble:
             raise trouble[0]
-        for path in self._new_directories:
-            remove_empty_dir(path)
         self._remember(replace(self._found, pending={}))
+        self._remove_directories(self._found.directories | self._new_directories)
         return True
+
+    def _remove_directories(self, directories: Iterable[str]) -> None:
+        """Remove those that hold nothing."""
+        for path in sorted(directories, reverse=True):
+            remove_empty_dir(path)
 
     def _remember(self, record: Record) -> None:
         _put(self._path, record.to_text(), 0o600)
+
+
+def missing_directories(paths: Iterable[str]) -> frozenset[str]:
+    """Return the directories that don't exist yet and that files at these paths need."""
+    return frozenset(directory for path in paths for directory in directories_of(path) if not os.path.isdir(directory))
+
+
+def directories_of(path: str) -> Iterator[str]:
+    """Yield the directories above a path, without the root directory."""
+    while os.path.dirname(path) not in ("/", path):
+        path = os.path.dirname(path)
+        yield path
 
 
 def _put(path: str, text: str | None, mode: int) -> None:

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd import imports
+from ansible_collections.slipway.node.plugins.module_utils.containerd.imports import BrokenImport
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import not_a_file
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 
 
@@ -37,12 +41,14 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-def read_sources(root: str) -> list[Source]:
+def read_sources(root: str, planned: Mapping[str, str | None] | None = None) -> list[Source]:
     """Return the root file and everything that it imports, in the order in which the daemon reads them.
 
-    Files that aren't there are left out; one with bad TOML imports nothing. Breadth first, each
-    file once: containerd cmd/containerd/server/config/config.go, LoadConfig.
+    Imports that aren't there or aren't files are left out; a file with bad TOML imports nothing. Breadth first, each
+    file once: containerd cmd/containerd/server/config/config.go, LoadConfig. ``planned`` maps paths to contents that
+    they are to have (None: no file).
     """
+    planned = planned or {}
     sources: list[Source] = []
     waiting, seen = [root], set()
     while waiting:
@@ -50,7 +56,7 @@ def read_sources(root: str) -> list[Source]:
         if path in seen:
             continue
         seen.add(path)
-        text = read_text(path)
+        text = planned[path] if path in planned else None if path != root and _unreadable(path) else read_text(path)
         if text is None:
             continue
         sources.append(Source(path, text))
@@ -74,20 +80,43 @@ def import_directories(sources: list[Source]) -> list[str]:
     return sorted({path for path in directories if os.path.isdir(path)})
 
 
-def missing_imports(sources: Iterable[Source], coming: Collection[str] = ()) -> list[str]:
-    """Return a sentence for each import of a file that doesn't exist and isn't ``coming``.
+def broken_imports(sources: Iterable[Source], planned: Mapping[str, str | None] | None = None) -> list[BrokenImport]:
+    """Return the imports with which the daemon doesn't start: of files that don't exist, and of what is no file.
 
-    ``config dump`` of 2.x passes over them, and the daemon doesn't start.
+    ``planned`` maps paths to contents that they are to have (None: no file). The daemon, and ``config dump`` as well, waits
+    for ever for a FIFO's writer; ``config dump`` of 2.x passes over a file that doesn't exist, also one that a link leads to.
     """
-    missing = []
+    planned = planned or {}
+    broken = []
     for source in sources:
         try:
             found = imports.patterns(toml.parse(source.text), source.path)
         except ValueError:
             continue
-        gone = [path for path in found if not (imports.is_glob(path) or path in coming or os.path.exists(path))]
-        missing += [f"{source.path} imports {path}, which isn't there" for path in gone]
-    return missing
+        for pattern in found:
+            glob = imports.is_glob(pattern)
+            for path in _expand(pattern):
+                going = planned.get(path, "") is None and not glob
+                reason = "isn't there" if going else "" if path in planned else _unreadable(path)
+                if reason:
+                    broken.append(BrokenImport(source.path, path, reason, by_glob=glob))
+    return broken
+
+
+def check_imports(root: str, planned: Mapping[str, str | None] | None = None) -> None:
+    """Raise HostError for an import of the root file, or of a file that it imports, with which the daemon doesn't start."""
+    for broken in broken_imports(read_sources(root, planned), planned):
+        raise HostError(f"{broken.sentence()}: {broken.remedy()}")
+
+
+def _unreadable(path: str) -> str:
+    """Return why the daemon can't read a file, empty if it can. Nothing is opened."""
+    try:
+        return not_a_file(os.stat(path))
+    except FileNotFoundError:
+        return f"is a link to {os.readlink(path)}, which isn't there" if os.path.islink(path) else "isn't there"
+    except OSError as error:
+        return "is a link that leads to itself" if error.errno == errno.ELOOP else f"can't be read ({error.strerror})"
 
 
 @contextmanager
@@ -126,4 +155,5 @@ def _redirected(text: str, path: str, stand_ins: Mapping[str, str | None]) -> st
     patterns = imports.patterns(tree, path)
     listing = {pattern: _expand(pattern) for pattern in patterns if imports.is_glob(pattern)}
     tree["imports"] = imports.candidate_imports(patterns, listing, stand_ins)
-    return toml.render(tree)
+    # containerd 2.x reads no file with a byte order mark.
+    return toml.BYTE_ORDER_MARK * text.startswith(toml.BYTE_ORDER_MARK) + toml.render(tree)

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-
-# ctr warns of deprecated settings on stderr; what a program prints is parsed, so it speaks C's language.
-ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
+from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import ENVIRONMENT, run_program
 
 
 class Programs(Protocol):
@@ -44,8 +42,14 @@ class Runner:
         """Return the path of a program in PATH or the usual system directories; None if it isn't there."""
         return self._programs.get_bin_path(program, required=False, opt_dirs=["/usr/local/bin", "/usr/local/sbin"])
 
-    def try_run(self, *command: str) -> Result:
-        """Run a program; a failure is no error. Raises HostError if there is no such program, or it can't be run."""
+    def try_run(self, *command: str, timeout: float | None = None) -> Result:
+        """Run a program; a failure is no error. Raises HostError if there is no such program, or it can't be run.
+
+        With ``timeout``, HostError is also raised if it takes more seconds than that; it is killed then.
+        """
+        if timeout is not None:
+            output = run_program(command, timeout=timeout)
+            return Result(command, output.code, output.stdout.decode(errors="surrogateescape"), output.stderr)
         try:
             # Left to itself, run_command ends the module, also in the middle of a change.
             code, stdout, stderr = self._programs.run_command(list(command), environ_update=ENVIRONMENT, handle_exceptions=False)
@@ -53,9 +57,9 @@ class Runner:
             raise HostError(f"cannot run {command[0]}: {error.strerror or error}") from error
         return Result(command, code, stdout, stderr)
 
-    def run(self, *command: str, doing: str) -> str:
-        """Run it and return its output. Raises HostError ("cannot DOING …") if it fails."""
-        result = self.try_run(*command)
+    def run(self, *command: str, doing: str, timeout: float | None = None) -> str:
+        """Run it and return its output. Raises HostError ("cannot DOING …") if it fails. ``timeout`` as in ``try_run``."""
+        result = self.try_run(*command, timeout=timeout)
         if result.code != 0:
             complaint = result.stderr.strip() or result.stdout.strip()
             raise HostError(f"cannot {doing}", command=list(command), exit_code=result.code, stderr=complaint)

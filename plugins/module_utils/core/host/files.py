@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ SELINUX_ATTRIBUTE = "security.selinux"
 # Readers of drop-in directories skip such names.
 TEMPORARY_PREFIX = ".slipway-"
 TEMPORARY_SUFFIX = ".tmp"
+_DEV_NULL = os.makedev(1, 3)
 
 
 @contextmanager
@@ -28,13 +30,28 @@ def naming(action: str, path: str) -> Iterator[None]:
 
 
 def read_bytes(path: str) -> bytes | None:
-    """Return the content of the file, None if there is no such file."""
+    """Return the content of the file, None if there is no such file. A path that is no file is not opened."""
     with naming("read", path):
         try:
-            with open(path, "rb") as stream:
+            reason = not_a_file(os.stat(path))
+            if reason:
+                raise HostError(f"cannot read {path}, which {reason}: remove or repair it by hand")
+            # A FIFO that comes in between is not waited for.
+            with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
                 return stream.read()
         except FileNotFoundError:
             return None
+
+
+def not_a_file(found: os.stat_result) -> str:
+    """Return how a path differs from a file that can be read to its end, such as "is a FIFO"; empty for such a file.
+
+    /dev/null is one: a link to it masks a file.
+    """
+    if stat.S_ISREG(found.st_mode) or (stat.S_ISCHR(found.st_mode) and found.st_rdev == _DEV_NULL):
+        return ""
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return f"is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}"
 
 
 def write_file(path: str, content: bytes, mode: int) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Programs that run at the same time, or are told a password: what AnsibleModule.run_command can't do."""
+"""Programs that run at the same time, until a deadline, or are told a password: what AnsibleModule.run_command can't do."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import IO
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.command import ENVIRONMENT
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 
+# ctr warns of deprecated settings on stderr; what a program prints is parsed, so it speaks C's language.
+ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
 # ctr reads one line of at most this many bytes: bufio's default buffer.
 SECRET_BYTES = 4000
 # A daemon that is restarted is away for less.

@@ -83,7 +83,7 @@ class ImagePlanner:
         """Return the images that are asked for, and those that an earlier run has left without their layers."""
         found: dict[ImageName, CurrentImage | None] = {}
         if self._request.every:
-            there = {name: self.current.find(name) for name in self.current.names()}
+            there = {name: self.current.find(name) for name in self.current.names() if name not in self._request.excluded}
             # Others are kept by their tools without being unpacked, or are for another platform.
             found.update({name: one for name, one in there.items() if one is not None and (one.unpacked or one.damaged)})
         else:

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.command import ENVIRONMENT
+from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import ENVIRONMENT
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.layer_reader import LayerReader
 from ansible_collections.slipway.node.plugins.module_utils.store.oci import Descriptor, digest
 

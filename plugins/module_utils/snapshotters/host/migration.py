@@ -25,6 +25,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters import m
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import blockfile_copy
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scratch import free_bytes, read_scratch
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import Candidate
+from ansible_collections.slipway.node.plugins.module_utils.store import oci
 from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Reference
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import containerd_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
@@ -137,6 +138,10 @@ class Migration:
                 content = store.images.read(references[str(name)], self._machine, blobs)
             except (ValueError, HostError) as error:
                 found.append(Candidate(str(name), trouble=str(error)))
+                continue
+            platform = content.config.platform
+            if not oci.runs_on(platform, self._machine):
+                found.append(Candidate(str(name), trouble=f"the image is not for {self._machine}: it is for {platform}"))
                 continue
             layers = content.manifest.layers
             whole = all(one.digest in blobs for one in layers)

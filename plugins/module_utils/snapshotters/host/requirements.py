@@ -47,7 +47,8 @@ def _unmet(runner: Runner, config: EffectiveConfig, name: str) -> MissingRequire
     if name == "erofs":
         known = needs.file_systems((read_bytes("/proc/filesystems") or b"").decode())
         program = runner.find(needs.MKFS_EROFS)
-        return needs.erofs_problem(known, _version(runner, program) if program else None)
+        verity = not needs.needs_verity(config) or os.path.exists(needs.DM_VERITY)
+        return needs.erofs_problem(known, _version(runner, program) if program else None, verity=verity)
     return None
 
 

@@ -81,3 +81,15 @@ def test_values_of_every_stage_are_known_to_the_run_that_finds_them(tmp_path: Pa
     assert path.read_text() == "new = 1\n"
     change.roll_back()
     assert path.read_text() == "before = 1\n" and read_record(str(path)) == Record()
+
+
+def test_going_back_removes_the_directories_that_it_made_and_no_others(tmp_path: Path) -> None:
+    root = tmp_path / "etc" / "containerd" / "config.toml"
+    theirs = tmp_path / "theirs.d"
+    theirs.mkdir()
+    changes = [FileChange(str(root.parent / "conf.d" / "60.toml"), None, "new = 1\n"), FileChange(str(theirs / "a"), None, "a")]
+    change = Transaction(str(root), Record(), Record(), changes)
+    change.begin()
+    change.write()
+    change.roll_back()
+    assert list(tmp_path.iterdir()) == [theirs] and list(theirs.iterdir()) == []

@@ -66,6 +66,13 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert names(tmp_path) == ["config.toml", "elsewhere"]
 
 
+def test_a_fifo_is_refused_by_name_rather_than_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with pytest.raises(HostError, match=r"cannot read .*/fifo, which is a FIFO: remove or repair it by hand"):
+        read_bytes(str(path))
+
+
 def test_owner_is_kept_and_mode_is_set(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file away")
