@@ -145,6 +145,11 @@ class EffectiveConfig:
             config_path=lookup(table, ("options", "ConfigPath")),
         )
 
+    def handler_options(self, name: str) -> Mapping[str, Any]:
+        """Return the options of a handler's runtime, empty if it has none."""
+        found = lookup(self._handler_tables, (name, "options"))
+        return found if isinstance(found, Mapping) else {}
+
     def _platform_snapshotter(self, handler: str) -> str | None:
         return self.lookup(("plugins", names.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None
 

@@ -27,7 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.intent import 
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Risk, Toolboxes, ToolboxState
-from ansible_collections.slipway.node.plugins.module_utils.verify import kata_checks, thin_pool_checks
+from ansible_collections.slipway.node.plugins.module_utils.verify import kata_checks, probe_checks, thin_pool_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import CHECKS as ALL
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import STATUSES, checks_in, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
@@ -40,7 +40,8 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 )
 
 # Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
-CHECKS = [name for name in ALL if name not in {**checks_in(kata_checks), **checks_in(thin_pool_checks)}]
+OTHERS = {**checks_in(kata_checks), **checks_in(thin_pool_checks), **checks_in(probe_checks)}
+CHECKS = [name for name in ALL if name not in OTHERS]
 V2 = "io.containerd.grpc.v1.cri"
 METADATA = "io.containerd.metadata.v1.bolt"
 ROOT = "/etc/containerd/config.toml"

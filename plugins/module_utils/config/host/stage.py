@@ -15,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import directories_of, missing_directories
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, own_text, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
-from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.config.request import ALWAYS, CHANGED, ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import check_imports
@@ -43,6 +43,12 @@ class ConfigStage:
     def changes(self) -> tuple[FileChange, ...]:
         """Return the files that change."""
         return tuple(change for change in self.files if change.changed)
+
+    @property
+    def probes(self) -> bool:
+        """Return whether a container has to be seen to start with the default handler."""
+        changed = self.reason is not None or self.found.record.unstarted
+        return self.wanted.may_restart and (self.wanted.probe == ALWAYS or (self.wanted.probe == CHANGED and changed))
 
     def prove(self, node: ContainerdHost) -> None:
         """Raise ValueError if what the daemon makes of the written files isn't what is wanted."""
