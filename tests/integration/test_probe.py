@@ -118,6 +118,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.two_versions
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_reported_in_the_runtimes_words(well: Node, fault: str) -> None:
     command, words = FAULTS[fault]
