@@ -61,6 +61,10 @@ def conditions(row: Row) -> Iterator[str]:
         yield f"driver other than {code(row.other_drivers_than)}"
     if row.other_shared_fs_than:
         yield f"`shared_fs` other than {code(row.other_shared_fs_than)}"
+    if row.shared_fs:
+        yield f"`shared_fs` {code(row.shared_fs)}"
+    if row.guest_pull:
+        yield "`force_guest_pull`"
     if row.risk_accepted is not None:
         yield "`allow_host_disk_hotplug`" if row.risk_accepted else "without `allow_host_disk_hotplug`"
     if row.since:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,11 +32,19 @@ def run_module(
     try:
         result = run(module)
     except MissingLibrary as error:
-        module.fail_json(msg=missing_required_lib(str(error)), **values)
+        remedy = "The role slipway.node.bootstrap installs it, and so does the playbook slipway.node.provision."
+        module.fail_json(msg=f"{missing_required_lib(str(error))} {remedy}", **values)
     except HostError as error:
-        module.fail_json(msg=str(error), **{**values, **error.values})
+        module.fail_json(msg=f"{error}{_ask_for_root()}", **{**values, **error.values})
     except ValueError as error:
         module.fail_json(msg=str(error), **values)
     if result.pop("failed", False):
+        if "msg" in result:
+            result["msg"] += _ask_for_root()
         module.fail_json(**result)
     module.exit_json(**result)
+
+
+def _ask_for_root() -> str:
+    """Return the most likely remedy for an ordinary user; nothing for root."""
+    return "" if os.geteuid() == 0 else "; the task runs as an ordinary user: set become"

@@ -60,6 +60,7 @@ EXAMPLES = r"""
     path: /var/lib/containerd-scratch/ext4
     size: 10G
 
+# The task lists all settings of the node.
 - name: Make blockfile the default snapshotter
   slipway.node.containerd_config:
     settings:

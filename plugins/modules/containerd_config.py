@@ -35,7 +35,8 @@ attributes:
 options:
   state:
     description:
-      - With V(present), the daemon gets exactly these settings. Settings of an earlier run that aren't listed any more are reverted.
+      - With V(present), O(settings), O(service_directives) and O(http_proxy) are all that the module sets. Settings of an earlier run
+        that aren't listed any more are reverted, so list all of a node's settings in one task. Keys that the module never set stay.
       - With V(absent), every change that the module made is reverted. A root file that was not changed by another tool since is
         restored byte for byte. Directories that the module did not create are kept.
     type: str
@@ -79,6 +80,17 @@ options:
     description: Number of seconds to wait until the daemon is up.
     type: int
     default: 60
+  probe:
+    description:
+      - When to start a container with the default runtime handler, and to take it away again, see
+        O(slipway.node.node_verify#module:probe).
+      - V(changed) starts one after the daemon was restarted, and after a run in which no container started. V(always) starts one in every
+        run. With O(restart=never), none is started.
+      - If the container doesn't start, the previous configuration is restored and the module fails with the runtime's own words. If it
+        can't be tried, for example because the default handler is a Kata handler, the module warns.
+    type: str
+    choices: [none, changed, always]
+    default: none
 extends_documentation_fragment:
   - slipway.node.attributes
   - slipway.node.daemon
@@ -104,6 +116,7 @@ seealso:
 """
 
 EXAMPLES = r"""
+# Each task lists all settings of the node: what an earlier task has set and this one doesn't list is reverted.
 - name: Pull images in a way that survives a power cut
   slipway.node.containerd_config:
     settings:
@@ -122,9 +135,10 @@ EXAMPLES = r"""
           privileged_without_host_devices: true
           pod_annotations: ["io.katacontainers.*"]
 
-- name: Show the effect of a raw table
+- name: Show the effect of a raw table, beside the setting that the node keeps
   slipway.node.containerd_config:
     settings:
+      image_pull_sync_fs: true
       extra_config:
         plugins:
           io.containerd.gc.v1.scheduler:
@@ -267,7 +281,15 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import restart_decision
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage, plan_files, plan_stage
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import CurrentConfig
-from ansible_collections.slipway.node.plugins.module_utils.config.request import AUTO, FORCE, NEVER, ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.config.request import (
+    ALWAYS,
+    AUTO,
+    CHANGED,
+    FORCE,
+    NEVER,
+    NONE,
+    ConfigRequest,
+)
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
@@ -306,16 +328,19 @@ def configure(module: AnsibleModule, lock: int) -> dict[str, Any]:
         final, enable = decide_restart(module, node, final)
     before = node.proven_config(found.record, current)
     change = plan_change(module, node, final, before)
-    todo = bool(final.changes or final.record != found.record or final.reason)
+    changed = bool(final.changes or final.record != found.record or final.reason)
     unpacked = [Unpacked(change.plan)] if change is not None and change.plan is not None else []
     diff = [file.diff() for file in final.changes] + diff_of_images(change)
-    if todo and not module.check_mode:
+    if (changed or final.probes) and not module.check_mode:
         proven = bool(found.record.pending) and wanted.may_restart and node.is_well()
-        unpacked = ConfigApplication(node, final, change, proven=proven, lock=lock).apply()
+        application = ConfigApplication(node, final, change, proven=proven, lock=lock)
+        unpacked = application.apply()
+        if application.untried:
+            module.warn(f"no container was started with the default runtime handler: {application.untried}")
     if enable and not module.check_mode:
         node.daemon.unit.enable()
     return {
-        **report(found, final.plan.schema, final.files, final.config, final.reason, changed=todo or enable),
+        **report(found, final.plan.schema, final.files, final.config, final.reason, changed=changed or enable),
         "previous_snapshotter": before.default_snapshotter if before is not None else None,
         **report_unpacked(unpacked),
         "diff": diff,
@@ -438,6 +463,7 @@ def main() -> None:
             "restart": {"type": "str", "choices": [AUTO, NEVER, FORCE], "default": AUTO},
             "unit_enabled": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},
+            "probe": {"type": "str", "choices": [NONE, CHANGED, ALWAYS], "default": NONE},
         },
         module_type=SecretParamsModule,
         on_failure={"restarted": False, "rolled_back": False},

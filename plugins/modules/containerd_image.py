@@ -59,6 +59,11 @@ options:
       - Mutually exclusive with O(name).
     type: bool
     default: false
+  exclude:
+    description: Names of images that O(all) leaves out.
+    type: list
+    elements: str
+    default: []
   state:
     description:
       - V(present), each image exists and is unpacked for the O(snapshotter).
@@ -151,6 +156,9 @@ extends_documentation_fragment:
   - slipway.node.daemon
 requirements:
   - tomlkit, on Python older than 3.11
+notes:
+  - During a long task, a line every 60 seconds says that it is still running. The variable C(slipway_progress_seconds) sets the
+    interval; V(0) disables the line.
 seealso:
   - module: slipway.node.containerd_image_info
   - module: slipway.node.containerd_config
@@ -513,6 +521,7 @@ def main() -> None:
         {
             "name": {"type": "list", "elements": "str", "aliases": ["names"]},
             "all": {"type": "bool", "default": False},
+            "exclude": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "pull": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
             "archive": {"type": "path"},

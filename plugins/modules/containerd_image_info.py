@@ -64,8 +64,8 @@ EXAMPLES = r"""
 
 - name: Stop if the node can't run images of 128 layers
   ansible.builtin.assert:
-    that: node.headroom.layers_guaranteed >= 128
-    fail_msg: "{{ node.headroom.reason }}"
+    that: node.headroom is not none and node.headroom.layers_guaranteed >= 128
+    fail_msg: "{{ node.headroom.reason | default(node.headroom_reason) }}"
 
 - name: Compare the kubelet's images with their layers
   slipway.node.containerd_image_info:

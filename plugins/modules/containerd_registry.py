@@ -121,6 +121,16 @@ options:
     description: Replace the existing C(hosts.toml) of a listed registry that this module didn't create.
     type: bool
     default: false
+  unit:
+    description: The systemd service that runs the daemon. Its containerd is asked for its version if a mirror has an IPv6 address.
+    type: str
+    default: containerd.service
+  binary:
+    description: Path of the containerd executable. Default is the one that O(unit) runs, or the one in a standard directory.
+    type: path
+  assume_version:
+    description: Version of containerd that will be installed. Used only on a node without containerd.
+    type: str
   state:
     description:
       - V(present) configures the registries.
@@ -139,6 +149,7 @@ attributes:
   idempotent:
     support: full
 notes:
+  - containerd 1.x drops a whole C(hosts.toml) with an IPv6 address as a mirror. The module refuses such a mirror there.
   - Private keys, and each C(hosts.toml) with HTTP headers, are readable by root only.
 seealso:
   - name: Registry configuration of containerd
@@ -191,9 +202,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import ContainerdBinary, find_containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd import Unit
+from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, unit_name
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host.files import apply_plan, read_hosts
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import (
     CAPABILITIES,
+    ipv6_mirror,
     parse_config_path,
     parse_names,
     parse_registries,
@@ -231,6 +248,9 @@ def argument_spec() -> dict[str, Any]:
         "config_path": {"type": "path", "default": "/etc/containerd/certs.d"},
         "purge": {"type": "bool", "default": True},
         "adopt": {"type": "bool", "default": False},
+        "unit": {"type": "str", "default": "containerd.service"},
+        "binary": {"type": "path"},
+        "assume_version": {"type": "str"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     }
 
@@ -243,11 +263,33 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         plan = plan_absent(read_hosts(config_path), names, config_path=config_path)
     else:
         wanted = parse_registries(params["registries"])
+        check_ipv6(module, ipv6_mirror(wanted))
         found = read_hosts(config_path)
         plan = plan_present(found, wanted, config_path=config_path, purge=params["purge"], adopt=params["adopt"])
     if plan.changed and not module.check_mode:
         apply_plan(plan)
     return plan.result()
+
+
+def check_ipv6(module: AnsibleModule, url: str | None) -> None:
+    """Raise ValueError if the node's containerd can't read a mirror with an IPv6 address."""
+    version = installed_or_assumed(module) if url else None
+    if version is not None and version.major == 1:
+        raise ValueError(
+            f"registries: containerd {version} ignores a hosts.toml with the IPv6 address of {url}: give the mirror a name in "
+            "the DNS or in /etc/hosts, or upgrade to containerd 2"
+        )
+
+
+def installed_or_assumed(module: AnsibleModule) -> Version | None:
+    """Return the version of the node's containerd, or the assumed one if it has none."""
+    runner, named = Runner(module), module.params["binary"]
+    path = find_containerd(
+        runner, Unit(runner, unit_name(module.params["unit"])), absolute_path("binary", named) if named else None
+    )
+    if path is not None:
+        return ContainerdBinary(runner, path).version()
+    return Version.parse(module.params["assume_version"]) if module.params["assume_version"] else None
 
 
 def main() -> None:

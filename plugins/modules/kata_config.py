@@ -37,9 +37,9 @@ options:
       hypervisor:
         description:
           - The hypervisor that O(handlers[].base_config) is for. Required with O(state=present).
-          - V(stratovirt) requires the Go runtime, V(dragonball) the Rust runtime.
+          - V(stratovirt) requires the Go runtime, V(dragonball) and V(openvmm) the Rust runtime.
         type: str
-        choices: [qemu, clh, fc, stratovirt, dragonball]
+        choices: [qemu, clh, fc, stratovirt, dragonball, openvmm]
       base_config:
         description:
           - Kata's released configuration file, such as V(/opt/kata/share/defaults/kata-containers/configuration-qemu.toml).
@@ -67,7 +67,7 @@ options:
       block_device_driver:
         description: Driver of block devices in the guest. The valid values depend on runtime and hypervisor.
         type: str
-        choices: [virtio-scsi, virtio-blk, virtio-blk-ccw, virtio-mmio, virtio-blk-pci, virtio-blk-mmio]
+        choices: [virtio-scsi, virtio-blk, virtio-blk-ccw, virtio-mmio, virtio-blk-pci, virtio-blk-mmio, virtio-pmem]
       block_device_aio:
         description: QEMU's mode of asynchronous I/O.
         type: str
@@ -204,11 +204,13 @@ handlers:
       description: Kata's version; null if unknown.
       type: str
     effective:
-      description: The block device settings and C(shared_fs) after merging the main file and all drop-ins; null if the runtime chooses the value.
+      description: The block device settings, C(shared_fs), and whether the guest pulls images (C(force_guest_pull)), after merging the main file and
+        all drop-ins; null if the runtime chooses the value.
       type: dict
       sample: {"disable_block_device_use": true, "block_device_driver": "virtio-scsi", "shared_fs": "virtio-fs"}
     rootfs_transport:
-      description: Transport of a container's root file system to the guest, one of V(virtio-fs), V(9p), V(block-hotplug) and V(unknown).
+      description: Transport of a container's root file system to the guest, one of V(virtio-fs), V(9p), V(block-hotplug), V(guest-pull)
+        and V(unknown).
       type: str
     reason:
       description: Explanation of RV(handlers[].rootfs_transport).

@@ -38,7 +38,11 @@ EXAMPLES = r"""
   slipway.node.kata_host_info:
     modules: [vhost, vhost_net, vhost_vsock, dm_thin_pool]
   register: machine
-  failed_when: machine.problems | length > 0
+
+- name: Stop if it can't
+  ansible.builtin.assert:
+    that: machine.problems | length == 0
+    fail_msg: "{{ machine.problems | join('; ') }}"
 """
 
 RETURN = r"""

@@ -15,7 +15,7 @@ description:
   - Reads the state of containerd on the node (unit, process, configuration files, effective configuration, plugins, images,
     toolboxes, file systems) and runs all checks that apply.
   - Each finding reports the expected state, the actual state and the remedy. A state that can't be determined is V(unknown), never V(ok).
-  - Nothing on the node is changed.
+  - Nothing on the node is changed. With O(probe), containers or pods are started and taken away again.
 attributes:
   check_mode:
     support: full
@@ -98,6 +98,17 @@ options:
     description: Fail when the thin pool is this full (percent).
     type: int
     default: 95
+  probe:
+    description:
+      - What to start with each runtime handler of CRI, and to take away again.
+      - V(container) starts a container of an image that the module brings, through containerd, in a namespace of its own. It needs
+        no image, network or CNI. C(ctr) passes only C(BinaryName), C(Root), C(SystemdCgroup) and C(ConfigPath) of a handler's options.
+      - V(pod) starts a pod without containers in the node's network, through CRI. It needs C(crictl) and the sandbox image.
+      - A Kata handler whose settings could give the host's own disk to a guest isn't started.
+      - Everything is taken away also if the module is killed. If its processes are killed too, the next probe takes it away.
+    type: str
+    choices: [none, container, pod]
+    default: none
   only:
     description: IDs of the only checks to run. Default is all checks.
     type: list
@@ -161,6 +172,12 @@ EXAMPLES = r"""
     fail_on: []
   register: node
 
+- name: Check that a container starts with each runtime handler
+  slipway.node.node_verify:
+    probe: container
+    only: [handler_starts]
+    fail_on: [fail, unknown]
+
 - name: Run one check, and fail if its result is unknown
   slipway.node.node_verify:
     only: [durability_cri]
@@ -218,6 +235,7 @@ version:
   sample: 1.7.24
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -226,17 +244,20 @@ from ansible_collections.slipway.node.plugins.module_utils.config.service_unit i
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, LEVELS
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import parse_handlers
+from ansible_collections.slipway.node.plugins.module_utils.probe.plan import KINDS, NONE
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox
-from ansible_collections.slipway.node.plugins.module_utils.verify import toolbox_checks
+from ansible_collections.slipway.node.plugins.module_utils.verify import probe_checks, toolbox_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, chosen, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.node_state import read_node
+from ansible_collections.slipway.node.plugins.module_utils.verify.host.probe import with_probe
 
 # The limit of each command to the daemon. A proxy's service or a disk that hangs must not hold up a fleet's run.
 CTR_SECONDS = 120
@@ -255,14 +276,19 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         kata=tuple(parse_handlers(params["kata_handlers"])),
         thin_pool_warn_percent=params["thin_pool_warn_percent"],
         thin_pool_fail_percent=params["thin_pool_fail_percent"],
+        probe=params["probe"],
     )
     wanted = chosen(params["only"], params["skip"])
+    if os.geteuid() != 0:
+        raise HostError("only root can read the state of the node")
     state = read_node(
         containerd,
         expectation=expectation,
         integrity=expectation.integrity if "image_integrity" in wanted else INTEGRITY_NONE,
         writable=not checks_in(toolbox_checks).keys().isdisjoint(wanted),
     )
+    if expectation.probe != NONE and not checks_in(probe_checks).keys().isdisjoint(wanted):
+        state = with_probe(state, containerd, expectation.probe)
     findings = run_checks(state, expectation, params["only"], params["skip"])
     result: dict[str, Any] = {
         "changed": False,
@@ -309,6 +335,7 @@ def main() -> None:
             "kata_handlers": {"type": "list", "elements": "dict", "default": []},
             "thin_pool_warn_percent": {"type": "int", "default": 80},
             "thin_pool_fail_percent": {"type": "int", "default": 95},
+            "probe": {"type": "str", "choices": list(KINDS), "default": NONE},
             "only": {"type": "list", "elements": "str", "default": []},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on": {

@@ -106,6 +106,8 @@ attributes:
     details: A file on the controller can't be sent by a task with C(async).
 notes:
   - A zstd archive needs Python 3.14 or the program C(zstd) on the node.
+  - During a long task, a line every 60 seconds says that it is still running. The variable C(slipway_progress_seconds) sets the
+    interval; V(0) disables the line.
 """
 
 EXAMPLES = r"""

@@ -48,7 +48,7 @@ options:
     type: str
   state:
     description:
-      - V(mounted), the snapshot exists, is pinned, and is mounted by an enabled unit.
+      - V(mounted), the snapshot exists, is pinned, and is mounted by an enabled unit. It isn't possible on erofs from containerd 2.2 on.
       - V(present), the snapshot exists and is pinned, is not mounted, and has no unit.
       - V(absent), the snapshot, its unit, lease and mount don't exist, and its space is free. An empty mount point is removed.
     type: str

@@ -181,6 +181,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import mounted_on_demand
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
@@ -256,7 +257,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if snapshotter not in loaded:
         raise HostError(f"the daemon has no snapshotter {snapshotter}: take one of {', '.join(loaded)}")
     mounts = NodeMounts()
-    snapshots = WritableSnapshots(containerd.ctr, mounts)
+    snapshots = WritableSnapshots(containerd.ctr, mounts, mounted_on_demand(containerd.version))
     everything = snapshots.all(loaded)
     own = [one for one in everything if (one.namespace, one.snapshotter) == (namespace, snapshotter)]
     found = sorted((one for one in own if is_below(one.path, params["path_prefix"])), key=lambda one: (one.path, one.key))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules that take a file from the controller. It is sent only to nodes that need it."""
+"""Modules that take a file from the controller. It is sent only to nodes that need it, and a long run shows that it goes on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import NEEDS_FILE, NOW
+from ansible_collections.slipway.node.plugins.plugin_utils.still_running import SECONDS, VARIABLE, still_running
 
 
 class ControllerFileAction(ActionBase):
@@ -34,14 +35,26 @@ class ControllerFileAction(ActionBase):
                 f"{self.option}: a task with async can't send a file from the controller: remove async, or copy the file to the "
                 "node and set remote_src to true"
             )
+        subject = f"{(task_vars or {}).get('inventory_hostname')}: {self._task.action}"
+        with still_running(self._display.display, subject, self._seconds(task_vars)):
+            return {**result, **self._run_module(task_vars)}
+
+    def _seconds(self, task_vars: Mapping[str, Any] | None) -> float:
+        given = self._templar.template((task_vars or {}).get(VARIABLE, SECONDS))
+        try:
+            return float(given)
+        except (TypeError, ValueError):
+            raise AnsibleActionFail(f"{VARIABLE} has to be a number of seconds, or 0, not {given!r}") from None
+
+    def _run_module(self, task_vars: Mapping[str, Any] | None) -> dict[str, Any]:
         wrap_async = self._task.async_val and not self._connection.has_native_async
-        answer = self._execute_module(task_vars=task_vars, wrap_async=wrap_async)
+        answer: dict[str, Any] = self._execute_module(task_vars=task_vars, wrap_async=wrap_async)
         needed = answer.pop(NEEDS_FILE, None)
         if needed is not None:
             path = self._find()
             if needed == NOW:
                 answer = self._with_file(path, task_vars)
-        return {**result, **answer}
+        return answer
 
     def _may_be_sent(self) -> bool:
         given = self._task.args.get(self.option)

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import base64
+import shlex
+import socket
+import threading
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from nodes import daemon
-from nodes.config import DURABLE, arguments, configure, converges, pulls_durably, refused
+from nodes.config import DURABLE, arguments, configure, converges, durable, pulls_durably, refused
 from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
 from nodes.node import Node
 
@@ -20,30 +25,32 @@ RUNC = f'[plugins."{CRI}".containerd.runtimes.runc]\nruntime_type = "io.containe
 
 
 @pytest.mark.smoke
-def test_settings_arrive_on_the_running_daemon_and_stay(modern: Node) -> None:
-    pid = daemon.main_pid(modern)
-    settings = {**DURABLE, "max_concurrent_downloads": 7, "image_pull_progress_timeout": "90s"}
-    done = converges(modern, **settings, service_directives={"LimitNOFILE": 4321})
-    assert daemon.main_pid(modern) != pid
-    assert pulls_durably(modern)
-    assert done["durability"]["cri"]["durability"] == "durable"
+def test_settings_arrive_on_the_running_daemon_and_stay(installed: Node) -> None:
+    pid = daemon.main_pid(installed)
+    since_1_7 = {**DURABLE, "image_pull_progress_timeout": "90s"} if installed.line >= (1, 7) else {}
+    done = converges(installed, **since_1_7, max_concurrent_downloads=7, service_directives={"LimitNOFILE": 4321})
+    assert daemon.main_pid(installed) != pid
+    assert pulls_durably(installed) is bool(since_1_7)
+    assert done["durability"]["cri"]["durability"] == ("durable" if since_1_7 else "not_durable")
     assert done["effective"]["max_concurrent_downloads"] == 7
-    assert done["effective"]["image_pull_progress_timeout"] in ("90s", "1m30s")
-    limits = modern.exec("cat", f"/proc/{daemon.main_pid(modern)}/limits").stdout
+    assert done["effective"]["image_pull_progress_timeout"] in (("90s", "1m30s") if since_1_7 else (None,))
+    limits = installed.exec("cat", f"/proc/{daemon.main_pid(installed)}/limits").stdout
     assert "4321" in limits
 
 
 @pytest.mark.smoke
-def test_absent_takes_back_exactly_what_was_set(modern: Node) -> None:
-    before = daemon.read(modern, ROOT)
-    converges(modern, **DURABLE, sandbox_image="registry.example/pause:9", service_directives={"TasksMax": "infinity"})
-    assert (daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)) != (before, None)
-    converges(modern, state="absent")
-    assert daemon.read(modern, ROOT) == before
-    assert daemon.read(modern, DROP_IN) is None
-    assert daemon.read(modern, RECORD) is None
-    assert daemon.read(modern, "/etc/systemd/system/containerd.service.d/60-slipway.conf") is None
-    assert daemon.is_well(modern)
+def test_absent_takes_back_exactly_what_was_set(installed: Node) -> None:
+    before = daemon.read(installed, ROOT)
+    converges(
+        installed, **durable(installed), sandbox_image="registry.example/pause:9", service_directives={"TasksMax": "infinity"}
+    )
+    assert (daemon.read(installed, ROOT), daemon.read(installed, DROP_IN)) != (before, None)
+    converges(installed, state="absent")
+    assert daemon.read(installed, ROOT) == before
+    assert daemon.read(installed, DROP_IN) is None
+    assert daemon.read(installed, RECORD) is None
+    assert daemon.read(installed, "/etc/systemd/system/containerd.service.d/60-slipway.conf") is None
+    assert daemon.is_well(installed)
 
 
 def listing(node: Node) -> str:
@@ -120,17 +127,17 @@ def test_an_unknown_plugin_is_refused(modern: Node) -> None:
 
 
 @pytest.mark.smoke
-def test_what_kills_cri_is_rolled_back(modern: Node) -> None:
-    converges(modern, **DURABLE)
-    before = daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)
-    result = configure(modern, **DURABLE, extra_config={"plugins": {CRI: {"stream_idle_timeout": "soon"}}})
+def test_what_kills_cri_is_rolled_back(installed: Node) -> None:
+    converges(installed, **durable(installed))
+    before = daemon.read(installed, ROOT), daemon.read(installed, DROP_IN)
+    result = configure(installed, **durable(installed), extra_config={"plugins": {CRI: {"stream_idle_timeout": "soon"}}})
     assert result["failed"]
     assert result["rolled_back"]
     assert "CRI plugin" in result["msg"]
     assert "soon" in result["msg"], "the journal's lines are in the message"
-    assert (daemon.read(modern, ROOT), daemon.read(modern, DROP_IN)) == before
-    assert pulls_durably(modern)
-    assert not configure(modern, **DURABLE)["changed"]
+    assert (daemon.read(installed, ROOT), daemon.read(installed, DROP_IN)) == before
+    assert daemon.is_well(installed)
+    assert not configure(installed, **durable(installed))["changed"]
 
 
 def test_a_daemon_broken_by_hand_is_mended_where_the_setting_is_ours(modern: Node) -> None:
@@ -347,21 +354,21 @@ def test_a_handlers_snapshotter_is_refused_on_1_6(bookworm: Node) -> None:
     refused(bookworm, "runtimes[kata].snapshotter", "1.7", runtimes=[{"name": "kata", "snapshotter": "native"}])
 
 
-def test_a_snapshotter_that_is_not_ok_is_rolled_back(modern: Node) -> None:
+def test_a_snapshotter_that_is_not_ok_is_rolled_back(installed: Node) -> None:
     # It has what it needs, as far as that can be known without trying.
-    result = configure(modern, snapshotter="btrfs")
+    result = configure(installed, snapshotter="btrfs")
     assert result["failed"] and result["rolled_back"], result
     assert "btrfs" in result["msg"]
-    assert daemon.is_well(modern)
+    assert daemon.is_well(installed)
 
 
-def test_a_daemon_that_does_not_come_up_is_rolled_back(modern: Node) -> None:
-    before = daemon.etc_hashes(modern)
-    result = configure(modern, extra_config={"metrics": {"address": "256.0.0.1:1"}})
+def test_a_daemon_that_does_not_come_up_is_rolled_back(installed: Node) -> None:
+    before = daemon.etc_hashes(installed)
+    result = configure(installed, extra_config={"metrics": {"address": "256.0.0.1:1"}})
     assert result["failed"] and result["rolled_back"]
     assert "metrics" in result["msg"], "the daemon's own complaint is in the message"
-    assert daemon.is_well(modern)
-    after = daemon.etc_hashes(modern)
+    assert daemon.is_well(installed)
+    after = daemon.etc_hashes(installed)
     assert {line.split()[0] for line in before} == {line.split()[0] for line in after}
 
 
@@ -442,3 +449,49 @@ def test_the_proxys_password_is_not_shown(modern: Node) -> None:
     assert f"HTTPS_PROXY={url}" in environment
     assert "NO_PROXY=10.0.0.0/8,localhost" in environment
     assert "hunter2" not in modern.ssh("journalctl --no-pager").stdout
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a proxy that answers 404, and what it was asked. Nodes share this machine's loopback."""
+    asked: list[bytes] = []
+
+    def serve(server: socket.socket) -> None:
+        while True:
+            try:
+                connection = server.accept()[0]
+            except OSError:
+                return
+            with connection:
+                asked.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        yield server.getsockname()[1], asked
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_proxy_is_taken_only_if_containerd_can_read_it(node: Node, proxy: tuple[int, list[bytes]]) -> None:
+    """ctr reads the same variables with the same code as the daemon."""
+    daemon.install(node)
+    daemon.reset(node)
+    port, asked = proxy
+
+    def used(url: str) -> str | None:
+        asked.clear()
+        node.ssh(f"HTTP_PROXY={shlex.quote(url)} ctr content fetch --plain-http gone.invalid/demo:1", check=False)
+        headers = [line for line in b"".join(asked[:1]).split(b"\r\n") if line.startswith(b"Proxy-Authorization: Basic ")]
+        return base64.b64decode(headers[0].split()[-1]).decode() if headers else None
+
+    def answer(url: str) -> str:
+        done = node.module(MODULE, {"http_proxy": {"http": url}}, check=True)
+        return done["msg"] if done.get("failed") else "taken"
+
+    for written, password in (("p%25G4%2F%40", "p%G4/@"), ("a!$&'()*+,;=", "a!$&'()*+,;="), ("%C3%A4", "ä"), ("p@ss", "p@ss")):
+        url = f"http://user:{written}@127.0.0.1:{port}"
+        assert (used(url), answer(url)) == (f"user:{password}", "taken")
+    for written in ("p%G4", "p\\x", "p#x", "p/x", "1/x", "p?x", 'p"x', "pä", "p^x"):
+        url = f"http://user:{written}@127.0.0.1:{port}"
+        assert used(url) is None
+        assert "http_proxy.http has to be a URL such as" in answer(url)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from integration.release_module import Installation, installation, release, run
 
 from nodes import daemon
 from nodes.images import random_layers, write_layout
-from nodes.node import Node, ansible_json
+from nodes.node import Node, ansible, ansible_json
 from nodes.node import run as run_program
 
 __all__ = ["installation", "run"]
@@ -130,6 +132,32 @@ def test_a_task_with_async_takes_only_files_that_are_on_the_node(
     assert done["changed"] and not done.get("failed"), json.dumps(done)
 
 
+def test_a_long_run_is_seen_in_ansibles_own_output(installation: Installation, tmp_path: Path) -> None:
+    """The module waits for the writer of a named pipe, before it refuses it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    arguments = {
+        "name": "demo",
+        "version": "1.0",
+        "src": f"file://{pipe}",
+        "sha256": "0" * 64,
+        "prefix": str(installation.prefix),
+    }
+    argv = ["ansible", "localhost", "-i", "localhost,", "-c", "local", "-m", "slipway.node.release_install"]
+    argv += ["-a", json.dumps(arguments), "-e"]
+    outputs = []
+    for variable in ("slipway_progress_seconds=1", "slipway_progress_seconds=0"):
+        writer = threading.Timer(6, pipe.write_bytes, [b""])
+        writer.start()
+        outputs.append(ansible(*argv, variable, check=False))
+        writer.join()
+    sentence = "localhost: slipway.node.release_install is still running after 2 seconds\n"
+    assert [sentence in output.stderr for output in outputs] == [True, False], outputs
+    assert "still running" not in outputs[0].stdout
+    refused = ansible(*argv, "slipway_progress_seconds=often", check=False)
+    assert "slipway_progress_seconds has to be a number of seconds, or 0, not 'often'" in refused.stdout
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """What ``docker save`` writes, of an image with the name CARRIED."""
@@ -237,3 +265,15 @@ def test_what_a_power_cut_has_undone_comes_from_the_archive(empty: Node, archive
     assert [one["name"] for one in done["recovered"]] == [CARRIED]
     assert names(empty) == {CARRIED}
     assert actions(image(empty, archive, integrity="content")) == ["none"]
+
+
+@pytest.mark.parametrize("become", [False, True])
+def test_a_long_run_on_a_node_is_seen_too(empty: Node, archive: Path, become: bool) -> None:
+    """Another run holds the node's lock; the connection is the inventory's, with pipelining."""
+    empty.ssh("setsid flock /run/slipway-containerd.lock sleep 30 > /dev/null 2>&1 < /dev/null &")
+    arguments = json.dumps({"name": [CARRIED], "namespace": NAMESPACE, "archive": str(archive)})
+    argv = ["ansible", empty.name, "-i", str(empty.inventory), "-m", "slipway.node.containerd_image", "-a", arguments]
+    argv += ["-e", "slipway_progress_seconds=1"] + ["--become", "--become-method", "su"] * become
+    done = ansible(*argv)
+    assert f"{empty.name}: slipway.node.containerd_image is still running after 2 seconds\n" in done.stderr
+    assert names(empty) == {CARRIED}

@@ -13,7 +13,7 @@ import pytest
 
 from nodes import daemon
 from nodes.config import DURABLE, configure, converges, refused
-from nodes.daemon import CRI, DROP_IN, IMAGES, RECORD, ROOT
+from nodes.daemon import CRI, DROP_IN, RECORD, ROOT
 from nodes.fixtures import packaged
 from nodes.node import Node
 
@@ -104,14 +104,6 @@ def test_a_link_to_the_null_device_is_an_empty_import(node: Node) -> None:
     node.ssh(f"ln -s /dev/null {THEIRS}")
     daemon.restart(node)
     converges(node, max_concurrent_downloads=4)
-
-
-def test_a_file_of_another_schema_that_costs_settings_is_named(lts: Node) -> None:
-    import_all(lts)
-    later = "/etc/containerd/conf.d/70-theirs.toml"
-    daemon.write(lts, later, f'version = 3\n[plugins."{IMAGES}"]\nmax_concurrent_downloads = 2')
-    daemon.restart(lts)
-    refused(lts, later, "schema", **DURABLE)
 
 
 def test_a_link_that_leads_to_another_file_is_seen(modern: Node) -> None:
@@ -271,3 +263,30 @@ def test_verify_names_the_directory_of_cni_that_an_upgrade_loses(node: Node, sch
     if schema == 3:
         assert f'{ROOT}: plugins."{plugin}".cni.bin_dir' in str(found["found"])
         assert "bin_dirs = ['/usr/lib/cni']" in found["remedy"]
+
+
+AS_A_USER: dict[str, dict[str, Any]] = {
+    "blockfile_scratch": {"path": "/var/lib/scratch/ext4", "size": "64M"},
+    "containerd_config": {"settings": {"image_pull_sync_fs": True}},
+    "containerd_image": {"name": ["docker.io/library/none:1"]},
+    "containerd_image_info": {"name": []},
+    "containerd_registry": {"registries": [{"name": "quay.io"}]},
+    "containerd_unused_snapshots": {"remove": False},
+    "kata_config": {"handlers": [], "state": "absent"},
+    "node_verify": {"fail_on": []},
+    "release_install": {"name": "runc", "version": "1.0", "src": "/usr/bin/true", "remote_src": True},
+    "thin_pool_info": {"volume_group": "containerd", "pool": "pool", "devices": ["/dev/loop0"], "root_path": "/var/lib/x"},
+    "toolbox_snapshot": {"name": "box", "image": "docker.io/library/none:1"},
+    "toolbox_snapshot_info": {"prune_after": "30d", "listed_paths": []},
+}
+
+
+@pytest.mark.parametrize("name", AS_A_USER)
+def test_an_ordinary_user_is_told_to_become_root(trixie: Node, name: str) -> None:
+    trixie.ssh("id nobody2 >/dev/null 2>&1 || useradd --create-home nobody2")
+    options = dict(AS_A_USER[name])
+    if name == "release_install":
+        options["sha256"] = trixie.exec("sha256sum", options["src"]).stdout.split()[0]
+    result = trixie.module(name, options, become_user="nobody2")
+    assert result["failed"], result
+    assert "set become" in result["msg"], result["msg"]

@@ -77,6 +77,7 @@ def test_an_image_comes_from_a_registry_of_every_release_of_distribution(empty_n
     assert files(empty_node, reference) == expected(layers)
 
 
+@pytest.mark.two_versions
 def test_a_moved_tag_is_seen_if_asked_for(empty_node: Node, source: Registry, tmp_path: Path) -> None:
     old, new = random_layers(2, seed=10), random_layers(2, seed=11)
     reference = source.push(old, repository="moving")
@@ -91,6 +92,7 @@ def test_a_moved_tag_is_seen_if_asked_for(empty_node: Node, source: Registry, tm
     assert actions(image(empty_node, reference, pull="always")) == ["none"]
 
 
+@pytest.mark.two_versions
 def test_what_another_tool_pulled_is_judged_once(empty_node: Node, source: Registry) -> None:
     layers = random_layers(3, seed=20)
     reference = source.push(layers)
@@ -256,6 +258,7 @@ def test_absent_takes_only_what_is_named(empty_node: Node, source: Registry) -> 
     assert state(empty_node) == before
 
 
+@pytest.mark.two_versions
 def test_absent_names_the_container_that_goes_on_without_its_image(empty_node: Node, source: Registry) -> None:
     reference = source.push([busybox()], command=["/bin/busybox", "sleep", "1000"])
     image(empty_node, reference)
@@ -271,6 +274,7 @@ def test_absent_names_the_container_that_goes_on_without_its_image(empty_node: N
         )
 
 
+@pytest.mark.two_versions
 def test_in_the_kubelets_namespace_the_space_comes_back(empty_node: Node, source: Registry) -> None:
     """CRI names each image by its id as well; nobody would ever remove that name."""
     node_options: dict[str, Any] = {"plain_http": True, "namespace": "k8s.io"}

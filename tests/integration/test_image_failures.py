@@ -37,6 +37,7 @@ from nodes.registry import Registry
 __all__ = ["empty_node"]
 
 
+@pytest.mark.two_versions
 def test_a_refused_image_costs_no_layer(empty_node: Node, source: Registry) -> None:
     """Also the good ones of the same task stay away: a refusal comes before the first change."""
     good, deep = source.push(random_layers(2, seed=50)), source.push(random_layers(501, files=1, size=16, seed=51))
@@ -75,6 +76,7 @@ def test_as_many_layers_as_the_ids_of_an_aged_node_leave_room_for(empty_node: No
 
 
 @pytest.mark.smoke
+@pytest.mark.two_versions
 def test_a_layer_that_is_not_what_its_digest_says_leaves_nothing(empty_node: Node, tmp_path: Path) -> None:
     with registry.serve(tmp_path) as server:
         good, bad = server.push(random_layers(2, seed=60)), server.push(random_layers(2, seed=61))
@@ -94,6 +96,7 @@ def test_a_layer_that_is_not_what_its_digest_says_leaves_nothing(empty_node: Nod
         assert files(empty_node, bad) == expected(random_layers(2, seed=61))
 
 
+@pytest.mark.two_versions
 def test_a_full_disk_is_not_left_full(empty_node: Node, source: Registry) -> None:
     big, small = source.push(random_layers(3, files=4, size=4_000_000, seed=70)), source.push(random_layers(1, seed=71))
     with own_daemon(empty_node, megabytes=64) as options:
@@ -146,6 +149,7 @@ def test_containerd_goes_away_in_the_middle(empty_node: Node, source: Registry) 
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.8])
+@pytest.mark.two_versions
 def test_a_killed_run_is_finished_by_the_next(empty_node: Node, source: Registry, delay: float) -> None:
     layers = random_layers(4, files=20, size=1_000_000, seed=90)
     reference = source.push(layers)
@@ -169,6 +173,7 @@ def test_a_missing_or_wrong_password_is_reported_without_it(empty_node: Node, tm
         assert wrong["failed"] and "guessed-it" not in json.dumps({**wrong, "invocation": ""})
 
 
+@pytest.mark.two_versions
 def test_no_one_sees_the_password(empty_node: Node, tmp_path: Path) -> None:
     with registry.serve(tmp_path, LOGIN) as server:
         reference = server.push(random_layers(3, files=8, size=1_000_000, seed=100))

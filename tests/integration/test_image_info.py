@@ -158,6 +158,7 @@ def test_the_verdict_is_what_the_kernel_does(node: Node, images: Path) -> None:
         cleared(node)
 
 
+@pytest.mark.two_versions
 def test_a_long_root_leaves_room_for_as_many_as_it_says(node: Node, layers: list[Layer], tmp_path: Path) -> None:
     daemon.install(node)
     daemon.reset(node)
@@ -207,6 +208,7 @@ def test_the_page_holds_as_many_layers_as_computed_for_ids_of_a_node_with_a_long
 
 
 @pytest.mark.smoke
+@pytest.mark.two_versions
 def test_what_is_not_there_is_said(node: Node, tmp_path: Path) -> None:
     daemon.install(node)
     daemon.reset(node)

@@ -247,6 +247,7 @@ def test_each_change_of_a_snapshot_is_named(unpacked: Node, snapshotter: str) ->
         assert "/owned" in above["differences"] and "/link" not in above["differences"]
 
 
+@pytest.mark.two_versions
 def test_a_flipped_byte_is_found_by_its_content_alone(unpacked: Node, snapshotter: str) -> None:
     chain = compared(unpacked, snapshotter)[name("one")]["chain"]
     directory = snapshot_directory(unpacked, snapshotter, chain[-1])
@@ -285,6 +286,7 @@ def manifest(node: Node, image: str) -> str:
     return node.ssh(f"ctr -n {NAMESPACE} images ls name=={name(image)} | tail -1").stdout.split()[2]
 
 
+@pytest.mark.two_versions
 def test_kept_trees_spare_the_layers_and_say_the_same(unpacked: Node, snapshotter: str) -> None:
     trees = f"{HOME}/trees"
     first = compared(unpacked, snapshotter, "metadata", trees)
@@ -311,6 +313,7 @@ def layers(node: Node, image: str) -> list[str]:
     return [layer["digest"] for layer in document["layers"]]
 
 
+@pytest.mark.two_versions
 def test_what_is_not_unpacked_is_said(unpacked: Node, snapshotter: str) -> None:
     chain = compared(unpacked, snapshotter)[name("all")]["chain"]
     unpacked.exec("ctr", "-n", NAMESPACE, "snapshots", "--snapshotter", snapshotter, "rm", chain[-1])
@@ -318,6 +321,7 @@ def test_what_is_not_unpacked_is_said(unpacked: Node, snapshotter: str) -> None:
     assert not found["intact"] and found["unknown"] == f"it is not unpacked for {snapshotter}" and not found["damaged"]
 
 
+@pytest.mark.two_versions
 def test_a_snapshot_without_its_directory_is_missing(unpacked: Node, snapshotter: str) -> None:
     """So is one that stands on it, where the snapshotter doesn't copy."""
     chain = compared(unpacked, snapshotter)[name("one")]["chain"]
@@ -330,6 +334,7 @@ def test_a_snapshot_without_its_directory_is_missing(unpacked: Node, snapshotter
         assert not found[name("all")]["damaged"] and not found[name("all")]["unknown"]
 
 
+@pytest.mark.two_versions
 def test_a_killed_run_leaves_what_the_next_one_sweeps(unpacked: Node, snapshotter: str) -> None:
     """And garbage collection doesn't take the view from under a running one, nor does another's sweeping."""
     before = leftovers(unpacked)
@@ -353,6 +358,7 @@ def collect(node: Node) -> None:
     node.ssh(f"ctr -n {NAMESPACE} leases create --id collect >/dev/null; ctr -n {NAMESPACE} leases rm --sync collect >/dev/null")
 
 
+@pytest.mark.two_versions
 def test_a_debian_is_clean(node: Node, tmp_path: Path) -> None:
     """The node's own image, made by debootstrap; 100 MB are enough for it."""
     daemon.install(node)

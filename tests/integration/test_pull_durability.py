@@ -184,23 +184,31 @@ def test_the_verdict_knows_every_setting_that_makes_cri_pull_by_itself(
     assert (verdict, calls["syncfs"], calls["metadata"]) == ("not_durable", 2, 0), calls
 
 
-def test_a_pod_runs_images_that_cri_pulled(node: Node, source: Registry, tmp_path: Path) -> None:
-    """From both releases of distribution: the container's image by crictl, as by a kubelet, and the sandbox's by containerd."""
+@pytest.mark.parametrize("release", registry.PROGRAMS)
+def test_cri_pulls_from_a_registry_of_every_release_of_distribution(node: Node, tmp_path: Path, release: str) -> None:
+    with registry.serve(tmp_path, release=release) as server:
+        reference = server.push(random_layers(LAYERS))
+        configured(node, server)
+        cri.pull(node, reference)
+        status = cri.image_status(node, reference)
+        assert status["repoTags"] == [reference] and status["id"] in server.blobs(reference)
+    cri.remove(node, reference)
+
+
+# sid's systemd mounts cgroup v2, where a node has no cpu controller, and CRI gives every sandbox CPU shares.
+@pytest.mark.parametrize("suite", [suite for suite in SUITES if suite != "sid"])
+def test_a_pod_runs_images_that_cri_pulled(nodes: dict[str, Node], source: Registry, suite: str) -> None:
+    """crictl pulls the container's image, as a kubelet does, and containerd the sandbox's."""
+    node = nodes[suite]
     layers = random_layers(LAYERS)
     image = source.push([busybox(), *layers])
-    sleep = ["/bin/busybox", "sleep", "100000"]
+    pause = source.push([busybox()], command=["/bin/busybox", "sleep", "100000"])
+    # Nodes lack CAP_SYS_RESOURCE, which a lower oom_score_adj needs.
     plugin = daemon.RUNTIME if node.line >= (2,) else daemon.CRI
-    with registry.serve(tmp_path, release="3.1.2") as other:
-        pause = other.push([busybox()], command=sleep)
-        # Nodes lack CAP_SYS_RESOURCE, which a lower oom_score_adj needs, and may lack the cpu controller.
-        extra = {"plugins": {plugin: {"restrict_oom_score_adj": True, "disable_cgroup": True}}}
-        configured(node, source, other, sandbox_image=pause, image_pull_sync_fs=node.line >= (1, 7), extra_config=extra)
-        cri.pull(node, image)
-        status = cri.image_status(node, image)
-        assert status["repoTags"] == [image] and status["id"] in source.blobs(image)
-        with cri.running(node, image, sleep) as container:
-            assert cri.container_status(node, container)["state"] == "CONTAINER_RUNNING"
-            hashes = cri.crictl(node, "exec", container, "/bin/busybox", "sha256sum", *expected(layers)).stdout
+    extra = {"plugins": {plugin: {"restrict_oom_score_adj": True}}}
+    configured(node, source, sandbox_image=pause, image_pull_sync_fs=node.line >= (1, 7), extra_config=extra)
+    cri.pull(node, image)
+    hashes = cri.printed_by(node, image, ["/bin/busybox", "sha256sum", *expected(layers)])
     assert {path: digest for digest, path in map(str.split, hashes.splitlines())} == expected(layers)
     for reference in (image, pause):
         cri.remove(node, reference)

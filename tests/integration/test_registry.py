@@ -283,3 +283,25 @@ def test_containerd_asks_the_mirrors_in_their_order(containerd: Node, registry: 
     configure(containerd, {"name": "_default", "mirrors": [{"url": f"https://{registry}", **login}]})
     worked, said = fetch(containerd, "other.invalid/demo:1")
     assert worked, said
+
+
+def test_a_mirror_with_an_ipv6_address_is_used_or_refused(containerd: Node) -> None:
+    """containerd 1.x drops the whole file for one such mirror; on 2.x the mirror is dialled."""
+    entry = {"name": "gone.invalid", "mirrors": [{"url": "https://127.0.0.1:1"}, {"url": "http://[::1]:1"}]}
+    done = containerd.module("containerd_registry", {"registries": [entry]})
+    if containerd.line < (2, 0):
+        assert done["failed"]
+        assert "ignores a hosts.toml with the IPv6 address of http://[::1]:1: give the mirror a name" in done["msg"]
+        assert containerd.exec("test", "-e", "/etc/containerd/certs.d/gone.invalid", check=False).returncode == 1
+    else:
+        assert done["changed"]
+        assert "dial tcp [::1]:1" in fetch(containerd, "gone.invalid/demo:1")[1]
+
+
+def test_a_mirror_with_odd_characters_is_asked(containerd: Node) -> None:
+    """Underscores in its name, and every character of a path."""
+    path = "/a+b/c=d/e:f/g@h/k,l;m!n$o&p'q(r)s*t"
+    configure(containerd, {"name": "gone.invalid", "mirrors": [{"url": f"http://my_mirror.invalid:1{path}"}]})
+    worked, said = fetch(containerd, "gone.invalid/demo:1")
+    assert not worked
+    assert f"http://my_mirror.invalid:1{path}/v2/demo/manifests/1" in said

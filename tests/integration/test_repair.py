@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from integration.image_module import (
 
 from nodes import daemon, registry
 from nodes.images import busybox, chain_ids, random_layers
-from nodes.node import Node
+from nodes.node import Node, ansible_json
 from nodes.payload import run_module
 from nodes.registry import Registry
 
@@ -107,6 +108,7 @@ def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(empty_node: No
     assert state(empty_node)["record"] is None
 
 
+@pytest.mark.two_versions
 def test_metadata_does_not_claim_what_only_content_finds(empty_node: Node, source: Registry) -> None:
     layers = random_layers(2, seed=210)
     reference = source.push(layers)
@@ -123,6 +125,7 @@ def test_metadata_does_not_claim_what_only_content_finds(empty_node: Node, sourc
     assert not image(empty_node, reference, integrity="content")["changed"]
 
 
+@pytest.mark.two_versions
 def test_damaged_blobs_are_fetched_again_and_kept_if_they_can_not_be(empty_node: Node, tmp_path: Path) -> None:
     layers = random_layers(3, seed=220)
     with registry.serve(tmp_path) as server:
@@ -165,6 +168,7 @@ def test_discarded_layers_are_no_damage(empty_node: Node, source: Registry) -> N
     assert files(empty_node, reference) == expected(layers)
 
 
+@pytest.mark.two_versions
 def test_a_damaged_document_is_fetched_again_when_the_image_is_wanted(empty_node: Node, source: Registry) -> None:
     layers = random_layers(2, seed=230)
     reference = source.push(layers)
@@ -177,6 +181,7 @@ def test_a_damaged_document_is_fetched_again_when_the_image_is_wanted(empty_node
     assert files(empty_node, reference) == expected(layers) and not image(empty_node, reference, integrity="content")["changed"]
 
 
+@pytest.mark.two_versions
 def test_a_damaged_document_of_an_image_that_nobody_named(empty_node: Node, tmp_path: Path) -> None:
     with registry.serve(tmp_path) as server:
         layers = random_layers(2, seed=235)
@@ -197,6 +202,7 @@ def test_a_damaged_document_of_an_image_that_nobody_named(empty_node: Node, tmp_
     assert files(empty_node, reference) == expected(layers)
 
 
+@pytest.mark.two_versions
 def test_what_a_container_is_made_of_stays(empty_node: Node, source: Registry) -> None:
     layers = [busybox(), *random_layers(2, seed=240)]
     reference = source.push(layers, command=["/bin/busybox", "sleep", "1000"])
@@ -220,6 +226,7 @@ def test_what_a_container_is_made_of_stays(empty_node: Node, source: Registry) -
 
 
 @pytest.mark.parametrize("moment", ["snapshots label slipway-view-", "snapshots rm sha256:", "snapshots unpack", "images label"])
+@pytest.mark.two_versions
 def test_a_killed_repair_is_finished_by_the_next_run(empty_node: Node, source: Registry, moment: str) -> None:
     """The module is killed when it is about to run this command of ctr."""
     common, upper = random_layers(2, seed=250), random_layers(4, seed=251)[2:]
@@ -253,6 +260,7 @@ def leftovers(node: Node) -> str:
     ).stdout
 
 
+@pytest.mark.two_versions
 def test_containerd_is_restarted_in_the_middle(empty_node: Node, source: Registry) -> None:
     layers = random_layers(6, files=40, size=300_000, seed=260)
     reference = source.push(layers)
@@ -268,6 +276,7 @@ def test_containerd_is_restarted_in_the_middle(empty_node: Node, source: Registr
     assert not image(empty_node, reference, **REPAIR)["changed"] and state(empty_node)["record"] is None
 
 
+@pytest.mark.two_versions
 def test_all_images_of_a_namespace(empty_node: Node, source: Registry) -> None:
     """Those of other tools are looked at, and taken over only to be mended."""
     layers = [random_layers(2, seed=270), random_layers(2, seed=271)]
@@ -284,6 +293,7 @@ def test_all_images_of_a_namespace(empty_node: Node, source: Registry) -> None:
     assert not image(empty_node, all=True, **REPAIR)["changed"] and names(empty_node) == set(references)
 
 
+@pytest.mark.two_versions
 def test_a_lost_uuid_is_found_and_mended(empty_node: Node) -> None:
     empty_node.ssh(f"ctr version && : > {UUID}")
     found = run_module(empty_node, "node_verify", {"only": ["daemon_uuid"], "fail_on": []})["checks"][0]
@@ -297,6 +307,43 @@ def test_a_lost_uuid_is_found_and_mended(empty_node: Node) -> None:
     assert run_module(empty_node, "node_verify", {"only": ["daemon_uuid"]})["checks"][0]["status"] == "ok"
 
 
+def repairs(played: dict[str, Any], node: Node) -> list[str]:
+    """The names of the images that a play repairs or would repair, as often as they are reported."""
+    results = [task["hosts"][node.name] for play in played["plays"] for task in play["tasks"] if node.name in task["hosts"]]
+    single = [one for result in results for one in result.get("results", [result])]
+    return [found["name"] for one in single for found in one.get("images", ()) if found.get("action", "none") != "none"]
+
+
+def test_a_node_that_can_not_be_repaired_does_not_keep_the_others_from_it(tmp_path: Path) -> None:
+    """Batches of one node: none of the three has the daemon that it is asked for, and one can't be reached."""
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    nowhere = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps({"nodes": {"hosts": {"one": here, "two": nowhere, "three": here}}}))
+    binary = {"containerd_address": str(tmp_path / "socket"), "containerd_unit": "slipway-no-such.service"}
+    argv = ["ansible-playbook", "-i", str(inventory), "slipway.node.repair", "-e", json.dumps(binary)]
+    played = ansible_json(*argv)
+    reported = {name: result["msg"] for name, result in played["plays"][-1]["tasks"][-1]["hosts"].items()}
+    assert set(reported) == {"one", "two", "three"}
+    assert all(text.startswith(f"{name} was not repaired: ") for name, text in reported.items()), reported
+    assert "Connection refused" in reported["two"]
+    assert [played["stats"][name]["failures"] for name in reported] == [1, 1, 1]
+
+
+@pytest.mark.two_versions
+def test_a_stopped_daemon_is_named(node: Node) -> None:
+    daemon.install(node)
+    node.ssh("systemctl stop containerd.service")
+    try:
+        for check in (True, False):
+            done = image(node, all=True, **REPAIR, check=check)
+            assert done["failed"]
+            assert "the containerd daemon doesn't answer at /run/containerd/containerd.sock: start its service" in done["msg"]
+    finally:
+        node.ssh("systemctl start containerd.service")
+
+
+@pytest.mark.two_versions
 def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path) -> None:
     daemon.install(node)
     daemon.reset(node)
@@ -317,7 +364,7 @@ def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path
         damage(node, chain_ids(layers)[-1], "layer2/file1")
         node.ssh(f"truncate -s 0 {blob_paths(node, reference)[0]}")
         assert node.play("slipway.node.verify", settings)["stats"][node.name]["failures"] == 1
-        assert node.play("slipway.node.repair", settings, check=True)["stats"][node.name]["changed"] > 0
+        assert repairs(node.play("slipway.node.repair", settings, check=True), node) == [reference]
         played = node.play("slipway.node.repair", settings)
         printed = [
             line

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from nodes import daemon
-from nodes.node import CHECKOUT, INVENTORY, WORK, Node, ansible, nodes_of, run
+from nodes.node import CHECKOUT, INVENTORY, WORK, Node, ansible, ansible_json, nodes_of, run
 
 PROVISION = "slipway.node.provision"
 VERIFY = "slipway.node.verify"
@@ -311,3 +311,130 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
     assert places == sorted(places)
     assert "ansible -m ping b-gone" in page and "only names no check" in page
     assert "c-broken" in played.stdout and "max_concurrent_downloads" in played.stdout
+
+
+@pytest.fixture
+def elsewhere(trixie: Node) -> Iterator[str]:
+    """The path of containerd on a node that has it where neither the unit nor a standard directory shows it."""
+    daemon.install(trixie)
+    daemon.reset(trixie)
+    unit = "/run/systemd/system/containerd.service.d"
+    start = "ExecStart=\\nExecStart=/bin/sh -c 'exec /opt/bin/containerd'"
+    trixie.ssh(
+        f"mkdir -p /opt/bin {unit}; mv /usr/bin/containerd /usr/bin/ctr /opt/bin/; "
+        f'printf "[Service]\\n{start}\\n" > {unit}/elsewhere.conf'
+    )
+    daemon.restart(trixie)
+    yield "/opt/bin/containerd"
+    trixie.ssh(f"mv /opt/bin/containerd /opt/bin/ctr /usr/bin/; rm -r {unit}")
+    daemon.reset(trixie)
+
+
+def test_a_containerd_in_another_directory_is_named_once(trixie: Node, elsewhere: str) -> None:
+    settings: dict[str, Any] = {"containerd_install_method": "none", "toolbox_snapshots": []}
+    unnamed = trixie.play(VERIFY, settings)
+    assert "containerd isn't installed on the node" in json.dumps(unnamed)
+    settings["containerd_binary"] = elsewhere
+    for check in (True, False):
+        succeeded(trixie.play(PROVISION, settings, check=check), trixie)
+    for playbook in (PROVISION, VERIFY, "slipway.node.repair"):
+        assert succeeded(trixie.play(playbook, settings), trixie)["changed"] == 0
+
+
+def test_the_python_of_ansibles_settings_is_the_one_that_is_checked(tmp_path: Path) -> None:
+    """One that is too old to read TOML: the prediction ends there, and says so."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 5\n")
+    python.chmod(0o755)
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps({"nodes": {"hosts": {"here": {"ansible_connection": "local"}}}}))
+    playbook = tmp_path / "bootstrap.json"
+    later = {"ansible.builtin.fail": {"msg": "the prediction goes on"}}
+    playbook.write_text(
+        json.dumps([{"hosts": "nodes", "gather_facts": False, "roles": ["slipway.node.bootstrap"], "tasks": [later]}])
+    )
+    settings = tmp_path / "ansible.cfg"
+    settings.write_text(f"[defaults]\ninterpreter_python = {python}\n")
+    for env in ({"ANSIBLE_PYTHON_INTERPRETER": str(python)}, {"ANSIBLE_CONFIG": str(settings)}):
+        played = ansible_json("ansible-playbook", "-i", str(inventory), str(playbook), "--check", env=env)
+        results = [task["hosts"]["here"] for task in played["plays"][0]["tasks"] if "here" in task["hosts"]]
+        assert [result["msg"] for result in results if "prediction of here ends here" in str(result.get("msg"))], results
+        assert played["stats"]["here"]["failures"] == 0
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Node]:
+    """A node without containerd, which the tests leave as they found it."""
+    with made("trixie") as node:
+        node.ssh("apt-get -qq update")
+        yield node
+
+
+def fake_package(node: Node, fields: dict[str, str]) -> str:
+    """Build a package with the program containerd on the node; returns the path of its file."""
+    name = f"/root/{fields['Package']}"
+    version = fields["Version"].partition("-")[0]
+    node.ssh(f"mkdir -p {name}/DEBIAN {name}/usr/bin")
+    control = {"Architecture": "all", "Maintainer": "tests <root@localhost>", "Description": "stands in", **fields}
+    daemon.write(node, f"{name}/DEBIAN/control", "".join(f"{key}: {value}\n" for key, value in control.items()))
+    daemon.write(node, f"{name}/usr/bin/containerd", f"#!/bin/sh\necho containerd example.invalid {version} 0\n")
+    node.ssh(f"chmod 755 {name}/usr/bin/containerd; dpkg-deb --build --root-owner-group {name} {name}.deb")
+    return f"{name}.deb"
+
+
+def refused_twice(node: Node, variables: dict[str, Any], *words: str) -> None:
+    """Provisioning fails with these words, also in check mode, and changes no package."""
+    packages = node.ssh("dpkg-query --show").stdout
+    for check in (True, False):
+        played = node.play(PROVISION, variables, check=check)
+        assert played["stats"][node.name]["failures"] == 1
+        assert all(word in messages(played, node) for word in words), messages(played, node)
+    before, after = ({*text.splitlines()} for text in (packages, node.ssh("dpkg-query --show").stdout))
+    assert before <= after
+    assert not {line for line in after - before if line.startswith(("containerd", "runc"))}
+
+
+def test_a_package_that_is_in_the_way_is_not_removed(bare: Node) -> None:
+    """Docker's containerd.io conflicts with the distribution's package, and replaces it."""
+    relations = dict.fromkeys(("Conflicts", "Replaces", "Provides"), "containerd")
+    package = fake_package(bare, {"Package": "containerd.io", "Version": "1.7.99-1", **relations})
+    bare.ssh(f"dpkg --install {package}")
+    try:
+        refused_twice(
+            bare, SETTINGS, "apt would remove containerd.io", "containerd_install_method to none", "containerd_packages"
+        )
+        played = bare.play(PROVISION, {"containerd_packages": ["containerd.io"]}, check=True)
+        assert "apt would remove" not in messages(played, bare)
+        assert "Predict the packages that apt would install" not in changed(played, bare)
+    finally:
+        bare.ssh("dpkg --purge containerd.io")
+
+
+def test_a_program_that_belongs_to_no_package_gets_no_second_one_beside_it(bare: Node) -> None:
+    daemon.write(bare, "/usr/local/bin/containerd", "#!/bin/sh\necho containerd example.invalid 2.2.2 0\n")
+    bare.ssh("chmod 755 /usr/local/bin/containerd")
+    try:
+        refused_twice(bare, SETTINGS, "belongs to no package, /usr/local/bin/containerd", "containerd_install_method to none")
+    finally:
+        bare.ssh("rm /usr/local/bin/containerd")
+
+
+def test_a_candidate_that_is_too_old_is_not_installed(bare: Node) -> None:
+    package = fake_package(bare, {"Package": "containerd", "Version": "1.4.13-1"})
+    index = f"(dpkg-deb --field {package} | grep .; echo Filename: ./containerd.deb; stat --printf 'Size: %s\\n' {package}; "
+    index += f"echo SHA256: $(sha256sum < {package} | cut -c 1-64)) > /srv/old/Packages"
+    bare.ssh(f"mkdir -p /srv/old; cp {package} /srv/old; {index}; chmod -R a+rX /srv/old")
+    daemon.write(bare, "/etc/apt/sources.list.d/old.list", "deb [trusted=yes] file:/srv/old ./\n")
+    daemon.write(bare, "/etc/apt/preferences.d/old", "Package: containerd\nPin: version 1.4*\nPin-Priority: 1001\n")
+    bare.ssh("apt-get -qq update")
+    try:
+        refused_twice(bare, SETTINGS, "containerd 1.4.13 is not supported")
+    finally:
+        bare.ssh("rm -r /etc/apt/sources.list.d/old.list /etc/apt/preferences.d/old /srv/old; apt-get -qq update")
+
+
+def test_a_release_that_is_too_old_is_not_installed(bare: Node) -> None:
+    architecture = run(["dpkg", "--print-architecture"]).stdout.strip()
+    release = {architecture: {"src": "/nowhere/containerd-1.5.18.tar.gz", "sha256": "0" * 64}}
+    variables = {"containerd_install_method": "archive", "containerd_version": "1.5.18", "containerd_releases": release}
+    refused_twice(bare, variables, "containerd_version is 1.5.18, which is not supported")

@@ -110,6 +110,7 @@ def test_by_tag_and_digest_it_is_made_of_what_the_node_has(empty_node: Node, tmp
     assert steps_of(box(empty_node, both)) == []
 
 
+@pytest.mark.two_versions
 def test_its_files_stay_while_it_is_not_mounted(empty_node: Node, source: Registry) -> None:
     reference = source.push(random_layers(1, seed=305))
     assert steps_of(box(empty_node, reference)) == FRESH
@@ -230,6 +231,7 @@ def moved(
         yield Moved(node, reference, {"from": chain_ids(old)[-1], "to": chain_ids(new)[-1]})
 
 
+@pytest.mark.two_versions
 class TestMovedTag:
     """An image_drift: the tag of the toolbox's image was moved, and the new image is on the node."""
 
@@ -343,6 +345,7 @@ def free(node: Node) -> int:
     return int(node.ssh(f"sync -f {own_disk.ROOT}; stat -f -c '%f %S' {own_disk.ROOT} | awk '{{print $1 * $2}}'").stdout)
 
 
+@pytest.mark.two_versions
 def test_runs_at_the_same_time_do_not_meet(empty_node: Node, source: Registry) -> None:
     reference = source.push(random_layers(2, seed=380))
     with ThreadPoolExecutor(3) as pool:

@@ -87,6 +87,7 @@ def node_with_boxes(request: pytest.FixtureRequest, nodes: dict[str, Node], imag
 
 
 @pytest.mark.smoke
+@pytest.mark.two_versions
 class TestListing:
     """A leased toolbox with a file of 1 MB, a pinned one, and a pinned snapshot elsewhere."""
 
@@ -142,6 +143,7 @@ def test_what_garbage_collection_will_delete_is_at_risk_until_it_is_lost(node_wi
     assert finding["status"] == "fail" and "has been deleted" in str(finding["found"])
 
 
+@pytest.mark.two_versions
 def test_containers_and_pinned_snapshots_are_not_at_risk(node_with_image: Node, registry: Registry) -> None:
     runs = registry.push([busybox()], command=["/bin/busybox", "sleep", "100000"])
     node_with_image.exec("ctr", "images", "pull", "--plain-http", runs)
@@ -165,6 +167,7 @@ def node_without_box(request: pytest.FixtureRequest, nodes: dict[str, Node], ima
 
 
 @pytest.mark.smoke
+@pytest.mark.two_versions
 class TestVerify:
     """A node with the image, and for each test with the toolbox that it names."""
 

@@ -71,6 +71,7 @@ def toolbox(request: pytest.FixtureRequest, nodes: dict[str, Node], source: Regi
         yield Box(node, reference)
 
 
+@pytest.mark.two_versions
 class TestMountThatFails:
     """The mount is refused, and costs nothing: once its reason is gone, the toolbox comes back."""
 
@@ -153,6 +154,7 @@ def test_a_mount_of_a_snapshot_that_is_gone_is_replaced(empty_node: Node, source
     assert empty_node.ssh(f"ls {PATH}").stdout.split() == ["bin", "layer0"]
 
 
+@pytest.mark.two_versions
 def test_as_many_layers_as_the_kernel_takes(empty_node: Node, source: Registry) -> None:
     # Ids of snapshots have three digits again: with four, the page holds 488 layers.
     empty_node.ssh("systemctl stop containerd; rm -rf /var/lib/containerd/io.containerd.*; systemctl start containerd")
@@ -174,6 +176,7 @@ def test_as_many_layers_as_the_kernel_takes(empty_node: Node, source: Registry) 
 
 
 @pytest.mark.smoke
+@pytest.mark.two_versions
 def test_a_place_that_is_not_safe_is_refused(empty_node: Node, source: Registry) -> None:
     reference = source.push(random_layers(1, seed=390))
     empty_node.ssh(

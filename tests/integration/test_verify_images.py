@@ -78,6 +78,7 @@ def test_images_that_are_there_are_found_and_those_that_are_not_are_missed(empty
     assert failed["failed"] and f"{first} in {NAMESPACE}" in failed["msg"]
 
 
+@pytest.mark.two_versions
 def test_an_image_that_cannot_be_used_is_not_called_present(empty_node: Node, registry: Registry) -> None:
     name = pulled(empty_node, registry)
     (image,) = run_module(empty_node, "containerd_image_info", {"name": name, "namespace": NAMESPACE})["images"]
@@ -90,6 +91,7 @@ def test_an_image_that_cannot_be_used_is_not_called_present(empty_node: Node, re
     assert broken["status"] == "fail" and image["digest"] in str(broken["found"])
 
 
+@pytest.mark.two_versions
 def test_an_image_that_somebody_else_pulled_may_not_be_on_disk(empty_node: Node, registry: Registry) -> None:
     name = registry.push(random_layers(1))
     ctr(empty_node, "images", "pull", "--plain-http", name)
@@ -100,6 +102,7 @@ def test_an_image_that_somebody_else_pulled_may_not_be_on_disk(empty_node: Node,
 
 
 @pytest.mark.smoke
+@pytest.mark.two_versions
 def test_what_cannot_be_told_is_unknown(empty_node: Node, registry: Registry) -> None:
     name = pulled(empty_node, registry)
     images = [{"name": name, "namespace": NAMESPACE, "snapshotter": "nosuch"}]
@@ -111,6 +114,7 @@ def test_what_cannot_be_told_is_unknown(empty_node: Node, registry: Registry) ->
     assert status(verified(empty_node, name)) == dict.fromkeys(OWN, "unknown")
 
 
+@pytest.mark.two_versions
 def test_pulls_that_were_cut_short_are_seen(empty_node: Node) -> None:
     boot = empty_node.exec("cat", "/proc/sys/kernel/random/boot_id").stdout.strip()
     pull = Pull(boot, NAMESPACE, "overlayfs", ("registry.example/half:1",), ())
@@ -128,6 +132,7 @@ def test_pulls_that_were_cut_short_are_seen(empty_node: Node) -> None:
     assert verified(empty_node)["interrupted_pulls"]["status"] == "unknown"
 
 
+@pytest.mark.two_versions
 def test_room_for_layers_is_held_against_what_is_asked_for(empty_node: Node) -> None:
     room = run_module(empty_node, "containerd_image_info", {"name": []})["headroom"]
     least, most = room["layers_guaranteed"], room["layers_max"]

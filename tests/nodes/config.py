@@ -16,6 +16,11 @@ from nodes.payload import run_module
 DURABLE: dict[str, Any] = {"image_pull_sync_fs": True}
 
 
+def durable(node: Node) -> dict[str, Any]:
+    """The same for any node: containerd 1.6 can't pull durably, so that another setting stands for it."""
+    return DURABLE if node.line >= (1, 7) else {"max_concurrent_downloads": 6}
+
+
 def arguments(**options: Any) -> dict[str, Any]:
     """The module's arguments; those that are settings go where the module takes them."""
     settings = {name: value for name, value in options.items() if name in SETTINGS_SPEC}
@@ -45,7 +50,7 @@ def refused(node: Node, *words: str, **options: Any) -> str:
 def pulls_durably(node: Node) -> bool:
     """By the daemon's own dump, and a daemon that is younger than its files."""
     plugin = daemon.dump(node)["plugins"][IMAGES if node.line >= (2,) else CRI]
-    return daemon.is_well(node) and plugin["image_pull_with_sync_fs"] is True
+    return daemon.is_well(node) and plugin.get("image_pull_with_sync_fs") is True
 
 
 def converges(node: Node, **options: Any) -> dict[str, Any]:

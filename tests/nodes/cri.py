@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from nodes import daemon
@@ -21,6 +21,8 @@ SOCKET = "unix:///run/containerd/containerd.sock"
 POD, CONTAINER = "/run/pod.json", "/run/container.json"
 # CRI's NamespaceMode NODE: a pod in the node's network needs no CNI.
 NODE_NETWORK = {"security_context": {"namespace_options": {"network": 2}}}
+# In place of the cgroups, which CRI mounts otherwise: a node's own cgroup may be gone after a daemon-reload.
+NO_CGROUPS = {"container_path": "/sys/fs/cgroup", "host_path": "/run/no-cgroups", "readonly": True}
 
 
 @functools.cache
@@ -59,22 +61,22 @@ def runtime_handlers(node: Node) -> dict[str, Any]:
     return found
 
 
-def container_status(node: Node, container: str) -> dict[str, Any]:
-    found: dict[str, Any] = _asked(node, "inspect", container)["status"]
-    return found
-
-
-@contextmanager
-def running(node: Node, reference: str, command: Sequence[str], *, name: str = "app") -> Iterator[str]:
-    """A pod in the node's network with one container of an image, run by runc; yields the container's id."""
+def printed_by(node: Node, reference: str, command: Sequence[str], *, name: str = "app") -> str:
+    """What a command prints in a container of an image, which runc runs in a pod on the node's network."""
     pod = {"metadata": {"name": name, "namespace": "default", "uid": name}, "log_directory": "/run", "linux": NODE_NETWORK}
-    container = {"metadata": {"name": name}, "image": {"image": reference}, "command": list(command), "linux": NODE_NETWORK}
+    what = {"metadata": {"name": name}, "image": {"image": reference}, "command": list(command), "log_path": f"{name}.log"}
+    container = {**what, "mounts": [NO_CGROUPS], "linux": NODE_NETWORK}
     daemon.write(node, POD, json.dumps(pod))
-    daemon.write(node, CONTAINER, json.dumps({**container, "log_path": f"{name}.log"}))
+    daemon.write(node, CONTAINER, json.dumps(container))
     sandbox = crictl(node, "runp", POD).stdout.strip()
     try:
         created = crictl(node, "create", sandbox, CONTAINER, POD).stdout.strip()
         crictl(node, "start", created)
-        yield created
+        deadline = time.monotonic() + 60
+        while (status := _asked(node, "inspect", created)["status"])["state"] != "CONTAINER_EXITED":
+            assert time.monotonic() < deadline, status
+            time.sleep(0.2)
+        assert status["exitCode"] == 0, status
+        return crictl(node, "logs", created).stdout
     finally:
         crictl(node, "rmp", "--force", sandbox)

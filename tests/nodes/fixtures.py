@@ -73,9 +73,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", choices=SUITES, help="only the tests on this suite's nodes, and those that use no node")
 
 
+def is_wanted(item: pytest.Item, only: str | None) -> bool:
+    """Whether a test runs, by its suite, the one of the command line, and its marker two_versions."""
+    suite = suite_of(item.nodeid)
+    if suite is None:
+        return True
+    return (not only or suite == only) and (suite in EVERY_TEST or item.get_closest_marker("two_versions") is None)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     only = config.getoption("suite")
-    others = [item for item in items if only and suite_of(item.nodeid) not in (None, only)]
+    others = [item for item in items if not is_wanted(item, only)]
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
@@ -129,6 +137,12 @@ def nodes(request: pytest.FixtureRequest, all_nodes: dict[str, Node]) -> dict[st
 def node(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
     """Each node in turn, as it is."""
     return nodes[request.param]
+
+
+@pytest.fixture(params=SUITES)
+def installed(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
+    """Each version in turn, as installed."""
+    return packaged(nodes[request.param])
 
 
 @pytest.fixture(params=EVERY_TEST)

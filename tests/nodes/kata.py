@@ -35,6 +35,7 @@ def vendor_file(runtime: str, hypervisor: str, *, disable: bool = True, comment:
         "fc": "virtio-mmio" if go else "virtio-blk-mmio",
         "stratovirt": "virtio-mmio",
         "dragonball": "virtio-blk-pci",
+        "openvmm": "virtio-blk-pci",
     }[hypervisor]
     lines = [
         f"# {comment or 'as released'}",

@@ -77,10 +77,13 @@ class Registry:
         """Itself as an element of the module containerd_registry's registries."""
         return {"name": self.name, "server": f"http://{self.name}"}
 
-    def push(self, layers: Sequence[Layer], *, repository: str = "image", command: Sequence[str] = ()) -> str:
+    def push(
+        self, layers: Sequence[Layer], *, repository: str = "image", command: Sequence[str] = (), architecture: str = ""
+    ) -> str:
         """Make an image and push it under a tag of its own; returns the reference."""
         tag = f"v{next(self._numbers)}"
-        layout = write_layout(self.directory / tag, layers, tag=tag, command=command)
+        platform = {"architecture": architecture} if architecture else {}
+        layout = write_layout(self.directory / tag, layers, tag=tag, command=command, platform=platform)
         return self.push_layout(layout, f"{self.name}/{repository}:{tag}")
 
     def blobs(self, reference: str) -> frozenset[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jinja2
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
@@ -21,7 +24,7 @@ MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py
 FRAGMENT = re.compile(r"slipway\.node\.(\w+)")
 SPEC = "node_spec"
 # Given to modules as they are.
-PLACES = {"containerd_config_file", "containerd_unit", "containerd_address"}
+PLACES = {"containerd_config_file", "containerd_unit", "containerd_address", "containerd_binary"}
 # What roles give to each other and to the operator's own tasks.
 PUBLIC = {SPEC: {"node_spec", "node_spec_architecture", "node_spec_daemon_pending"}, "verify": {"verify_node"}}
 INSTALLERS = {f"ansible.builtin.{name}" for name in ("raw", "shell", "command", "apt", "dnf", "package")}
@@ -213,6 +216,64 @@ def test_roles_that_install_nothing(name: str) -> None:
     assert not [task["name"] for task in used if INSTALLERS & set(task)]
 
 
+@pytest.mark.parametrize("name", ["repair", "verify"])
+def test_playbooks_that_install_nothing(name: str) -> None:
+    text = (ROOT / "playbooks" / f"{name}.yml").read_text()
+    assert set(re.findall(r"slipway\.node\.(\w+)$", text, re.MULTILINE)) == {name}
+
+
+def bootstrapped(tmp_path: Path, code: int, *, config: bool = False) -> list[str]:
+    """What the role bootstrap prints in check mode on a node whose Python ends its question with the code."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexit {code}\n")
+    python.chmod(0o755)
+    if config:
+        (tmp_path / "config.toml").write_text("version = 2\n")
+    environment = jinja2.Environment(autoescape=False)
+    environment.filters["quote"] = shlex.quote
+    script = environment.from_string((ROOT / "roles/bootstrap/templates/bootstrap.sh.j2").read_text()).render(
+        __bootstrap_interpreters=[str(python)],
+        __bootstrap_config_file=str(tmp_path / "config.toml"),
+        bootstrap_packages={"apt": [], "dnf": [], "zypper": []},
+        ansible_check_mode=True,
+    )
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_node_whose_python_reads_toml_is_predicted_without_tomlkit(tmp_path: Path) -> None:
+    (line,) = bootstrapped(tmp_path, 4)
+    assert line.startswith("slipway: missing tomlkit")
+
+
+def test_a_prediction_that_needs_tomlkit_ends(tmp_path: Path) -> None:
+    for lines in (bootstrapped(tmp_path, 5), bootstrapped(tmp_path, 4, config=True)):
+        assert lines[0].startswith("slipway: missing tomlkit")
+        assert lines[1:] == ["slipway: unpredictable"]
+
+
+def test_no_run_of_apt_removes_a_package() -> None:
+    every = [task for role in ROLES for task in tasks(role)]
+    runs = [task for task in every if "name" in task.get("ansible.builtin.apt", {})]
+    assert len(runs) > 3
+    assert [task["name"] for task in runs if task["ansible.builtin.apt"].get("fail_on_autoremove") is not True] == []
+    for task in every:
+        assert "ansible.builtin.package" not in task or "os_family'] != 'Debian'" in str(task.get("when")), task["name"]
+    lines = (ROOT / "roles/bootstrap/templates/bootstrap.sh.j2").read_text().splitlines()
+    assert [line for line in lines if "apt-get install" in line and "--no-remove" not in line] == []
+
+
+def test_there_are_no_tags_as_the_readme_says() -> None:
+    plays = [play for path in (ROOT / "playbooks").glob("*.yml") for play in load(path)]
+    steps = [
+        *plays,
+        *(task for role in ROLES for task in tasks(role)),
+        *(task for play in plays for task in play.get("tasks", [])),
+    ]
+    assert not [step["name"] for step in steps if "tags" in step]
+    assert "have no tags, so a run with `--tags` does nothing" in (ROOT / "README.md").read_text()
+
+
 @by_name
 def test_every_option_that_is_passed_to_a_module_is_one_of_its_options(role: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for task in tasks(role):
@@ -230,7 +291,25 @@ def test_every_task_that_names_a_module_of_ours_names_one_that_exists(role: Path
 
 def test_the_action_group_has_the_modules_that_take_the_daemons_place(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
-    options = {"config_file", "unit", "address"}
+    options = {"config_file", "binary", "unit", "address"}
     assert runtime["action_groups"] == {
         "containerd": [name for name in MODULES if options <= set(argument_spec(name, monkeypatch))]
     }
+
+
+def test_every_task_that_asks_the_daemon_gets_its_places() -> None:
+    """The tasks of a role that another role imports take the defaults of the block around the import."""
+    group = "group/slipway.node.containerd"
+    modules = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"]["containerd"]
+    places = {
+        "config_file": "{{ containerd_config_file }}",
+        "binary": "{{ containerd_binary | default(omit, true) }}",
+        "unit": "{{ containerd_unit }}",
+        "address": "{{ containerd_address }}",
+    }
+    for role in ROLES:
+        used = list(tasks(role))
+        given = [task["module_defaults"][group] for task in used if group in task.get("module_defaults", {})]
+        asking = [task["name"] for task in used if any(f"slipway.node.{name}" in task for name in modules)]
+        assert given or not asking, asking
+        assert all(one == places for one in given), role.name

@@ -13,21 +13,21 @@ from ansible_collections.slipway.node.plugins.module_utils.config import tables
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import FileKey, file_keys, moved_in_4, older_places
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import (
     BY_NAME,
     CRI,
     METADATA_NO_SYNC,
     SETTINGS,
-    schema_2_path,
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source, is_secret
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, agrees, dotted, flatten, lookup
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, agrees, dotted, flatten, lookup
 
 _MISSING = object()
-# Tables that schema 4 moved under plugins."io.containerd.server.v1.*".
-_MOVED_IN_V4 = ("grpc", "ttrpc", "metrics", "debug")
+# Tables of the daemon itself, whose keys it knows; the other ones that aren't plugins' take any names.
+_FIXED_TABLES = ("grpc", "ttrpc", "debug", "metrics", "cgroup")
 
 
 # The keys by which image_pull_sync_fs makes CRI pull by itself.
@@ -62,10 +62,8 @@ class Mismatch:
 
 
 def wanted_leaves(settings: Settings, version: Version, architecture: str, config: EffectiveConfig) -> dict[Path, Any]:
-    """Write the settings as leaves in the schema of the configuration. Tables that schema 4 moved are left out."""
-    number = config.schema
-    leaves = flatten(tables.tables(settings, version, number, architecture))
-    return {path: value for path, value in leaves.items() if number < 4 or path[0] not in _MOVED_IN_V4}
+    """Write the settings as leaves in the schema of the configuration."""
+    return flatten(tables.tables(settings, version, config.schema, architecture))
 
 
 def mismatches(
@@ -99,7 +97,7 @@ def _culprit(path: Path, others: Sequence[Source], version: Version) -> str | No
 
     Every version does so with a proxy plugin's, and 1.x with any plugin's.
     """
-    aliases = {path, schema_2_path(path) or path}
+    aliases = {path, *older_places(path)}
     for source in reversed(others):
         try:
             tree = toml.parse(source.text)
@@ -157,35 +155,26 @@ def other_schema(sources: Sequence[Source], number: int) -> str | None:
 def unknown_keys(sources: Sequence[Source], config: EffectiveConfig, known_plugins: frozenset[str]) -> list[str]:
     """List the keys in the files that the daemon ignores, as ``FILE: key``.
 
-    A key of schema 2's CRI table is looked for where 2.x moves it, and is not reported if it could
-    have been moved out of sight.
+    A key of an older schema is looked for in the place to which the daemon moves it. One that is empty, or off in schema 2, is
+    not reported: an older daemon wrote it with all of its defaults.
     """
     printed = config.schema
-    ignored = []
-    for source in sources:
-        try:
-            tree = toml.parse(source.text)
-        except ValueError:
-            continue
-        ignored += [
-            f"{source.path}: {dotted(path)}" for path in flatten(tree) if _ignored(path, tree, config, known_plugins, printed)
-        ]
-    return ignored
+    return [str(key) for keys in file_keys(sources, printed) for key in keys if _ignored(key, config, known_plugins, printed)]
 
 
-def _ignored(path: Path, tree: Tree, config: EffectiveConfig, known_plugins: frozenset[str], printed: int) -> bool:
-    if path[0] in ("version", "imports"):
-        return False
-    if path[0] != "plugins":
-        return config.lookup(path[:1], _MISSING) is _MISSING and not (printed >= 4 and path[0] in _MOVED_IN_V4)
-    if len(path) < 2 or not config.cri_enabled:
-        return False
-    written = tree.get("version", printed)
-    if path[1] not in known_plugins:
+def _ignored(key: FileKey, config: EffectiveConfig, known_plugins: frozenset[str], printed: int) -> bool:
+    place = key.place
+    if key.written >= 4 and moved_in_4(key.path):
         return True
-    if path[1] == names.CRI_V2 and written < 3 <= printed:
+    if key.written < printed and (key.value in ("", [], {}) or (key.written < 3 and not key.value)):
         return False
-    return config.lookup(path, _MISSING) is _MISSING and not _below_free_form(path, config)
+    if place[0] != "plugins":
+        return config.lookup(place if place[0] in _FIXED_TABLES else place[:1], _MISSING) is _MISSING
+    if len(place) < 2 or not config.cri_enabled:
+        return False
+    if place[1] not in known_plugins:
+        return True
+    return config.lookup(place, _MISSING) is _MISSING and not _below_free_form(place, config)
 
 
 def _below_free_form(path: Path, config: EffectiveConfig) -> bool:

@@ -20,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.service_unit i
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import imports, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import CRI_NAMES
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import NEED_HANDLERS, moved_in_4
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version, schema_support
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange, holds_secrets
@@ -68,7 +69,8 @@ def _parsed(found: CurrentConfig) -> Tree:
 def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
     """Return the schema that the root file is, or is to be, written in.
 
-    A file without ``version`` is schema 1 to a 1.x daemon and its newest schema to a 2.x one.
+    A file without ``version`` is schema 1 to a 1.x daemon, and the newest one to 2.0 to 2.2. 2.3 and newer migrate it from
+    schema 1 on, so what it says in any newer schema counts; schema 2 keeps all of that but short names of plugins.
     Raises ValueError for a file that has to be migrated by its owner first.
     """
     newest = schema_support(found.version).newest
@@ -82,33 +84,41 @@ def file_schema(root: Mapping[str, Any], found: CurrentConfig) -> int:
         return version
     plugins = root.get("plugins")
     short = [name for name in plugins if not name.startswith("io.containerd.")] if isinstance(plugins, dict) else []
-    if version == 1 and newest > 2:
-        raise ValueError(f"{found.config_file} is written in schema 1: migrate it with 'containerd config migrate' first")
-    if newest > 2:
-        return newest
+    if newest > 2 and (version == 1 or short):
+        where = f" (plugins.{short[0]})" if short else ""
+        raise ValueError(
+            f"{found.config_file} is written in schema 1{where}: "
+            "replace it with the output of 'containerd config migrate' first, and check that nothing is missing there"
+        )
     if short:
         raise ValueError(
             f"{found.config_file} is written in schema 1 (plugins.{short[0]}): "
             "rewrite it in schema 2, with version = 2 and full plugin names, first"
         )
-    return 2
+    if newest == 4 and not (plugins or any(moved_in_4(path) for path in flatten(root))):
+        return newest
+    return 3 if newest == 3 else 2
 
 
 def _enabled_cri(theirs: Mapping[str, Any], found: CurrentConfig, enable: bool) -> dict[Path, Any]:
     """Return the edit of ``disabled_plugins`` that gives CRI back; schema 1's short names become full ones."""
-    disabled = theirs.get("disabled_plugins", [])
-    if not isinstance(disabled, list):
-        raise ValueError(f"{found.config_file}: disabled_plugins has to be a list of names")
-    wanted = [name for name in disabled if not (enable and name in CRI_NAMES)]
-    if theirs.get("version", 0) < 2:
-        short = [name for name in wanted if not str(name).startswith("io.containerd.") and name != "cri"]
-        if short:
-            raise ValueError(
-                f"{found.config_file} names {short[0]!r} in disabled_plugins without a version key: "
-                "add version = 2 and write the full plugin name"
-            )
-        wanted = [names.CRI_V2 if name == "cri" else name for name in wanted]
-    return {("disabled_plugins",): wanted} if wanted != disabled else {}
+    puts: dict[Path, Any] = {}
+    for key in ("disabled_plugins", "required_plugins"):
+        listed = theirs.get(key, [])
+        if not isinstance(listed, list):
+            raise ValueError(f"{found.config_file}: {key} has to be a list of names")
+        wanted = [name for name in listed if not (enable and key == "disabled_plugins" and name in CRI_NAMES)]
+        if theirs.get("version", 0) < 2:
+            short = [name for name in wanted if not str(name).startswith("io.containerd.") and name != "cri"]
+            if short:
+                raise ValueError(
+                    f"{found.config_file} names {short[0]!r} in {key} without a version key: "
+                    "add version = 2 and write the full plugin name"
+                )
+            wanted = [names.CRI_V2 if name == "cri" else name for name in wanted]
+        if wanted != listed:
+            puts[(key,)] = wanted
+    return puts
 
 
 def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = True, enable_cri: bool = False) -> ConfigPlan:
@@ -126,11 +136,12 @@ def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = Tru
     drop_in = None
     puts: dict[Path, Any] = {}
     if tree:
-        completions = _unset(theirs, schema.completions(tree, found.version, number))
+        completions = schema.completions(tree, found.version, number)
         if merges:
-            drop_in = toml.render({"version": number, **merge(nest(completions), tree)}, HEADER)
+            drop_in = toml.render({"version": number, **merge(completions, tree)}, HEADER)
+            puts = _handlers_for_migration(theirs) if number == 2 else {}
         else:
-            puts = {**completions, **_filled(theirs, flatten(tree))}
+            puts = {**_unset(theirs, completions), **_filled(theirs, flatten(tree))}
     if present and (puts or drop_in or enable_cri):
         puts = {**_enabled_cri(theirs, found, enable_cri), **puts}
     if (puts or drop_in) and theirs.get("version", 0) < 2:
@@ -142,6 +153,17 @@ def plan_config(found: CurrentConfig, settings: Settings, *, present: bool = Tru
     # The daemon fails on an import that isn't there, so the drop-in comes first and goes last.
     files = (root_change, drop_in_change) if drop_in is None else (drop_in_change, root_change)
     return ConfigPlan(files, record, number)
+
+
+def _handlers_for_migration(theirs: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return the empty table of handlers without which 2.x doesn't migrate the keys of others in a root file of schema 2.
+
+    2.0 to 2.2 find one in the drop-in, and 2.3 and newer look for it in the root file.
+    """
+    containerd: Path = ("plugins", names.CRI_V2, "containerd")
+    table = lookup(theirs, containerd)
+    needed = isinstance(table, Mapping) and "runtimes" not in table and any((key,) in NEED_HANDLERS for key in table)
+    return {(*containerd, "runtimes"): {}} if needed else {}
 
 
 def own_text(option: str, path: str, before: str | None, wanted: str | None) -> str | None:

@@ -40,7 +40,8 @@ class Record:
     ``directories`` are those that the collection created for its files.
 
     ``pending`` holds the contents of files (None: no file) from before a change that has not
-    been proven yet; a run that finds it knows that an earlier one was cut short.
+    been proven yet; a run that finds it knows that an earlier one was cut short. ``unstarted``: no container has been seen
+    to start since the daemon was changed.
     """
 
     keys: Mapping[Path, OwnedKey] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Record:
     written: tuple[str, ...] = ()
     directories: frozenset[str] = frozenset()
     pending: Mapping[str, str | None] = field(default_factory=dict)
+    unstarted: bool = False
 
     def with_original(self, original: str | None, text: str | None) -> Record:
         """Return the record of a root file with this text, which the collection made of the original."""
@@ -80,6 +82,7 @@ class Record:
             written=tuple(dict.fromkeys((*self.written, *wanted.written))),
             directories=self.directories | wanted.directories,
             pending=pending,
+            unstarted=self.unstarted,
         )
 
     def to_text(self) -> str | None:
@@ -106,6 +109,7 @@ class Record:
             "written": list(self.written),
             "directories": sorted(self.directories),
             "pending": dict(self.pending),
+            "unstarted": self.unstarted,
         }
         return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
@@ -131,6 +135,7 @@ class Record:
                 written=tuple(content["written"]),
                 directories=frozenset(content["directories"]),
                 pending=dict(content["pending"].items()),
+                unstarted=content["unstarted"],
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged ({error!r})") from error

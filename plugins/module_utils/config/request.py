@@ -14,6 +14,8 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, at_least, unit_name
 
 AUTO, NEVER, FORCE = "auto", "never", "force"
+# When a container is started with the default handler: not at all, after a change of the daemon, or in every run.
+NONE, CHANGED, ALWAYS = "none", "changed", "always"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class ConfigRequest:
     restart: str
     unit_enabled: bool
     timeout: int
+    probe: str = NONE
     loaded: tuple[str, ...] = ()
 
     @property
@@ -58,6 +61,7 @@ class ConfigRequest:
             restart=params["restart"],
             unit_enabled=params["unit_enabled"],
             timeout=at_least(1)("timeout", params["timeout"]),
+            probe=params["probe"],
         )
 
 

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.core.options import one_line
+from ansible_collections.slipway.node.plugins.module_utils.core.options import one_line, proxy_url
 
 # The first words of every file that only the collection writes.
 MANAGED = "Managed by slipway.node: changes made here are lost."
 _DIRECTIVE = re.compile(r"^[A-Z][A-Za-z0-9]*\Z")
-_URL = re.compile(r"^(https?|socks5h?)://[^\s/\x00-\x1f\x7f]+(/[^\s\x00-\x1f\x7f]*)?\Z")
 # Directives that would change what is run, rather than how; the unit itself belongs to the package.
 _FORBIDDEN = re.compile(r"^(Exec|Type\Z|User\Z|Group\Z|Environment)")
 
@@ -38,14 +37,12 @@ class Service:
     def from_params(cls, directives: Mapping[str, Any], proxy: Mapping[str, Any]) -> Service:
         """Check the options ``service_directives`` and ``http_proxy``. Raises ValueError that names the option."""
         texts = {name: _directive(name, value) for name, value in directives.items()}
-        for key in ("http", "https"):
-            if proxy.get(key) and not _URL.match(proxy[key]):
-                raise ValueError(f"http_proxy.{key} has to be a URL such as http://proxy.example:3128")
+        http, https = (proxy_url(f"http_proxy.{key}", proxy[key]) if proxy.get(key) else None for key in ("http", "https"))
         for one in proxy.get("no_proxy") or ():
             one_line("http_proxy.no_proxy", one)
             if "," in one or " " in one:
                 raise ValueError(f"http_proxy.no_proxy takes one name, address or network an entry, not {one!r}")
-        return cls(texts, proxy.get("http") or None, proxy.get("https") or None, tuple(proxy.get("no_proxy") or ()))
+        return cls(texts, http, https, tuple(proxy.get("no_proxy") or ()))
 
     def environment(self) -> dict[str, str]:
         """Return the proxy variables. Go reads the upper-case names, and so do the programs that a proxy plugin runs."""

@@ -14,6 +14,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotte
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, one_line, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import value_text
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted, flatten, lookup
+from ansible_collections.slipway.node.plugins.module_utils.store import reference
 
 _PROXY_KEYS: dict[str, type] = {"address": str, "platform": str, "exports": dict, "capabilities": list}
 
@@ -157,6 +158,11 @@ class Settings:
         for row in SETTINGS:
             if row.check is not None and row.name in self.scalars:
                 row.check(row.name, self.scalars[row.name])
+        if "sandbox_image" in self.scalars:
+            try:
+                reference.parse(self.scalars["sandbox_image"])
+            except ValueError as error:
+                raise ValueError(f"sandbox_image: {error}") from error
         self._check_snapshotters()
         _writable("extra_config", self.extra_config)
         for key in ("version", "imports"):

@@ -23,6 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.names impo
     SNAPSHOTTER_PREFIX,
     TRANSFER,
 )
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import CRI_SERVICE_KEYS, in_schema
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import (
     DISABLE_SNAPSHOT_ANNOTATIONS,
     DISCARD_UNPACKED_LAYERS,
@@ -162,7 +163,7 @@ def _leaves(settings: Settings, version: Version, number: int, architecture: str
 
 
 def tables(settings: Settings, version: Version, schema: int, architecture: str) -> Tree:
-    """Write the settings as the tables of one schema; ``extra_config`` is merged last.
+    """Write the settings as the tables of one schema; ``extra_config`` is merged last, in the places of this schema.
 
     ``architecture`` is Go's name of the node's. Raises ValueError for what this version can't do.
     """
@@ -170,38 +171,28 @@ def tables(settings: Settings, version: Version, schema: int, architecture: str)
     tree: Tree = {}
     for path, value in _leaves(settings, version, schema, architecture):
         tree = merge(tree, nest({path: value}))
-    service = lookup(settings.extra_config, ("plugins", CRI_V2)) if version.major >= 2 else None
+    extra = in_schema(settings.extra_config, schema)
+    service = lookup(extra, ("plugins", CRI_V2)) if version.major >= 2 else None
     for key in service if isinstance(service, dict) else ():
-        if key not in _CRI_V3_SERVICE_KEYS:
+        if key not in CRI_SERVICE_KEYS:
             raise ValueError(
                 f'extra_config.plugins."{CRI_V2}".{key} is a name of containerd 1.x, and this is {version}: '
                 f'write it under "{CRI_IMAGES}" or "{CRI_RUNTIME}"'
             )
-    return merge(tree, settings.extra_config)
-
-
-# What is left in the CRI service's own table from 2.0 on: streaming, and nothing else.
-_CRI_V3_SERVICE_KEYS = frozenset(
-    {
-        "disable_tcp_service",
-        "stream_server_address",
-        "stream_server_port",
-        "stream_idle_timeout",
-        "enable_tls_streaming",
-        "x509_key_pair_streaming",
-    }
-)
+    return merge(tree, extra)
 
 
 def completions(tree: Tree, version: Version, schema: int) -> Tree:
-    """List the keys that these tables need beside them, to be set where the file has none.
+    """List the keys that these tables need beside them.
 
-    On 1.x a file that declares runtime handlers
-    but not runc loses runc (containerd#7982); 2.x, migrating a schema 2 file that sets anything in
-    CRI's containerd table but no handler, loses that table.
+    On 1.x a file that declares runtime handlers but not runc loses runc (containerd#7982). On 2.x a file of schema 2 whose CRI
+    table ``containerd`` has no table of handlers loses the snapshotter when it is migrated, and 2.3 and newer migrate each file
+    by itself. An empty table is enough, and leaves the handlers of other files as they are.
     """
     if schema >= 3:
         return {}
     containerd: Path = ("plugins", CRI_V2, "containerd")
-    touched = lookup(tree, containerd if version.major >= 2 else (*containerd, "runtimes"))
+    if version.major >= 2:
+        return nest({(*containerd, "runtimes"): {}}) if lookup(tree, containerd) else {}
+    touched = lookup(tree, (*containerd, "runtimes"))
     return nest({(*containerd, "runtimes", "runc", "runtime_type"): RUNC_TYPE}) if touched else {}

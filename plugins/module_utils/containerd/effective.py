@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import SNAPSHOTTER_PREFIX
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import SERVER_GRPC
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import (
     BY_NAME,
     DISCARD_UNPACKED_LAYERS,
@@ -28,7 +29,6 @@ from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path
 # containerd defaults/defaults_unix.go
 _DEFAULT_ROOT = "/var/lib/containerd"
 _DEFAULT_SNAPSHOTTER = "overlayfs"
-_SERVER = "io.containerd.server.v1.grpc"
 # internal/cri/config/config.go, CheckLocalImagePullConfigs (2.1 and newer): the keys of CRI's images plugin that make it pull
 # by itself instead of through the transfer service, and the values with which they do.
 _LOCAL_PULL: Mapping[str, Callable[[Any], bool]] = {
@@ -89,6 +89,11 @@ class EffectiveConfig:
         return version if isinstance(version, int) else 0
 
     @cached_property
+    def plugins(self) -> frozenset[str]:
+        """The ids of the plugins that have settings."""
+        return frozenset(self.dump.get("plugins", {}))
+
+    @cached_property
     def root(self) -> str | None:
         """The daemon's directory of persistent data."""
         return self.dump.get("root")
@@ -100,8 +105,8 @@ class EffectiveConfig:
 
     @cached_property
     def socket(self) -> str | None:
-        """The socket that the daemon creates; schema 4 has moved it."""
-        found = self.lookup(("grpc", "address")) or self.lookup(("plugins", _SERVER, "address"))
+        """The socket that the daemon creates; schema 4 has moved it, and ignores the old place."""
+        found = self.lookup(("grpc", "address") if self.schema < 4 else ("plugins", SERVER_GRPC, "address"))
         return found if isinstance(found, str) and found else None
 
     @cached_property
@@ -139,6 +144,11 @@ class EffectiveConfig:
             snapshotter=table.get("snapshotter") or self._platform_snapshotter(name),
             config_path=lookup(table, ("options", "ConfigPath")),
         )
+
+    def handler_options(self, name: str) -> Mapping[str, Any]:
+        """Return the options of a handler's runtime, empty if it has none."""
+        found = lookup(self._handler_tables, (name, "options"))
+        return found if isinstance(found, Mapping) else {}
 
     def _platform_snapshotter(self, handler: str) -> str | None:
         return self.lookup(("plugins", names.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None

@@ -129,17 +129,6 @@ DISABLE_SNAPSHOT_ANNOTATIONS = Setting(
 )
 # plugins/metadata/plugin.go, 2.1 and newer
 METADATA_NO_SYNC: Path = ("plugins", names.METADATA, "no_sync")
-_MOVED: Mapping[Path, Path] = {
-    row.v3: row.v2 for row in (*BY_NAME.values(), DISCARD_UNPACKED_LAYERS, DISABLE_SNAPSHOT_ANNOTATIONS) if row.v2 != row.v3
-}
-
-
-def schema_2_path(path: Path) -> Path | None:
-    """Return the place that a key of schema 3 has in a file of schema 2; None if it is the same."""
-    if path in _MOVED:
-        return _MOVED[path]
-    return (*CRI, *path[2:]) if path[:2] in (CRI_IMAGES, CRI_RUNTIME) else None
-
 
 RUNTIME_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import EROFS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path
 
 
@@ -71,6 +72,15 @@ BUILTIN_SNAPSHOTTERS: Mapping[str, Mapping[str, Key]] = {
 }
 # First releases that have a snapshotter, where the oldest supported one doesn't.
 SNAPSHOTTER_SINCE: Mapping[str, tuple[str, ...]] = {"blockfile": ("1.7.4", "2.0.0"), EROFS: ("2.1.0",)}
+
+
+def mounted_on_demand(version: Version) -> tuple[str, ...]:
+    """Return the snapshotters whose layers the daemon mounts when it is asked for a snapshot's mounts, and unmounts later.
+
+    It does so from 2.2 on, each time at other places, until its next garbage collection. Asking twice before that fails.
+    containerd core/mount/manager/manager.go: Activate.
+    """
+    return (EROFS,) if version.at_least("2.2.0") else ()
 
 
 def check_table(option: str, name: str, table: Mapping[str, Any]) -> None:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 # Keys whose values are never shown: registry credentials in CRI's tables, Kata's for Jaeger, and passwords in URLs.
-_SECRET_LINE = re.compile(r"(?im)^(\s*[\"']?(?:\w*password|auth|identitytoken|registrytoken|secret|token)[\"']?\s*=\s*).*$")
-_SECRET_INLINE = re.compile(r"(?i)\b((?:password|auth|identitytoken|registrytoken)\s*=\s*)(\"[^\"]*\"|'[^']*')")
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@\s\"':]*):([^/@\s\"']+)@")
+_KEYS = r"\w*password|auth|authorization|identitytoken|registrytoken|secret|token"
+# Texts and lists may have several lines.
+_LONG_VALUE = r"\"\"\".*?\"\"\"|'''.*?'''|\[(?:\"(?:\\.|[^\"\\])*\"|'[^']*'|[^]\"'])*\]"
+_SECRET_LINE = re.compile(rf"(?ims)^([^\S\n]*[\"']?(?:{_KEYS})[\"']?\s*=\s*)(?:{_LONG_VALUE}|[^\n]*$)")
+_SECRET_INLINE = re.compile(rf"(?is)\b((?:{_KEYS})[\"']?\s*=\s*)(?:{_LONG_VALUE}|\"(?:\\.|[^\"\\])*\"|'[^']*')")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@\s\"':]*):([^/\s\"]+)@")
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,24 @@ def is_secret(key: str) -> bool:
 
 
 def secret_values(tree: Any) -> set[str]:
-    """Return the texts in a configuration that are never shown, wherever they lie in it."""
+    """Return the texts in a configuration that are never shown, wherever they lie in it.
+
+    Everything under a secret's key is secret, numbers too. A table under ``auth`` has keys of its own.
+    """
     if isinstance(tree, Mapping):
-        own = {value for key, value in tree.items() if isinstance(value, str) and value and is_secret(str(key))}
-        return own.union(*map(secret_values, tree.values()))
+        found: set[str] = set()
+        for key, value in tree.items():
+            whole = is_secret(str(key)) and not (str(key).lower() == "auth" and isinstance(value, Mapping))
+            found |= _texts(value) if whole else secret_values(value)
+        return found
     return set().union(*map(secret_values, tree)) if isinstance(tree, (list, tuple)) else set()
+
+
+def _texts(value: Any) -> set[str]:
+    """Return every text and number in a value. Truth values are no secrets."""
+    if isinstance(value, (Mapping, list, tuple)):
+        return set().union(*map(_texts, value.values() if isinstance(value, Mapping) else value))
+    return set() if value is None or value == "" or isinstance(value, bool) else {str(value)}
 
 
 def holds_secrets(text: str) -> bool:

@@ -67,6 +67,38 @@ def at_least(least: int) -> Callable[[str, Any], Any]:
     return check
 
 
+_PROXY_USER = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
+_PROXY_HOST = re.compile(r"\w[\w.-]*|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\]")
+_PROXY_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*)*")
+
+
+def proxy_url(option: str, value: Any) -> str:
+    """Return the URL of a proxy. Raises ValueError that names the option, and not the URL, unless Go reads it as one.
+
+    A URL that Go can't read is ignored, or its scheme is taken for the host (golang.org/x/net/http/httpproxy, net/url).
+    """
+    scheme, _colon, rest = value.partition("://") if isinstance(value, str) else ("", "", "")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    path = rest[len(authority) :]
+    user, _at, address = authority.rpartition("@")
+    host, _colon, port = address.rpartition(":") if re.search(r":[^]]*\Z", address) else (address, "", "80")
+    if "@" in path or not _PROXY_USER.fullmatch(user):
+        why = (
+            "write each character of the user name and the password that isn't a letter, a digit or one of -._~ as % and two "
+            "hexadecimal digits for each of its bytes, such as %25 for %, %2F for / and %40 for @"
+        )
+    elif scheme.lower() not in ("http", "https", "socks5", "socks5h") or not _PROXY_HOST.fullmatch(host):
+        why = "give the scheme (http, https or socks5) and the host"
+    elif not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+        why = "give the port as a number between 1 and 65535"
+    elif not _PROXY_PATH.fullmatch(path):
+        why = "remove the part behind the host and the port"
+    else:
+        # The two are the same to Go, and containerd 1.6 doesn't know the second.
+        return re.sub("^socks5h(?=:)", "socks5", str(value), flags=re.IGNORECASE)
+    raise ValueError(f"{option} has to be a URL such as http://user:password@proxy.example:3128: {why}")
+
+
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@-]{1,240}\Z")
 
 

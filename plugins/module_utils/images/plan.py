@@ -52,8 +52,8 @@ class RegistryAuth:
 class Request:
     """What is asked of a node. ``snapshotter`` None: the daemon's own. ``timeout`` in seconds, for each image.
 
-    ``every``: the images that are there, instead of ``names``. ``integrity`` is one of LEVELS. ``on_controller``: the archive
-    is not on the node, so its images can't be read.
+    ``every``: the images that are there but for ``excluded``, instead of ``names``. ``integrity`` is one of LEVELS.
+    ``on_controller``: the archive is not on the node, so its images can't be read.
     """
 
     names: tuple[ImageName, ...]
@@ -71,6 +71,7 @@ class Request:
     repair: bool
     timeout: float
     on_controller: bool = False
+    excluded: tuple[ImageName, ...] = ()
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], machine: str) -> Request:
@@ -104,6 +105,7 @@ class Request:
             repair=params["repair"],
             timeout=float(params["timeout"]),
             on_controller=on_controller,
+            excluded=tuple(_name(name).within(namespace) for name in params.get("exclude") or ()),
         )
 
 
@@ -121,6 +123,8 @@ def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> No
         raise ValueError("repair needs to know what is wrong: set integrity to metadata or content")
     if every and params["name"] is not None:
         raise ValueError("name and all exclude each other: list the images, or set all to true")
+    if params.get("exclude") and not every:
+        raise ValueError("exclude is for all images of a namespace: set all to true, or leave it out")
     if every and (params["integrity"] == INTEGRITY_NONE or params["archive"] or params["pull"] == "always"):
         raise ValueError("all is for images that are on the node: set integrity, and neither archive nor pull")
 

@@ -17,6 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Tree, dotted, flatten, merge, nest
+from ansible_collections.slipway.node.plugins.module_utils.kata.go_keys import go_keys
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import Combination
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import (
     ALWAYS_KNOWN,
@@ -170,11 +171,15 @@ def parse_config_dir(path: str) -> str:
 
 @dataclass(frozen=True)
 class Vendor:
-    """A configuration file as it was released. ``assumed``: it isn't there yet, and this is what it probably says."""
+    """A configuration file as it was released. ``assumed``: it isn't there yet, and this is what it probably says.
+
+    ``missing_program`` is the hypervisor's program that the file names, if the node lacks it.
+    """
 
     text: str
     version: Version | None = None
     assumed: bool = False
+    missing_program: str = ""
 
     def mentions(self) -> frozenset[str]:
         """Return the keys that it sets or shows in comments: what this version of Kata knows."""
@@ -263,8 +268,9 @@ def drop_in_text(handler: Handler, section: str) -> str:
 
 
 def unknown_keys(handler: Handler, vendor: Vendor, table: Mapping[str, Any]) -> Iterator[str]:
-    """Keys for the hypervisor's table that this version of Kata may not know, as far as its file tells."""
-    known = ALWAYS_KNOWN | vendor.mentions()
+    """Keys for the hypervisor's table that this version of Kata may not know, as far as its sources or its file tell."""
+    known = go_keys(handler.version or vendor.version) if handler.runtime == GO else ALWAYS_KNOWN
+    known = known | vendor.mentions()
     return (key for key in table if not vendor.assumed and key not in known)
 
 
@@ -299,7 +305,36 @@ def merged(runtime: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Tr
 def effective_settings(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
     """Return the runtime's settings; null where the file leaves them to it. A missing flag or number is false or 0."""
     table = tree.get("hypervisor", {}).get(section, {})
-    return {name: table.get(name, None if kind is str else kind()) for name, kind in SETTINGS.items()}
+    settings = {name: table.get(name, None if kind is str else kind()) for name, kind in SETTINGS.items()}
+    return {**settings, "force_guest_pull": _force_guest_pull(tree)}
+
+
+def _force_guest_pull(tree: Mapping[str, Any]) -> bool:
+    """Return whether the guest pulls the images. The Go runtime has a key for it, the Rust runtime an experimental feature."""
+    runtime = tree.get("runtime", {})
+    if runtime_of(tree) == GO:
+        return isinstance(runtime, Mapping) and runtime.get("experimental_force_guest_pull") is True
+    features = runtime.get("experimental")
+    return isinstance(features, list) and "force_guest_pull" in features
+
+
+def program_path(*contents: bytes) -> str:
+    """Return the hypervisor's program that the last of these files names; empty where none does, or none can be read."""
+    path: Any = ""
+    for content in contents:
+        try:
+            tables = parse_file("", content).get("hypervisor", {})
+        except ValueError:
+            continue
+        for table in tables.values():
+            path = table.get("path", path)
+    return path if isinstance(path, str) else ""
+
+
+def missing_program(path: str) -> str:
+    """Say that a hypervisor's program isn't there, and where it comes from."""
+    hint = " (from 4.1.0 on, Firecracker is in the archive kata-go-static alone)" if path.endswith("/firecracker") else ""
+    return f"there is no program {path}, which runs the guests: install it{hint}, or name another"
 
 
 def combination(handler: Handler, vendor: Vendor, effective: Mapping[str, Any]) -> Combination:
@@ -313,6 +348,7 @@ def combination(handler: Handler, vendor: Vendor, effective: Mapping[str, Any]) 
         block_device_driver=effective["block_device_driver"] or None,
         shared_fs=effective["shared_fs"] or None,
         allow_host_disk_hotplug=handler.allow_host_disk_hotplug,
+        guest_pull=bool(effective["force_guest_pull"]),
     )
 
 

@@ -18,9 +18,10 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.options import C
 VIRTIO_FS = "virtio-fs"
 NINEP = "9p"
 HOTPLUG = "block-hotplug"
+GUEST_PULL = "guest-pull"
 REFUSED = "refused"
 UNKNOWN = "unknown"
-TRANSPORTS = (VIRTIO_FS, NINEP, HOTPLUG, REFUSED, UNKNOWN)
+TRANSPORTS = (VIRTIO_FS, NINEP, HOTPLUG, GUEST_PULL, REFUSED, UNKNOWN)
 # In rows: by the file system that host and guest share.
 SHARED = "shared"
 
@@ -45,6 +46,7 @@ class Combination:
     block_device_driver: str | None = None
     shared_fs: str | None = None
     allow_host_disk_hotplug: bool = False
+    guest_pull: bool = False
 
     @property
     def driver(self) -> str | None:
@@ -86,7 +88,9 @@ class Row:
     drivers: tuple[str, ...] | None = None
     other_drivers_than: tuple[str, ...] = ()
     other_shared_fs_than: tuple[str, ...] = ()
+    shared_fs: tuple[str, ...] | None = None
     risk_accepted: bool | None = None
+    guest_pull: bool | None = None
     since: Version | None = None
     before: Version | None = None
 
@@ -101,7 +105,9 @@ class Row:
             and (self.drivers is None or one.driver in self.drivers)
             and (not self.other_drivers_than or one.driver not in (None, *self.other_drivers_than))
             and (not self.other_shared_fs_than or one.share not in self.other_shared_fs_than)
+            and (self.shared_fs is None or one.share in self.shared_fs)
             and self.risk_accepted in (None, one.allow_host_disk_hotplug)
+            and self.guest_pull in (None, one.guest_pull)
         )
         if not stated or (self.since is None and self.before is None):
             return stated
@@ -167,6 +173,16 @@ _GO_ROWS: tuple[Row, ...] = (
         disabled=False,
         risk_accepted=False,
     ),
+    # Devices are hot-plugged before, so the rows above apply as well.
+    Row(
+        GUEST_PULL,
+        "the guest pulls the image itself (experimental_force_guest_pull), and no file system of the host is used",
+        "src/runtime/virtcontainers/fs_share_linux.go",
+        GO,
+        snapshotters=(*DIRECTORY_SNAPSHOTTERS, *BLOCK_SNAPSHOTTERS),
+        guest_pull=True,
+        since=Version(3, 18, 0),
+    ),
     Row(
         HOTPLUG,
         "each layer is a device of its own",
@@ -204,6 +220,33 @@ _GO_ROWS: tuple[Row, ...] = (
 )
 
 _RUST_ROWS: tuple[Row, ...] = (
+    Row(
+        GUEST_PULL,
+        "the guest pulls the image itself (force_guest_pull), and no file system of the host is used",
+        "src/runtime-rs/crates/resource/src/manager_inner.rs",
+        RUST,
+        ("qemu", "clh", "dragonball", "openvmm"),
+        shared_fs=("none",),
+        guest_pull=True,
+        since=Version(3, 18, 0),
+    ),
+    Row(
+        UNKNOWN,
+        "force_guest_pull is known to work with shared_fs none alone",
+        "src/runtime-rs/crates/resource/src/rootfs/mod.rs",
+        RUST,
+        guest_pull=True,
+        since=Version(3, 18, 0),
+    ),
+    Row(
+        REFUSED,
+        "virtio-pmem isn't implemented for root file systems: take virtio-blk-pci or virtio-blk-mmio",
+        "src/runtime-rs/crates/resource/src/rootfs/block_rootfs.rs",
+        RUST,
+        ("dragonball",),
+        snapshotters=("devmapper",),
+        drivers=("virtio-pmem",),
+    ),
     Row(
         REFUSED,
         "disable_block_device_use leaves this runtime without a block driver, while devmapper's devices are always passed: "

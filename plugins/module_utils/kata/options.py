@@ -70,9 +70,17 @@ HYPERVISORS: tuple[Hypervisor, ...] = (
         RUST,
         "dragonball",
         ("dragonball",),
-        ("virtio-blk-pci", "virtio-blk-mmio"),
+        ("virtio-blk-pci", "virtio-blk-mmio", "virtio-pmem"),
         ("virtio-fs", "inline-virtio-fs", "none"),
         f"{KATA_TYPES}/dragonball.rs",
+    ),
+    Hypervisor(
+        RUST,
+        "openvmm",
+        ("openvmm",),
+        ("virtio-blk-pci",),
+        ("virtio-fs", "virtio-fs-nydus", "none"),
+        "src/runtime-rs/crates/hypervisor/src/openvmm/inner_device.rs",
     ),
 )
 _BY_NAME = {(one.runtime, one.name): one for one in HYPERVISORS}
@@ -94,7 +102,7 @@ SETTINGS: dict[str, type] = {
 }
 AIO = ("io_uring", "native", "threads")
 SECTOR_SIZES = ("block_device_logical_sector_size", "block_device_physical_sector_size")
-# Keys that every version with drop-ins knows in every hypervisor's table; of others the vendor's file has to tell.
+# Keys that every version of the Rust runtime with drop-ins knows; of others the vendor's file has to tell.
 ALWAYS_KNOWN = frozenset(
     {
         "disable_block_device_use",
@@ -168,7 +176,7 @@ class Unread:
 
 _CACHE = ("block_device_cache_set", "block_device_cache_direct", "block_device_cache_noflush")
 _OTHERS_GO = ("clh", "fc", "stratovirt")
-_OTHERS_RUST = ("clh", "fc", "dragonball")
+_OTHERS_RUST = ("clh", "fc", "dragonball", "openvmm")
 _ALL_RUST = ("qemu", *_OTHERS_RUST)
 
 UNREAD: tuple[Unread, ...] = (
@@ -237,6 +245,15 @@ UNREAD: tuple[Unread, ...] = (
         "kata-containers PR 10420",
         while_setting="block_device_driver",
         while_values=("virtio-blk-pci", "virtio-blk-ccw"),
+    ),
+    Unread(("enable_iothreads",), GO, _OTHERS_GO, "only qemu has it", CONFIG_GO),
+    Unread(("enable_iothreads",), RUST, ("clh", "fc", "openvmm"), "only qemu has it", "src/runtime-rs/crates/hypervisor"),
+    Unread(
+        ("block_device_cache_direct", *SECTOR_SIZES),
+        RUST,
+        ("openvmm",),
+        "this hypervisor never reads it",
+        "src/runtime-rs/crates/hypervisor/src/openvmm/inner_device.rs",
     ),
     Unread(("indep_iothreads",), GO, _OTHERS_GO, "only qemu has it", CONFIG_GO),
 )

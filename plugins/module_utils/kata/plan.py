@@ -41,6 +41,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     drop_in_tree,
     effective_settings,
     merged,
+    missing_program,
     overridden,
     parse_file,
     section_of,
@@ -199,7 +200,9 @@ class _State:
         for name, tree in self.trees.items():
             self._check_sections(name, tree)
         self.warnings = list(check_known(handler, vendor, self.section))
-        self.effective = effective_settings(self._merged(self.base, drop_in_tree(handler, self.section)), self.section)
+        tree = self._merged(self.base, drop_in_tree(handler, self.section))
+        self.effective = effective_settings(tree, self.section)
+        self.program = tree["hypervisor"][self.section].get("path", "")
         self.verdict = self._judge(self.effective)
         if self.verdict.transport == REFUSED:
             raise ValueError(self._refusal())
@@ -300,6 +303,8 @@ class _State:
         handler = self.handler
         if self.vendor.assumed:
             yield f"{handler.base_config} isn't there yet: what it says is assumed"
+        if self.program and self.program == self.vendor.missing_program:
+            yield missing_program(self.program)
         yield from self.warnings
         yield from unread(handler.kind, handler.version or self.vendor.version, handler.settings, self.effective)
         yield from dangers(handler.kind, self.effective)

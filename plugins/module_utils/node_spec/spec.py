@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SETTINGS, Setting
+from ansible_collections.slipway.node.plugins.module_utils.core.options import proxy_url
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import merge
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.images import image_batches, present_images
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.kata import INSTALL_ROOT, kata_handlers, kernel_modules
@@ -52,7 +53,7 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     variables: dict[str, Any] = {name: None if name in OPTIONAL and value == "" else value for name, value in given.items()}
     http_proxy = variables["containerd_http_proxy"]
     if http_proxy is not None:
-        _check_no_proxy(_mapping("containerd_http_proxy", variables))
+        _check_proxy(_mapping("containerd_http_proxy", variables))
     thin_pool = _thin_pool(variables)
     kata = _kata(variables)
     settings = _settings(variables, thin_pool.pop("snapshotters"), kata.pop("runtimes"))
@@ -139,8 +140,11 @@ def _toolboxes(variables: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_no_proxy(http_proxy: Mapping[str, Any]) -> None:
-    """Raise ValueError for entries of no_proxy that look like networks and aren't."""
+def _check_proxy(http_proxy: Mapping[str, Any]) -> None:
+    """Raise ValueError for URLs that containerd can't read, and for entries of no_proxy that look like networks and aren't."""
+    for key in ("http", "https"):
+        if http_proxy.get(key):
+            proxy_url(f"containerd_http_proxy.{key}", http_proxy[key])
     entries = [str(entry) for entry in http_proxy.get("no_proxy") or []]
     wrong = [entry for entry in entries if _NETWORK.match(entry) and not _is_network(entry)]
     if wrong:

@@ -26,10 +26,13 @@ SHOWN_KEY = "(private key)\n"
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
-_URL_PATH = re.compile(r"(?:/[A-Za-z0-9._~%-]+)*/?")
+# Names of the DNS may have underscores; names in image references can't.
+_URL_HOST = re.compile(rf"{_HOST.pattern}|\w[\w-]*(?:\.\w[\w-]*)*\.?", re.ASCII)
+# The characters of a path (RFC 3986 3.3), and escapes that Go can read.
+_URL_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n(.*?)\n-----END \1-----", re.DOTALL)
+_PEM_BLOCK = re.compile(r"^-----BEGIN ([A-Z0-9 ]+)-----\n(.*?)\n-----END \1-----", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,16 @@ def parse_registries(registries: Sequence[Mapping[str, Any]]) -> tuple[Registry,
             raise ValueError(f"registries: {registry.name} is listed twice, merge the two entries into one")
         seen[key] = registry.name
     return parsed
+
+
+def ipv6_mirror(registries: Sequence[Registry]) -> str | None:
+    """Return the first URL with an IPv6 literal that is written as a table, or None.
+
+    containerd 1.x reads a table's name up to the first bracket that closes, also in quotes, and then drops the whole file
+    (pelletier/go-toml 1.9 lexer.go lexInsideTableKey).
+    """
+    urls = [host.url for registry in registries for host in registry.mirrors or (_explicit(registry),)]
+    return next((url for url in urls if "[" in url), None)
 
 
 def _registry(entry: Mapping[str, Any], where: str) -> Registry:
@@ -189,7 +202,7 @@ def _url(url: str, where: str) -> str:
     if "@" in parts.netloc:
         raise ValueError(f"{where} holds credentials, give them as username and password")
     host, port = _split_port(parts.netloc)
-    well_formed = parts.scheme in ("http", "https") and _HOST.fullmatch(host) and _is_port(port)
+    well_formed = parts.scheme in ("http", "https") and _URL_HOST.fullmatch(host) and _is_port(port)
     # urlsplit drops newlines and tabs silently, so compare with what was given.
     if not well_formed or not _URL_PATH.fullmatch(parts.path) or parts.geturl() != url or parts.query or parts.fragment:
         raise ValueError(wrong)
@@ -239,7 +252,8 @@ def _pem_labels(text: str, where: str) -> list[str]:
 
 
 def _normal_pem(text: str) -> str:
-    return text.replace("\r\n", "\n").strip() + "\n"
+    """Return the text without a byte order mark, and without blanks around its lines, which hide a block from Go."""
+    return "\n".join(line.strip() for line in text.lstrip("\ufeff").strip().splitlines()) + "\n"
 
 
 def _certificates(text: str, where: str) -> str:

@@ -12,6 +12,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify import (
     daemon_checks,
     image_checks,
     kata_checks,
+    probe_checks,
     snapshotter_checks,
     thin_pool_checks,
     toolbox_checks,
@@ -34,6 +35,7 @@ CHECKS: dict[str, Check] = {
     **checks_in(toolbox_checks),
     **checks_in(kata_checks),
     **checks_in(thin_pool_checks),
+    **checks_in(probe_checks),
 }
 
 

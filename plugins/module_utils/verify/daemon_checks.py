@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timezone
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
+from ansible_collections.slipway.node.plugins.module_utils.config import losses, mismatches
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
-from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd import durability, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
 from ansible_collections.slipway.node.plugins.module_utils.containerd.dropped_keys import dropped_keys as find_dropped_keys
+from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import FileKey
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import METADATA_NO_SYNC
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import (
     NEWEST,
@@ -194,31 +196,43 @@ def interrupted_config_change(state: NodeState, expectation: Expectation) -> Fin
 
 @check
 def config_schema(state: NodeState, expectation: Expectation) -> Finding | None:
-    """All configuration files are of one schema."""
-    expected = "one schema in all files, written in each"
-    if "sources" in state.trouble:
-        return unread(expected, state, "sources")
+    """No setting is lost between files of different schemas, or in the migration of an old one."""
+    expected = "every setting of each file effective"
+    if state.config is None or state.defaults is None or "sources" in state.trouble:
+        return unread(expected, state, "config", "defaults", "sources", "version")
+    if not state.sources:
+        return None
     versions: dict[str, Any] = {}
     for source in state.sources:
         try:
             versions[source.path] = toml.parse(source.text).get("version")
         except ValueError as error:
             return unknown(expected, f"{source.path}: {error}", f"repair {source.path}")
-    if not versions:
-        return None
-    if len(set(versions.values())) == 1 and None not in versions.values():
-        return ok(expected, f"version = {next(iter(versions.values()))}")
-    remedy = "write the same version key into each file: containerd drops settings if the versions differ"
-    return warn(expected, {path: value or "no version key" for path, value in versions.items()}, remedy)
+    lost = losses.lost_keys(state.sources, state.config, state.defaults)
+    if not lost:
+        found = sorted({f"version = {value}" if value else "no version key" for value in versions.values()})
+        return ok(expected, ", ".join(found))
+    return warn(expected, [str(key) for key in lost], _remedy_for_lost(lost, state.config.schema, versions))
+
+
+def _remedy_for_lost(lost: Sequence[FileKey], printed: int, versions: Mapping[str, Any]) -> str:
+    if printed < 3:
+        return "write these settings into the last file with a table for the plugin: containerd 1.x reads only that table"
+    if printed == 3 and len(set(versions.values())) > 1:
+        return "write the same version key into each file: containerd drops settings if the versions differ"
+    if all(key.dropped_without_handlers for key in lost):
+        table = f'[plugins."{names.CRI_V2}".containerd.runtimes]'
+        return f"add the empty table {table} to {lost[0].file}: without one, containerd 2.x drops the keys beside it"
+    return f"write these settings in schema {printed}: the daemon drops them when it migrates the older one"
 
 
 @check
 def unknown_keys(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon knows every key of its files."""
     expected = "every key known to the daemon"
-    if state.config is None or state.known_plugins is None or "sources" in state.trouble:
-        return unread(expected, state, "config", "known_plugins", "sources", "version")
-    ignored = mismatches.unknown_keys(state.sources, state.config, state.known_plugins)
+    if state.config is None or state.defaults is None or "sources" in state.trouble:
+        return unread(expected, state, "config", "defaults", "sources", "version")
+    ignored = mismatches.unknown_keys(state.sources, state.config, state.defaults.plugins)
     if ignored:
         return warn(expected, ignored, "correct or remove these keys: the daemon ignores them")
     return ok(expected, "all known")
@@ -264,8 +278,9 @@ def config_settings(state: NodeState, expectation: Expectation) -> Finding | Non
         return unread("as in the inventory", state, "version")
     if state.config is None:
         return unknown("as in the inventory", "the configuration can't be loaded", CONFIGURE)
+    known = state.defaults.plugins if state.defaults is not None else None
     try:
-        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.config, state.known_plugins)
+        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.config, known)
     except ValueError as error:
         return fail("possible with this version", str(error), "change the inventory, or upgrade containerd")
     if not wrong:

@@ -3,10 +3,11 @@
 
 """The input and the result of a check of the node.
 
-To add a check, write a function with the decorator ``@check`` in checks.py (the daemon), snapshotter_checks.py, image_checks.py,
-toolbox_checks.py, kata_checks.py or pool_checks.py. The function's name is the check's id, its place in the file the place of its
-finding. It gets the node's state and the expectation, and returns one Finding by ``ok``, ``fail``, ``warn`` or ``unknown``, or
-None if it doesn't apply. A state that can't be determined is ``unknown``, never None. verify/host/node_state.py reads the state.
+To add a check, write a function with the decorator ``@check`` in checks.py (the daemon), snapshotter_checks.py,
+image_checks.py, toolbox_checks.py, kata_checks.py, thin_pool_checks.py or probe_checks.py. The function's name is the check's
+id, its place in the file the place of its finding. It gets the node's state and the expectation, and returns one Finding by
+``ok``, ``fail``, ``warn`` or ``unknown``, or None if it doesn't apply. A state that can't be determined is ``unknown``, never
+None. verify/host/node_state.py reads the state.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.intent import 
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Handler
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
+from ansible_collections.slipway.node.plugins.module_utils.probe.plan import NONE, Report
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import KERNEL_LAYERS, Headroom
@@ -45,9 +47,10 @@ class NodeState:
 
     ``mounts`` are the file systems of the directories with images, by directory, ``boot`` the kernel's id of this boot.
     ``judged`` are images that were compared with their layers, ``compared`` how closely (``none``: not at all).
+    ``defaults`` is the configuration that the program has without any file.
     ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``missing_requirements`` what the node lacks for one.
     ``stranded`` are images of CRI's that no snapshotter in use has. ``unread_hosts_dirs`` are directories of registries that
-    CRI doesn't read, ``verifiers`` the paths of the image verifiers.
+    CRI doesn't read, ``verifiers`` the paths of the image verifiers. ``probe`` is what became of a container with each handler.
     """
 
     config_file: str
@@ -59,7 +62,7 @@ class NodeState:
     sources: tuple[Source, ...] = ()
     broken_imports: tuple[BrokenImport, ...] = ()
     config: EffectiveConfig | None = None
-    known_plugins: frozenset[str] | None = None
+    defaults: EffectiveConfig | None = None
     pending: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None
     images: tuple[FoundImage, ...] | None = None
@@ -79,6 +82,7 @@ class NodeState:
     thin_pool: PoolState | None = None
     unread_hosts_dirs: tuple[str, ...] | None = None
     verifiers: tuple[str, ...] | None = None
+    probe: Report | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -109,7 +113,7 @@ class Expectation:
     ``environment`` are the proxy variables of the daemon's environment; ``toolboxes`` None: the toolboxes aren't listed.
     ``min_layers`` is the number of layers that an image must be able to have, ``integrity`` how closely images are compared
     with theirs, ``kata`` the Kata handlers. A thin pool that is used to ``thin_pool_warn_percent`` is warned of; at
-    ``thin_pool_fail_percent`` it fails.
+    ``thin_pool_fail_percent`` it fails. ``probe`` is what is started with each handler.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -121,6 +125,7 @@ class Expectation:
     kata: tuple[Handler, ...] = ()
     thin_pool_warn_percent: int = 80
     thin_pool_fail_percent: int = 95
+    probe: str = NONE
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_layers <= KERNEL_LAYERS:

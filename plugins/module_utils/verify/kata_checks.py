@@ -11,7 +11,13 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Tree
 from ansible_collections.slipway.node.plugins.module_utils.kata.directory import check_drop_in, reading_order
-from ansible_collections.slipway.node.plugins.module_utils.kata.handler import effective_settings, merged, parse_file, runtime_of
+from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
+    effective_settings,
+    merged,
+    missing_program,
+    parse_file,
+    runtime_of,
+)
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, UNKNOWN, Combination, Verdict, classify
 from ansible_collections.slipway.node.plugins.module_utils.kata.options import HYPERVISORS, RUST
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler
@@ -66,6 +72,7 @@ def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *,
         block_device_driver=settings["block_device_driver"] or None,
         shared_fs=settings["shared_fs"] or None,
         allow_host_disk_hotplug=risk_accepted,
+        guest_pull=settings["force_guest_pull"],
     )
     return Inspection(runtime, settings, classify(combination))
 
@@ -132,17 +139,17 @@ def kata_handlers(state: NodeState, expectation: Expectation) -> Finding | None:
 
 @check
 def kata_shims(state: NodeState, expectation: Expectation) -> Finding | None:
-    """The program of each handler is there."""
+    """The programs of each handler are there: the shim, and the hypervisor that its files name."""
 
     def look(handler: DeclaredHandler) -> str | None:
         if handler.shim_found:
-            return None
+            return missing_program(handler.missing_program) if handler.missing_program else None
         return (
             f"there is no executable {handler.shim}" if handler.shim else f"{handler.shim_name} isn't in a directory of programs"
         )
 
     remedy = "install Kata, or name the shim with runtime_path"
-    return _of_each("each handler's shim is there", state, expectation, look, remedy)
+    return _of_each("each handler's shim and hypervisor are there", state, expectation, look, remedy)
 
 
 @check

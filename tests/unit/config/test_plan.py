@@ -31,7 +31,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.tree import flat
 ROOT = "/etc/containerd/config.toml"
 DROP_IN = "/etc/containerd/conf.d/60-slipway.toml"
 CRI = ("plugins", names.CRI_V2)
-VERSIONS = ("1.6.20", "1.7.24", "1.7.26", "2.0.0", "2.1.9", "2.2.3", "2.3.4")
+IMAGES = names.CRI_IMAGES
+VERSIONS = ("1.6.20", "1.7.24", "1.7.26", "2.0.0", "2.1.9", "2.2.9", "2.3.7", "2.4.2")
 
 
 def found(version: str, root: str | None, drop_in: str | None = None, record: Record | None = None) -> CurrentConfig:
@@ -304,7 +305,7 @@ def test_every_file_says_its_version_and_all_say_the_same(version: str, root: st
         ("2.1.9", "version = 4\n", r"schema 4, and containerd 2\.1\.9 reads up to 3"),
         ("2.3.4", "version = 5\n", r"schema 5, and containerd 2\.3\.4 reads up to 4"),
         ("2.1.9", 'version = "2"\n', "schema '2'"),
-        ("2.1.9", "version = 1\n", r"schema 1: migrate it with 'containerd config migrate' first"),
+        ("2.1.9", "version = 1\n", r"schema 1: replace it with the output of 'containerd config migrate' first"),
         ("1.7.24", "[plugins.cri]\na = 1\n", r"schema 1 \(plugins\.cri\): rewrite it in schema 2"),
         ("1.7.24", 'disabled_plugins = ["aufs"]\n', "names 'aufs' in disabled_plugins without a version key"),
         ("1.7.24", 'version = 2\ndisabled_plugins = "cri"\n', "disabled_plugins has to be a list of names"),
@@ -318,6 +319,55 @@ def test_every_file_says_its_version_and_all_say_the_same(version: str, root: st
 def test_refuses_a_root_file_that_it_cannot_work_with(version: str, root: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan_config(found(version, root), parameters(sandbox_image="x"), enable_cri=True)
+
+
+@pytest.mark.parametrize(
+    ("version", "root", "written"),
+    [
+        ("1.7.24", "oom_score = 1\n", 2),
+        ("2.2.9", f'[plugins."{IMAGES}"]\nsnapshotter = "native"\n', 3),
+        # 2.3 migrates a file without a version from schema 1 on, so it may say something in any schema.
+        ("2.3.7", "oom_score = 1\n", 4),
+        ("2.3.7", f'[plugins."{CRI[1]}"]\nsandbox_image = "x"\n', 2),
+        ("2.3.7", f'[plugins."{IMAGES}"]\nsnapshotter = "native"\n', 2),
+        ("2.4.2", '[metrics]\naddress = "x"\n', 2),
+        ("2.4.2", '[debug]\nlevel = "info"\n', 4),
+    ],
+)
+def test_a_file_without_a_version_keeps_what_it_says(version: str, root: str, written: int) -> None:
+    node = configured(found(version, root), parameters(sandbox_image="x"))
+    assert (content(node.root_text) or {})["version"] == written
+    assert (content(node.drop_in_text) or {"version": written})["version"] == written
+    assert configured(node, parameters(sandbox_image="x")) == node
+    assert content(configured(node, None).root_text) == tomllib.loads(root)
+
+
+def test_required_plugins_get_their_full_names_with_the_version() -> None:
+    node = configured(found("2.3.7", 'required_plugins = ["cri"]\n'), parameters(sandbox_image="x"))
+    assert (content(node.root_text) or {})["required_plugins"] == [CRI[1]]
+
+
+@pytest.mark.parametrize("version", ["2.1.9", "2.3.7"])
+@pytest.mark.parametrize("handlers", [True, False])
+def test_a_root_file_of_schema_2_has_handlers_beside_its_snapshotter(version: str, handlers: bool) -> None:
+    table = f'[plugins."{CRI[1]}".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v1"\n' if handlers else ""
+    root = f'version = 2\n[plugins."{CRI[1]}".containerd]\nsnapshotter = "native"\n{table}'
+    node = configured(found(version, root), parameters(max_concurrent_downloads=5))
+    runc = {"runc": {"runtime_type": "io.containerd.runc.v1"}} if handlers else {}
+    assert lookup(content(node.root_text) or {}, (*CRI, "containerd", "runtimes")) == runc
+    assert configured(node, parameters(max_concurrent_downloads=5)) == node
+    assert content(configured(node, None).root_text) == tomllib.loads(root)
+
+
+@pytest.mark.parametrize("newer", ["2.1.9", "2.3.7"])
+def test_an_upgrade_from_1_x_leaves_the_admins_snapshotter_in_effect(newer: str) -> None:
+    root = f'version = 2\n[plugins."{CRI[1]}".containerd]\nsnapshotter = "native"\n'
+    wanted = parameters(systemd_cgroup=True)
+    old = configured(found("1.7.24", root), wanted)
+    upgraded = configured(replace(old, version=Version.parse(newer)), wanted)
+    table = lookup(content(upgraded.root_text) or {}, (*CRI, "containerd"))
+    assert table == {"snapshotter": "native", "runtimes": {}}
+    assert configured(upgraded, wanted) == upgraded
 
 
 @pytest.mark.parametrize("version", VERSIONS)

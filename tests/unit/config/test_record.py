@@ -85,6 +85,13 @@ def test_a_change_under_way_remembers_both_sides() -> None:
 
 @pytest.mark.parametrize("pending", ["null", "[]", '["a"]', "5"])
 def test_pending_that_is_no_object_is_damage(pending: str) -> None:
-    text = f'{{"format": 1, "keys": [], "tables": [], "created": false, "imported": null, "pending": {pending}}}'
+    known = '"format": 1, "keys": [], "tables": [], "created": false, "imported": null, "unstarted": false'
+    text = f'{{{known}, "pending": {pending}}}'
     with pytest.raises(ValueError, match="damaged"):
         Record.from_text(text)
+
+
+def test_that_no_container_started_is_remembered_until_one_does() -> None:
+    found = Record(unstarted=True)
+    assert Record.from_text(found.to_text()) == found
+    assert found.begun(Record(), {}).unstarted

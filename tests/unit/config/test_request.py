@@ -19,6 +19,7 @@ PARAMS: dict[str, Any] = {
     "restart": "auto",
     "unit_enabled": True,
     "timeout": 60,
+    "probe": "none",
 }
 CRI = {"version": 2, "plugins": {"io.containerd.grpc.v1.cri": {"containerd": {"snapshotter": "overlayfs"}}}}
 

@@ -31,7 +31,7 @@ def test_nothing_to_say_is_no_drop_in() -> None:
 def test_the_drop_in_is_sorted_and_escaped() -> None:
     service = Service.from_params(
         {"TasksMax": "infinity", "LimitNOFILE": 1048576, "Delegate": True},
-        {"http": 'http://user:p%40ss"\\@proxy.example:3128', "no_proxy": ["10.0.0.0/8", ".example"]},
+        {"http": "http://user:p%40ss%22@proxy.example:3128", "no_proxy": ["10.0.0.0/8", ".example"]},
     )
     assert service.text() == (
         "# Managed by slipway.node: changes made here are lost.\n"
@@ -39,10 +39,10 @@ def test_the_drop_in_is_sorted_and_escaped() -> None:
         "Delegate=true\n"
         "LimitNOFILE=1048576\n"
         "TasksMax=infinity\n"
-        'Environment="HTTP_PROXY=http://user:p%%40ss\\"\\\\@proxy.example:3128"\n'
+        'Environment="HTTP_PROXY=http://user:p%%40ss%%22@proxy.example:3128"\n'
         'Environment="NO_PROXY=10.0.0.0/8,.example"\n'
     )
-    assert service.environment()["HTTP_PROXY"] == 'http://user:p%40ss"\\@proxy.example:3128'
+    assert service.environment()["HTTP_PROXY"] == "http://user:p%40ss%22@proxy.example:3128"
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ def test_takes_sense(params: dict[str, Any]) -> None:
         ({"runtimes": [{"name": "a", "options": {"x": None}}]}, r"runtimes\[a\]\.options\.x: TOML has no way"),
         ({"runtimes": [{"name": "a", "pod_annotations": "x"}]}, r"runtimes\[a\]\.pod_annotations has to be a list"),
         ({"sandbox_image": "a\tb"}, "sandbox_image has to be one line of text"),
+        ({"sandbox_image": "registry.k8s.io/Pause:3.10"}, "sandbox_image: .* is no image's name: .* the path in lower case"),
+        ({"sandbox_image": "registry.k8s.io/pause:3.10 "}, "sandbox_image: .* is no image's name: '3.10 ' can't be a tag"),
         ({"registry_config_path": "/etc/a:etc/b"}, "registry_config_path has to be an absolute path"),
         ({"registry_config_path": "/etc/a\n"}, "registry_config_path holds a control character"),
         ({"root": "srv"}, "root has to be an absolute path"),

@@ -23,6 +23,8 @@ DIFF = "io.containerd.service.v1.diff-service"
 SYNC_V2 = ("plugins", V2, "image_pull_with_sync_fs")
 SYNC_V3 = ("plugins", IMAGES, "image_pull_with_sync_fs")
 LOCAL = ("plugins", IMAGES, "use_local_image_pull")
+RUNTIMES_V2 = ("plugins", V2, "containerd", "runtimes")
+RUNC = {(*RUNTIMES_V2, "runc", "runtime_type"): "io.containerd.runc.v2"}
 DIFF_SYNC = ("plugins", DIFF, "sync_fs")
 
 
@@ -269,22 +271,32 @@ def test_extra_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "number", "options", "restated"),
+    ("version", "number", "options", "completion"),
     [
-        ("1.6.20", 2, {"runtimes": [{"name": "kata"}]}, True),
-        ("1.7.24", 2, {"systemd_cgroup": True}, True),
-        ("1.7.24", 2, {"snapshotter": "native"}, False),
-        ("1.7.24", 2, {"sandbox_image": "x"}, False),
-        ("2.1.9", 2, {"snapshotter": "native"}, True),
-        ("2.1.9", 2, {"sandbox_image": "x"}, False),
-        ("2.1.9", 3, {"runtimes": [{"name": "kata"}], "snapshotter": "native"}, False),
+        ("1.6.20", 2, {"runtimes": [{"name": "kata"}]}, RUNC),
+        ("1.7.24", 2, {"systemd_cgroup": True}, RUNC),
+        ("1.7.24", 2, {"snapshotter": "native"}, {}),
+        ("1.7.24", 2, {"sandbox_image": "x"}, {}),
+        # Without a table of handlers, 2.x loses the snapshotter.
+        ("2.1.9", 2, {"snapshotter": "native"}, {RUNTIMES_V2: {}}),
+        ("2.3.7", 2, {"snapshotter": "native"}, {RUNTIMES_V2: {}}),
+        ("2.1.9", 2, {"sandbox_image": "x"}, {}),
+        ("2.1.9", 3, {"runtimes": [{"name": "kata"}], "snapshotter": "native"}, {}),
     ],
 )
-def test_runc_is_restated_where_it_would_be_lost(version: str, number: int, options: dict[str, Any], restated: bool) -> None:
+def test_handlers_are_declared_where_settings_would_be_lost(
+    version: str, number: int, options: dict[str, Any], completion: dict[Any, Any]
+) -> None:
     known = Version.parse(version)
     tree = schema.tables(Settings.from_params(options), known, number, "amd64")
-    path = ("plugins", V2, "containerd", "runtimes", "runc", "runtime_type")
-    assert flatten(schema.completions(tree, known, number)) == ({path: "io.containerd.runc.v2"} if restated else {})
+    assert flatten(schema.completions(tree, known, number)) == completion
+
+
+def test_extra_config_goes_to_the_places_of_the_schema() -> None:
+    extra = {"metrics": {"address": "127.0.0.1:1338"}}
+    moved = ("plugins", "io.containerd.server.v1.metrics", "address")
+    assert leaves("2.3.7", 4, extra_config=extra) == {moved: "127.0.0.1:1338"}
+    assert leaves("2.3.7", 3, extra_config=extra) == {("metrics", "address"): "127.0.0.1:1338"}
 
 
 @pytest.mark.parametrize(

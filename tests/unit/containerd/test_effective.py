@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Sou
 
 V2, IMAGES, RUNTIME = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"
 VERIFIER = "io.containerd.image-verifier.v1.bindir"
-VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
+VERSIONS = ("1.6.20", "1.7.24", "2.1.9", "2.2.9", "2.3.7", "2.4.2")
 Recorded = Callable[[str, str], str]
 
 
@@ -40,8 +40,8 @@ def test_reads_the_settings_under_the_options_names(recorded: Recorded, version:
     runc = {"type": "io.containerd.runc.v2", "path": None, "snapshotter": None, "config_path": None}
     assert config(recorded, version).to_dict() == {
         "image_pull_sync_fs": None if old else True,
-        "diff_sync_fs": True if version == "2.1.9" else None,
-        "use_local_image_pull": True if version == "2.1.9" else None,
+        "diff_sync_fs": True if version.startswith("2.") else None,
+        "use_local_image_pull": True if version.startswith("2.") else None,
         "snapshotter": "native",
         "default_runtime": "kata",
         "runtimes": {"kata": kata, "runc": runc},
@@ -156,8 +156,10 @@ def test_the_sockets_of_proxy_snapshotters_are_those_of_the_last_file() -> None:
 
 def test_the_daemons_socket_in_each_schema() -> None:
     assert EffectiveConfig({"grpc": {"address": "/run/a.sock"}}).socket == "/run/a.sock"
-    moved = {"plugins": {"io.containerd.server.v1.grpc": {"address": "/run/b.sock"}}}
+    moved = {"version": 4, "plugins": {"io.containerd.server.v1.grpc": {"address": "/run/b.sock"}}}
     assert EffectiveConfig(moved).socket == "/run/b.sock"
+    # What is written into the old place is printed, and ignored.
+    assert EffectiveConfig({**moved, "grpc": {"address": "/run/a.sock"}}).socket == "/run/b.sock"
     assert EffectiveConfig({}).socket is None
 
 

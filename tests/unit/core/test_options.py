@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_paths, at_least, duration
+from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_paths, at_least, duration, proxy_url
 
 
 @pytest.mark.parametrize("text", ["5m", "5m0s", "0s", "1h30m", "1.5s", "250ms", "10us", "10µs", "3ns"])
@@ -29,3 +29,62 @@ def test_the_least_number_is_taken() -> None:
     assert at_least(1)("count", 1) == 1
     with pytest.raises(ValueError, match="count has to be 1 or more"):
         at_least(1)("count", 0)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://proxy:3128",
+        "HTTP://proxy",
+        "https://proxy.example./",
+        "http://my_proxy:3128/path",
+        "http://10.0.0.1:3128",
+        "http://[fd00::1]:3128",
+        "http://[fe80::1%25eth0]",
+        "http://user@proxy",
+        "http://user:p%25%2F%C3%A4-._~!$&'()*+,;=:@proxy:3128",
+        "http://user:p@ss@proxy",
+        "http://pröxy.example",
+        "socks5://proxy:1080",
+    ],
+)
+def test_a_proxy_that_go_reads_is_taken_as_it_is(url: str) -> None:
+    assert proxy_url("proxy", url) == url
+
+
+def test_a_scheme_that_containerd_1_6_does_not_know_is_written_as_its_equal() -> None:
+    assert proxy_url("proxy", "socks5h://user:socks5h@proxy") == "socks5://user:socks5h@proxy"
+
+
+@pytest.mark.parametrize("character", ["%G4", "%", "\\", "#", "/", "?", '"', "ä", "^", "[", " ", "{", "|", "`", "<", "\n"])
+def test_a_password_that_go_can_not_read_is_refused_with_the_way_to_write_it(character: str) -> None:
+    for url in (f"http://user:hunter2{character}@proxy:3128", f"http://user:1{character}hunter2@proxy:3128"):
+        with pytest.raises(ValueError, match=r"proxy has to be a URL such as .*: write each character .* as % and two") as caught:
+            proxy_url("proxy", url)
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://proxy:port", "give the port as a number"),
+        ("http://proxy:", "give the port as a number"),
+        ("http://proxy:65536", "give the port as a number"),
+        ("http://[::1]:x", "give the port as a number"),
+        ("http://proxy:\u0661", "give the port as a number"),
+        ("proxy:3128", "give the scheme"),
+        ("ftp://proxy", "give the scheme"),
+        ("http://", "give the scheme"),
+        ("http:///", "give the scheme"),
+        ("http://a b", "give the scheme"),
+        ("http://a%41", "give the scheme"),
+        ("http://::1", "give the scheme"),
+        ("http://a\n", "give the scheme"),
+        ("http://proxy/%G4", "remove the part behind"),
+        ("http://proxy/?x", "remove the part behind"),
+        (["http://proxy"], "give the scheme"),
+    ],
+)
+def test_what_go_reads_as_no_proxy_is_refused(url: object, why: str) -> None:
+    with pytest.raises(ValueError, match=f"proxy has to be a URL such as .*: {why}"):
+        proxy_url("proxy", url)

@@ -20,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.oci import Desc
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import parse
 
 DEFAULTS: dict[str, Any] = {
-    "name": ["alpine"], "all": False, "state": "present", "pull": "missing", "archive": None, "remote_src": False,
+    "name": ["alpine"], "all": False, "exclude": [], "state": "present", "pull": "missing", "archive": None, "remote_src": False,
     "platform": None, "snapshotter": None, "namespace": "default",
     "hosts_dir": None, "plain_http": False, "username": None, "password": None, "parallel": 3,
     "durable": True, "integrity": "none", "repair": False, "timeout": 1800,
@@ -57,10 +57,17 @@ def test_tag_and_digest_are_one_image_by_digest_for_the_kubelet() -> None:
     assert len(Request.from_params({**DEFAULTS, "name": names}, "linux/amd64").names) == 2
 
 
+def test_excluded_images_are_known_by_their_full_names() -> None:
+    request = Request.from_params({**DEFAULTS, **ALL, "exclude": ["alpine"]}, "linux/amd64")
+    assert [str(name) for name in request.excluded] == ["docker.io/library/alpine:latest"]
+
+
 @pytest.mark.parametrize(
     ("changes", "option"),
     [
         ({"name": None}, "name is missing"),
+        ({"exclude": ["b"]}, "exclude is for all images"),
+        ({**ALL, "exclude": ["a b"]}, "name: "),
         ({"name": None, "state": "absent", "archive": "/a"}, "archive is for state present"),
         ({"archive": "a.tar", "remote_src": True}, "archive"),
         ({"hosts_dir": "certs.d"}, "hosts_dir"),

@@ -13,6 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import (
     BLOCK_SNAPSHOTTERS,
     DIRECTORY_SNAPSHOTTERS,
+    GUEST_PULL,
     HOTPLUG,
     NINEP,
     REFUSED,
@@ -153,6 +154,28 @@ def test_go_could_plug_in_the_hosts_disk(hypervisor: str, snapshotter: str) -> N
         # btrfs with block devices: kata-containers issue 3474. No acceptance mends that.
         (GO, "qemu", "btrfs", {"disable": False}, REFUSED),
         (GO, "qemu", "btrfs", {"disable": False, "allow_host_disk_hotplug": True}, REFUSED),
+        # Dragonball's loader takes virtio-pmem, which its root file systems don't have.
+        (RUST, "dragonball", "overlayfs", {"block_device_driver": "virtio-pmem"}, VIRTIO_FS),
+        (RUST, "dragonball", "devmapper", {"disable": False, "block_device_driver": "virtio-pmem"}, REFUSED),
+        (RUST, "qemu", "devmapper", {"disable": False, "block_device_driver": "virtio-pmem"}, REFUSED),
+        # OpenVMM, since 4.1.0.
+        (RUST, "openvmm", "overlayfs", {}, VIRTIO_FS),
+        (RUST, "openvmm", "overlayfs", {"shared_fs": "none"}, REFUSED),
+        (RUST, "openvmm", "devmapper", {"disable": False}, HOTPLUG),
+        (RUST, "openvmm", "devmapper", {"disable": False, "block_device_driver": "virtio-scsi"}, REFUSED),
+        (RUST, "openvmm", "erofs", {"disable": False}, REFUSED),
+        # The guest pulls its images. Until then the Go runtime plugs in devices as ever.
+        (GO, "qemu", "overlayfs", {"guest_pull": True, "shared_fs": "none"}, GUEST_PULL),
+        (GO, "qemu", "overlayfs", {"guest_pull": True}, GUEST_PULL),
+        (GO, "qemu", "overlayfs", {"guest_pull": True, "shared_fs": "none", "version": "3.17.0"}, REFUSED),
+        (GO, "qemu", "overlayfs", {"guest_pull": True, "shared_fs": "none", "version": None}, UNKNOWN),
+        (GO, "qemu", "overlayfs", {"guest_pull": True, "shared_fs": "none", "disable": False}, REFUSED),
+        (GO, "qemu", "devmapper", {"guest_pull": True, "shared_fs": "none", "disable": False}, GUEST_PULL),
+        (GO, "qemu", "nydus", {"guest_pull": True, "shared_fs": "none"}, UNKNOWN),
+        (GO, "fc", "overlayfs", {"guest_pull": True}, REFUSED),
+        (RUST, "qemu", "overlayfs", {"guest_pull": True, "shared_fs": "none"}, GUEST_PULL),
+        (RUST, "qemu", "overlayfs", {"guest_pull": True, "shared_fs": "none", "version": "3.17.0"}, REFUSED),
+        (RUST, "qemu", "overlayfs", {"guest_pull": True}, UNKNOWN),
         # Snapshotters that nobody here knows.
         (GO, "qemu", "stargz", {"disable": True}, UNKNOWN),
         (RUST, "qemu", "stargz", {"disable": False}, UNKNOWN),
@@ -199,6 +222,7 @@ COMBINATIONS = st.sampled_from(HYPERVISORS).flatmap(
         ),
         st.sampled_from([None, "", "virtio-9p", *one.shared_fs]),
         st.booleans(),
+        st.booleans(),
     )
 )
 
@@ -232,7 +256,9 @@ def test_every_row_decides_something() -> None:
             for version in versions:
                 for disable in (True, False):
                     for driver in drivers:
-                        for share, risk in [(share, False) for share in shares] + [(None, True)]:
-                            asked = Combination(one.runtime, one.name, snapshotter, version, disable, driver, share, risk)
+                        for share, *flags in [(share, False, pull) for share in shares for pull in (False, True)] + [
+                            (None, True, False)
+                        ]:
+                            asked = Combination(one.runtime, one.name, snapshotter, version, disable, driver, share, *flags)
                             deciding.add(next(number for number, row in enumerate(TABLE) if row.fits(asked)))
     assert deciding == set(range(len(TABLE)))

@@ -64,6 +64,9 @@ def mute(runtime: str, hypervisor: str, asked: dict[str, Any], version: str | No
         (RUST, "qemu", {"block_device_logical_sector_size": 4096, "block_device_driver": "virtio-scsi"}, set()),
         (GO, "qemu", {"enable_iothreads": True, "block_device_driver": "virtio-blk"}, {"enable_iothreads"}),
         (GO, "qemu", {"enable_iothreads": True, "block_device_driver": "virtio-scsi"}, set()),
+        *[(GO, name, {"enable_iothreads": True}, {"enable_iothreads"}) for name in ("stratovirt", "clh", "fc")],
+        *[(RUST, name, {"enable_iothreads": True}, {"enable_iothreads"}) for name in ("openvmm", "clh", "fc")],
+        (RUST, "openvmm", {"block_device_cache_direct": True}, {"block_device_cache_direct"}),
     ],
 )
 def test_settings_without_effect(runtime: str, hypervisor: str, asked: dict[str, Any], expected: set[str]) -> None:
@@ -108,6 +111,7 @@ def test_dropped_flushes_are_a_danger_where_they_are_dropped() -> None:
         ),
         (GO, "qemu", {"indep_iothreads": -1}, "0 or more"),
         (RUST, "dragonball", {"enable_iothreads": True}, "can't be true with dragonball"),
+        (RUST, "openvmm", {"block_device_driver": "virtio-pmem"}, "takes virtio-blk-pci"),
     ],
 )
 def test_values_that_are_refused(runtime: str, hypervisor: str, settings: dict[str, Any], message: str) -> None:

@@ -33,6 +33,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     parse_handlers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, Combination, classify
+from ansible_collections.slipway.node.plugins.module_utils.kata.options import SETTINGS
 from ansible_collections.slipway.node.plugins.module_utils.kata.plan import MARK_TEXT, Change, Plan, plan_absent, plan_present
 from nodes.kata import vendor_file
 
@@ -358,9 +359,9 @@ def test_the_version_is_the_handlers_or_else_the_archives() -> None:
         ({}, "[", r"configuration-qemu\.toml is not TOML"),
         ({}, f"# {KATA_DEPLOY_MARK}\n{vendor_file('go', 'qemu')}", "is kata-deploy's copy, and left to it"),
         (
-            {"indep_iothreads": 1},
+            {"block_device_physical_sector_size": 4096},
             vendor_file("go", "qemu"),
-            r"handlers\[kata-qemu\]\.indep_iothreads isn't known to this version",
+            r"handlers\[kata-qemu\]\.block_device_physical_sector_size isn't known to this version",
         ),
         (
             {"extra": {"hypervisor": {"qemu": {"frobnicate": 1}}}},
@@ -381,6 +382,66 @@ def test_keys_that_the_vendors_file_shows_are_known() -> None:
     # The Rust runtime ignores what it doesn't know.
     ignored = plan({}, handler(runtime="rust", indep_iothreads=1)).reports[0]
     assert any(sentence.startswith("indep_iothreads may have no effect") for sentence in ignored["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "key", "value", "since"),
+    [
+        ("qemu", "hypervisor_loglevel", 2, "3.14.0"),
+        ("qemu", "pcie_switch_port", 1, "3.6.0"),
+        ("clh", "block_device_aio", "native", "3.0.0"),
+        ("qemu", "indep_iothreads", 1, "3.24.0"),
+        ("stratovirt", "enable_iothreads", True, "3.0.0"),
+    ],
+)
+def test_keys_that_the_go_loader_takes_need_no_mention(hypervisor: str, key: str, value: Any, since: str) -> None:
+    own = key in SETTINGS
+    options: dict[str, Any] = {key: value} if own else {"extra": {"hypervisor": {hypervisor: {key: value}}}}
+    one = handler(hypervisor=hypervisor, **options)
+    text_of = vendor_file("go", hypervisor).replace(key, "other")
+
+    def planned(version: str | None) -> Plan:
+        return plan({}, one, vendors={"kata-qemu": Vendor(text_of, Version.parse(version) if version else None)})
+
+    assert drop_in(apply({}, planned(since)))["hypervisor"][hypervisor] == {key: value}
+    assert planned("4.2.0").changed
+    if since != "3.0.0":
+        for version in ("3.5.0", None):
+            with pytest.raises(ValueError, match=f"{key} isn't known to this version of Kata"):
+                planned(version)
+
+
+def test_a_loader_that_takes_an_option_may_not_use_it() -> None:
+    for hypervisor, options in (("clh", {"block_device_aio": "native"}), ("stratovirt", {"enable_iothreads": True})):
+        report = plan({}, handler(hypervisor=hypervisor, **options)).reports[0]
+        assert any(f"{next(iter(options))} has no effect: only qemu has it" in sentence for sentence in report["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("runtime", "table"), [("go", {"experimental_force_guest_pull": True}), ("rust", {"experimental": ["force_guest_pull"]})]
+)
+def test_a_confidential_handler_shares_nothing(runtime: str, table: dict[str, Any]) -> None:
+    one = handler(runtime=runtime, shared_fs="none", extra={"runtime": table})
+    report = plan({}, one, version="4.1.0").reports[0]
+    assert (report["rootfs_transport"], report["effective"]["force_guest_pull"]) == ("guest-pull", True)
+    with pytest.raises(ValueError, match="shared_fs is none, so nothing is shared"):
+        plan({}, handler(runtime=runtime, shared_fs="none"), version="4.1.0")
+
+
+def test_a_hypervisor_that_is_not_there_is_named() -> None:
+    program = "/opt/kata/bin/firecracker"
+    text_of = vendor_file("rust", "fc").replace("[hypervisor.firecracker]", f'[hypervisor.firecracker]\npath = "{program}"')
+    options: dict[str, Any] = {"runtime": "rust", "hypervisor": "fc", "snapshotter": "devmapper", "version": "4.1.0"}
+
+    def warnings(missing: str, **more: Any) -> str:
+        vendors = {"kata-qemu": Vendor(text_of, None, missing_program=missing)}
+        return " ".join(plan({}, handler(**options, **more), vendors=vendors).reports[0]["warnings"])
+
+    assert f"there is no program {program}" in warnings(program)
+    assert "kata-go-static" in warnings(program)
+    assert "there is no program" not in warnings("")
+    elsewhere = {"hypervisor": {"firecracker": {"path": "/usr/local/bin/firecracker"}}}
+    assert "there is no program" not in warnings(program, extra=elsewhere)
 
 
 def test_rusts_name_of_cloud_hypervisor() -> None:

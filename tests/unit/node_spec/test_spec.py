@@ -135,6 +135,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"containerd_snapshotters": ["native"]}, "containerd_snapshotters has to be a dictionary"),
     ({"containerd_runtimes": ["runc"]}, "containerd_runtimes has to be a list of dictionaries"),
     ({"containerd_http_proxy": "http://proxy"}, "containerd_http_proxy has to be a dictionary"),
+    ({"containerd_http_proxy": {"https": "http://user:p/x@proxy"}}, r"containerd_http_proxy\.https has to be a URL such as"),
     ({"devmapper_autoextend_threshold": 49}, "devmapper_autoextend_threshold has to be between 50 and 100"),
     ({"devmapper_autoextend_percent": 0}, "devmapper_autoextend_percent 1 or more"),
     ({"devmapper_autoextend_percent": "few"}, "devmapper_autoextend_percent 1 or more"),

@@ -15,6 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts 
     MARKER,
     directories_of,
     files_of,
+    ipv6_mirror,
     parse_config_path,
     parse_names,
     parse_registries,
@@ -87,6 +88,51 @@ def test_a_whole_registry() -> None:
     assert [name.split("-")[1] for name in third["client"][0]] == ["cert", "key"]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://my_mirror.example:5000",
+        "http://_mirror",
+        "https://mirror.example./v2",
+        "https://m.example/a+b/c=d/e:f/g@h/i%2Fj/k,l;m!n$o&p'q(r)s*t",
+        "http://[fd00::1]:5000/v2",
+    ],
+)
+def test_a_url_that_containerd_reads_is_taken(url: str) -> None:
+    assert list(hosts_toml(registry(mirrors=[{"url": url}]))["host"]) == [url]
+
+
+@pytest.mark.parametrize(
+    ("entry", "url"),
+    [
+        (registry(mirrors=[{"url": "https://a"}, {"url": "http://[fd00::1]:5000/v2"}]), "http://[fd00::1]:5000/v2"),
+        (registry(server="https://[fd00::1]"), "https://[fd00::1]"),
+        ({"name": "[fd00::1]:5000"}, "https://[fd00::1]:5000"),
+        (registry(server="https://[fd00::1]", mirrors=[{"url": "https://a"}]), None),
+        (registry(mirrors=[{"url": "https://10.0.0.1:5000"}]), None),
+    ],
+)
+def test_a_mirror_that_containerd_1_can_not_read_is_found(entry: dict[str, Any], url: str | None) -> None:
+    assert ipv6_mirror(parse_registries([registry(name="quay.io"), entry])) == url
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        CA.replace("\n", " \t\n"),
+        CA.replace("\n", "\r\n"),
+        "\ufeff" + CA,
+        "".join(f"  {line}" for line in CA.splitlines(keepends=True)),
+        f"\n\n{CA}\n  \n",
+    ],
+)
+def test_blanks_around_the_lines_of_pem_are_removed(odd: str) -> None:
+    key = odd.replace("CERTIFICATE", "PRIVATE KEY")
+    files = files_of(parse_registries([registry(ca=[odd], client_cert=odd, client_key=key)])[0])
+    contents = {name.split("-")[1]: file.content.decode() for name, file in files.items() if name.endswith(".pem")}
+    assert contents == {"ca": CA, "cert": CA, "key": CA.replace("CERTIFICATE", "PRIVATE KEY")}
+
+
 def test_without_mirrors_the_server_is_written_as_a_host_too() -> None:
     assert list(hosts_toml(registry(ca=[CA]))["host"]) == ["https://registry.example:5000"]
     assert list(hosts_toml({"name": "docker.io"})["host"]) == ["https://registry-1.docker.io"]
@@ -151,6 +197,12 @@ def test_headers_survive(headers: dict[str, str]) -> None:
         (registry(server="https://a?x=1"), "must be a URL"),
         (registry(server="https://a:b"), "must be a URL"),
         (registry(server="https://[::1"), "must be a URL"),
+        (registry(server="https://a/%G4"), "must be a URL"),
+        (registry(server="https://a/b%"), "must be a URL"),
+        (registry(server="https://a/b[c]"), "must be a URL"),
+        (registry(server="https://ä.example"), "must be a URL"),
+        ({"name": "my_registry:5000"}, "must be a registry host"),
+        (registry(ca=[f"x {CA}"]), "ca must be PEM text"),
         (registry(server="https://u:p@a"), "holds credentials"),
         (registry(mirrors=[{"url": "a.example"}]), r"mirrors\[0\].url must be a URL"),
         (registry(mirrors=[{"url": "https://a"}, {"url": "https://a/"}]), "https://a is listed twice"),

@@ -27,7 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.intent import 
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Risk, Toolboxes, ToolboxState
-from ansible_collections.slipway.node.plugins.module_utils.verify import kata_checks, thin_pool_checks
+from ansible_collections.slipway.node.plugins.module_utils.verify import kata_checks, probe_checks, thin_pool_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import CHECKS as ALL
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import STATUSES, checks_in, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
@@ -40,7 +40,8 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 )
 
 # Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
-CHECKS = [name for name in ALL if name not in {**checks_in(kata_checks), **checks_in(thin_pool_checks)}]
+OTHERS = {**checks_in(kata_checks), **checks_in(thin_pool_checks), **checks_in(probe_checks)}
+CHECKS = [name for name in ALL if name not in OTHERS]
 V2 = "io.containerd.grpc.v1.cri"
 METADATA = "io.containerd.metadata.v1.bolt"
 ROOT = "/etc/containerd/config.toml"
@@ -80,7 +81,7 @@ def passing(recorded: Callable[[str, str], str]) -> NodeState:
         daemon=DAEMON,
         sources=(Source(ROOT, TEXT),),
         config=EffectiveConfig(dump),
-        known_plugins=frozenset(dump["plugins"]),
+        defaults=EffectiveConfig(tomllib.loads(recorded("1.7.24", "default.toml"))),
         environment=PROXY,
         images=(IMAGE,),
         headroom=headroom(OVERLAY, 1),
@@ -219,10 +220,10 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     (
         "config_schema",
         "warn",
-        lambda one: replace(one, sources=(*one.sources, Source("/drop-in.toml", "version = 3\n"))),
-        "'/drop-in.toml': 3",
+        lambda one: replace(one, sources=(Source(ROOT, f"{TEXT}max_concurrent_downloads = 7\n"),)),
+        "max_concurrent_downloads",
     ),
-    ("config_schema", "warn", lambda one: replace(one, sources=(Source(ROOT, ""),)), "no version key"),
+    ("config_schema", "unknown", lambda one: replace(one, defaults=None), "not read"),
     ("config_schema", "unknown", lambda one: replace(one, sources=(Source(ROOT, "= 1"),)), ROOT),
     ("config_schema", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
     (
@@ -237,7 +238,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         lambda one: replace(one, sources=(Source(ROOT, f"{TEXT}disable_cgroup = true\n"),)),
         "from containerd 2.0 on",
     ),
-    ("unknown_keys", "unknown", lambda one: replace(one, known_plugins=None), "not read"),
+    ("unknown_keys", "unknown", lambda one: replace(one, defaults=None), "not read"),
     ("unknown_keys", "unknown", lambda one: replace(one, sources=(), trouble={"sources": "not UTF-8"}), "not UTF-8"),
     ("cri_plugin", "fail", lambda one: replace(one, daemon=replace(DAEMON, plugins=(OVERLAYFS,))), "isn't loaded"),
     (

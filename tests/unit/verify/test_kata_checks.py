@@ -106,6 +106,7 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("kata_handlers", "fail", {"name": "kata-other"}, "not declared: kata-qemu"),
     ("kata_shims", "fail", {"shim_found": False}, "there is no executable /opt/kata/bin/containerd-shim-kata-v2"),
     ("kata_shims", "fail", {"shim_found": False, "shim": None}, "containerd-shim-kata-v2 isn't in a directory of programs"),
+    ("kata_shims", "fail", {"missing_program": "/opt/kata/bin/qemu"}, "there is no program /opt/kata/bin/qemu, which runs"),
     ("kata_config_files", "fail", {"config_path": None}, "no ConfigPath"),
     ("kata_config_files", "fail", {"main": None}, f"there is no file {PATH}"),
     ("kata_config_files", "fail", {"main": b"["}, "is not TOML"),

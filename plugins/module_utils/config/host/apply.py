@@ -12,6 +12,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.migration
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import check_kill_mode
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage
+from ansible_collections.slipway.node.plugins.module_utils.config.host.start import check_container_starts
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import Transaction
 from ansible_collections.slipway.node.plugins.module_utils.config.request import snapshotters_to_probe
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import error_lines
@@ -46,7 +47,10 @@ class ConfigApplication:
             [file for file in final.files if file.path in touched],
             stages=[beside.record] if beside is not None else (),
             proven=proven,
+            probes=final.probes,
         )
+        # Why no container could be started, if that was to be tried.
+        self.untried = ""
         self._since = time.time()
         self._restarted = False
 
@@ -67,6 +71,8 @@ class ConfigApplication:
             if change is not None:
                 # Images that came meanwhile, and all of them where the daemon had to be restarted first.
                 unpacked.append(unpack(self._node, change, self._lock))
+            if self._final.probes:
+                self.untried = check_container_starts(self._node.containerd.renewed())
         except (HostError, ValueError) as error:
             message, values = self._go_back(str(error))
             raise ConfigRolledBack(message, values=values) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.slipway.node.plugins.module_utils.config import mismatches
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
+from ansible_collections.slipway.node.plugins.module_utils.config.losses import lost_by_change
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, disabled_in, is_foreign
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
@@ -33,10 +34,11 @@ def check_effective(
         remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
         raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
     if wanted.present:
-        known = node.binary.known_plugins() if "plugins" in wanted.settings.extra_config else None
+        known = node.containerd.known_plugins if "plugins" in wanted.settings.extra_config else None
         others = [one for one in sources if not (one.path == node.config_file and found.version.major == 1)]
         wrong = mismatches.mismatches(wanted.settings, found.version, found.architecture, config, known, others)
-        odd = mismatches.other_schema(sources, plan.schema)
+        # 2.3 and newer migrate each file by itself.
+        odd = mismatches.other_schema(sources, plan.schema) if config.schema < 4 else None
         if odd and any(one.culprit is None and one.known for one in wrong):
             raise ValueError(
                 f"{odd} is written in another schema than {node.config_file} ({plan.schema}), and containerd {found.version} "
@@ -61,6 +63,21 @@ def unverified_pulls(wanted: ConfigRequest, found: CurrentConfig, config: Effect
     """Return why CRI doesn't ask the node's image verifiers; empty if it asks them, or if that is allowed."""
     verifiers = image_verifiers(config) if wanted.present and config.cri_enabled else ()
     return config.unverified_pulls(found.version, verifiers) if not wanted.settings.allow_unverified_pulls else ""
+
+
+def check_kept(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig, config: EffectiveConfig) -> None:
+    """Raise ValueError if the planned files would take a setting from the daemon that others made and this run doesn't."""
+    current = node.try_read_config()
+    if current is None:
+        return  # The daemon can't start on these files, so it has no settings.
+    others = [one for one in read_sources(node.config_file) if one.path != node.drop_in_file]
+    leaves = mismatches.wanted_leaves(wanted.settings, found.version, found.architecture, config)
+    lost = lost_by_change(others, current, config, leaves, found.record)
+    if lost:
+        raise ValueError(
+            f"containerd {found.version} would lose settings that it has from other files ({', '.join(map(str, lost))}): "
+            "add them to settings, or migrate those files with 'containerd config migrate' first"
+        )
 
 
 def check_roots(current: EffectiveConfig | None, config: EffectiveConfig) -> None:

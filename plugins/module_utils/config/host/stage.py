@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
-from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective
+from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective, check_kept
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import directories_of, missing_directories
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, own_text, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
-from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.config.request import ALWAYS, CHANGED, ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import check_imports
@@ -43,6 +43,12 @@ class ConfigStage:
     def changes(self) -> tuple[FileChange, ...]:
         """Return the files that change."""
         return tuple(change for change in self.files if change.changed)
+
+    @property
+    def probes(self) -> bool:
+        """Return whether a container has to be seen to start with the default handler."""
+        changed = self.reason is not None or self.found.record.unstarted
+        return self.wanted.may_restart and (self.wanted.probe == ALWAYS or (self.wanted.probe == CHANGED and changed))
 
     def prove(self, node: ContainerdHost) -> None:
         """Raise ValueError if what the daemon makes of the written files isn't what is wanted."""
@@ -84,4 +90,6 @@ def plan_stage(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig
     plan, files = plan_files(wanted, found)
     config = node.planned_config(plan)
     check_effective(node, wanted, plan, found, config)
+    if plan.changes and wanted.present:
+        check_kept(node, wanted, found, config)
     return ConfigStage(wanted, found, plan, files, config)

@@ -31,6 +31,7 @@ class Transaction:
     """Begin, write, then commit or roll back.
 
     ``changes`` are all files that are written. ``stages`` are the records of what is written before them, in this order.
+    ``probes``: a container has to be seen to start before the commit; the record remembers that until then.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class Transaction:
         *,
         stages: Sequence[Record] = (),
         proven: bool = False,
+        probes: bool = False,
     ) -> None:
         self._path = record_path(config_file)
         self._found = found
         self._wanted = wanted
+        self._probes = probes
         self._records = (*stages, wanted)
         self._changes = list(changes)
         kept = [change.path for change in self._changes if change.after is not None]
@@ -60,7 +63,7 @@ class Transaction:
         record = self._found
         for one in self._records:
             record = record.begun(one, self._originals)
-        self._remember(record)
+        self._remember(replace(record, unstarted=record.unstarted or self._probes))
 
     def write(self, changes: Iterable[FileChange] | None = None) -> None:
         """Write the files, or those of a stage before them."""

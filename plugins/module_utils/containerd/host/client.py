@@ -102,7 +102,12 @@ class Containerd:
     @cached_property
     def known_plugins(self) -> frozenset[str]:
         """The ids of all plugins that the program has settings for."""
-        return self.program.known_plugins()
+        return self.default_config.plugins
+
+    @cached_property
+    def default_config(self) -> EffectiveConfig:
+        """The configuration that the program has without any file."""
+        return self.program.default_config()
 
     @cached_property
     def architecture(self) -> str:

@@ -19,23 +19,31 @@ from ansible_collections.slipway.node.plugins.module_utils.core.toml import pars
 
 # What containerd says of anything that isn't there: errdefs.
 NOT_FOUND = "not found"
+_USUAL_PATHS = ("/usr/local/bin/containerd", "/usr/bin/containerd")
 NOT_INSTALLED = "containerd isn't installed on the node"
 # The program reads files and prints them: what takes longer waits for ever, as for a FIFO or a file system that is gone.
 _ANSWER_SECONDS = 60.0
+# What ctr says where nothing listens on the socket.
+_UNREACHABLE = re.compile(
+    r"cannot access socket .*no such file|(?:failed to dial|error while dialing).*(?:refused|exceeded|no such)", re.IGNORECASE
+)
 _REASON = re.compile(r"^Error: *$.*?^ +Message: +(.*?)(?:: skip plugin)? *$", re.MULTILINE | re.DOTALL)
 
 
 def find_containerd(runner: Runner, unit: Unit, named: str | None) -> str | None:
-    """Return the program that is named; else the one that the unit runs; else the one in the usual directories."""
+    """Return the program that is named; else the one that the unit runs; else the one in the usual directories.
+
+    A file that can't be executed is returned too, so that the node isn't taken for one without containerd.
+    """
     if named:
-        return runner.find(named)
+        return runner.find(named) or (named if os.path.isfile(named) else None)
     try:
         path = unit.program()
     except HostError:
         path = None  # no systemd
-    if path and os.path.basename(path) == "containerd" and os.access(path, os.X_OK):
+    if path and os.path.basename(path) == "containerd" and os.path.isfile(path):
         return path
-    return runner.find("containerd")
+    return runner.find("containerd") or next(filter(os.path.isfile, _USUAL_PATHS), None)
 
 
 class ContainerdBinary:
@@ -49,6 +57,8 @@ class ContainerdBinary:
         """Return the path. Raises HostError if there is none."""
         if self.path is None:
             raise HostError(f"{NOT_INSTALLED}: install it first, or name the program with binary")
+        if not os.access(self.path, os.X_OK):
+            raise HostError(f"{self.path} is not executable: set its mode to 0755, or install containerd again")
         return self.path
 
     def version(self) -> Version:
@@ -65,19 +75,16 @@ class ContainerdBinary:
         Raises HostError with the daemon's own complaint if it can't be read, or if the daemon would not start with its imports.
         """
         if config_file is None or not os.path.exists(config_file):
-            return self._default()
+            return self.default_config()
         check_imports(config_file)
         return EffectiveConfig(parse(self._ask("--config", config_file, "config", "dump", doing="load the configuration")))
 
-    def _default(self) -> EffectiveConfig:
+    def default_config(self) -> EffectiveConfig:
+        """Return the configuration without any file. Raises HostError if the program doesn't print it."""
         return EffectiveConfig(parse(self._ask("config", "default", doing="ask for the default configuration")))
 
     def _ask(self, *arguments: str, doing: str) -> str:
         return self._runner.run(self.require(), *arguments, doing=doing, timeout=_ANSWER_SECONDS)
-
-    def known_plugins(self) -> frozenset[str]:
-        """Return the ids of all plugins that this program has settings for."""
-        return frozenset(self._default().lookup(("plugins",), {}))
 
 
 class Ctr:
@@ -101,7 +108,12 @@ class Ctr:
         return [self.path, "--address", self.address, *self._limit, *arguments]
 
     def _run(self, *arguments: str, doing: str) -> str:
-        return self._runner.run(*self.command(*arguments), doing=doing)
+        try:
+            return self._runner.run(*self.command(*arguments), doing=doing)
+        except HostError as error:
+            if _UNREACHABLE.search(error.stderr):
+                error.message = f"the containerd daemon doesn't answer at {self.address}: start its service, or correct address"
+            raise
 
     def namespaces(self) -> list[str]:
         """Return the names of the daemon's namespaces, sorted. Raises HostError if it fails."""

@@ -51,7 +51,12 @@ def changed_since(path: str, moment: float) -> bool:
 
 def running_shims(address: str) -> list[str]:
     """Return the shims that serve the daemon behind a socket, as NAMESPACE/ID; found without asking the daemon."""
-    shims = []
+    return sorted(shim_processes(address).values())
+
+
+def shim_processes(address: str) -> dict[int, str]:
+    """Return the same by process id."""
+    shims = {}
     wanted = os.path.realpath(address)
     for entry in os.listdir("/proc"):
         process = read_process(int(entry)) if entry.isdigit() else None
@@ -60,8 +65,8 @@ def running_shims(address: str) -> list[str]:
             continue
         # A handler's shim may have any name.
         if process.option("-namespace") and process.option("-id"):
-            shims.append(f"{process.option('-namespace')}/{process.option('-id')}")
-    return sorted(shims)
+            shims[process.pid] = f"{process.option('-namespace')}/{process.option('-id')}"
+    return shims
 
 
 def read_environment(pid: int) -> dict[str, str] | None:

@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
+try:
+    # ansible-core 2.22 and later mask nothing but what is registered.
+    from ansible.module_utils.secrets import register_secrets
+except ImportError:
+    register_secrets = None
+
 from ansible_collections.slipway.node.plugins.module_utils.core.files import secret_values
 
 
@@ -15,5 +21,8 @@ class SecretParamsModule(AnsibleModule):
 
     def _log_invocation(self) -> None:
         # The only moment between the check of the parameters and their way into the node's log.
-        self.no_log_values.update(secret_values(self.params))
+        secrets = secret_values(self.params)
+        self.no_log_values.update(secrets)
+        if register_secrets is not None:
+            register_secrets(secrets)
         super()._log_invocation()

@@ -86,7 +86,8 @@ class ImagePlanner:
         """Return the images that are asked for, and those that an earlier run has left without their layers."""
         found: dict[ImageName, CurrentImage | None] = {}
         if self._request.every:
-            found.update(self.current.unpacked())
+            there = self.current.unpacked()
+            found.update({name: one for name, one in there.items() if name not in self._request.excluded})
         else:
             found.update({name: self.current.find(name) for name in self._names})
         return {**found, **self.current.left_packed()}

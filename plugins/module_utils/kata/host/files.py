@@ -21,7 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.directory import
     DirectoryEntry,
     KataDirectory,
 )
-from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Vendor
+from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Vendor, program_path
 
 # Where an archive's files of configuration lie, and its version.
 _DEFAULTS = "/share/defaults/kata-containers/"
@@ -84,7 +84,14 @@ def _read_entry(path: str, *, content: bool = True) -> DirectoryEntry:
 def read_vendor(base_config: str) -> Vendor | None:
     """Read the file that a handler's file is a copy of, with the version of its release; None if there is none."""
     text = read_text(base_config)
-    return None if text is None else Vendor(text, version_beside(base_config))
+    if text is None:
+        return None
+    return Vendor(text, version_beside(base_config), missing_program=absent_program(program_path(text.encode())))
+
+
+def absent_program(path: str) -> str:
+    """Return the path if it is that of a program that isn't there; else nothing."""
+    return "" if not path or os.access(path, os.X_OK) else path
 
 
 def version_beside(path: str) -> Version | None:

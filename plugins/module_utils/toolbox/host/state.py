@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Plugin
@@ -90,8 +90,10 @@ def _backing_file(mount: Mount) -> str:
 class WritableSnapshots:
     """Those of a daemon that no container has. What can't be read is said in ``trouble``, and the rest is read all the same."""
 
-    def __init__(self, ctr: Ctr, mounts: NodeMounts) -> None:
+    def __init__(self, ctr: Ctr, mounts: NodeMounts, on_demand: Collection[str] = ()) -> None:
+        """Where snapshots of the snapshotters in ``on_demand`` are mounted is unknown: asking would mount their layers."""
         self._ctr = ctr
+        self._on_demand = on_demand
         self._mounts = mounts
         self.trouble: list[str] = []
 
@@ -155,12 +157,15 @@ class WritableSnapshots:
         held = model.parse_writable_snapshot(
             namespace, snapshotter, self._snapshots(namespace, snapshotter, "info", "--", key, doing=doing)
         )
-        shown = self._snapshots(namespace, snapshotter, "mounts", "/", key, doing=f"ask for the mounts of the snapshot {key}")
+        mount_points = None
+        if snapshotter not in self._on_demand:
+            doing = f"ask for the mounts of the snapshot {key}"
+            mount_points = self._mounts.of(self._snapshots(namespace, snapshotter, "mounts", "/", key, doing=doing))
         return replace(
             held,
             lease=lease_of(snapshotter, key, leases),
             others=tuple(lease.id for lease in leases if not lease.names(snapshotter, key)),
-            mount_points=self._mounts.of(shown),
+            mount_points=mount_points,
         )
 
     def _snapshots_of(self, namespace: str, containers: Iterable[str]) -> frozenset[str]:
@@ -205,14 +210,19 @@ def enabled_units(runner: Runner, paths: Iterable[str]) -> dict[str, bool]:
 
 
 def read_toolboxes(
-    runner: Runner, ctr: Ctr, snapshotters: Sequence[str], default: str, expected: Sequence[ExpectedToolbox] | None
+    runner: Runner,
+    ctr: Ctr,
+    snapshotters: Sequence[str],
+    default: str,
+    expected: Sequence[ExpectedToolbox] | None,
+    on_demand: Collection[str],
 ) -> Toolboxes:
     """Read a node's writable snapshots. ``expected`` None: nothing is expected, and no pin is unlisted.
 
     Raises HostError if nothing can be said of them.
     """
     mounts = NodeMounts()
-    snapshots = WritableSnapshots(ctr, mounts)
+    snapshots = WritableSnapshots(ctr, mounts, on_demand)
     held = snapshots.all(snapshotters)
     wanted = {_place(one, default): one for one in expected or ()}
     enabled = enabled_units(runner, [one.path for one in wanted.values()])

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import EROFS
-from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS, mounted_on_demand
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
     make_directories,
@@ -55,6 +55,7 @@ class Toolbox:
         self._namespace = namespace
         self._snapshotter = snapshotter
         self._service = containerd.unit.name
+        self._on_demand = snapshotter in mounted_on_demand(containerd.version)
         self._store = NamespaceStore(containerd.ctr, namespace)
         self._root = snapshotter_root(ctr, snapshotter)
         self._unit = Unit(runner, wanted.unit)
@@ -67,6 +68,7 @@ class Toolbox:
         root = containerd_root(self._ctr)
         if f"{path}/".startswith(f"{root}/") or f"{root}/".startswith(f"{path}/"):
             raise ValueError(f"path can't be {path}: containerd keeps its own in {root}")
+        self._check_unmounted()
         snapshots = self._snapshots()
         only = snapshots[0] if len(snapshots) == 1 and snapshots[0].kind == steps.ACTIVE else None
         self.source = self._ask_source(only.key) if only is not None else None
@@ -103,7 +105,9 @@ class Toolbox:
         return tuple(one for one in listed.splitlines() if toolbox.is_for(one, self._wanted.path))
 
     def _ask_source(self, key: str) -> Source | None:
-        """None if it takes more than one mount, and isn't to be mounted."""
+        """None if no mount unit can mount it, and it isn't to be mounted."""
+        if self._on_demand:
+            return None
         shown = self._ask("mounts", "/", key, doing=f"ask how the snapshot {key} is mounted")
         if len(shown.splitlines()) == 1:
             (mount,) = parse_ctr_mounts(shown, "/")
@@ -114,6 +118,13 @@ class Toolbox:
             f"the snapshotter {self._snapshotter} needs several mounts for one snapshot, which a mount unit can't do: take state "
             "present, or another snapshotter"
         )
+
+    def _check_unmounted(self) -> None:
+        if self._on_demand and self._wanted.state == MOUNTED:
+            raise ValueError(
+                f"state mounted isn't possible on {self._snapshotter} from containerd 2.2 on: the daemon mounts its layers only "
+                "for containers, and at other places each time. Take state present, or another snapshotter"
+            )
 
     def _look_at_unit(self) -> CurrentUnit:
         path = self._wanted.path

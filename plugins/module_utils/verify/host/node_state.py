@@ -23,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_
     unread_hosts_dirs,
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_problem
-from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS, mounted_on_demand
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
@@ -89,7 +89,8 @@ def read_node(
     state = _with_images(state, ctr, config, expectation.images)
     if writable:
         loaded = loaded_snapshotters(daemon.plugins)
-        state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes))
+        on_demand = mounted_on_demand(containerd.version)
+        state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes, on_demand))
     return _with_integrity(state, runner, ctr, own, integrity)
 
 
@@ -99,7 +100,7 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
     runner, config_file = containerd.runner, containerd.config_file
     if probe.try_read("version", lambda: containerd.version):
         probe.try_read("config", lambda: containerd.config)
-        probe.try_read("known_plugins", lambda: containerd.known_plugins)
+        probe.try_read("defaults", lambda: containerd.default_config)
     daemon = probe.try_read("daemon", RunningDaemon(containerd).read_state)
     process = daemon.process if daemon is not None else None
     if process is not None:

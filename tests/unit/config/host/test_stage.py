@@ -41,6 +41,7 @@ def run(
         "restart": "never",
         "unit_enabled": True,
         "timeout": 1,
+        "probe": "none",
         "drop_in_file": str(top / DROP_IN),
     }
     root = str(top / ROOT)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from unit.stand_ins import Module
 
-from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import ContainerdBinary, Ctr
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import ContainerdBinary, Ctr, find_containerd
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd import Unit
 
 
 def test_the_daemons_program_is_not_asked_to_read_what_it_would_wait_for(tmp_path: Path) -> None:
@@ -46,3 +47,33 @@ def test_a_command_gives_up_if_it_is_told_when(tmp_path: Path) -> None:
     )
     limited = Ctr(Runner(Module()), "/run/c.sock", binary, timeout=7).in_namespace("default", "version", doing="ask")
     assert limited == "--address /run/c.sock --timeout 7s --namespace default version\n"
+
+
+def test_a_program_that_can_not_be_executed_is_not_taken_for_none(tmp_path: Path) -> None:
+    runner, program = Runner(Module()), tmp_path / "containerd"
+    program.write_text("#!/bin/sh\necho containerd example.invalid 2.3.7 0\n")
+    program.chmod(0o644)
+    found = find_containerd(runner, Unit(runner, "containerd.service"), str(program))
+    with pytest.raises(HostError, match=f"{program} is not executable: set its mode to 0755, or install containerd again"):
+        ContainerdBinary(runner, found).version()
+    program.chmod(0o755)
+    assert str(ContainerdBinary(runner, found).version()) == "2.3.7"
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        # 1.6.20 and 1.7.24, then 2.x, without a socket and with one that nothing listens on.
+        'ctr: failed to dial "/run/c.sock": context deadline exceeded: connection error: desc = "transport: error while dialing"',
+        'ctr: failed to dial "/run/c.sock": connection error: desc = "dial unix /run/c.sock: connect: connection refused"',
+        "ctr: cannot access socket /run/c.sock: stat /run/c.sock: no such file or directory",
+        'ctr: connection error: desc = "transport: Error while dialing: dial unix /run/c.sock: connect: connection refused"',
+    ],
+)
+def test_a_stopped_daemon_is_named(tmp_path: Path, complaint: str) -> None:
+    program = tmp_path / "ctr"
+    program.write_text(f"#!/bin/sh\necho '{complaint}' >&2\nexit 1\n")
+    program.chmod(0o755)
+    ctr = Ctr(Runner(Module()), "/run/c.sock", str(tmp_path / "containerd"))
+    with pytest.raises(HostError, match=r"the containerd daemon doesn't answer at /run/c.sock: start its service"):
+        ctr.namespaces()

@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.kata.directory import DIRECTORY, FILE, LINK
-from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import read_drop_ins, version_beside
+from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import read_drop_ins, read_vendor, version_beside
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
 from nodes.kata import Release
 
@@ -47,6 +47,28 @@ def test_a_handlers_files_are_where_kata_looks_for_them(tmp_path: Path) -> None:
     assert handler.version == Version(3, 26, 0)
     (directory / "configuration.toml").unlink()
     assert read_kata(declared, Version(1, 7, 24), None).handlers[0].main is None
+
+
+def test_a_hypervisor_that_the_node_lacks(tmp_path: Path) -> None:
+    program, other = tmp_path / "firecracker", tmp_path / "other"
+    main = tmp_path / "configuration.toml"
+    main.write_text(f'[hypervisor.firecracker]\npath = "{program}"\n')
+    declared = config(options={"ConfigPath": str(main)})
+
+    def missing() -> tuple[str, str]:
+        vendor = read_vendor(str(main))
+        assert vendor is not None
+        return read_kata(declared, Version(2, 3, 7), None).handlers[0].missing_program, vendor.missing_program
+
+    assert missing() == (str(program), str(program))
+    program.write_text("")
+    program.chmod(0o755)
+    assert missing() == ("", "")
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "config.d" / "70.toml").write_text(f'[hypervisor.firecracker]\npath = "{other}"\n')
+    assert missing() == (str(other), "")
+    main.write_text("[")
+    assert missing()[1] == ""
 
 
 def test_a_shim_without_a_path_is_looked_for_where_the_daemon_would(tmp_path: Path) -> None:
