@@ -45,6 +45,8 @@ options:
     description:
       - Names of the images, with tag or digest. Short names are expanded as Docker does, V(alpine) to
         V(docker.io/library/alpine:latest).
+      - In the namespace V(k8s.io) an image with tag and digest is stored as C(REPOSITORY@DIGEST), as CRI does. The kubelet looks
+        for no other name.
       - Default is all images of the O(archive).
       - Mutually exclusive with O(all).
     type: list
@@ -214,7 +216,8 @@ images:
       description:
         - The action that was taken, or would be in check mode.
         - V(none), V(pull), V(import), V(unpack) (its blobs were on the node), V(sync) (another tool pulled it; it was compared with
-          its layers and flushed), V(repair), or V(remove).
+          its layers and flushed), V(tag) (O(name) contains a digest, and the image was there under another name), V(repair), or
+          V(remove).
       type: str
     digest:
       description: Digest of the index or manifest; null if it isn't known yet, or the image is absent.
@@ -248,8 +251,8 @@ images:
     durability:
       description:
         - V(durable), the image survives a power failure.
-        - V(not_durable), it may be lost, because O(durable) is V(false), or because the daemon doesn't flush its metadata
-          (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
+        - V(not_durable), it may be lost, because O(durable) is V(false), because its action failed, or because the daemon doesn't
+          flush its metadata (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
         - V(unknown), the snapshotter's files can't be flushed together with the image.
       returned: with O(state=present)
       type: str
@@ -332,11 +335,13 @@ duration:
   returned: with O(state=present)
   type: float
 summary:
-  description: A summary, one line for each image with an action and for each flushed file system.
+  description:
+    - A summary, one line for each image with an action and for each flushed file system. The line of a repair contains the number of
+      files that differed.
   returned: with O(state=present)
   type: list
   elements: str
-  sample: ["docker.io/library/alpine:3.22: pull, 3.8 MB in 1.2 s", "/var/lib/containerd: brought to disk in 0.4 s"]
+  sample: ["docker.io/library/alpine:3.22: pull, 3.8 MB in 1.2 s", "/var/lib/containerd: flushed in 0.4 s"]
 snapshotter:
   description: The snapshotter that the images are unpacked for.
   returned: with O(state=present)
@@ -367,6 +372,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.pull_path impo
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import DAMAGED
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
+from ansible_collections.slipway.node.plugins.module_utils.store.reference import is_staged
 
 
 class Report:
@@ -389,7 +395,7 @@ class Report:
             "synced": [one.to_dict() for one in outcome.synced],
             "downloaded_bytes": sum(step.missing for step in self._steps),
             "duration": round(seconds, 3),
-            "summary": self._summary(),
+            "summary": self._summary(judged),
             "snapshotter": self._pull_path.snapshotter,
             "diff": {"before": "", "after": "".join(f"{name}: {action}\n" for name, action in actions.items())},
         }
@@ -406,9 +412,13 @@ class Report:
             "size_bytes": None if unread else step.image.size,
             "downloaded_bytes": None if unread else step.missing,
             "duration": round(self._outcome.seconds.get(str(step.name), 0.0), 3),
-            "durability": self._pull_path.durability if self._request.durable else durability.NOT_DURABLE,
+            "durability": self._durability(step),
             **self._integrity(step),
         }
+
+    def _durability(self, step: Step) -> str:
+        failed = step.action != image_plan.NONE and str(step.name) in self._outcome.failures
+        return self._pull_path.durability if self._request.durable and not failed else durability.NOT_DURABLE
 
     def _integrity(self, step: Step) -> dict[str, Any]:
         comparison = self._outcome.found.get(str(step.name), step.found)
@@ -420,16 +430,24 @@ class Report:
             found["integrity"] = REPAIRED
         return found
 
-    def _summary(self) -> list[str]:
-        seconds = self._outcome.seconds
-        lines = [
-            f"{step.name}: {step.action}"
-            + (f", {step.missing / 1e6:.1f} MB" if step.image is not image_plan.UNREAD else "")
-            + (f" in {seconds[str(step.name)]:.1f} s" if str(step.name) in seconds else "")
-            for step in self._steps
-            if step.action != image_plan.NONE
-        ]
-        return [*lines, *(f"{one.path}: brought to disk in {one.seconds:.1f} s" for one in self._outcome.synced)]
+    def _summary(self, judged: tuple[RepairResult, ...]) -> list[str]:
+        lines = [self._line(step) for step in self._steps if step.action != image_plan.NONE]
+        shown = {str(step.name) for step in self._steps if step.action == image_plan.REPAIR}
+        others = [one for one in judged if one.reason and one.name not in shown and not is_staged(one.name)]
+        lines += [f"{one.name}: {one.outcome}, {one.reason}" for one in others]
+        return [*lines, *(f"{one.path}: flushed in {one.seconds:.1f} s" for one in self._outcome.synced)]
+
+    def _line(self, step: Step) -> str:
+        """Return the action on an image, with its damage, its download and its time as far as there are any."""
+        name, comes = str(step.name), step.comes and step.image is not image_plan.UNREAD
+        seconds = self._outcome.seconds.get(name)
+        parts = [f"{name}: {step.action}"]
+        if step.action == image_plan.REPAIR:
+            # Files can be compared only once their layers have been fetched again.
+            found = (step.found, self._outcome.found.get(name))
+            parts += dict.fromkeys(one.summary() for one in found if one is not None and not one.intact)
+        parts += [f"{step.missing / 1e6:.1f} MB"] if comes else []
+        return ", ".join(parts) + (f" in {seconds:.1f} s" if seconds is not None else "")
 
 
 def ensure_present(module: AnsibleModule, containerd: Containerd, request: Request) -> dict[str, Any]:

@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 import gzip
+import json
+import re
+import shutil
+import tarfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +18,8 @@ from typing import Any
 import pytest
 from integration.image_module import NAMESPACE, actions, ctr, empty_node, expected, files, image, names, state
 
-from nodes import registry
-from nodes.images import Layer, busybox, random_layers, write_layout
+from nodes import cri, registry
+from nodes.images import Layer, busybox, in_an_index, random_layers, write_layout
 from nodes.node import PODMAN, Node, run
 from nodes.payload import run_module
 from nodes.registry import Registry
@@ -51,7 +55,9 @@ def test_a_batch_is_pulled_at_once_and_the_second_run_asks_nobody(empty_node: No
         done["diff"] == predicted["diff"]
         and done["downloaded_bytes"] == sum(one["downloaded_bytes"] for one in done["images"]) > 0
     )
-    assert len(done["synced"]) == 1 and done["summary"]
+    assert len(done["synced"]) == 1 and len(done["summary"]) == 5
+    for line, reference in zip(done["summary"], references, strict=False):
+        assert re.fullmatch(rf"{re.escape(reference)}: pull, \d+\.\d MB in \d+\.\d s", line)
     assert names(empty_node) == set(references) and state(empty_node)["record"] is None
     assert [files(empty_node, one) for one in references] == list(map(expected, layers))
     # The registry is gone by now.
@@ -148,6 +154,88 @@ def test_the_other_snapshotter_needs_no_registry(empty_node: Node, tmp_path: Pat
     assert actions(image(empty_node, reference, snapshotter="native")) == ["unpack"]
     assert actions(image(empty_node, reference, snapshotter="native")) == ["none"]
     assert len(ctr(empty_node, "snapshots", "--snapshotter", "native", "ls").splitlines()) == 1 + len(layers)
+
+
+AMD64, I386 = ({"os": "linux", "architecture": machine} for machine in ("amd64", "386"))
+
+
+def unusual_layouts(directory: Path, images: Sequence[Sequence[Layer]]) -> list[Path]:
+    """An image for 386 alone, indexes in an index, an index without a platform, a config without an os, and amd64/v2."""
+    configs: list[dict[str, str]] = [{"architecture": "386"}, {}, {}, {"os": ""}, {"variant": "v2"}]
+    made = [
+        write_layout(directory / str(number), layers, tag=str(number), platform=config)
+        for number, (layers, config) in enumerate(zip(images, configs, strict=True))
+    ]
+    in_an_index(made[0], I386)
+    in_an_index(in_an_index(made[1], AMD64))
+    in_an_index(made[2])
+    return made
+
+
+def test_whatever_containerd_takes_of_an_index_is_unpacked(empty_node: Node, source: Registry, tmp_path: Path) -> None:
+    images = [random_layers(1, seed=200 + number) for number in range(5)]
+    layouts = unusual_layouts(tmp_path, images)
+    references = [source.push_layout(one, f"{source.name}/unusual:{one.name}") for one in layouts]
+    done = image(empty_node, *references)
+    assert actions(done) == ["pull"] * 5
+    assert [one["platform"] for one in done["images"]] == ["linux/386", *["linux/amd64"] * 3, "linux/amd64/v2"]
+    assert [files(empty_node, one) for one in references] == list(map(expected, images))
+    again = image(empty_node, *references)
+    assert actions(again) == ["none"] * 5 and not again["changed"]
+
+
+def test_whatever_containerd_takes_of_an_archive_is_unpacked(empty_node: Node, tmp_path: Path) -> None:
+    """Also an image under the name of one for another platform, and a layer that is a hard link."""
+    images = [random_layers(1, seed=300 + number) for number in range(5)]
+    arm = write_layout(tmp_path / "arm", random_layers(1, seed=310), platform={"architecture": "arm64"})
+    layouts = unusual_layouts(tmp_path, images)
+    entries = []
+    for layout, number in zip([arm, *layouts], (1, *range(5)), strict=True):
+        (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+        entries.append({**entry, "annotations": {"io.containerd.image.name": f"registry.example/unusual:{number}"}})
+        shutil.copytree(layout, tmp_path / "all", dirs_exist_ok=True)
+    (tmp_path / "all/index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+    blobs = tmp_path / "all/blobs/sha256"
+    # tar writes the second name of a file as a link to the first.
+    with tarfile.open(tmp_path / "image.tar", "w") as archive:
+        for blob in sorted(blobs.iterdir()):
+            (tmp_path / "all" / f"first-{blob.name}").hardlink_to(blob)
+            archive.add(tmp_path / "all" / f"first-{blob.name}", f"first-{blob.name}")
+            archive.add(blob, f"blobs/sha256/{blob.name}")
+        for name in ("oci-layout", "index.json"):
+            archive.add(tmp_path / "all" / name, name)
+    run([*PODMAN, "cp", str(tmp_path / "image.tar"), f"{empty_node.container}:/root/image.tar"])
+    done = image(empty_node, archive="/root/image.tar")
+    assert sorted(one["name"] for one in done["images"]) == [f"registry.example/unusual:{number}" for number in range(5)]
+    assert actions(done) == ["import"] * 5
+    for number in range(5):
+        assert files(empty_node, f"registry.example/unusual:{number}") == expected(images[number])
+    assert actions(image(empty_node, archive="/root/image.tar", pull="always")) == ["none"] * 5
+
+
+def test_tag_and_digest_is_the_image_that_the_kubelet_looks_for(empty_node: Node, tmp_path: Path) -> None:
+    layers = random_layers(1, seed=130)
+    options: dict[str, Any] = {"plain_http": True, "namespace": "k8s.io"}
+    with registry.serve(tmp_path) as server:
+        by_tag, kubelets = server.push(layers), server.push(random_layers(1, seed=131), repository="other")
+        done = run_module(empty_node, "containerd_image", {"name": [by_tag], **options})
+        digest, repository = done["images"][0]["digest"], by_tag.rpartition(":")[0]
+        cri.pull(empty_node, kubelets)
+        (by_digest,) = (one for one in cri.image_status(empty_node, kubelets)["repoDigests"] if "/other@" in one)
+        cri.remove(empty_node, kubelets)
+        both = f"{kubelets}@{by_digest.rpartition('@')[2]}"
+        cri.pull(empty_node, both)
+    # The registry is gone: what is there by its digest is given the name.
+    wanted = {"name": [f"{by_tag}@{digest}", both], **options}
+    predicted = run_module(empty_node, "containerd_image", wanted, check=True)
+    named = run_module(empty_node, "containerd_image", wanted)
+    assert actions(named) == actions(predicted) == ["tag", "sync"]
+    assert [one["name"] for one in named["images"]] == [f"{repository}@{digest}", by_digest]
+    assert cri.image_status(empty_node, f"{by_tag}@{digest}")["id"]
+    assert actions(run_module(empty_node, "containerd_image", wanted)) == ["none", "none"]
+    gone = run_module(empty_node, "containerd_image", {**wanted, "name": [by_tag, *wanted["name"]], "state": "absent"})
+    assert actions(gone) == ["remove"] * 3
+    assert empty_node.exec("ctr", "-n", "k8s.io", "images", "ls", "-q").stdout.split() == []
 
 
 @pytest.mark.smoke

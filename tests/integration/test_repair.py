@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,14 @@ def test_a_damaged_layer_is_mended_offline_with_all_that_share_it(empty_node: No
     assert by_name == dict(zip(references, ("damaged", "damaged", "intact"), strict=True))
     predicted = image(empty_node, references[0], **REPAIR, **options, check=True)
     assert actions(predicted) == ["repair"] and predicted["changed"]
+    damaged = r"1 of its \d+ files are not as in its layers, such as /layer0/file1: .*"
+    assert re.fullmatch(f"{re.escape(references[0])}: repair, {damaged}", predicted["summary"][0])
 
     # Only one is named; the registry is gone.
     done = image(empty_node, references[0], **REPAIR, **options)
     assert actions(done) == ["repair"] and done["diff"] == predicted["diff"]
     assert done["images"][0]["integrity"] == "repaired"
+    assert done["summary"][0] == predicted["summary"][0] and done["summary"][1].startswith(f"{references[1]}: unpacked, ")
     assert {one["name"]: one["outcome"] for one in done["recovered"]} == dict.fromkeys(references[:2], "unpacked")
     again = image(empty_node, *references, **REPAIR, **options)
     assert not again.get("failed"), again
@@ -361,7 +365,22 @@ def test_the_playbook_mends_a_node_and_verify_says_so(node: Node, tmp_path: Path
         node.ssh(f"truncate -s 0 {blob_paths(node, reference)[0]}")
         assert node.play("slipway.node.verify", settings)["stats"][node.name]["failures"] == 1
         assert repairs(node.play("slipway.node.repair", settings, check=True), node) == [reference]
-        mended = node.play("slipway.node.repair", settings)["stats"][node.name]
+        played = node.play("slipway.node.repair", settings)
+        printed = [
+            line
+            for play in played["plays"]
+            for task in play["tasks"]
+            if task["task"]["name"].endswith("Print the changes of the images")
+            for line in task["hosts"][node.name]["msg"]
+        ]
+        # The damaged layer has to be fetched before the files can be compared.
+        fetched, differing = (
+            "damaged in the content store: sha256:[0-9a-f]{64}",
+            r"1 of its \d+ files are not as in its layers, .*",
+        )
+        assert re.fullmatch(rf"{re.escape(reference)}: repair, {fetched}, {differing}, 0\.\d MB in .* s", printed[0]), printed
+        assert len(printed) == 2, printed
+        mended = played["stats"][node.name]
         assert mended["failures"] == 0 and mended["changed"] > 0
         assert node.play("slipway.node.repair", settings)["stats"][node.name]["changed"] == 0
     assert files(node, reference) == expected(layers)

@@ -267,6 +267,8 @@ def test_an_image_of_another_platform_is_listed_when_the_default_changes(empty_n
     succeeded(ensure_images(empty_node, [images.one]))
     empty_node.ssh(f"ctr images pull --plain-http --all-platforms {local} {other}")
     assert len(snapshots(empty_node, OLD)) == 4
+    compared = run_module(empty_node, "containerd_image", {"all": True, "integrity": "metadata", "durable": False})
+    assert [one["name"] for one in succeeded(compared, changed=False)["images"]] == [images.one]
     for check in (True, False):
         moved = configure(empty_node, "native", check=check)
         assert unpacked(moved, restarted=True) == [("default", images.one)]

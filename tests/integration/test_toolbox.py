@@ -32,7 +32,7 @@ from integration.toolbox_module import (
     without_toolboxes,
 )
 
-from nodes import daemon, own_disk
+from nodes import daemon, own_disk, registry
 from nodes.fixtures import SUITES
 from nodes.images import Layer, busybox, chain_ids, random_layers, write_layout
 from nodes.node import Node
@@ -98,6 +98,16 @@ def test_check_mode_is_exact_and_the_second_run_is_a_look(empty_node: Node, sour
     for check in (True, False):
         assert steps_of(box(empty_node, reference, check=check, labels={"team": "storage"})) == []
     assert shown(empty_node) == before
+
+
+def test_by_tag_and_digest_it_is_made_of_what_the_node_has(empty_node: Node, tmp_path: Path) -> None:
+    with registry.serve(tmp_path) as server:
+        reference = server.push(random_layers(1, seed=303))
+        there = run_module(empty_node, "containerd_image", {"name": [reference], "plain_http": True})
+    both = f"{reference}@{there['images'][0]['digest']}"
+    predicted = box(empty_node, both, check=True)
+    assert steps_of(box(empty_node, both)) == steps_of(predicted) and is_mounted(empty_node)
+    assert steps_of(box(empty_node, both)) == []
 
 
 @pytest.mark.two_versions

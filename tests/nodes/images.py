@@ -67,9 +67,12 @@ def busybox() -> Layer:
 
 
 def write_layout(
-    directory: Path, layers: Sequence[Layer], *, tag: str = "1", command: Sequence[str] = (), architecture: str = ""
+    directory: Path, layers: Sequence[Layer], *, tag: str = "1", command: Sequence[str] = (), platform: Mapping[str, str] = {}
 ) -> Path:
-    """An OCI layout of one image, by default for this machine's architecture; skopeo takes it as ``oci:DIRECTORY:TAG``."""
+    """An OCI layout of one image, for this machine's architecture; skopeo takes it as ``oci:DIRECTORY:TAG``.
+
+    ``platform`` replaces keys of the config, such as ``architecture``.
+    """
     blobs = directory / "blobs/sha256"
     blobs.mkdir(parents=True)
 
@@ -80,8 +83,9 @@ def write_layout(
 
     archives = [_archive(layer) for layer in layers]
     config = {
-        "architecture": architecture or run(["dpkg", "--print-architecture"]).stdout.strip(),
+        "architecture": run(["dpkg", "--print-architecture"]).stdout.strip(),
         "os": "linux",
+        **platform,
         "config": {"Cmd": list(command)},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(archive).hexdigest()}" for archive in archives]},
     }
@@ -96,6 +100,21 @@ def write_layout(
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     return directory
+
+
+def in_an_index(layout: Path, platform: Mapping[str, str] | None = None) -> Path:
+    """Put an index around what a layout has; ``platform`` is listed for it."""
+    top = layout / "index.json"
+    (entry,) = json.loads(top.read_text())["manifests"]
+    annotations = entry.pop("annotations")
+    listed = {**entry, "platform": platform} if platform is not None else entry
+    kind = "application/vnd.oci.image.index.v1+json"
+    text = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [listed]}).encode()
+    digest = hashlib.sha256(text).hexdigest()
+    (layout / "blobs/sha256" / digest).write_bytes(text)
+    outer = {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(text), "annotations": annotations}
+    top.write_text(json.dumps({"schemaVersion": 2, "manifests": [outer]}))
+    return layout
 
 
 def _archive(layer: Layer) -> bytes:

@@ -82,7 +82,8 @@ class Registry:
     ) -> str:
         """Make an image and push it under a tag of its own; returns the reference."""
         tag = f"v{next(self._numbers)}"
-        layout = write_layout(self.directory / tag, layers, tag=tag, command=command, architecture=architecture)
+        platform = {"architecture": architecture} if architecture else {}
+        layout = write_layout(self.directory / tag, layers, tag=tag, command=command, platform=platform)
         return self.push_layout(layout, f"{self.name}/{repository}:{tag}")
 
     def blobs(self, reference: str) -> frozenset[str]:
@@ -91,28 +92,35 @@ class Registry:
         return frozenset(f"{blob.parent.name}:{blob.name}" for blob in blobs.glob("*/*"))
 
     def push_layout(self, layout: Path, reference: str) -> str:
-        """Give it an image that was made already, one of one manifest; returns the reference.
+        """Give it an image that was made already, one of one manifest or index; returns the reference.
 
         Its files are linked into the registry's store (distribution, registry/storage/paths.go), hundreds of layers at once.
         """
         (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
-        manifest = json.loads((layout / "blobs" / entry["digest"].replace(":", "/")).read_text())
-        there = self.directory / "store/docker/registry/v2"
         repository, _colon, name = reference.removeprefix(f"{self.name}/").rpartition(":")
+        there = self.directory / "store/docker/registry/v2"
         own = there / "repositories" / repository
-        for blob in (entry["digest"], manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])):
-            algorithm, _colon, digest = blob.partition(":")
-            stored = there / "blobs" / algorithm / digest[:2] / digest / "data"
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            if not stored.exists():
-                os.link(layout / "blobs" / algorithm / digest, stored)
-            _write_link(own / "_layers", blob)
-        _write_link(own / "_manifests/revisions", entry["digest"])
+        self._push_document(layout, entry["digest"], there, own)
         _write_link(own / "_manifests/tags" / name / "index", entry["digest"])
         current = own / "_manifests/tags" / name / "current/link"
         current.parent.mkdir(exist_ok=True)
         current.write_text(entry["digest"])
         return reference
+
+    def _push_document(self, layout: Path, digest: str, there: Path, own: Path) -> None:
+        """Give it an index or a manifest, and what that names."""
+        document = json.loads((layout / "blobs" / digest.replace(":", "/")).read_text())
+        blobs = [digest, *(one["digest"] for one in (document.get("config"), *document.get("layers", ())) if one)]
+        for blob in blobs:
+            algorithm, _colon, value = blob.partition(":")
+            stored = there / "blobs" / algorithm / value[:2] / value / "data"
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            if not stored.exists():
+                os.link(layout / "blobs" / algorithm / value, stored)
+            _write_link(own / "_layers", blob)
+        _write_link(own / "_manifests/revisions", digest)
+        for inner in document.get("manifests", ()):
+            self._push_document(layout, inner["digest"], there, own)
 
 
 def address() -> str:

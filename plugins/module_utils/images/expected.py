@@ -35,7 +35,7 @@ class ExpectedImage:
                 one_line("images.platform", entry["platform"])
             for name in entry["name"]:
                 try:
-                    spelled_out = str(reference.parse(name))
+                    spelled_out = str(reference.parse(name).within(namespace))
                 except ValueError as error:
                     raise ValueError(f"images.name: {error}") from error
                 found.append(cls(spelled_out, namespace, entry["snapshotter"], entry["platform"]))

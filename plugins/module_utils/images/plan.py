@@ -16,14 +16,14 @@ from ansible_collections.slipway.node.plugins.module_utils.store import oci, ref
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
 
 NONE = "none"
+TAG = "tag"
 SYNC = "sync"
 UNPACK = "unpack"
 PULL = "pull"
 IMPORT = "import"
 REPAIR = "repair"
 REMOVE = "remove"
-ACTIONS = (PULL, IMPORT, UNPACK, SYNC, REPAIR)
-# Stands for every image of the namespace.
+ACTIONS = (PULL, IMPORT, UNPACK, SYNC, TAG, REPAIR)
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?\Z")
 _CRI_ID = re.compile(r"sha256:[a-f0-9]{64}\Z")
@@ -88,15 +88,16 @@ class Request:
         present = params["state"] == "present"
         every = bool(params["all"])
         _check_together(params, present, every)
+        namespace = plain_name("namespace", params["namespace"])
         return cls(
-            names=() if every else tuple(dict.fromkeys(map(_name, params["name"] or ()))),
+            names=() if every else tuple(dict.fromkeys(_name(name).within(namespace) for name in params["name"] or ())),
             every=every,
             present=present,
             always=params["pull"] == "always",
             archive=params["archive"],
             platform=_platform(params["platform"]) if params["platform"] else machine,
             snapshotter=params["snapshotter"],
-            namespace=plain_name("namespace", params["namespace"]),
+            namespace=namespace,
             auth=_auth(params),
             parallel=params["parallel"],
             durable=params["durable"],
@@ -104,7 +105,7 @@ class Request:
             repair=params["repair"],
             timeout=float(params["timeout"]),
             on_controller=on_controller,
-            excluded=tuple(map(_name, params.get("exclude") or ())),
+            excluded=tuple(_name(name).within(namespace) for name in params.get("exclude") or ()),
         )
 
 
@@ -163,7 +164,8 @@ class RemoteImage:
     """An image as its documents describe it, in a registry, an archive or the content store.
 
     ``digest`` is what its name stands for; ``chain`` None if its config couldn't be read. ``blobs`` are all that
-    belong to it: index, manifest, config and layers.
+    belong to it: index, manifest, config and layers. ``listed`` is the platform that an index names for it: ctr passes over
+    an image that is asked for by another one, though the machine would run it.
     """
 
     digest: str
@@ -173,6 +175,15 @@ class RemoteImage:
     blobs: tuple[oci.Descriptor, ...]
     config_digest: str = ""
     known_size: int | None = None
+    listed: str | None = None
+
+    @classmethod
+    def of(cls, digest: str, found: oci.ImageDocuments) -> RemoteImage:
+        """From the documents of an image that a name's ``digest`` leads to."""
+        config, layers = found.config, len(found.manifest.layers)
+        return cls(
+            digest, config.platform, config.chain_ids, layers, found.blobs, found.manifest.config.digest, listed=found.listed
+        )
 
     @property
     def size(self) -> int:
@@ -193,7 +204,8 @@ class CurrentImage:
     """An image as the node has it. ``trouble`` says why it couldn't be understood; then there is no ``image``.
 
     ``unpacked``: the snapshotter has all of its layers. ``whole``: the content store has all of its blobs.
-    ``synced``: its layers are known to be on disk. ``damaged``: documents that have to be fetched again.
+    ``synced``: its layers are known to be on disk. ``damaged``: documents that have to be fetched again. ``alias`` is the
+    name that it has, if that is not the one it was looked up by.
     """
 
     digest: str
@@ -203,6 +215,7 @@ class CurrentImage:
     synced: bool
     trouble: str = ""
     damaged: tuple[str, ...] = ()
+    alias: str = ""
 
 
 def runs_here(image: RemoteImage, platform: str) -> bool:
@@ -230,7 +243,21 @@ def local_action(found: CurrentImage, durable: bool) -> str:
     """Return the action for an image that is present and wanted as it is."""
     if not found.unpacked:
         return UNPACK
-    return NONE if found.synced or not durable else SYNC
+    if durable and not found.synced:
+        return SYNC
+    return TAG if found.alias else NONE
+
+
+def unpacking_trouble(found: CurrentImage, snapshotter: str) -> str:
+    """Return why an image that ctr has brought isn't usable; empty if all of its layers are unpacked."""
+    if found.unpacked:
+        return ""
+    if found.trouble:
+        return f"ctr reports success, but the image can't be read: {found.trouble}"
+    return (
+        f"ctr reports success, but containerd hasn't unpacked its layers for {snapshotter}: see why with "
+        "'journalctl -u containerd', and run this again"
+    )
 
 
 @dataclass(frozen=True)
@@ -257,7 +284,7 @@ def plan_removal(
     derived: list[str] = []
     for name in going:
         others = [one for one, digest in references.items() if digest == references[name] and one not in asked]
-        real = [one for one in others if namespace != "k8s.io" or not _CRI_ID.match(one)]
+        real = [one for one in others if namespace != reference.KUBELET_NAMESPACE or not _CRI_ID.match(one)]
         derived += [one for one in others if not real and one not in derived]
         used_by[name] = (*real, *(f"container {one}" for one in containers.get(name, ())))
     return Removal((*going, *derived), used_by)

@@ -1,11 +1,13 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ctr says when an image doesn't come, and what to do about it. The texts are those of 1.6.20, 1.7.24 and 2.1.9."""
+"""What ctr says when an image doesn't come, and what to do about it. The texts are those of 1.6.20, 1.7.24, 2.1.9 and 2.3.7."""
 
 from __future__ import annotations
 
 import re
+
+from ansible_collections.slipway.node.plugins.module_utils.store.oci import SCHEMA_1_IMAGE
 
 # The first that fits decides.
 _REMEDIES: tuple[tuple[str, str], ...] = (
@@ -31,6 +33,12 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         r"unexpected commit digest|failed size validation|unexpected EOF|invalid tar header|gzip: invalid|wrong diff id",
         "a layer isn't what its digest says: push the image again, or use another mirror",
     ),
+    (r"distribution\.manifest\.v1|schema 1 image", f"it is {SCHEMA_1_IMAGE}"),
+    (
+        r"no match for platform",
+        "containerd finds nothing in it for this platform: name another platform, or push the image again",
+    ),
+    (r"fetch content descriptor|content digest .* not found|/blobs/", "a part of it is missing there: push the image again"),
     (r"not found", "there is no such image: correct its name"),
 )
 _TIMESTAMP = re.compile(r"^time=\"[^\"]*\" level=(?:info|warning|debug) ")

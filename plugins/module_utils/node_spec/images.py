@@ -67,15 +67,15 @@ def _completed(where: str, image: Any, namespace: str) -> tuple[list[str], dict[
         raise ValueError(f"{where} has remote_src, but no archive: add archive, or leave remote_src out")
     if settings["state"] == "absent" and "archive" in given:
         raise ValueError(f"{where} has state absent, so it needs no archive: leave it out")
-    return _names(where, given.get("name")), settings
+    return _names(where, given.get("name"), str(settings["namespace"])), settings
 
 
-def _names(where: str, given: Any) -> list[str]:
+def _names(where: str, given: Any, namespace: str) -> list[str]:
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{where} needs a name, or a list of names, also for images from an archive")
     try:
-        return [str(reference.parse(name)) for name in names]
+        return [str(reference.parse(name).within(namespace)) for name in names]
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 

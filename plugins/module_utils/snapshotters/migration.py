@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.core.sizes import shown
+from ansible_collections.slipway.node.plugins.module_utils.store import oci
 
 # Snapshotters each of whose layers is a whole file system of its own, with everything of the layers below.
 _COPYING = ("native",)
@@ -34,6 +35,15 @@ class Candidate:
     blobs: tuple[int, ...] = ()
     whole: bool = True
     trouble: str = ""
+
+
+def candidate(name: str, manifest: oci.Manifest, config: oci.Config, blobs: Set[str], machine: str) -> Candidate:
+    """Return an image as it would be unpacked on a machine of a platform; ``blobs`` are the digests of what is here."""
+    trouble = oci.foreign(config.platform, machine)
+    if trouble:
+        return Candidate(name, trouble=trouble)
+    whole = all(layer.digest in blobs for layer in manifest.layers)
+    return Candidate(name, config.chain_ids, tuple(layer.size for layer in manifest.layers), whole)
 
 
 def needed(candidates: Iterable[Candidate], source: Set[str], target: Set[str]) -> tuple[Candidate, ...]:

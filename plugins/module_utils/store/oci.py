@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 INDEX_TYPES = (
@@ -24,13 +24,27 @@ CONFIG_TYPES = (
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
 )
+_SCHEMA_1_TYPES = "application/vnd.docker.distribution.manifest.v1"
+SCHEMA_1_IMAGE = (
+    "an image of Docker's manifest schema 1, which containerd 2.1 and later don't support: convert it, such as with "
+    "'skopeo copy --format v2s2', or build it again"
+)
 # A registered algorithm and as many hexadecimal digits as it has.
 _DIGEST = re.compile(r"(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})\Z")
 # containerd's platforms package: what runs on a machine beside its own kind, best first.
 _ARM = ("arm/v8", "arm/v7", "arm/v6", "arm/v5")
-_ALSO_RUNS = {"amd64": ("386",), "arm64": _ARM, "arm/v8": _ARM[1:], "arm/v7": _ARM[2:], "arm/v6": _ARM[3:]}
+_AMD = ("amd64/v4", "amd64/v3", "amd64/v2", "amd64", "386")
+_ALSO_RUNS = {
+    **{machine: _AMD[number:] for number, machine in enumerate(_AMD[:-1], 1)},
+    "arm64": _ARM,
+    "arm/v8": _ARM[1:],
+    "arm/v7": _ARM[2:],
+    "arm/v6": _ARM[3:],
+}
 # An architecture's default variant isn't spelled out, but for arm.
 _SPELLINGS = {"arm64/v8": "arm64", "amd64/v1": "amd64", "arm": "arm/v7", "x86_64": "amd64", "aarch64": "arm64"}
+# What containerd takes for the system of an image that names none, on a node with Linux.
+_SYSTEM = "linux"
 
 
 @dataclass(frozen=True)
@@ -45,19 +59,23 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Index:
-    """The manifests of one image, one a platform."""
+    """The manifests of one image, one a platform; some may be indexes themselves."""
 
     manifests: tuple[Descriptor, ...]
 
     def choose(self, platform: str) -> Descriptor:
-        """Return the manifest that containerd takes on a machine of this platform. Raises ValueError if there is none."""
+        """Return what containerd takes on a machine of this platform. Raises ValueError if there is nothing for it.
+
+        containerd core/images/image.go, Manifest: the best listed platform; where none fits, the first without a platform,
+        whatever it is for.
+        """
         for wanted in _platforms(platform):
             for manifest in self.manifests:
                 if manifest.platform == wanted:
                     return manifest
-        unnamed = [manifest for manifest in self.manifests if manifest.platform is None]
-        if len(unnamed) == 1:
-            return unnamed[0]
+        for manifest in self.manifests:
+            if manifest.platform is None:
+                return manifest
         there = ", ".join(sorted({manifest.platform for manifest in self.manifests if manifest.platform})) or "nothing"
         raise ValueError(f"the image is not for {platform}: it is for {there}")
 
@@ -83,9 +101,73 @@ class Config:
         return chain_ids(self.diff_ids)
 
 
+@dataclass(frozen=True)
+class ImageDocuments:
+    """An image for one platform. ``path`` leads to its manifest: indexes, the outermost first, and the manifest.
+
+    ``listed`` is the platform that an index names for it, None if none does.
+    """
+
+    path: tuple[Descriptor, ...]
+    manifest: Manifest
+    config: Config
+    listed: str | None
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """All that belongs to the image: indexes, manifest, config and layers."""
+        return (*self.path, self.manifest.config, *self.manifest.layers)
+
+
+def read_documents(root: Descriptor, read: Callable[[Descriptor], str], platform: str) -> ImageDocuments:
+    """Return the image that containerd takes of what a name stands for.
+
+    ``read`` returns the text of a document. Raises ValueError if the image is not for this platform, or no container image.
+    """
+    path, listed, descriptor = [], None, root
+    while True:
+        _require_image(descriptor)
+        text = read(descriptor)
+        path.append(replace(descriptor, size=len(text.encode(errors="surrogateescape"))))
+        kind = descriptor.media_type
+        if not (kind in INDEX_TYPES if kind else is_index(text)):
+            break
+        descriptor = parse_index(text).choose(platform)
+        listed = descriptor.platform or listed
+    manifest = parse_manifest(text)
+    config = parse_config(read(manifest.config))
+    if len(config.diff_ids) != len(manifest.layers):
+        raise ValueError(f"its manifest has {len(manifest.layers)} layers and its config {len(config.diff_ids)}")
+    return ImageDocuments(tuple(path), manifest, config, listed)
+
+
+def _require_image(descriptor: Descriptor) -> None:
+    kind = descriptor.media_type
+    if kind.startswith(_SCHEMA_1_TYPES):
+        raise ValueError(f"it is {SCHEMA_1_IMAGE}")
+    if kind and kind not in (*INDEX_TYPES, *MANIFEST_TYPES):
+        raise ValueError(f"it is not a container image that containerd can unpack: {descriptor.digest} is of type {kind!r}")
+
+
 def runs_on(image: str, machine: str) -> bool:
-    """Return whether a machine of a platform runs images of another."""
-    return _normal(image) in _platforms(machine)
+    """Return whether a machine of a platform runs images of another.
+
+    Which of the variants of amd64 it has, its platform doesn't say. containerd takes such an image unless an index lists it.
+    """
+    return preference(image, machine) is not None
+
+
+def foreign(image: str, machine: str) -> str:
+    """Return for which platform an image is that a machine doesn't run; empty if it does."""
+    return "" if runs_on(image, machine) else f"the image is not for {machine}: it is for {image}"
+
+
+def preference(image: str, machine: str) -> int | None:
+    """Return how far a platform is from that of a machine: 0 is the same, None that it can't be run."""
+    platforms, image = _platforms(machine), _normal(image)
+    if image not in platforms:
+        image = re.sub(r"/amd64/v\d+\Z", "/amd64", image)
+    return platforms.index(image) if image in platforms else None
 
 
 def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
@@ -119,6 +201,8 @@ def parse_index(text: str) -> Index:
 def parse_manifest(text: str) -> Manifest:
     """Parse a manifest. Raises ValueError for other text, also for an artifact that is no container image."""
     document = _document(text)
+    if document.get("schemaVersion") == 1:
+        raise ValueError(f"it is {SCHEMA_1_IMAGE}")
     config = _descriptor(document.get("config"))
     if config.media_type not in CONFIG_TYPES:
         raise ValueError(f"it is not a container image: its config is of type {config.media_type!r}")
@@ -133,7 +217,7 @@ def parse_config(text: str) -> Config:
         raise ValueError("the image's config has no rootfs")
     platform = _platform(document)
     if platform is None:
-        raise ValueError("the image's config has no os and architecture")
+        raise ValueError("the image's config has no architecture")
     return Config(platform, tuple(digest(entry) for entry in _list(rootfs, "diff_ids")))
 
 
@@ -167,7 +251,7 @@ def _descriptor(entry: Any) -> Descriptor:
 
 
 def _platform(named: Mapping[str, Any]) -> str | None:
-    parts = [named.get("os"), named.get("architecture"), named.get("variant")]
+    parts = [named.get("os") or _SYSTEM, named.get("architecture"), named.get("variant")]
     if not all(isinstance(part, str) and part for part in parts[:2]):
         return None
     return _normal("/".join(str(part) for part in parts if part))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.store import oci
 
@@ -19,6 +19,8 @@ _TAG = re.compile(r"\w[\w.-]{0,127}\Z", re.ASCII)
 _LONGEST = 255
 # A tag that users don't use: an image is unpacked under it before it gets its name.
 _STAGED_TAG = "slipway-staged"
+# CRI's namespace.
+KUBELET_NAMESPACE = "k8s.io"
 # RFC 2606: no registry ever has this name.
 IMPORT_REPOSITORY = "import.slipway.invalid/staged"
 
@@ -37,6 +39,13 @@ class ImageName:
     def staged(self, digest: str) -> str:
         """Return the name under which an image is unpacked. Registries look at the digest alone."""
         return f"{self.repository}:{_STAGED_TAG}@{digest}"
+
+    def within(self, namespace: str) -> ImageName:
+        """Return the name by which the image is looked up in a namespace.
+
+        distribution/reference, ParseDockerRef: CRI drops the tag of a name with a digest, and knows no other name.
+        """
+        return replace(self, tag="") if namespace == KUBELET_NAMESPACE and self.digest else self
 
     def blob(self, digest: str) -> str:
         """Return a name for one document of the same repository."""

@@ -53,7 +53,7 @@ class ToolboxSpec:
         if state != ABSENT and params["image"] is None:
             raise ValueError(f"image is missing: state {state} needs an image to make the snapshot of")
         path = params["path"] if params["path"] is not None else f"{PREFIX}/{name}"
-        image = _image(params["image"]) if params["image"] is not None else None
+        image = _image(params["image"]).within(params["namespace"]) if params["image"] is not None else None
         labels = _labels(params["labels"] or {})
         if image is not None and params["platform"] is None:
             # One for another platform would be compared with the node's own.

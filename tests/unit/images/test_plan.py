@@ -50,6 +50,13 @@ def test_the_same_image_twice_is_one() -> None:
     assert request.platform == "linux/amd64"
 
 
+def test_tag_and_digest_are_one_image_by_digest_for_the_kubelet() -> None:
+    names = [f"r.example/a:1@{digest(1)}", f"r.example/a@{digest(1)}"]
+    request = Request.from_params({**DEFAULTS, "name": names, "namespace": "k8s.io"}, "linux/amd64")
+    assert [str(name) for name in request.names] == [f"r.example/a@{digest(1)}"]
+    assert len(Request.from_params({**DEFAULTS, "name": names}, "linux/amd64").names) == 2
+
+
 def test_excluded_images_are_known_by_their_full_names() -> None:
     request = Request.from_params({**DEFAULTS, **ALL, "exclude": ["alpine"]}, "linux/amd64")
     assert [str(name) for name in request.excluded] == ["docker.io/library/alpine:latest"]
@@ -137,6 +144,15 @@ def test_what_an_image_needs_that_is_there() -> None:
     assert plan.local_action(found(synced=False), durable=True) == plan.SYNC
     assert plan.local_action(found(synced=False), durable=False) == plan.NONE
     assert plan.local_action(found(), durable=True) == plan.NONE
+    assert plan.local_action(found(alias="r/b:1"), durable=True) == plan.TAG
+    assert plan.local_action(found(alias="r/b:1", synced=False), durable=True) == plan.SYNC
+
+
+def test_an_image_whose_layers_did_not_come_is_not_there() -> None:
+    assert plan.unpacking_trouble(found(), "overlayfs") == ""
+    assert "hasn't unpacked its layers for overlayfs" in plan.unpacking_trouble(found(unpacked=False, whole=False), "overlayfs")
+    unreadable = found(image=None, unpacked=False, trouble="the manifest is missing")
+    assert plan.unpacking_trouble(unreadable, "overlayfs").endswith("can't be read: the manifest is missing")
 
 
 def test_a_blob_counts_once() -> None:

@@ -21,6 +21,14 @@ SAID = {
     "refused": "the registry can't be reached",
     'ctr: failed to do request: Head "http://a.invalid/v2/a/manifests/1": dial tcp: lookup a.invalid on 127.0.0.53:53: no such '
     "host": "the registry can't be reached",
+    "ctr: httpReadSeeker: failed open: could not fetch content descriptor sha256:94 (application/vnd.docker.distribution."
+    "manifest.v1+prettyjws) from remote: not found": "Docker's manifest schema 1",
+    "ctr: schema 1 image manifests are no longer supported: invalid argument": "Docker's manifest schema 1",
+    "ctr: httpReadSeeker: failed open: could not fetch content descriptor sha256:a1 (application/vnd.oci.image.layer.v1."
+    "tar+gzip) from remote: not found": "a part of it is missing there",
+    'ctr: apply layer error for "r.example/a:1": failed to extract layer sha256:b9: failed to get reader from content store: '
+    "content digest sha256:4c: not found": "a part of it is missing there",
+    "ctr: no match for platform in manifest sha256:58: not found": "for this platform",
     "ctr: unable to initialize unpacker: no unpack platforms defined: invalid argument": "set it up first",
     'ctr: failed to dial "/run/none.sock": context deadline exceeded: connection error: desc = "transport: error while dialing: '
     'dial unix:///run/none.sock: timeout"': "containerd went away",

@@ -100,3 +100,10 @@ def test_verify_gets_the_images_that_are_present_without_their_credentials() -> 
     assert present_images(image_batches(images, "k8s.io")) == [
         {"name": [f"{LIBRARY}/a:latest"], "namespace": "k8s.io", "platform": "linux/arm64"}
     ]
+
+
+def test_tag_and_digest_of_the_kubelets_images_are_the_name_that_cri_looks_for() -> None:
+    digest = "sha256:" + "a" * 64
+    images = [{"name": f"a:1@{digest}"}, {"name": f"a:1@{digest}", "namespace": "default"}]
+    batches = image_batches(images, "k8s.io")
+    assert [batch["name"] for batch in batches] == [[f"{LIBRARY}/a@{digest}"], [f"{LIBRARY}/a:1@{digest}"]]

@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters import migration
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import Candidate
+from ansible_collections.slipway.node.plugins.module_utils.store import oci
 
 MIB = 1 << 20
 ONE = Candidate("one", ("a", "b"), (10, 20))
@@ -74,3 +75,13 @@ def test_too_little_room_is_said_with_numbers() -> None:
 )
 def test_the_old_default_stays_until_images_are_unpacked(new_loaded: bool, old_usable: bool, images: bool, when: str) -> None:
     assert migration.moment(new_loaded=new_loaded, old_usable=old_usable, images=images) == when
+
+
+def test_an_image_of_another_platform_is_listed_with_the_reason() -> None:
+    layer = oci.Descriptor("x", "sha256:" + "a" * 64, 10)
+    manifest = oci.Manifest(oci.Descriptor("y", "sha256:" + "b" * 64, 5), (layer,))
+    own = migration.candidate("own", manifest, oci.Config("linux/386", ("a",)), {layer.digest}, "linux/amd64")
+    assert own == Candidate("own", ("a",), (10,))
+    arm = migration.candidate("arm", manifest, oci.Config("linux/arm64", ("a",)), set(), "linux/amd64")
+    assert arm.trouble == "the image is not for linux/amd64: it is for linux/arm64"
+    assert migration.needed([own, arm], {"a"}, set()) == (own,)

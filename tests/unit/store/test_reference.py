@@ -62,3 +62,16 @@ def test_a_staged_name_is_no_one_elses() -> None:
     assert is_staged(staged) and str(parse(staged)) == staged
     assert not any(is_staged(name) for name in SPELLED_OUT.values())
     assert is_staged("import.slipway.invalid/staged:0")
+
+
+@pytest.mark.parametrize(
+    ("text", "namespace", "name"),
+    [
+        (f"ghcr.io/a/b:1@{DIGEST}", "k8s.io", f"ghcr.io/a/b@{DIGEST}"),
+        (f"ghcr.io/a/b@{DIGEST}", "k8s.io", f"ghcr.io/a/b@{DIGEST}"),
+        ("ghcr.io/a/b:1", "k8s.io", "ghcr.io/a/b:1"),
+        (f"ghcr.io/a/b:1@{DIGEST}", "default", f"ghcr.io/a/b:1@{DIGEST}"),
+    ],
+)
+def test_in_the_kubelets_namespace_names_are_those_of_cri(text: str, namespace: str, name: str) -> None:
+    assert str(parse(text).within(namespace)) == name

@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "on_image_change": "keep",
     "labels": {},
     "platform": None,
+    "namespace": "default",
 }
 
 

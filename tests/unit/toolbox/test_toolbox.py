@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "on_image_change": "keep",
     "labels": {},
     "platform": None,
+    "namespace": "default",
 }
 
 
@@ -107,6 +108,11 @@ def test_an_image_is_needed_and_spelled_out() -> None:
         wanted(image=None)
     with pytest.raises(ValueError, match=r"^image: "):
         wanted(image="No Image")
+
+
+def test_in_the_kubelets_namespace_an_image_is_called_by_its_digest_alone() -> None:
+    digest = "sha256:" + "a" * 64
+    assert str(wanted(image=f"alpine:3@{digest}", namespace="k8s.io").image) == f"docker.io/library/alpine@{digest}"
 
 
 @pytest.mark.parametrize("key", [PATH, f"{PATH}/", f"/{PATH}", "/var/lib//toolbox/./core", "/var/lib/x/../toolbox/core"])

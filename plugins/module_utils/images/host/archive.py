@@ -44,7 +44,12 @@ class ImageArchive:
     def __init__(self, path: str) -> None:
         self.path = path
         with self._opened() as archive:
-            self._members = {_clean(member.name): member for member in archive if member.isfile()}
+            self._members: dict[str, tarfile.TarInfo] = {}
+            for member in archive:
+                # A hard link follows the file that it stands for.
+                file = self._members.get(_clean(member.linkname)) if member.islnk() else member
+                if file is not None and file.isfile():
+                    self._members[_clean(member.name)] = file
             self._is_oci = _OCI_LAYOUT in self._members and _OCI_INDEX in self._members
             if not self._is_oci and _DOCKER_INDEX not in self._members:
                 raise HostError(f"archive {path} has neither an OCI layout nor Docker's manifest.json: name an archive of images")
@@ -59,15 +64,35 @@ class ImageArchive:
         """Return the names of all its images. Raises ValueError if one has none."""
         if not all(entry.names for entry in self.entries):
             raise ValueError(f"archive {self.path} has an image without a name: say with name what it is to be called")
-        return tuple(parse(name) for entry in self.entries for name in entry.names)
+        return tuple(dict.fromkeys(parse(name) for entry in self.entries for name in entry.names))
 
-    def entry(self, name: ImageName, *, only: bool) -> Entry:
-        """Return the image of that name; ``only``: no other is asked for, so the only image of the archive it may be."""
-        for entry in self.entries:
-            if str(name) in entry.names:
-                return entry
-        if only and len(self.entries) == 1:
-            return self.entries[0]
+    def find(self, name: ImageName, platform: str, *, only: bool) -> tuple[RemoteImage, int]:
+        """Return the image of that name that is for the platform, and its position in the archive's index.
+
+        ``only``: no other is asked for, so that the only image of the archive may have another name.
+        """
+        entries, troubles = self._entries(name, only=only), []
+        found: list[tuple[RemoteImage, int]] = []
+        for entry in entries:
+            try:
+                found.append((self.image(entry, platform), entry.position))
+            except ValueError as error:
+                troubles.append(error)
+        if not found:
+            raise troubles[0]
+        ranks = [oci.preference(image.platform or platform, platform) for image, _position in found]
+        fitting = [rank for rank in ranks if rank is not None]
+        return found[ranks.index(min(fitting))] if fitting else found[0]
+
+    def _entries(self, name: ImageName, *, only: bool) -> tuple[Entry, ...]:
+        """Return those of that name, of which a name for several platforms has several. Raises ValueError if there is none."""
+        found = tuple(entry for entry in self.entries if str(name) in entry.names)
+        if not found and name.digest:
+            found = tuple(entry for entry in self.entries if self._listed[entry.position].get("digest") == name.digest)
+        if not found and only and len(self.entries) == 1:
+            found = self.entries
+        if found:
+            return found
         there = ", ".join(one for entry in self.entries for one in entry.names) or "images without names"
         raise ValueError(f"archive {self.path} has no image {name}: it has {there}")
 
@@ -92,7 +117,12 @@ class ImageArchive:
                     member.pax_headers = {}
                     copy.addfile(member, io.BytesIO(text))
                 elif name not in dropped:
-                    copy.addfile(member, archive.extractfile(member) if member.isfile() else None)
+                    file = self._members.get(name)
+                    if file is not None and member.islnk():
+                        # containerd core/images/archive/importer.go passes over hard links.
+                        member.type, member.linkname, member.size = tarfile.REGTYPE, "", file.size
+                        member.pax_headers = {}
+                    copy.addfile(member, archive.extractfile(file) if file is not None else None)
 
     def _renamed(self, listed: Mapping[str, Any], name: str) -> dict[str, Any]:
         if not self._is_oci:
@@ -121,19 +151,15 @@ class ImageArchive:
 
     def _oci_image(self, archive: tarfile.TarFile, listed: Mapping[str, Any], platform: str) -> RemoteImage:
         digest = oci.digest(listed.get("digest"))
-        text = self._blob(archive, digest)
-        blobs = [oci.Descriptor("", digest, len(text))]
-        if oci.is_index(text.decode(errors="replace")):
-            chosen = oci.parse_index(text.decode(errors="replace")).choose(platform)
-            text = self._blob(archive, chosen.digest)
-            blobs.append(chosen)
-        manifest = oci.parse_manifest(text.decode(errors="replace"))
-        config = oci.parse_config(self._blob(archive, manifest.config.digest).decode(errors="replace"))
-        blobs += [manifest.config, *manifest.layers]
-        for blob in manifest.layers:
+        found = oci.read_documents(
+            oci.Descriptor("", digest, 0),
+            lambda one: self._blob(archive, one.digest).decode(errors="surrogateescape"),
+            platform,
+        )
+        for blob in found.manifest.layers:
             if self._member(_blob_path(blob.digest)).size != blob.size:
                 raise HostError(f"archive {self.path} is damaged: {blob.digest} hasn't its size")
-        return RemoteImage(digest, config.platform, config.chain_ids, len(manifest.layers), tuple(blobs), manifest.config.digest)
+        return RemoteImage.of(digest, found)
 
     def _docker_image(self, archive: tarfile.TarFile, listed: Mapping[str, Any]) -> RemoteImage:
         path, layers = listed.get("Config"), listed.get("Layers")

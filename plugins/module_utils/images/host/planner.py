@@ -18,6 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.host.steps imp
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import ArchiveNeeded, CurrentImage, RemoteImage
 from ansible_collections.slipway.node.plugins.module_utils.integrity import levels
+from ansible_collections.slipway.node.plugins.module_utils.store import oci
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import read_overlay, snapshot_ids
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import (
     Verdict,
@@ -77,15 +78,16 @@ class ImagePlanner:
         if self._request.on_controller and not self._request.names:
             raise ArchiveNeeded
         archive = self._target.archive
-        return self._request.names or (archive.names() if archive else ())
+        if self._request.names or archive is None:
+            return self._request.names
+        return tuple(dict.fromkeys(name.within(self._request.namespace) for name in archive.names()))
 
     def _wanted(self) -> dict[ImageName, CurrentImage | None]:
         """Return the images that are asked for, and those that an earlier run has left without their layers."""
         found: dict[ImageName, CurrentImage | None] = {}
         if self._request.every:
-            there = {name: self.current.find(name) for name in self.current.names() if name not in self._request.excluded}
-            # Others are kept by their tools without being unpacked, or are for another platform.
-            found.update({name: one for name, one in there.items() if one is not None and (one.unpacked or one.damaged)})
+            there = self.current.unpacked()
+            found.update({name: one for name, one in there.items() if name not in self._request.excluded})
         else:
             found.update({name: self.current.find(name) for name in self._names})
         return {**found, **self.current.left_packed()}
@@ -97,11 +99,10 @@ class ImagePlanner:
         archive = self._target.archive
         if archive is None:
             return self._target.registry().image(name, self._request.platform), -1
-        entry = archive.entry(name, only=len(self._names) == 1)
-        image = archive.image(entry, self._request.platform)
+        image, position = archive.find(name, self._request.platform, only=len(self._names) == 1)
         if name.digest and image.digest != name.digest:
             raise ValueError(f"archive {archive.path} has it with another digest: {image.digest or 'none'}")
-        return image, entry.position
+        return image, position
 
     def _unread(self) -> RemoteImage:
         """Only a change of the image under its name can't be predicted without the archive."""
@@ -150,12 +151,12 @@ class ImagePlanner:
             raise HostError(f"{name}: nothing is known of it")  # it would be missing then
         # Looking at everything that is there isn't taking it over.
         adopting = self._request.durable and (self._request.repair or not self._request.every)
-        return Step(name, model.local_action(found, adopting), found.digest, found.image)
+        return Step(name, model.local_action(found, adopting), found.digest, found.image, alias=found.alias)
 
     def _refusal(self, step: Step) -> str:
         """Return why the image must not be unpacked; empty if it may."""
-        if not model.runs_here(step.image, self._request.platform):
-            return f"the image is not for {self._request.platform}: it is for {step.image.platform}"
+        if step.image.platform is not None and (foreign := oci.foreign(step.image.platform, self._request.platform)):
+            return foreign
         refusal = self._target.pull_refusal() if step.action == model.PULL else ""
         return refusal or (self.mount_refusal(step.image) if step.action in (model.PULL, model.IMPORT, model.UNPACK) else "")
 

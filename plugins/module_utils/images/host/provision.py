@@ -17,12 +17,13 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import run_program
 from ansible_collections.slipway.node.plugins.module_utils.core.host.sync import sync_file_systems, writing_back
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
+from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
 from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import boot_id, read_pulls, write_pulls
 from ansible_collections.slipway.node.plugins.module_utils.images.host.planner import ImagePlanner
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import FAILED, ImageRepairer, RepairResult
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import needs_check, repair_images
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import ImagePlan, Outcome, Step
-from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
+from ansible_collections.slipway.node.plugins.module_utils.images.host.target import Archive, ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull, lost
 from ansible_collections.slipway.node.plugins.module_utils.images.pull_errors import explain
 from ansible_collections.slipway.node.plugins.module_utils.integrity import levels
@@ -120,6 +121,7 @@ class ImageProvisioner:
         outcome = outcome.plus(self._pull([step for step in steps if step.comes and step.position < 0]))
         outcome = outcome.plus(self._import([step for step in steps if step.comes and step.position >= 0]))
         outcome = outcome.plus(self._unpack([step for step in steps if step.action == model.UNPACK]))
+        outcome = outcome.plus(self._prove(outcome.successful(steps)))
         return outcome.plus(self._repair(outcome.successful(steps), plan))
 
     def _pull(self, steps: Sequence[Step]) -> Outcome:
@@ -127,9 +129,7 @@ class ImageProvisioner:
         once = {step.staged: step for step in steps}
         with ThreadPoolExecutor(self._request.parallel) as pool:
             results = dict(zip(once, pool.map(self._pull_one, once.values())))
-        failed = [step for staged, step in once.items() if results[staged][1]]
-        if failed:
-            self._delete_staged(failed)
+        self._delete_staged([step for staged, step in once.items() if results[staged][1]])
         return Outcome(
             seconds={str(step.name): results[staged][0] for staged, step in once.items()},
             failures={str(step.name): results[step.staged][1] for step in steps if results[step.staged][1]},
@@ -138,7 +138,7 @@ class ImageProvisioner:
     def _pull_one(self, step: Step) -> tuple[float, str]:
         """How many seconds it took, and why it failed, if it did."""
         registry, started = self._target.registry(), time.monotonic()
-        options: dict[str, Any] = {"platform": self._request.platform, "inherit": self._inherit}
+        options: dict[str, Any] = {"platform": step.platform(self._request.platform), "inherit": self._inherit}
         failure = ""
         try:
             if step.action == model.REPAIR:
@@ -150,11 +150,18 @@ class ImageProvisioner:
         return time.monotonic() - started, failure
 
     def _import(self, steps: Sequence[Step]) -> Outcome:
-        archive = self._target.archive
-        if not steps or archive is None:
-            return Outcome()
+        archive, outcome = self._target.archive, Outcome()
+        if archive is not None:
+            by_platform: dict[str, list[Step]] = {}
+            for step in steps:
+                by_platform.setdefault(step.platform(self._request.platform), []).append(step)
+            for platform, some in by_platform.items():
+                outcome = outcome.plus(self._import_some(archive, some, platform))
+        return outcome
+
+    def _import_some(self, archive: Archive, steps: Sequence[Step], platform: str) -> Outcome:
         staged, started = {step.position: step.staged for step in steps}, time.monotonic()
-        options = ["--platform", self._request.platform, "--snapshotter", self._target.snapshotter]
+        options = ["--platform", platform, "--snapshotter", self._target.snapshotter]
         options += ["--local"] * bool(self._target.pull_path.local)
         ctr = self._target.containerd.ctr
         output = run_program(
@@ -171,8 +178,10 @@ class ImageProvisioner:
         trouble = f"cannot import {archive.path}: {explain(output.stderr)}"
         return Outcome(seconds=seconds, failures={name: f"{name}: {trouble}" for name in seconds})
 
-    def _delete_staged(self, steps: Iterable[Step]) -> None:
+    def _delete_staged(self, steps: Sequence[Step]) -> None:
         """Blobs and layers of what failed, so that a full disk isn't left full."""
+        if not steps:
+            return
         with suppress(HostError):
             self._store.images.remove(*(step.staged for step in steps))
         # Also of what has not become an image.
@@ -189,6 +198,20 @@ class ImageProvisioner:
                 failures[str(step.name)] = f"{step.name}: {error}"
             seconds[str(step.name)] = time.monotonic() - started
         return Outcome(seconds=seconds, failures=failures)
+
+    def _prove(self, steps: Iterable[Step]) -> Outcome:
+        """Look whether what was to be unpacked is: ctr also ends well where it has passed over all of an image's layers."""
+        steps = [step for step in steps if step.action in (model.PULL, model.IMPORT, model.UNPACK)]
+        current = CurrentImages.read(self._target) if steps else None
+        failures: dict[str, str] = {}
+        for step in steps:
+            reference = current.references.get(step.present) if current is not None else None
+            # One that is gone was removed by others, which is found when it is to be named.
+            found = current.describe(reference) if current is not None and reference is not None else None
+            if found is not None and (trouble := model.unpacking_trouble(found, self._target.snapshotter)):
+                failures[str(step.name)] = f"{step.name}: {trouble}"
+        self._delete_staged([step for step in steps if str(step.name) in failures and step.action != model.UNPACK])
+        return Outcome(failures=failures)
 
     def _repair(self, steps: Iterable[Step], plan: ImagePlan) -> Outcome:
         """Images that others have pulled, that have been found damaged, or that stand on layers that were here."""
@@ -220,10 +243,11 @@ class ImageProvisioner:
 
     def _name_one(self, step: Step, there: Mapping[str, str]) -> tuple[str, str]:
         """Return the digest that the name stands for, and why it couldn't be given, if it couldn't."""
-        if step.action not in (model.PULL, model.IMPORT):
-            return step.digest, ""
+        digest = there.get(step.staged, "") if step.action in (model.PULL, model.IMPORT) else step.digest
+        if step.present == str(step.name):
+            return digest, ""
         try:
-            self._store.images.tag(step.staged, str(step.name))
+            self._store.images.tag(step.present, str(step.name))
         except HostError as error:
-            return there.get(step.staged, ""), f"{step.name}: it was removed while it was being pulled: run this again ({error})"
-        return there.get(step.staged, ""), ""
+            return digest, f"{step.name}: it was removed while it was being brought: run this again ({error})"
+        return digest, ""

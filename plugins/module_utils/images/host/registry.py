@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_directories import hosts_dir
@@ -57,17 +57,19 @@ class Registry:
         if name.digest and name.digest.startswith("sha256:") and name.digest != digest:
             raise HostError(f"{name}: the registry answers with another image, {digest}")
         digest = name.digest or digest
-        blobs = [oci.Descriptor("", digest, len(text))]
-        if oci.is_index(text.decode(errors="replace")):
-            chosen = oci.parse_index(text.decode(errors="replace")).choose(platform)
-            text = _checked(name, chosen.digest, self._document("fetch-object", name.blob(chosen.digest)))
-            blobs.append(oci.Descriptor(chosen.media_type, chosen.digest, len(text)))
-        manifest = oci.parse_manifest(text.decode(errors="replace"))
-        blobs += [manifest.config, *manifest.layers]
-        config = oci.parse_config(self._blob(name, manifest.config.digest).decode(errors="replace"))
-        if len(config.diff_ids) != len(manifest.layers):
-            raise ValueError(f"its manifest has {len(manifest.layers)} layers and its config {len(config.diff_ids)}")
-        return RemoteImage(digest, config.platform, config.chain_ids, len(manifest.layers), tuple(blobs), manifest.config.digest)
+        documents = {digest: text}
+        found = oci.read_documents(oci.Descriptor("", digest, len(text)), lambda one: self._text(name, one, documents), platform)
+        return RemoteImage.of(digest, found)
+
+    def _text(self, name: ImageName, blob: oci.Descriptor, documents: Mapping[str, bytes]) -> str:
+        """Return a document of an image; ``documents`` are those that are here already."""
+        if blob.digest in documents:
+            text = documents[blob.digest]
+        elif blob.media_type in oci.CONFIG_TYPES:
+            text = self._blob(name, blob.digest)
+        else:
+            text = _checked(name, blob.digest, self._document("fetch-object", name.blob(blob.digest)))
+        return text.decode(errors="surrogateescape")
 
     def pull(self, name: ImageName, staged: str, *, platform: str, snapshotter: str, inherit: Sequence[int]) -> None:
         """Fetch and unpack an image under its staged name."""

@@ -42,11 +42,13 @@ class RepairPlanner:
 
     def compared(self, steps: Sequence[Step]) -> tuple[tuple[Step, ...], Mapping[str, str]]:
         """Return the steps with what was found of images that are there, and by name why what is wrong stays so."""
-        there = [str(step.name) for step in steps if step.action in (plan.NONE, plan.SYNC)]
-        judged = self._repairer.comparer.compare(there, keep=self._keep)
+        there = {str(step.name): step.present for step in steps if step.action in (plan.NONE, plan.SYNC, plan.TAG)}
+        judged = self._repairer.comparer.compare(there.values(), keep=self._keep)
         used = self._repairer.in_use(judged) if self._repair else {}
         verdicts = {
-            name: self._judged(step, judged[name], used.get(name, ())) for step in steps if (name := str(step.name)) in judged
+            str(step.name): self._judged(step, judged[present], used.get(present, ()))
+            for step in steps
+            if (present := there.get(str(step.name), "")) in judged
         }
         failures = {name: failure for name, (_step, failure) in verdicts.items() if failure}
         return tuple(verdicts[str(step.name)][0] if str(step.name) in verdicts else step for step in steps), failures

@@ -22,7 +22,8 @@ class Step:
     """What one image needs. ``image`` is the image as it will be; ``missing`` are bytes that have to come.
 
     ``position`` is that of the image in the archive, -1 if it isn't from there. ``damaged`` are blobs that have to be
-    fetched again. ``found`` is what came of comparing it with its layers, if that was done.
+    fetched again. ``found`` is what came of comparing it with its layers, if that was done. ``alias`` is the name that the
+    image has on the node, if it has yet to be given its own.
     """
 
     name: ImageName
@@ -33,12 +34,17 @@ class Step:
     position: int = -1
     damaged: tuple[str, ...] = ()
     found: Comparison | None = None
+    alias: str = ""
 
     @property
     def staged(self) -> str:
         if self.position >= 0:
             return f"{IMPORT_REPOSITORY}:{self.position}"
         return self.name.staged(self.digest)
+
+    def platform(self, wanted: str) -> str:
+        """Return the platform that ctr has to be asked for, so that it takes the image for the ``wanted`` one."""
+        return self.image.listed or wanted
 
     @property
     def comes(self) -> bool:
@@ -48,7 +54,7 @@ class Step:
     @property
     def present(self) -> str:
         """The name under which it is in the store until it is named."""
-        return self.staged if self.action in (plan.PULL, plan.IMPORT) else str(self.name)
+        return self.staged if self.action in (plan.PULL, plan.IMPORT) else self.alias or str(self.name)
 
 
 @dataclass(frozen=True)

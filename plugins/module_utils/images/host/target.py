@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd import names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
@@ -31,9 +31,7 @@ class Archive(Protocol):
 
     def names(self) -> tuple[ImageName, ...]: ...
 
-    def entry(self, name: ImageName, *, only: bool) -> Any: ...
-
-    def image(self, entry: Any, platform: str) -> RemoteImage: ...
+    def find(self, name: ImageName, platform: str, *, only: bool) -> tuple[RemoteImage, int]: ...
 
     def write_staged(self, stream: IO[bytes], staged: Mapping[int, str]) -> None: ...
 

@@ -25,7 +25,6 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters import m
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import blockfile_copy
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scratch import free_bytes, read_scratch
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import Candidate
-from ansible_collections.slipway.node.plugins.module_utils.store import oci
 from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Reference
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import containerd_root, snapshotter_root
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
@@ -139,13 +138,7 @@ class Migration:
             except (ValueError, HostError) as error:
                 found.append(Candidate(str(name), trouble=str(error)))
                 continue
-            platform = content.config.platform
-            if not oci.runs_on(platform, self._machine):
-                found.append(Candidate(str(name), trouble=f"the image is not for {self._machine}: it is for {platform}"))
-                continue
-            layers = content.manifest.layers
-            whole = all(one.digest in blobs for one in layers)
-            found.append(Candidate(str(name), content.config.chain_ids, tuple(one.size for one in layers), whole))
+            found.append(migration.candidate(str(name), content.manifest, content.config, blobs, self._machine))
         return found
 
     def _request(self, namespace: str, images: Sequence[Candidate]) -> Request:

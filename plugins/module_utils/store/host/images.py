@@ -31,11 +31,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Content:
-    """An image's documents for one platform; ``size`` in bytes is that of its blobs that are here."""
+    """An image's documents for one platform; ``size`` in bytes is that of its blobs that are here.
+
+    ``listed`` is the platform that its index names for it.
+    """
 
     manifest: oci.Manifest
     config: oci.Config
     size: int
+    listed: str | None = None
 
 
 class Images:
@@ -54,23 +58,10 @@ class Images:
 
         Raises ValueError if the image isn't for this platform, or what should describe it is missing or nonsense.
         """
-        there = {}
-        target, media_type = reference.digest, reference.media_type
-        if media_type in oci.INDEX_TYPES:
-            text = self._content.document(target, blobs)
-            there[target] = len(text.encode())
-            chosen = oci.parse_index(text).choose(platform)
-            target, media_type = chosen.digest, chosen.media_type
-        if media_type not in oci.MANIFEST_TYPES:
-            raise ValueError(f"it is not a container image that containerd can unpack: {target} is of type {media_type!r}")
-        text = self._content.document(target, blobs)
-        there[target] = len(text.encode())
-        manifest = oci.parse_manifest(text)
-        there.update({blob.digest: blob.size for blob in (manifest.config, *manifest.layers) if blob.digest in blobs})
-        config = oci.parse_config(self._content.document(manifest.config.digest, blobs))
-        if len(config.diff_ids) != len(manifest.layers):
-            raise ValueError(f"its manifest has {len(manifest.layers)} layers and its config {len(config.diff_ids)}")
-        return Content(manifest, config, sum(there.values()))
+        root = oci.Descriptor(reference.media_type, reference.digest, 0)
+        found = oci.read_documents(root, lambda one: self._content.document(one.digest, blobs), platform)
+        size = sum({one.digest: one.size for one in found.blobs if one.digest in blobs}.values())
+        return Content(found.manifest, found.config, size, found.listed)
 
     def tag(self, source: str, name: str) -> None:
         """Give an image another name; it is taken from the image that had it."""

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,11 @@ def tar(path: Path, members: dict[str, bytes]) -> str:
     return str(path)
 
 
-def image(number: int) -> tuple[dict[str, bytes], str]:
+def image(number: int, architecture: str = "amd64") -> tuple[dict[str, bytes], str]:
     """The blobs of an image of one layer, and its manifest's digest."""
     layer = f"layer {number}".encode()
     rootfs = {"type": "layers", "diff_ids": [digest(layer)]}
-    config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": rootfs}).encode()
+    config = json.dumps({"os": "linux", "architecture": architecture, "rootfs": rootfs}).encode()
     manifest = json.dumps(
         {
             "schemaVersion": 2,
@@ -54,11 +55,11 @@ def described(kind: str, text: bytes) -> dict[str, Any]:
     return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest(text), "size": len(text)}
 
 
-def oci_archive(path: Path, *annotations: dict[str, str], prefix: str = "") -> str:
+def oci_archive(path: Path, *annotations: dict[str, str], prefix: str = "", architectures: Sequence[str] = ()) -> str:
     members: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}'}
     manifests = []
     for number, one in enumerate(annotations):
-        blobs, name = image(number)
+        blobs, name = image(number, *architectures[number : number + 1])
         members.update(blobs)
         manifests.append(
             {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": name, "size": 1, "annotations": one}
@@ -80,20 +81,76 @@ def test_an_oci_archive_says_what_it_has(tmp_path: Path, prefix: str) -> None:
     path = oci_archive(tmp_path / "a.tar", {FULL: "docker.io/library/a:1"}, {SHORT: "r.example/b:2"}, prefix=prefix)
     archive = ImageArchive(path)
     assert list(map(str, archive.names())) == ["docker.io/library/a:1", "r.example/b:2"]
-    remote = archive.image(archive.entry(parse("r.example/b:2"), only=True), AMD64)
-    assert (remote.digest, remote.platform, remote.layers) == (image(1)[1], AMD64, 1)
+    remote, position = archive.find(parse("r.example/b:2"), AMD64, only=True)
+    assert (remote.digest, remote.platform, remote.layers, position) == (image(1)[1], AMD64, 1, 1)
     assert remote.chain == (digest(b"layer 1"),)
     with pytest.raises(ValueError, match=r"has no image r.example/c:3: it has docker.io/library/a:1, r.example/b:2"):
-        archive.entry(parse("r.example/c:3"), only=True)
+        archive.find(parse("r.example/c:3"), AMD64, only=True)
 
 
 def test_the_only_image_may_be_called_otherwise_but_not_by_two_names(tmp_path: Path) -> None:
     archive = ImageArchive(oci_archive(tmp_path / "a.tar", {SHORT: "latest"}))
     with pytest.raises(ValueError, match="an image without a name"):
         archive.names()
-    assert archive.entry(parse("mine:1"), only=True).position == 0
+    assert archive.find(parse("mine:1"), AMD64, only=True)[1] == 0
     with pytest.raises(ValueError, match="it has images without names"):
-        archive.entry(parse("mine:1"), only=False)
+        archive.find(parse("mine:1"), AMD64, only=False)
+
+
+def test_an_image_is_found_by_its_digest_under_any_name(tmp_path: Path) -> None:
+    archive = ImageArchive(oci_archive(tmp_path / "a.tar", {FULL: "r.example/a:1"}, {FULL: "r.example/b:2"}))
+    assert archive.find(parse(f"r.example/b@{image(1)[1]}"), AMD64, only=False)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "position"),
+    [
+        (["arm64", "amd64"], AMD64, 1),
+        (["amd64", "arm64"], "linux/arm64", 1),
+        (["386", "amd64"], AMD64, 1),
+        (["arm64", "386"], AMD64, 1),
+        (["arm64", "s390x"], AMD64, 0),
+    ],
+)
+def test_of_entries_with_one_name_the_one_for_the_platform_is_taken(
+    tmp_path: Path, there: list[str], wanted: str, position: int
+) -> None:
+    annotations = [{FULL: "r.example/a:1"}] * len(there)
+    archive = ImageArchive(oci_archive(tmp_path / "a.tar", *annotations, architectures=there))
+    assert list(map(str, archive.names())) == ["r.example/a:1"]
+    remote, found = archive.find(parse("r.example/a:1"), wanted, only=True)
+    assert (found, remote.platform) == (position, f"linux/{there[position]}")
+
+
+def test_an_index_in_an_index_of_an_archive_leads_to_the_image(tmp_path: Path) -> None:
+    members, manifest = image(0)
+    described_by: dict[str, Any] = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": manifest, "size": 1}
+    for _level in range(2):
+        index = json.dumps({"schemaVersion": 2, "manifests": [described_by]}).encode()
+        members[f"blobs/{digest(index).replace(':', '/')}"] = index
+        described_by = described("index.v1+json", index)
+    top = json.dumps({"schemaVersion": 2, "manifests": [{**described_by, "annotations": {FULL: "r.example/a:1"}}]}).encode()
+    path = tar(tmp_path / "a.tar", {"oci-layout": b"{}", "index.json": top, **members})
+    remote, _position = ImageArchive(path).find(parse("r.example/a:1"), AMD64, only=True)
+    assert (remote.digest, remote.chain) == (described_by["digest"], (digest(b"layer 0"),))
+
+
+def test_a_layer_that_is_a_hard_link_is_written_as_a_file(tmp_path: Path) -> None:
+    path = Path(docker_archive(tmp_path / "a.tar", ["a:1"]))
+    with tarfile.open(path) as archive, tarfile.open(tmp_path / "linked.tar", "w") as linked:
+        for member in archive:
+            linked.addfile(member, archive.extractfile(member))
+            if member.name == "1/layer.tar":
+                link = tarfile.TarInfo("2/layer.tar")
+                link.type, link.linkname = tarfile.LNKTYPE, member.name
+                linked.addfile(link)
+    with_link = ImageArchive(str(tmp_path / "linked.tar"))
+    stream = io.BytesIO()
+    with_link.write_staged(stream, {0: "staged.invalid/x:0"})
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as copy:
+        assert copy.getmember("2/layer.tar").isreg()
+        assert copy.extractfile("2/layer.tar").read() == b"layer"  # type: ignore[union-attr]
 
 
 def test_dockers_archive_says_what_it_has(tmp_path: Path) -> None:
