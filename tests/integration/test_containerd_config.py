@@ -301,6 +301,28 @@ def test_every_kind_of_root_file_is_dealt_with(modern: Node, root: str | None) -
         assert tomllib.loads(daemon.read(modern, ROOT) or "") == tomllib.loads(root)
 
 
+def test_tables_of_any_order_are_kept(installed: Node) -> None:
+    """And a byte order mark before them, which 1.x reads."""
+    mark = "\ufeff" if installed.line < (2,) else ""
+    root = f'''{mark}version = 2
+[plugins."{CRI}".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."{CRI}"]
+sandbox_image = "registry.example/pause:1" # ours
+[plugins]
+'''
+    daemon.reset(installed, root)
+    assert daemon.is_well(installed)
+    converges(installed, **durable(installed))
+    text = daemon.read(installed, ROOT) or ""
+    assert text.startswith(mark) and all(line in text for line in root.splitlines())
+    plugins = daemon.dump(installed)["plugins"]
+    image = plugins[IMAGES]["pinned_images"]["sandbox"] if installed.line >= (2,) else plugins[CRI]["sandbox_image"]
+    assert image == "registry.example/pause:1"
+    converges(installed, state="absent")
+    assert daemon.read(installed, ROOT) == f"{root}\n"
+
+
 def test_a_schema_1_file_is_refused(trixie: Node) -> None:
     daemon.reset(trixie, '[plugins.cri]\nsandbox_image = "registry.example/pause:1"')
     refused(trixie, ROOT, "schema 1", **DURABLE)
