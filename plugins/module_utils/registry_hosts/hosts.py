@@ -270,7 +270,7 @@ def _private_key(text: str, where: str) -> str:
     keys = [label for label in labels if label.endswith("PRIVATE KEY")]
     if len(keys) != 1:
         raise ValueError(f"{where} must hold exactly one private key, but has {len(keys)}")
-    if keys[0].startswith("ENCRYPTED") or "ENCRYPTED" in text.split("\n\n")[0]:
+    if keys[0].startswith("ENCRYPTED") or "ENCRYPTED" in text.partition("\n\n")[0]:
         raise ValueError(f"{where} is encrypted, which containerd can't read; give it without a passphrase")
     return text
 
