@@ -91,10 +91,10 @@ def test_a_fresh_node_becomes_what_was_predicted_and_stays(fresh: Node) -> None:
     predictions = []
     for command in ("true", "apt-get -qq update", "rm -rf /var/lib/apt/lists/*"):
         fresh.ssh(command)
-        before = daemon.etc_hashes(fresh)
+        before = listed(fresh)
         predicted = fresh.play(PROVISION, SETTINGS, check=True)
         succeeded(predicted, fresh)
-        assert daemon.etc_hashes(fresh) == before, command
+        assert listed(fresh) == before, command
         predictions.append(changed(predicted, fresh))
     known = predictions[1]
 
@@ -107,11 +107,11 @@ def test_a_fresh_node_becomes_what_was_predicted_and_stays(fresh: Node) -> None:
     assert paths(known) == paths(done)
     assert known["Apply the settings"]["restarted"] == done["Apply the settings"]["restarted"]
 
-    before = daemon.etc_hashes(fresh)
+    before = listed(fresh)
     assert succeeded(fresh.play(PROVISION, SETTINGS), fresh)["changed"] == 0
     assert succeeded(fresh.play(PROVISION, SETTINGS, check=True), fresh)["changed"] == 0
     succeeded(fresh.play(VERIFY, SETTINGS), fresh)
-    assert daemon.etc_hashes(fresh) == before
+    assert listed(fresh) == before
     assert daemon.is_well(fresh)
     assert "max_concurrent_downloads = 6" in fresh.exec("containerd", "config", "dump").stdout
 

@@ -97,9 +97,9 @@ def test_a_fresh_node_gets_the_images_that_were_predicted(fresh: Node, registry:
             {"name": "registry.example/gone:1", "state": "absent"},
         ],
     }
-    before = daemon.etc_hashes(fresh)
+    before = kept(fresh)
     predicted = affected(fresh.play(PROVISION, settings, check=True), fresh)
-    assert daemon.etc_hashes(fresh) == before
+    assert kept(fresh) == before
 
     done = fresh.play(PROVISION, settings)
     assert affected(done, fresh) == predicted == {first, second, CARRIED}
