@@ -70,10 +70,10 @@ def box_trixie(trixie: Node) -> Iterator[Node]:
 
 
 @pytest.fixture
-def box_lts(lts: Node) -> Iterator[Node]:
+def box_sid(sid: Node) -> Iterator[Node]:
     """Where systemd-nspawn runs in a node on a machine with cgroup v1 as well: systemd is new enough to want v2 alone."""
-    with cleared(lts):
-        yield lts
+    with cleared(sid):
+        yield sid
 
 
 def entry(image: str, **options: Any) -> dict[str, Any]:
@@ -164,43 +164,43 @@ def test_what_nobody_lists_goes_by_age_and_nothing_else(box_bookworm: Node, regi
     assert succeeded(node.play(ROLE, exclusive), node)["changed"] == 0
 
 
-def test_the_command_enters_and_runs_a_command(box_lts: Node, registry: Registry) -> None:
+def test_the_command_enters_and_runs_a_command(box_sid: Node, registry: Registry) -> None:
     settings: dict[str, Any] = {
         "toolbox_snapshots": [entry(registry.push(enterable()), name="debug")],
         "toolbox_install_command": True,
     }
-    succeeded(box_lts.play(ROLE, settings), box_lts)
-    entered = box_lts.exec("toolbox", "/bin/cat", "/etc/os-release", "/media/root/etc/hostname")
-    assert entered.stdout.split() == ["ID=boxed", box_lts.ssh("cat /etc/hostname").stdout.strip()]
-    assert box_lts.exec("toolbox", "-c", "echo $((6 * 7)) > /written", check=False).returncode == 0
-    assert box_lts.ssh(f"cat {PREFIX}/debug/written").stdout == "42\n"
+    succeeded(box_sid.play(ROLE, settings), box_sid)
+    entered = box_sid.exec("toolbox", "/bin/cat", "/etc/os-release", "/media/root/etc/hostname")
+    assert entered.stdout.split() == ["ID=boxed", box_sid.ssh("cat /etc/hostname").stdout.strip()]
+    assert box_sid.exec("toolbox", "-c", "echo $((6 * 7)) > /written", check=False).returncode == 0
+    assert box_sid.ssh(f"cat {PREFIX}/debug/written").stdout == "42\n"
     # With the node's processes, the shell's own number is one of the node's.
-    assert int(box_lts.exec("toolbox", "/bin/sh", "-c", "echo $$").stdout) > 10
-    assert box_lts.exec("toolbox", "/bin/sh", "-c", "exit 7", check=False).returncode == 7
-    assert succeeded(box_lts.play(ROLE, settings), box_lts)["changed"] == 0
+    assert int(box_sid.exec("toolbox", "/bin/sh", "-c", "echo $$").stdout) > 10
+    assert box_sid.exec("toolbox", "/bin/sh", "-c", "exit 7", check=False).returncode == 7
+    assert succeeded(box_sid.play(ROLE, settings), box_sid)["changed"] == 0
 
-    box_lts.exec("systemctl", "stop", "var-lib-toolbox-debug.mount")
-    stopped = box_lts.exec("toolbox", "/bin/sh", check=False)
+    box_sid.exec("systemctl", "stop", "var-lib-toolbox-debug.mount")
+    stopped = box_sid.exec("toolbox", "/bin/sh", check=False)
     assert stopped.returncode == 1 and f"{PREFIX}/debug is not mounted" in stopped.stderr
     settings["toolbox_install_command"] = False
-    succeeded(box_lts.play(ROLE, settings), box_lts)
-    assert box_lts.exec("test", "-e", COMMAND, check=False).returncode == 1
-    assert mounted(box_lts, f"{PREFIX}/debug")
+    succeeded(box_sid.play(ROLE, settings), box_sid)
+    assert box_sid.exec("test", "-e", COMMAND, check=False).returncode == 1
+    assert mounted(box_sid, f"{PREFIX}/debug")
 
 
-def test_flatcars_command_finds_its_toolbox(box_lts: Node, registry: Registry) -> None:
-    box_lts.ssh("command -v systemd-nspawn || apt-get -qq install --no-install-recommends systemd-container >/dev/null")
+def test_flatcars_command_finds_its_toolbox(box_sid: Node, registry: Registry) -> None:
+    box_sid.ssh("command -v systemd-nspawn || apt-get -qq install --no-install-recommends systemd-container >/dev/null")
     image = registry.push(enterable())
     settings = {"toolbox_snapshots": [entry(image)], "toolbox_flatcar_defaults": True}
-    succeeded(box_lts.play(ROLE, settings), box_lts)
+    succeeded(box_sid.play(ROLE, settings), box_sid)
     repository, _colon, tag = image.rpartition(":")
-    lines = (daemon.read(box_lts, DEFAULTS) or "").splitlines()[1:]
+    lines = (daemon.read(box_sid, DEFAULTS) or "").splitlines()[1:]
     assert lines == [f"TOOLBOX_DOCKER_IMAGE={repository}", f"TOOLBOX_DOCKER_TAG={tag}", f"TOOLBOX_DIRECTORY={PREFIX}"]
-    daemon.write(box_lts, "/root/flatcar.sh", FLATCAR)
-    assert box_lts.ssh("bash /root/flatcar.sh").stdout.strip() == "ID=boxed"
-    assert succeeded(box_lts.play(ROLE, settings), box_lts)["changed"] == 0
-    verified = box_lts.play(VERIFY, {**settings, "verify_only": ["toolboxes", "unlisted_snapshots", "snapshots_at_risk"]})
-    succeeded(verified, box_lts)
+    daemon.write(box_sid, "/root/flatcar.sh", FLATCAR)
+    assert box_sid.ssh("bash /root/flatcar.sh").stdout.strip() == "ID=boxed"
+    assert succeeded(box_sid.play(ROLE, settings), box_sid)["changed"] == 0
+    verified = box_sid.play(VERIFY, {**settings, "verify_only": ["toolboxes", "unlisted_snapshots", "snapshots_at_risk"]})
+    succeeded(verified, box_sid)
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

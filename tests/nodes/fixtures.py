@@ -163,6 +163,12 @@ def trixie(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
     return packaged(nodes[request.param])
 
 
+@pytest.fixture(params=["sid"])
+def sid(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
+    """2.1.9 as packaged, on the only node whose systemd runs on cgroup v2, as nspawn needs it."""
+    return packaged(nodes[request.param])
+
+
 @pytest.fixture(params=["2.3"])
 def lts(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
     """2.3.7 as installed."""
