@@ -46,7 +46,7 @@ class Pull:
 
     @property
     def cri_pulls_locally(self) -> bool:
-        """Whether CRI goes around the transfer service. image_pull_with_sync_fs makes it, whatever use_local_image_pull says."""
+        """Whether CRI pulls without the transfer service. image_pull_with_sync_fs overrides use_local_image_pull."""
         return not self.version.at_least("2.1.0") or self.local_image_pull or self.image_pull_sync_fs
 
 

@@ -67,7 +67,7 @@ class Index:
         """Return what containerd takes on a machine of this platform. Raises ValueError if there is nothing for it.
 
         containerd core/images/image.go, Manifest: the best listed platform; where none fits, the first without a platform,
-        whatever it is for.
+        even if its config names another one.
         """
         for wanted in _platforms(platform):
             for manifest in self.manifests:

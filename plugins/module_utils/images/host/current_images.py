@@ -54,7 +54,7 @@ class CurrentImages:
         return {name: one for name, one in found.items() if (one.unpacked or one.damaged) and self._runs_here(one)}
 
     def find(self, name: ImageName) -> CurrentImage | None:
-        """Return the image of a name; None if there is none. An image with the name's digest is it, by whatever name."""
+        """Return the image of a name, or one with the digest that the name ends in; None if there is none."""
         reference = self.references.get(str(name))
         if reference is not None:
             return self.describe(reference)

@@ -3,8 +3,8 @@
 
 """A container of the probe's image, started through containerd with each handler and taken away again.
 
-All that is created is in a namespace of containerd of its own. Whatever is found there is a rest of a probe that was killed
-together with its detached process, or of one whose runtime hung.
+All objects of the probe are in a containerd namespace of its own. Objects that are already there were left by a probe that was
+killed together with its detached process, or whose runtime hung.
 """
 
 from __future__ import annotations
