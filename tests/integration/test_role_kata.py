@@ -150,8 +150,9 @@ def test_a_fresh_node_gets_the_handlers_that_were_predicted(suite: str, releases
         succeeded(verified, fresh)
         names = (
             "kata_handlers",
-            "kata_shims",
+            "handler_programs",
             "kata_config_files",
+            "kata_files",
             "kata_settings",
             "kata_rootfs_transport",
             "kata_snapshotters",

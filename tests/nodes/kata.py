@@ -95,6 +95,10 @@ def archive(path: Path, version: str, *, comment: str = "") -> dict[str, Any]:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(Path("/bin/sleep").read_bytes())
         place.chmod(0o755)
+    guest = release.prefix / "share" / "kata-containers"
+    guest.mkdir()
+    for name in ("vmlinux.container", "kata-containers.img"):
+        (guest / name).write_text("no guest starts with it\n")
     packed = path.with_suffix("")
     with tarfile.open(path if path.suffix == ".xz" else packed, "w:xz" if path.suffix == ".xz" else "w") as tar:
         tar.add(root, ".")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.verify.checks import CHECKS
+from ansible_collections.slipway.node.plugins.module_utils.verify import probe_checks
+from ansible_collections.slipway.node.plugins.module_utils.verify.checks import CHECKS, checks_in
 from nodes.documented import RESERVED, keys, returned, undocumented
 
 ROOT = Path(__file__).parents[2]
@@ -57,3 +58,8 @@ def test_the_table_of_checks_is_complete() -> None:
     table = page[page.index("| check |") :].partition("\n\n")[0]
     documented = [name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])]
     assert sorted(documented) == sorted(CHECKS)
+
+
+def test_the_readme_counts_the_checks_that_start_nothing() -> None:
+    count = len(CHECKS) - len(checks_in(probe_checks))
+    assert f"{count} read-only checks per node" in (ROOT / "README.md").read_text()

@@ -29,6 +29,9 @@ from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path
 # containerd defaults/defaults_unix.go
 _DEFAULT_ROOT = "/var/lib/containerd"
 _DEFAULT_SNAPSHOTTER = "overlayfs"
+_DEFAULT_OPT = "/opt/containerd"
+_DEFAULT_CNI_CONF = "/etc/cni/net.d"
+_DEFAULT_CNI_BIN = "/opt/cni/bin"
 # internal/cri/config/config.go, CheckLocalImagePullConfigs (2.1 and newer): the keys of CRI's images plugin that make it pull
 # by itself instead of through the transfer service, and the values with which they do.
 _LOCAL_PULL: Mapping[str, Callable[[Any], bool]] = {
@@ -58,6 +61,16 @@ class Handler:
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the name."""
         return {key: value for key, value in asdict(self).items() if key != "name"}
+
+
+@dataclass(frozen=True)
+class Cni:
+    """CRI's settings of the network of pods. ``loopback``: whether CRI needs the plugin of that name."""
+
+    conf_dir: str
+    bin_dirs: tuple[str, ...]
+    max_files: int
+    loopback: bool
 
 
 @dataclass(frozen=True)
@@ -146,9 +159,13 @@ class EffectiveConfig:
         )
 
     def handler_options(self, name: str) -> Mapping[str, Any]:
-        """Return the options of a handler's runtime, empty if it has none."""
-        found = lookup(self._handler_tables, (name, "options"))
+        """Return the options that a handler's shim gets, empty if there are none."""
+        found = lookup(self._handler_tables, (name, "options"), {})
         return found if isinstance(found, Mapping) else {}
+
+    def handler_sandboxer(self, name: str) -> str | None:
+        """Return the sandbox controller that a handler names (2.0 and newer); None for the default one."""
+        return lookup(self._handler_tables, (name, "sandboxer")) or None
 
     def _platform_snapshotter(self, handler: str) -> str | None:
         return self.lookup(("plugins", names.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None
@@ -168,6 +185,33 @@ class EffectiveConfig:
     def default_runtime(self) -> str | None:
         """The name of CRI's default handler."""
         return self._text("default_runtime")
+
+    @cached_property
+    def disabled_plugins(self) -> tuple[str, ...]:
+        """The ids of plugins that the daemon doesn't load."""
+        return tuple(map(str, self.dump.get("disabled_plugins") or ()))
+
+    @cached_property
+    def own_programs_dir(self) -> str:
+        """The directory that the daemon puts before its PATH: containerd plugins/services/opt/service.go."""
+        path = self.lookup(("plugins", "io.containerd.internal.v1.opt", "path"))
+        return posixpath.join(str(path or _DEFAULT_OPT), "bin")
+
+    @cached_property
+    def cni(self) -> Cni:
+        """The network of pods."""
+        table = self.lookup((*self._runtime, "cni"), {})
+        return Cni(
+            conf_dir=table.get("conf_dir") or _DEFAULT_CNI_CONF,
+            bin_dirs=tuple(table.get("bin_dirs") or (table.get("bin_dir") or _DEFAULT_CNI_BIN,)),
+            max_files=int(table.get("max_conf_num") or 0),
+            loopback=not table.get("use_internal_loopback"),
+        )
+
+    @cached_property
+    def sandbox_image(self) -> str | None:
+        """The image that CRI starts pods with."""
+        return self._text("sandbox_image") or None
 
     @cached_property
     def registry_config_path(self) -> str | None:

@@ -318,23 +318,26 @@ def _force_guest_pull(tree: Mapping[str, Any]) -> bool:
     return isinstance(features, list) and "force_guest_pull" in features
 
 
-def program_path(*contents: bytes) -> str:
-    """Return the hypervisor's program that the last of these files names; empty where none does, or none can be read."""
+def program_path(content: bytes) -> str:
+    """Return the hypervisor's program that a file names; empty if it names none, or can't be read."""
+    try:
+        tables = parse_file("", content).get("hypervisor", {})
+    except ValueError:
+        return ""
     path: Any = ""
-    for content in contents:
-        try:
-            tables = parse_file("", content).get("hypervisor", {})
-        except ValueError:
-            continue
-        for table in tables.values():
-            path = table.get("path", path)
+    for table in tables.values():
+        path = table.get("path", path)
     return path if isinstance(path, str) else ""
+
+
+def archive_hint(path: str) -> str:
+    """Return in parentheses which archive of Kata has a program that others lack; empty for other programs."""
+    return " (from 4.1.0 on, Firecracker is in the archive kata-go-static alone)" if path.endswith("/firecracker") else ""
 
 
 def missing_program(path: str) -> str:
     """Say that a hypervisor's program isn't there, and where it comes from."""
-    hint = " (from 4.1.0 on, Firecracker is in the archive kata-go-static alone)" if path.endswith("/firecracker") else ""
-    return f"there is no program {path}, which runs the guests: install it{hint}, or name another"
+    return f"there is no program {path}, which runs the guests: install it{archive_hint(path)}, or name another"
 
 
 def combination(handler: Handler, vendor: Vendor, effective: Mapping[str, Any]) -> Combination:

@@ -21,8 +21,7 @@ _KATA_TYPE = re.compile(r"^io\.containerd\.(kata[\w-]*)\.(v\d+)\Z")
 class DeclaredHandler:
     """A handler of containerd's configuration, and its files. ``drop_ins`` are the entries of config.d by path.
 
-    ``snapshotters`` by the place in containerd's configuration; ``main`` is None if there is no such file. ``missing_program``
-    is the hypervisor's program that the files name, if the node lacks it.
+    ``snapshotters`` by the place in containerd's configuration; ``main`` is None if there is no such file.
     """
 
     name: str
@@ -30,11 +29,9 @@ class DeclaredHandler:
     shim: str | None
     config_path: str | None
     snapshotters: Mapping[str, str | None] = field(default_factory=dict)
-    shim_found: bool = False
     main: bytes | None = None
     drop_ins: Mapping[str, DirectoryEntry] = field(default_factory=dict)
     version: Version | None = None
-    missing_program: str = ""
 
     @property
     def snapshotter(self) -> str | None:

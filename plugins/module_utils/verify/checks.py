@@ -10,10 +10,12 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.verify import (
     daemon_checks,
+    handler_checks,
     image_checks,
     kata_checks,
     probe_checks,
     snapshotter_checks,
+    surroundings_checks,
     thin_pool_checks,
     toolbox_checks,
 )
@@ -30,6 +32,8 @@ def checks_in(file: object) -> dict[str, Check]:
 # In the order in which they run and are reported.
 CHECKS: dict[str, Check] = {
     **checks_in(daemon_checks),
+    **checks_in(handler_checks),
+    **checks_in(surroundings_checks),
     **checks_in(snapshotter_checks),
     **checks_in(image_checks),
     **checks_in(toolbox_checks),

@@ -10,6 +10,7 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config import losses, mismatches
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
@@ -40,6 +41,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     unread,
     warn,
 )
+from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import environment_file
 
 # A daemon that crashed is called stable again after this many seconds without another crash.
 STABLE_SECONDS = 600
@@ -299,6 +301,10 @@ def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
         return unknown(expected, "the daemon's environment can't be read", "start the daemon")
     wrong = sorted(name for name, value in expectation.environment.items() if state.environment.get(name) != value)
     if wrong:
+        winner = environment_file(state.unit_files or (), drop_in_path(state.unit), wrong)
+        if winner:
+            remedy = f"remove these variables from {winner}, run 'systemctl daemon-reload', then {CONFIGURE}"
+            return fail(expected, f"set by {winner}: {', '.join(wrong)}", remedy)
         return fail(expected, f"missing or different: {', '.join(wrong)}", CONFIGURE)
     return ok(expected, expected)
 

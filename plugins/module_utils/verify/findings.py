@@ -3,11 +3,12 @@
 
 """The input and the result of a check of the node.
 
-To add a check, write a function with the decorator ``@check`` in checks.py (the daemon), snapshotter_checks.py,
-image_checks.py, toolbox_checks.py, kata_checks.py, thin_pool_checks.py or probe_checks.py. The function's name is the check's
-id, its place in the file the place of its finding. It gets the node's state and the expectation, and returns one Finding by
-``ok``, ``fail``, ``warn`` or ``unknown``, or None if it doesn't apply. A state that can't be determined is ``unknown``, never
-None. verify/host/node_state.py reads the state.
+To add a check, write a function with the decorator ``@check`` in daemon_checks.py, handler_checks.py (the chain below a
+handler), surroundings_checks.py (disks, unit, kubelet, registries), snapshotter_checks.py, image_checks.py, toolbox_checks.py,
+kata_checks.py, thin_pool_checks.py or probe_checks.py. The function's name is the check's id, its place in the file the place
+of its finding. It gets the node's state and the expectation, and returns one Finding by ``ok``, ``fail``, ``warn`` or
+``unknown``, or None if it doesn't apply. A state that can't be determined is ``unknown``, never None. verify/host/node_state.py
+reads the state.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import KERNEL_LAYERS, Headroom
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Toolboxes
+from ansible_collections.slipway.node.plugins.module_utils.verify.programs import Program
+from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
+    Kubelet,
+    PodNetwork,
+    RegistryFile,
+    Room,
+    SandboxImage,
+)
 
 CONFIGURE = "run the playbook slipway.node.provision on this node"
 REPAIR = "run the playbook slipway.node.repair on this node"
@@ -51,6 +60,10 @@ class NodeState:
     ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``missing_requirements`` what the node lacks for one.
     ``stranded`` are images of CRI's that no snapshotter in use has. ``unread_hosts_dirs`` are directories of registries that
     CRI doesn't read, ``verifiers`` the paths of the image verifiers. ``probe`` is what became of a container with each handler.
+
+    ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems`` say
+    by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
+    the files of the unit, ``ignored_directives`` the lines of them that systemd ignores, in its own words.
     """
 
     config_file: str
@@ -83,6 +96,16 @@ class NodeState:
     unread_hosts_dirs: tuple[str, ...] | None = None
     verifiers: tuple[str, ...] | None = None
     probe: Report | None = None
+    programs: Mapping[str, tuple[Program, ...]] | None = None
+    runtime_root_problems: Mapping[str, str] = field(default_factory=dict)
+    kata_file_problems: Mapping[str, str] = field(default_factory=dict)
+    room: tuple[Room, ...] | None = None
+    sandbox: SandboxImage | None = None
+    network: PodNetwork | None = None
+    kubelet: Kubelet | None = None
+    unit_files: tuple[Source, ...] | None = None
+    ignored_directives: tuple[str, ...] = ()
+    registry_files: tuple[RegistryFile, ...] | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 
 

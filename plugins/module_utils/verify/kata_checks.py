@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Tree
@@ -14,7 +14,6 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.directory import
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     effective_settings,
     merged,
-    missing_program,
     parse_file,
     runtime_of,
 )
@@ -34,6 +33,13 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     warn,
 )
 
+# The values of shared_fs with which Kata starts the program virtio_fs_daemon.
+_SHARED_BY_DAEMON = ("virtio-fs", "virtio-fs-nydus")
+# The hypervisor that is part of the Rust runtime: its path leads to no program.
+_BUILT_IN = "dragonball"
+# The keys of programs among those of files.
+PROGRAM_KEYS = ("path", "jailer_path", "virtio_fs_daemon")
+
 
 class NotReadable(ValueError):
     """Kata couldn't start with this handler's files."""
@@ -41,11 +47,15 @@ class NotReadable(ValueError):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a handler's files come to. A verdict of None: they name an unknown hypervisor."""
+    """What a handler's files come to. A verdict of None: they name an unknown hypervisor.
+
+    ``files`` are the programs and files that the hypervisor needs, by key.
+    """
 
     runtime: str
     effective: Mapping[str, Any]
     verdict: Verdict | None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *, risk_accepted: bool = False) -> Inspection:
@@ -60,9 +70,10 @@ def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *,
     except ValueError as error:
         raise NotReadable(str(error)) from error
     settings = effective_settings(tree, section)
+    files = _named_files(section, tree["hypervisor"][section])
     known = [one.name for one in HYPERVISORS if one.runtime == runtime and section in one.sections]
     if not known:
-        return Inspection(runtime, settings, None)
+        return Inspection(runtime, settings, None, files)
     combination = Combination(
         runtime,
         known[0],
@@ -74,7 +85,17 @@ def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *,
         allow_host_disk_hotplug=risk_accepted,
         guest_pull=settings["force_guest_pull"],
     )
-    return Inspection(runtime, settings, classify(combination))
+    return Inspection(runtime, settings, classify(combination), files)
+
+
+def _named_files(section: str, table: Mapping[str, Any]) -> dict[str, str]:
+    """Return the absolute paths that a hypervisor's table names, by key, as far as the hypervisor reads them."""
+    keys = ["path", "jailer_path", "kernel", "image", "initrd", "firmware"]
+    if table.get("shared_fs", "virtio-fs") in _SHARED_BY_DAEMON:
+        keys.append("virtio_fs_daemon")
+    if section == _BUILT_IN:
+        keys.remove("path")
+    return {key: table[key] for key in keys if isinstance(table.get(key), str) and table[key].startswith("/")}
 
 
 def _with_drop_ins(handler: DeclaredHandler, runtime: str, tree: Tree) -> Tree:
@@ -138,33 +159,22 @@ def kata_handlers(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 @check
-def kata_shims(state: NodeState, expectation: Expectation) -> Finding | None:
-    """The programs of each handler are there: the shim, and the hypervisor that its files name."""
-
-    def look(handler: DeclaredHandler) -> str | None:
-        if handler.shim_found:
-            return missing_program(handler.missing_program) if handler.missing_program else None
-        return (
-            f"there is no executable {handler.shim}" if handler.shim else f"{handler.shim_name} isn't in a directory of programs"
-        )
-
-    remedy = "install Kata, or name the shim with runtime_path"
-    return _of_each("each handler's shim and hypervisor are there", state, expectation, look, remedy)
-
-
-@check
 def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | None:
     """Kata can start with each handler's files, and nothing lies among them by mistake."""
     expected = "each handler names its file, and config.d contains only drop-ins"
     remedy = "repair or remove the named file"
 
+    named = (state.environment or {}).get("KATA_CONF_FILE")
+
     def look(handler: DeclaredHandler) -> str | None:
         if handler.config_path is None:
             return "no ConfigPath: which file it reads depends on the environment of containerd"
         try:
-            inspect(handler)
+            runtime = inspect(handler).runtime
         except NotReadable as error:
             return str(error)
+        if runtime == RUST and named and named != handler.config_path:
+            return f"KATA_CONF_FILE in the environment of {state.unit} makes it read {named}, not {handler.config_path}"
         return None
 
     finding = _of_each(expected, state, expectation, look, remedy)
@@ -174,6 +184,16 @@ def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | N
     if odd:
         return warn(expected, f"read as drop-ins: {', '.join(dict.fromkeys(odd))}", "remove them if they are backups")
     return finding
+
+
+@check
+def kata_files(state: NodeState, expectation: Expectation) -> Finding | None:
+    """The hypervisor, the kernel and the image of each handler exist."""
+    expected = "the programs and files that each handler's configuration names"
+    if "kata_file_problems" in state.trouble:
+        return unread(expected, state, "kata_file_problems")
+    remedy = "install Kata, or correct the named keys"
+    return _of_each(expected, state, expectation, lambda handler: state.kata_file_problems.get(handler.name), remedy)
 
 
 @check

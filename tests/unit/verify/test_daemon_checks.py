@@ -27,7 +27,13 @@ from ansible_collections.slipway.node.plugins.module_utils.images.intent import 
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Risk, Toolboxes, ToolboxState
-from ansible_collections.slipway.node.plugins.module_utils.verify import kata_checks, probe_checks, thin_pool_checks
+from ansible_collections.slipway.node.plugins.module_utils.verify import (
+    handler_checks,
+    kata_checks,
+    probe_checks,
+    surroundings_checks,
+    thin_pool_checks,
+)
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import CHECKS as ALL
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import STATUSES, checks_in, run_checks, summarize
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
@@ -39,9 +45,9 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     ok,
 )
 
-# Those of Kata and of thin pools apply to nodes that have them, and have tests of their own.
-OTHERS = {**checks_in(kata_checks), **checks_in(thin_pool_checks), **checks_in(probe_checks)}
-CHECKS = [name for name in ALL if name not in OTHERS]
+# These have tests of their own.
+OTHERS = (handler_checks, kata_checks, probe_checks, surroundings_checks, thin_pool_checks)
+CHECKS = [name for name in ALL if not any(name in checks_in(file) for file in OTHERS)]
 V2 = "io.containerd.grpc.v1.cri"
 METADATA = "io.containerd.metadata.v1.bolt"
 ROOT = "/etc/containerd/config.toml"
@@ -137,7 +143,7 @@ def with_mount(state: NodeState, **changes: Any) -> NodeState:
 
 
 def test_all_is_well(passing: NodeState) -> None:
-    findings = run_checks(passing, EXPECTED)
+    findings = run_checks(passing, EXPECTED, only=CHECKS)
     assert [one.id for one in findings] == CHECKS
     # Upstream supports 1.7 no longer.
     others = {"containerd_version", "durability_ctr", "durability_transfer"}
@@ -152,12 +158,12 @@ UNASKED = {"config_settings", "http_proxy", "images_present", "toolboxes"}
 
 def test_pins_are_only_counted_where_no_toolboxes_are_listed(passing: NodeState) -> None:
     pinned = with_toolboxes(passing, pinned=3, unlisted={"/old": 4096})
-    found = {one.id: one for one in run_checks(pinned, Expectation())}
+    found = {one.id: one for one in run_checks(pinned, Expectation(), only=CHECKS)}
     assert (found["unlisted_snapshots"].status, found["unlisted_snapshots"].found) == ("ok", "3 pinned")
 
 
 def test_nothing_expected_compares_nothing(passing: NodeState) -> None:
-    assert {one.id for one in run_checks(passing, Expectation())} == set(CHECKS) - UNASKED
+    assert {one.id for one in run_checks(passing, Expectation(), only=CHECKS)} == set(CHECKS) - UNASKED
 
 
 Change = Callable[[NodeState], NodeState]
@@ -297,6 +303,19 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("config_settings", "fail", lambda one: replace(one, version=Version.parse("1.6.20")), "needs containerd 1.7.14"),
     ("config_settings", "unknown", lambda one: replace(one, config=None), "can't be loaded"),
     ("config_settings", "unknown", lambda one: replace(one, version=None), "not read"),
+    (
+        "http_proxy",
+        "fail",
+        lambda one: replace(
+            one,
+            environment={"HTTPS_PROXY": "http://other"},
+            unit_files=(
+                Source("/etc/systemd/system/containerd.service.d/60-slipway.conf", "[Service]\n"),
+                Source("/http-proxy.conf", "[Service]\nEnvironment=HTTPS_PROXY=http://other\n"),
+            ),
+        ),
+        "set by /http-proxy.conf: HTTPS_PROXY",
+    ),
     ("http_proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
     ("http_proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
     (
@@ -430,7 +449,7 @@ def test_every_check_can_be_other_than_ok() -> None:
 
 def test_a_node_that_nothing_is_known_of_is_not_ok() -> None:
     state = NodeState(ROOT, "containerd.service", 0.0, trouble={"record": "no permission", "sources": "no permission"})
-    assert "ok" not in {one.status for one in run_checks(state, EXPECTED)}
+    assert "ok" not in {one.status for one in run_checks(state, EXPECTED, only=CHECKS)}
     for name in CHECKS:
         assert finding(name, state) is not None
 
@@ -441,7 +460,7 @@ def test_a_daemon_that_does_not_answer_is_to_be_started(passing: NodeState) -> N
         ("stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_problem", "toolboxes"), None
     )
     state = replace(passing, daemon=replace(DAEMON, process=None, plugins=None), trouble=trouble, **unread)
-    remedies = {one.remedy for one in run_checks(state, EXPECTED) if one.status == "unknown"}
+    remedies = {one.remedy for one in run_checks(state, EXPECTED, only=CHECKS) if one.status == "unknown"}
     assert remedies == {"start the daemon"}
 
 
@@ -607,7 +626,7 @@ def test_an_import_that_is_no_file_fails(passing: NodeState) -> None:
 def test_no_remedy_starts_a_run_before_an_import_is_repaired(passing: NodeState) -> None:
     daemon = replace(DAEMON, newer=("/etc/containerd/conf.d",))
     state = replace(passing, broken_imports=(BROKEN,), config=None, daemon=daemon, trouble={"config": BROKEN.sentence()})
-    findings = run_checks(state, EXPECTED)
+    findings = run_checks(state, EXPECTED, only=CHECKS)
     assert any("playbook" in one.remedy for one in findings)
     for one in findings:
         assert "playbook" not in one.remedy or one.remedy.startswith(BROKEN.remedy()), one

@@ -40,7 +40,6 @@ WELL = DeclaredHandler(
     shim="/opt/kata/bin/containerd-shim-kata-v2",
     config_path=PATH,
     snapshotters={"runtimes": "overlayfs", "runtime_platforms": "overlayfs"},
-    shim_found=True,
     main=vendor_file("go", "qemu").encode(),
     drop_ins={DROP_IN: file("[hypervisor.qemu]\ndisable_block_device_use = true\n")},
     version=Version(3, 26, 0),
@@ -104,9 +103,6 @@ def test_handlers_that_could_not_be_read_are_not_passed_over() -> None:
 
 FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("kata_handlers", "fail", {"name": "kata-other"}, "not declared: kata-qemu"),
-    ("kata_shims", "fail", {"shim_found": False}, "there is no executable /opt/kata/bin/containerd-shim-kata-v2"),
-    ("kata_shims", "fail", {"shim_found": False, "shim": None}, "containerd-shim-kata-v2 isn't in a directory of programs"),
-    ("kata_shims", "fail", {"missing_program": "/opt/kata/bin/qemu"}, "there is no program /opt/kata/bin/qemu, which runs"),
     ("kata_config_files", "fail", {"config_path": None}, "no ConfigPath"),
     ("kata_config_files", "fail", {"main": None}, f"there is no file {PATH}"),
     ("kata_config_files", "fail", {"main": b"["}, "is not TOML"),
@@ -159,7 +155,7 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
 
 
 def test_every_check_can_be_other_than_ok() -> None:
-    assert {one[0] for one in FAULTS} | {"kata_devices"} == set(CHECKS)
+    assert {one[0] for one in FAULTS} | {"kata_devices", "kata_files"} == set(CHECKS)
 
 
 @pytest.mark.parametrize(("name", "status", "changes", "message"), FAULTS)
@@ -173,6 +169,20 @@ def test_each_fault_is_found(name: str, status: str, changes: dict[str, Any], me
 def test_missing_devices_are_named() -> None:
     found = findings(state(kata=KataState((WELL,), {**ALL_DEVICES, "/dev/kvm": False})))["kata_devices"]
     assert (found.status, found.found) == ("fail", "missing: /dev/kvm")
+
+
+def test_missing_files_of_a_guest_are_named() -> None:
+    found = findings(state(WELL, kata_file_problems={"kata-qemu": "kernel /vmlinux isn't there"}))["kata_files"]
+    assert (found.status, found.found) == ("fail", {"kata-qemu": "kernel /vmlinux isn't there"})
+    assert found.remedy
+
+
+@pytest.mark.parametrize(("runtime", "status"), [("rust", "fail"), ("go", "ok")])
+def test_the_rust_runtime_reads_the_file_that_the_environment_names(runtime: str, status: str) -> None:
+    handler = replace(WELL, main=vendor_file(runtime, "qemu").encode(), drop_ins={}, version=Version(4, 0, 0))
+    found = findings(state(handler, environment={"KATA_CONF_FILE": "/other.toml"}))["kata_config_files"]
+    assert found.status == status
+    assert findings(state(handler, environment={"KATA_CONF_FILE": PATH}))["kata_config_files"].status == "ok"
 
 
 def test_a_risk_that_was_accepted_by_name_is_accepted_for_that_handler_alone() -> None:

@@ -13,9 +13,7 @@ from dataclasses import replace
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, read_bytes
-from ansible_collections.slipway.node.plugins.module_utils.kata.directory import reading_order
-from ansible_collections.slipway.node.plugins.module_utils.kata.handler import program_path
-from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import absent_program, read_drop_ins, version_beside
+from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import read_drop_ins, version_beside
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler, KataState, declared
 
 # Where containerd's unit finds programs, as systemd sets it.
@@ -30,19 +28,15 @@ def read_kata(config: EffectiveConfig, version: Version, environment: Mapping[st
 
 
 def _with_files(handler: DeclaredHandler, path: str) -> DeclaredHandler:
-    shim = shutil.which(handler.shim or handler.shim_name, path=path)
     if handler.config_path is None:
-        return replace(handler, shim_found=shim is not None)
+        return handler
+    shim = shutil.which(handler.shim or handler.shim_name, path=path)
     # Kata resolves links before it looks for config.d.
     resolved = os.path.realpath(handler.config_path)
-    main, drop_ins = read_bytes(resolved), read_drop_ins(os.path.dirname(resolved))
-    contents = [main, *(drop_ins[path].content for path in sorted(drop_ins, key=reading_order))]
     return replace(
         handler,
-        shim_found=shim is not None,
-        main=main,
-        drop_ins=drop_ins,
-        missing_program=absent_program(program_path(*(content for content in contents if content))),
+        main=read_bytes(resolved),
+        drop_ins=read_drop_ins(os.path.dirname(resolved)),
         version=version_beside(resolved) or (version_beside(os.path.realpath(shim)) if shim else None),
     )
 

@@ -29,6 +29,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.command imp
 from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import read_environment
 from ansible_collections.slipway.node.plugins.module_utils.core.host.shutdown import last_shutdown
+from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.images.host.compare_all import compare_all
 from ansible_collections.slipway.node.plugins.module_utils.images.host.expected import ExpectedImages
@@ -50,6 +51,20 @@ from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit imp
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DAEMON_UNREACHABLE, Expectation, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import (
+    kata_file_problems,
+    read_programs,
+    root_problems,
+)
+from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    read_ignored_directives,
+    read_kubelet,
+    read_network,
+    read_registry_files,
+    read_room,
+    read_sandbox,
+    read_unit_files,
+)
 
 
 class _Probe:
@@ -113,7 +128,15 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
         )
         probe.try_read("unread_hosts_dirs", lambda: unread_hosts_dirs(config, containerd.version))
         probe.try_read("verifiers", lambda: image_verifiers(config))
-        probe.try_read("kata", lambda: read_kata(config, containerd.version, environment))
+        kata = probe.try_read("kata", lambda: read_kata(config, containerd.version, environment))
+        if kata is not None:
+            probe.try_read("kata_file_problems", lambda: kata_file_problems(kata, containerd.architecture))
+        _read_surroundings(probe, containerd, config, process)
+    probe.try_read("kubelet", read_kubelet)
+    if daemon is not None and daemon.unit.loaded:
+        files = daemon.unit.files
+        probe.try_read("unit_files", lambda: read_unit_files(files))
+        probe.try_read("ignored_directives", lambda: read_ignored_directives(runner, containerd.unit.name, files))
     if probe.try_read("sources", lambda: tuple(read_sources(config_file))):
         probe.parts["broken_imports"] = tuple(broken_imports(probe.parts["sources"]))
     record = probe.try_read("record", lambda: read_record(config_file))
@@ -129,9 +152,24 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
     )
 
 
+def _read_surroundings(probe: _Probe, containerd: Containerd, config: EffectiveConfig, process: Process | None) -> None:
+    """Read what the daemon's configuration needs of the node: programs, room on disks, networks and registries."""
+    architecture, environment = containerd.architecture, probe.parts.get("environment")
+    if process is not None and environment is not None:
+        probe.try_read("programs", lambda: read_programs(config, environment, process.executable, architecture))
+    elif "daemon" not in probe.trouble:
+        probe.trouble["programs"] = DAEMON_UNREACHABLE
+    probe.try_read("runtime_root_problems", lambda: root_problems(config))
+    snapshotters = [config.snapshotter_root(name) for name in config.own_snapshotters if name in BUILTIN_SNAPSHOTTERS]
+    directories = [one for one in (config.root, config.state, *snapshotters) if one]
+    probe.try_read("room", lambda: read_room(directories, process.pid if process is not None else None))
+    probe.try_read("network", lambda: read_network(config, architecture))
+    probe.try_read("registry_files", lambda: read_registry_files(config, containerd.version))
+
+
 def _silent(state: NodeState) -> NodeState:
     """With the reason why nothing is known that only the daemon knows, such as where its images are."""
-    parts = ("stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_problem", "toolboxes")
+    parts = ("sandbox", "stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_problem", "toolboxes")
     causes = ("version", "daemon", "config") if state.daemon is None or state.daemon.plugins is not None else ("version",)
     why = next((state.trouble[name] for name in causes if name in state.trouble), DAEMON_UNREACHABLE)
     return replace(state, trouble={**dict.fromkeys(parts, why), **state.trouble})
@@ -143,6 +181,9 @@ def _with_snapshotters(state: NodeState, ctr: Ctr, config: EffectiveConfig, expe
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     names = dict.fromkeys((*config.used_snapshotters, *expected))
     probe.try_read("plugin_reasons", lambda: plugin_reasons(ctr, states, names))
+    if config.sandbox_image and config.cri_enabled:
+        name = config.sandbox_image
+        probe.try_read("sandbox", lambda: read_sandbox(ctr, name))
     probe.try_read("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)))
     return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
 

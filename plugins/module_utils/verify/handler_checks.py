@@ -1,0 +1,118 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The checks of the chain below each runtime handler: its shim, the runtime behind it, and their options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
+    Expectation,
+    Finding,
+    NodeState,
+    check,
+    fail,
+    ok,
+    unread,
+)
+
+# containerd pkg/shim/util.go, BinaryName: the last two parts of the name of a runtime.
+_TYPE = re.compile(r"(?:[\w-]+\.)*([\w-]+)\.([\w-]+)\Z")
+_RUNC_TYPES = ("io.containerd.runc.v1", "io.containerd.runc.v2")
+# The first runtime of containerd, which 2.0 removed, has another shim.
+_LINUX_V1 = "io.containerd.runtime.v1.linux"
+# The types of options: containerd api/types/runc/options/oci.proto; of other shims, api/types/runtimeoptions/v1/api.proto.
+_RUNC_OPTIONS: Mapping[str, type] = {
+    "NoPivotRoot": bool,
+    "NoNewKeyring": bool,
+    "ShimCgroup": str,
+    "IoUid": int,
+    "IoGid": int,
+    "BinaryName": str,
+    "Root": str,
+    "CriuPath": str,
+    "SystemdCgroup": bool,
+    "CriuImagePath": str,
+    "CriuWorkPath": str,
+}
+_OTHER_OPTIONS: Mapping[str, type] = {"TypeUrl": str, "ConfigPath": str}
+_WORDS = {bool: "true or false", str: "a text", int: "a number"}
+_SANDBOX_CONTROLLERS = ("io.containerd.podsandbox.controller.v1", "io.containerd.sandbox.controller.v1")
+
+
+def is_runc(kind: str) -> bool:
+    """Return whether a runtime's shim starts runc."""
+    return kind in _RUNC_TYPES
+
+
+def shim_name(kind: str) -> str:
+    """Return the name of the shim of a runtime type, which is also a path; empty if there is none that is known."""
+    if kind.startswith("/"):
+        return kind
+    found = _TYPE.match(kind) if kind != _LINUX_V1 else None
+    return f"containerd-shim-{found[1]}-{found[2]}" if found else ""
+
+
+@check
+def handler_programs(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon can run the shim of each handler, and the shim its runtime."""
+    expected = "each handler's shim and runtime can be run"
+    if state.programs is None:
+        return unread(expected, state, "config", "environment", "programs", "daemon", "version")
+    wrong = {
+        name: "; ".join(sentences)
+        for name, programs in state.programs.items()
+        for sentences in [[one.sentence() for one in programs if one.sentence()]]
+        if sentences
+    }
+    if not wrong:
+        return ok(expected, {name: [one.path for one in programs] for name, programs in state.programs.items()})
+    remedy = "install the named programs, correct the PATH of the unit, or correct runtime_type, runtime_path or BinaryName"
+    return fail(expected, wrong, remedy)
+
+
+@check
+def handler_options(state: NodeState, expectation: Expectation) -> Finding | None:
+    """The options of each handler have the types that its shim reads, and its sandboxer exists."""
+    expected = "options of the right types, and a known sandboxer"
+    if state.config is None:
+        return unread(expected, state, "config", "version")
+    if not state.config.handlers:
+        return None
+    if "runtime_root_problems" in state.trouble:
+        return unread(expected, state, "runtime_root_problems")
+    wrong = {name: "; ".join(found) for name in state.config.handlers for found in [list(_option_faults(state, name))] if found}
+    if wrong:
+        return fail(expected, wrong, f"correct these keys in {state.config_file} or in the file that it imports")
+    return ok(expected, list(state.config.handlers))
+
+
+def _option_faults(state: NodeState, name: str) -> Iterator[str]:
+    if state.config is None:
+        return
+    options = state.config.handler_options(name)
+    types = _RUNC_OPTIONS if is_runc(state.config.handlers[name].type or "") else _OTHER_OPTIONS
+    by_key = {key.casefold(): kind for key, kind in types.items()}
+    for key, value in options.items():
+        kind = by_key.get(key.casefold())
+        if kind is not None and not _is_of(kind, value):
+            yield f"{key} has to be {_WORDS[kind]}, not {value!r}"
+    if name in state.runtime_root_problems:
+        yield f"Root: {state.runtime_root_problems[name]}"
+    sandboxer = state.config.handler_sandboxer(name)
+    known = _sandboxers(state)
+    if sandboxer and known and sandboxer not in known:
+        yield f"the sandboxer {sandboxer} is not loaded: the daemon has {', '.join(known)}"
+
+
+def _is_of(kind: type, value: Any) -> bool:
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _sandboxers(state: NodeState) -> tuple[str, ...]:
+    """Return the names of the daemon's sandbox controllers, empty for a daemon that has none or doesn't answer."""
+    plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
+    return tuple(plugin.id for plugin in plugins if plugin.type in _SANDBOX_CONTROLLERS)

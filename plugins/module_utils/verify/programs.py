@@ -1,0 +1,58 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The programs that a handler's containers need, and whether the kernel can run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# How much of a file shows what it is. A script's first line is shorter (execve(2)).
+HEAD_BYTES = 4096
+_ELF = b"\x7fELF"
+# e_machine in the header of ELF (elf.h), by Go's name of the architecture. The second one is the 32-bit architecture that the
+# kernel may run as well.
+_MACHINES: dict[str, tuple[int, ...]] = {
+    "amd64": (62, 3),
+    "arm64": (183, 40),
+    "arm/v7": (40,),
+    "ppc64le": (21,),
+    "s390x": (22,),
+    "riscv64": (243,),
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program by the name that it is searched for, and where it is; ``problem`` says why it can't be run."""
+
+    name: str
+    path: str | None
+    problem: str = ""
+
+    def sentence(self) -> str:
+        """Return the fault in one sentence, empty if there is none."""
+        if self.path is None:
+            return f"{self.name} {self.problem or 'is not on the PATH of the daemon'}"
+        return f"{self.path} {self.problem}" if self.problem else ""
+
+
+def head_problem(head: bytes, architecture: str) -> str:
+    """Return why the kernel can't run a file that begins like this; empty if it can, or for a script."""
+    if not head:
+        return "is empty"
+    if head.startswith(b"#!"):
+        return "" if interpreter(head) else "is a script that names no interpreter"
+    if not head.startswith(_ELF) or len(head) < 20:
+        return "is neither a program nor a script"
+    machine = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
+    known = _MACHINES.get(architecture)
+    if known is not None and machine not in known:
+        return f"is a program for another architecture than {architecture}"
+    return ""
+
+
+def interpreter(head: bytes) -> str:
+    """Return the interpreter that a script names in its first line; empty if it names none, or is no script."""
+    words = head[2:].split(b"\n", 1)[0].split() if head.startswith(b"#!") else []
+    return words[0].decode(errors="surrogateescape") if words else ""

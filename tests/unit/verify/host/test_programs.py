@@ -1,0 +1,136 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.kata.directory import FILE, MODE, DirectoryEntry
+from ansible_collections.slipway.node.plugins.module_utils.kata.state import DeclaredHandler, KataState
+from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import (
+    find_program,
+    kata_file_problems,
+    program_problem,
+    read_programs,
+    root_problems,
+)
+
+ANY = "an architecture that isn't judged"
+
+
+def program(path: Path, text: str = "#!/bin/sh\n", mode: int = 0o755) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def config(opt: Path, **handlers: dict[str, Any]) -> EffectiveConfig:
+    containerd = {"default_runtime_name": "runc", "runtimes": handlers}
+    plugins = {"io.containerd.cri.v1.runtime": {"containerd": containerd}, "io.containerd.internal.v1.opt": {"path": str(opt)}}
+    return EffectiveConfig({"version": 3, "plugins": plugins})
+
+
+def test_programs_are_searched_where_the_daemon_searches(tmp_path: Path) -> None:
+    kata = program(tmp_path / "opt/bin/containerd-shim-kata-v2")
+    shim = program(tmp_path / "beside/containerd-shim-runc-v2")
+    program(tmp_path / "first/runc", mode=0o644)
+    runc = program(tmp_path / "second/runc")
+    found = read_programs(
+        config(tmp_path / "opt", kata={"runtime_type": "io.containerd.kata.v2"}, runc={"runtime_type": "io.containerd.runc.v2"}),
+        {"PATH": f"{tmp_path}/first:{tmp_path}/second"},
+        str(tmp_path / "beside/containerd"),
+        ANY,
+    )
+    assert {name: [one.path for one in programs] for name, programs in found.items()} == {
+        "runc": [str(shim), str(runc)],
+        "kata": [str(kata)],
+    }
+    assert list(found) == ["runc", "kata"], "the default first"
+    assert not any(one.sentence() for programs in found.values() for one in programs)
+
+
+def test_a_client_of_a_daemon_without_handlers_needs_runc(tmp_path: Path) -> None:
+    found = read_programs(EffectiveConfig({}), {"PATH": str(tmp_path)}, None, ANY)
+    assert [one.sentence() for one in found["runc"]] == [
+        "containerd-shim-runc-v2 is not on the PATH of the daemon",
+        "runc is not on the PATH of the daemon",
+    ]
+
+
+def test_a_program_that_is_there_but_cannot_be_run_is_named_with_its_path(tmp_path: Path) -> None:
+    path = program(tmp_path / "runc", mode=0o644)
+    assert find_program("runc", str(tmp_path), ANY).sentence() == f"{path} is not executable"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        ("", "isn't there"),
+        ("mkfifo p; chmod 755 p", "is a FIFO"),
+        ("mkdir p", "is a directory"),
+        ("ln -s p p", "leads to itself"),
+        ("ln -s nowhere p", "is a link to nowhere, which isn't there"),
+        ("touch p", "is not executable"),
+        ("touch p; chmod 755 p", "is empty"),
+        ("echo '#!/nowhere' > p; chmod 755 p", "its interpreter /nowhere isn't there"),
+        ('echo "#!$PWD/p" > p; chmod 755 p', "is one more script"),
+        ("cp /bin/true p", ""),
+    ],
+)
+def test_why_a_program_cannot_be_run(tmp_path: Path, make: str, words: str) -> None:
+    assert os.system(f"cd {tmp_path}; {make}") == 0
+    problem = program_problem(str(tmp_path / "p"), ANY)
+    assert words in problem
+    assert bool(problem) is bool(words)
+
+
+def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    def handler(root: str) -> dict[str, Any]:
+        return {"runtime_type": "io.containerd.runc.v2", "options": {"Root": root}}
+
+    found = root_problems(config(tmp_path, bad=handler(f"{tmp_path}/file/a/b"), well=handler(f"{tmp_path}/new/a")))
+    assert found == {"bad": f"{tmp_path}/file/a/b can't be made: {tmp_path}/file is no directory"}
+
+
+def test_the_files_of_a_guest_are_looked_at(tmp_path: Path) -> None:
+    kernel, image, qemu = tmp_path / "vmlinux", tmp_path / "image", program(tmp_path / "qemu", mode=0o644)
+    kernel.touch()
+    text = f'[hypervisor.qemu]\npath = "{qemu}"\nkernel = "{kernel}"\nimage = "{image}"\nshared_fs = "none"\n'
+    text += 'virtio_fs_daemon = "/nowhere"\n'
+    handler = DeclaredHandler("kata", "containerd-shim-kata-v2", None, "/c.toml", main=text.encode())
+    found = kata_file_problems(KataState((handler,)), ANY)
+    assert found == {"kata": f"path {qemu} is not executable; kernel {kernel} is empty; image {image} isn't there"}
+    shared = DeclaredHandler("kata", "s", None, "/c.toml", main=text.replace('"none"', '"virtio-fs"').encode())
+    assert "virtio_fs_daemon /nowhere isn't there" in kata_file_problems(KataState((shared,)), ANY)["kata"]
+
+
+def test_a_missing_firecracker_is_named_with_its_archive(tmp_path: Path) -> None:
+    firecracker = tmp_path / "firecracker"
+    text = f'[hypervisor.firecracker]\npath = "{firecracker}"\n'
+    handler = DeclaredHandler("kata", "s", None, "/c.toml", main=text.encode())
+    problem = f"path {firecracker} isn't there (from 4.1.0 on, Firecracker is in the archive kata-go-static alone)"
+    assert kata_file_problems(KataState((handler,)), ANY) == {"kata": problem}
+    program(firecracker, mode=0o644)
+    assert kata_file_problems(KataState((handler,)), ANY) == {"kata": f"path {firecracker} is not executable"}
+
+
+def test_the_hypervisor_that_a_drop_in_names_is_looked_at(tmp_path: Path) -> None:
+    here, drop_in = program(tmp_path / "qemu"), "/config.d/70.toml"
+    handler = DeclaredHandler("kata", "s", None, "/c.toml", main=f'[hypervisor.qemu]\npath = "{here}"\n'.encode())
+    assert kata_file_problems(KataState((handler,)), ANY) == {}
+    other = replace(handler, drop_ins={drop_in: DirectoryEntry(FILE, b'[hypervisor.qemu]\npath = "/nowhere/qemu"\n', MODE)})
+    assert kata_file_problems(KataState((other,)), ANY) == {"kata": "path /nowhere/qemu isn't there"}
+
+
+def test_a_handler_whose_files_cannot_be_read_is_left_to_another_check() -> None:
+    handler = DeclaredHandler("kata", "s", None, "/c.toml", main=None)
+    assert kata_file_problems(KataState((handler,)), ANY) == {}

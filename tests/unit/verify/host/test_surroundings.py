@@ -1,0 +1,109 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    read_network,
+    read_registry_files,
+    read_room,
+    read_unit_files,
+)
+
+ANY = "an architecture that isn't judged"
+PODS = '{"name": "pods", "plugins": [{"type": "bridge"}]}'
+
+
+def cni(directory: Path, **keys: object) -> EffectiveConfig:
+    table = {"conf_dir": str(directory / "net.d"), "bin_dirs": [str(directory / "bin")], **keys}
+    return EffectiveConfig({"version": 3, "plugins": {"io.containerd.cri.v1.runtime": {"cni": table}}})
+
+
+def test_the_room_of_directories_that_exist_is_read(tmp_path: Path) -> None:
+    for pid in (None, os.getpid()):
+        (room,) = read_room([str(tmp_path), str(tmp_path / "none")], pid)
+        assert room.directory == str(tmp_path) and 0 <= room.free <= room.size and not room.read_only
+
+
+def test_no_directory_of_cni_is_no_problem(tmp_path: Path) -> None:
+    found = read_network(cni(tmp_path), ANY)
+    assert (found.files, found.problems) == ((), ())
+
+
+def test_plugins_of_cni_are_searched(tmp_path: Path) -> None:
+    (tmp_path / "net.d").mkdir()
+    (tmp_path / "net.d/10-pods.conflist").write_text(PODS)
+    (tmp_path / "net.d/99-other.conf").write_text("{")
+    (tmp_path / "net.d/README").write_text("{")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/bridge").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/bridge").chmod(0o755)
+    assert read_network(cni(tmp_path, max_conf_num=1, use_internal_loopback=True), ANY).problems == ()
+    found = read_network(cni(tmp_path), ANY).problems
+    assert [problem.partition(" (")[0] for problem in found] == [
+        f"{tmp_path}/net.d/99-other.conf is no CNI configuration",
+        f"the CNI plugin loopback isn't in {tmp_path}/bin",
+    ]
+
+
+@pytest.mark.parametrize("make", ["mkdir 1.conf", "mkfifo 1.conf", "ln -s 1.conf 1.conf", "ln -s /nowhere 1.conf"])
+def test_what_is_no_file_is_not_opened(tmp_path: Path, make: str) -> None:
+    (tmp_path / "net.d").mkdir()
+    assert os.system(f"cd {tmp_path}/net.d; {make}") == 0
+    assert f"{tmp_path}/net.d/1.conf is a" in read_network(cni(tmp_path, use_internal_loopback=True), ANY).problems[0]
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that other users can enter."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def test_secrets_in_a_private_directory_are_private(public: Path) -> None:
+    (public / "a").mkdir()
+    (public / "a/hosts.toml").write_text('[header]\nAuthorization = "Basic eA=="\n')
+    (public / "a/hosts.toml").chmod(0o644)
+    assert read_registry_files(registries(public), Version(2, 3, 7))[0].exposed == (f"{public}/a/hosts.toml",)
+    (public / "a").chmod(0o700)
+    assert read_registry_files(registries(public), Version(2, 3, 7))[0].exposed == ()
+
+
+def registries(directory: Path) -> EffectiveConfig:
+    table = {"registry": {"config_path": str(directory)}}
+    return EffectiveConfig({"version": 3, "plugins": {"io.containerd.cri.v1.images": table}})
+
+
+def test_files_of_registries_are_read(public: Path) -> None:
+    for name in ("a", "b", "c", "d", "empty"):
+        (public / name).mkdir()
+    (public / "file").touch()
+    (public / "a/hosts.toml").write_text('ca = "ca.crt"\n')
+    (public / "b/hosts.toml").write_text("[")
+    os.mkfifo(public / "c/hosts.toml")
+    (public / "d/hosts.toml").write_text('client = [["c.crt", "c.key"]]\n[header]\nAuthorization = "Basic eA=="\n')
+    (public / "d/hosts.toml").chmod(0o600)
+    (public / "d/c.crt").write_text("-----BEGIN CERTIFICATE-----\n")
+    (public / "d/c.key").write_text("-----BEGIN EC PRIVATE KEY-----\n")
+    (public / "d/c.key").chmod(0o644)
+    found = {one.path[len(str(public)) :]: one for one in read_registry_files(registries(public), Version(2, 3, 7))}
+    assert found["/a/hosts.toml"].problems == (f"names {public}/a/ca.crt, which isn't there",)
+    assert found["/b/hosts.toml"].problems[0].startswith("can't be read (")
+    assert found["/c/hosts.toml"].problems == ("is a FIFO",)
+    assert (found["/d/hosts.toml"].problems, found["/d/hosts.toml"].exposed) == ((), (f"{public}/d/c.key",))
+    assert len(found) == 4
+
+
+def test_the_files_of_the_unit_are_read_in_order(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("[Service]\n")
+    assert [one.path for one in read_unit_files([str(tmp_path / "a"), str(tmp_path / "none")])] == [str(tmp_path / "a")]
