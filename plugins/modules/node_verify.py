@@ -186,7 +186,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: The findings, in a fixed order.
+  description:
+    - The findings, the worst first, and those of one status in a fixed order.
+    - Checks that can't be determined because of another finding or for the same reason are one finding with the ID V(undetermined),
+      which counts and names them for each cause.
   returned: always
   type: list
   elements: dict
@@ -254,7 +257,13 @@ from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox
 from ansible_collections.slipway.node.plugins.module_utils.verify import probe_checks, toolbox_checks
-from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, chosen, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.verify.checks import (
+    checks_in,
+    chosen,
+    report,
+    run_checks,
+    summarize,
+)
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.node_state import read_node
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.probe import with_probe
@@ -289,7 +298,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     )
     if expectation.probe != NONE and not checks_in(probe_checks).keys().isdisjoint(wanted):
         state = with_probe(state, containerd, expectation.probe)
-    findings = run_checks(state, expectation, params["only"], params["skip"])
+    findings = report(run_checks(state, expectation, params["only"], params["skip"]))
     result: dict[str, Any] = {
         "changed": False,
         "checks": [finding.to_dict() for finding in findings],

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.verify import (
@@ -19,9 +21,17 @@ from ansible_collections.slipway.node.plugins.module_utils.verify import (
     thin_pool_checks,
     toolbox_checks,
 )
-from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Check, Expectation, Finding, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
+    Check,
+    Expectation,
+    Finding,
+    NodeState,
+    unknown,
+)
 
 STATUSES = ("fail", "unknown", "warn", "ok")
+# The id of the finding that stands for those that can't be determined, because of others or for one reason.
+UNDETERMINED = "undetermined"
 
 
 def checks_in(file: object) -> dict[str, Check]:
@@ -56,6 +66,40 @@ def chosen(only: Sequence[str], skip: Sequence[str]) -> list[str]:
             if name not in CHECKS:
                 raise ValueError(f"{option} names no check {name!r}: choose from {', '.join(CHECKS)}")
     return [name for name in CHECKS if (not only or name in only) and name not in skip]
+
+
+def report(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings as they are reported: one for each cause, and the worst first."""
+    return sorted(fold(findings), key=lambda finding: STATUSES.index(finding.status))
+
+
+def fold(findings: Sequence[Finding]) -> list[Finding]:
+    """Replace the findings that follow from others, or from one reason that several have, by one that counts and names them."""
+    failed = {finding.id: finding for finding in findings if finding.status == "fail"}
+    of_one = Counter(finding.cause for finding in findings if finding.cause and finding.status == "unknown")
+    causes: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.cause in failed or (of_one[finding.cause] > 1 and finding.status == "unknown"):
+            causes.setdefault(_first_cause(finding.cause, failed), []).append(finding)
+    folded = [finding for several in causes.values() for finding in several]
+    if not folded:
+        return list(findings)
+    found = {f"{_checks(several)} because of {cause}": ", ".join(one.id for one in several) for cause, several in causes.items()}
+    remedies = dict.fromkeys(
+        f"correct {cause} first" if cause in failed else several[0].remedy for cause, several in causes.items()
+    )
+    rest = [finding for finding in findings if finding not in folded]
+    return [*rest, replace(unknown("every check is determined", found, "; ".join(remedies)), id=UNDETERMINED)]
+
+
+def _first_cause(cause: str, failed: Mapping[str, Finding]) -> str:
+    while cause in failed and failed[cause].cause in failed:
+        cause = failed[cause].cause
+    return cause
+
+
+def _checks(several: Sequence[Finding]) -> str:
+    return f"{len(several)} {'check' if len(several) == 1 else 'checks'}"
 
 
 def summarize(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd import dur
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
 from ansible_collections.slipway.node.plugins.module_utils.containerd.dropped_keys import dropped_keys as find_dropped_keys
 from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas import FileKey
-from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import METADATA_NO_SYNC
+from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import BY_NAME, METADATA_NO_SYNC
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import (
     NEWEST,
     OLDEST,
@@ -29,12 +29,14 @@ from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
-    DAEMON_UNREACHABLE,
     Expectation,
     Finding,
     NodeState,
+    cause_of,
     check,
+    daemon_cause,
     fail,
+    not_answering,
     not_running,
     ok,
     unknown,
@@ -45,6 +47,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 
 # A daemon that crashed is called stable again after this many seconds without another crash.
 STABLE_SECONDS = 600
+_FLUSH = "after such a pull, run 'sync -f' on the daemon's root"
 
 
 @check
@@ -81,10 +84,10 @@ def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None:
         # The one state that must be known: a run that couldn't read the daemon must not pass.
         why = state.trouble.get("daemon", "the daemon wasn't read")
-        return fail(expected, why, "run as root (become: true) on a node with systemd")
+        return fail(expected, why, "run as root (become: true) on a node with systemd", cause_of(state, why))
     problem = state.daemon.liveness_problem()
     if problem:
-        return fail(expected, problem, f"read 'journalctl -u {state.unit}', then {CONFIGURE}")
+        return fail(expected, problem, f"read 'journalctl -u {state.unit}', then {CONFIGURE}", daemon_cause(state))
     return ok(expected, f"process {state.daemon.unit.pid}")
 
 
@@ -99,7 +102,8 @@ def daemon_stable(state: NodeState, expectation: Expectation) -> Finding:
     if not crashes:
         return ok(expected, "no crash since the last start")
     if state.daemon.process is None or state.now - state.daemon.process.started < STABLE_SECONDS:
-        return fail(expected, f"{crashes} crashes, the last one within {STABLE_SECONDS} seconds", remedy)
+        cause = "" if state.daemon.plugins is not None else daemon_cause(state)
+        return fail(expected, f"{crashes} crashes, the last one within {STABLE_SECONDS} seconds", remedy, cause)
     return warn(expected, f"{crashes} crashes, none recently", remedy)
 
 
@@ -264,7 +268,7 @@ def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
             return fail("ok", "disabled by disabled_plugins", remedy)
         return ok("disabled or ok", "disabled by disabled_plugins")
     if state.daemon.plugins is None:
-        return unknown("ok", DAEMON_UNREACHABLE, "start the daemon")
+        return not_answering("ok", state)
     problem = state.daemon.plugin_problem((), cri=True)
     if problem:
         return fail("ok", problem, f"read 'journalctl -u {state.unit}' for CRI's reason")
@@ -279,7 +283,7 @@ def config_settings(state: NodeState, expectation: Expectation) -> Finding | Non
     if state.version is None:
         return unread("as in the inventory", state, "version")
     if state.config is None:
-        return unknown("as in the inventory", "the configuration can't be loaded", CONFIGURE)
+        return unknown("as in the inventory", "the configuration can't be loaded", CONFIGURE, "config_loads")
     known = state.defaults.plugins if state.defaults is not None else None
     try:
         wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.config, known)
@@ -298,7 +302,7 @@ def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
         return None
     expected = sorted(expectation.environment)
     if state.environment is None:
-        return unknown(expected, "the daemon's environment can't be read", "start the daemon")
+        return unknown(expected, "the daemon's environment can't be read", "start the daemon", daemon_cause(state))
     wrong = sorted(name for name, value in expectation.environment.items() if state.environment.get(name) != value)
     if wrong:
         winner = environment_file(state.unit_files or (), drop_in_path(state.unit), wrong)
@@ -309,7 +313,8 @@ def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
     return ok(expected, expected)
 
 
-def _durability(path: str, state: NodeState, required: bool, remedy: str) -> Finding | None:
+def _durability(path: str, state: NodeState, asked: bool | None, remedy: str) -> Finding | None:
+    """Judge a pull path. ``asked``: whether the inventory asks for its durability; None if it says nothing."""
     if state.config is None or state.version is None:
         return unread(durability.DURABLE, state, "config", "version")
     if path not in durability.paths(state.version):
@@ -318,11 +323,13 @@ def _durability(path: str, state: NodeState, required: bool, remedy: str) -> Fin
     found = f"{verdict['durability']}: {verdict['reason']}"
     if verdict["durability"] == durability.DURABLE:
         return ok(durability.DURABLE, found)
-    if verdict["durability"] == durability.UNKNOWN:
-        return unknown(durability.DURABLE, found, "run 'sync -f' on the daemon's root after a pull")
     if state.config.metadata_no_sync:
         remedy = f"remove {dotted(METADATA_NO_SYNC)}"
-    return (fail if required else warn)(durability.DURABLE, found, remedy)
+    elif asked is False:
+        return ok("any, because the inventory asks for none", f"{found}; {remedy}")
+    elif verdict["durability"] == durability.UNKNOWN:
+        return unknown(durability.DURABLE, found, _FLUSH)
+    return (fail if asked else warn)(durability.DURABLE, found, remedy)
 
 
 @check
@@ -364,11 +371,12 @@ def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None
     """Images that CRI pulls are on disk when the pull ends."""
     if state.config is not None and not state.config.cri_enabled:
         return None
-    required = bool(expectation.settings.image_pull_sync_fs)
-    remedy = "set image_pull_sync_fs to true (containerd 1.7.14 or newer)"
+    remedy = "set image_pull_sync_fs to true"
     if state.verifiers:
         remedy = "list the images in containerd_images, which flushes them to disk; with image_pull_sync_fs CRI asks no verifiers"
-    finding = _durability("cri", state, required, remedy)
+    elif state.version is not None and not state.version.at_least(*BY_NAME["image_pull_sync_fs"].since):
+        remedy = "list the images in containerd_images, which flushes them to disk"
+    finding = _durability("cri", state, expectation.settings.image_pull_sync_fs, remedy)
     if finding is None or finding.status != "ok" or state.config is None or state.version is None:
         return finding
     others = state.config.handlers_durability(state.version)
@@ -382,15 +390,13 @@ def durability_cri(state: NodeState, expectation: Expectation) -> Finding | None
 
 @check
 def durability_ctr(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Images that ``ctr`` pulls are on disk when the pull ends."""
-    # 1.6 knows no other way.
-    local = " --local" if state.version is None or "transfer" in durability.paths(state.version) else ""
-    remedy = f"after 'ctr images pull{local}', run 'sync -f' on the daemon's root"
-    return _durability("ctr", state, False, remedy)
+    """Images that ``ctr`` pulls are on disk when the pull ends, where image_pull_sync_fs also flushes these pulls."""
+    known = state.version is not None and state.version.at_least(*BY_NAME["diff_sync_fs"].since)
+    asked = known and bool(expectation.settings.image_pull_sync_fs)
+    return _durability("ctr", state, asked, CONFIGURE if asked else _FLUSH)
 
 
 @check
 def durability_transfer(state: NodeState, expectation: Expectation) -> Finding | None:
     """Images that the transfer service pulls are on disk when the pull ends."""
-    remedy = "after 'ctr images pull', run 'sync -f' on the daemon's root"
-    return _durability("transfer", state, False, remedy)
+    return _durability("transfer", state, False, _FLUSH)

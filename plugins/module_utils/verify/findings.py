@@ -111,13 +111,17 @@ class NodeState:
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's result. ``expected`` and ``found`` are shown as they are; the check that ran sets ``id``."""
+    """One check's result. ``expected`` and ``found`` are shown as they are; the check that ran sets ``id``.
+
+    ``cause`` is the id of the check that reports why this one can't be ``ok``, or the reason itself if no check reports it.
+    """
 
     status: str
     expected: Any
     found: Any
     remedy: str = ""
     id: str = ""
+    cause: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -174,7 +178,7 @@ class Check:
         if state.broken_imports and CONFIGURE in remedy:
             # The run refuses to restart a daemon that would not come up again.
             remedy = f"{state.broken_imports[0].remedy()}, then {remedy}"
-        return replace(finding, id=self.id, remedy=remedy)
+        return replace(finding, id=self.id, remedy=remedy, cause=finding.cause if finding.cause != self.id else "")
 
 
 def check(judge: Callable[[NodeState, Expectation], Finding | None]) -> Check:
@@ -187,9 +191,9 @@ def ok(expected: Any, found: Any) -> Finding:
     return Finding("ok", expected, found)
 
 
-def fail(expected: Any, found: Any, remedy: str) -> Finding:
+def fail(expected: Any, found: Any, remedy: str, cause: str = "") -> Finding:
     """Report another state than the expected one; ``remedy`` says how to correct it."""
-    return Finding("fail", expected, found, remedy)
+    return Finding("fail", expected, found, remedy, cause=cause)
 
 
 def warn(expected: Any, found: Any, remedy: str) -> Finding:
@@ -197,21 +201,43 @@ def warn(expected: Any, found: Any, remedy: str) -> Finding:
     return Finding("warn", expected, found, remedy)
 
 
-def unknown(expected: Any, found: Any, remedy: str) -> Finding:
+def unknown(expected: Any, found: Any, remedy: str, cause: str = "") -> Finding:
     """Report a state that can't be determined; ``found`` says why."""
-    return Finding("unknown", expected, found, remedy)
+    return Finding("unknown", expected, found, remedy, cause=cause)
 
 
 def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
     """Report that ``parts`` of the node, which the check needs, couldn't be read: ``unknown``, with the reason."""
-    why = next((state.trouble[part] for part in parts if part in state.trouble), "not read")
+    why = next((state.trouble[part] for part in parts if part in state.trouble), "")
     remedy = "check that containerd is installed, and run as root"
     if why == DAEMON_UNREACHABLE:
         remedy = "start the daemon"
     elif why == state.trouble.get("config"):
         broken = state.broken_imports
         remedy = broken[0].remedy() if broken else f"repair {state.config_file}, or {CONFIGURE}"
-    return unknown(expected, why, remedy)
+    return unknown(expected, why or "not read", remedy, cause_of(state, why))
+
+
+def cause_of(state: NodeState, why: str) -> str:
+    """Return the check that reports why a part of the node couldn't be read; the reason itself if none does."""
+    if not why:
+        return ""
+    if why == state.trouble.get("version"):
+        return "containerd_version"
+    if why == state.trouble.get("config"):
+        return "config_loads"
+    return daemon_cause(state) if why in (DAEMON_UNREACHABLE, state.trouble.get("daemon")) else why
+
+
+def daemon_cause(state: NodeState) -> str:
+    """Return the check that reports why the daemon can't be asked: a daemon without its program is no second fault."""
+    running = state.daemon is not None and state.daemon.process is not None
+    return "containerd_version" if state.version is None and not running else "daemon_running"
+
+
+def not_answering(expected: Any, state: NodeState) -> Finding:
+    """Report that the daemon, which the check needs, doesn't answer."""
+    return unknown(expected, DAEMON_UNREACHABLE, "start the daemon", daemon_cause(state))
 
 
 def not_running(expected: Any, state: NodeState) -> Finding:
@@ -219,4 +245,4 @@ def not_running(expected: Any, state: NodeState) -> Finding:
     if state.daemon is None:
         return unread(expected, state, "daemon")
     why = "the daemon doesn't run" if state.daemon.unit.loaded else f"there is no unit {state.unit}"
-    return unknown(expected, why, "start the daemon")
+    return unknown(expected, why, "start the daemon", daemon_cause(state))

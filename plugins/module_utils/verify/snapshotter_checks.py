@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
-    DAEMON_UNREACHABLE,
     Expectation,
     Finding,
     NodeState,
     check,
     fail,
+    not_answering,
     ok,
-    unknown,
     unread,
     warn,
 )
@@ -29,7 +28,7 @@ def snapshotters(state: NodeState, expectation: Expectation) -> Finding:
     names += [name for name in state.config.used_snapshotters if name not in names]
     expected = dict.fromkeys(names, "ok")
     if state.daemon.plugins is None:
-        return unknown(expected, DAEMON_UNREACHABLE, "start the daemon")
+        return not_answering(expected, state)
     states = {one.id: one.status for one in state.daemon.plugins if one.is_snapshotter}
     found = {name: states.get(name, "not loaded") for name in names}
     if found == expected:

@@ -18,6 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     NodeState,
     check,
     fail,
+    not_running,
     ok,
     unknown,
     unread,
@@ -100,6 +101,8 @@ def thin_pool_boot_order(state: NodeState, expectation: Expectation) -> Finding 
     if loaded is None:
         return _absent(expected, state)
     pool, _status = loaded
+    if state.daemon is not None and state.daemon.process is None:
+        return not_running(expected, state)
     if pool.loaded is None or pool.started is None:
         return unknown(expected, "their start times are unknown", "check that udev and containerd run")
     found = f"{pool.name} at {pool.loaded:.1f} s after boot, containerd at {pool.started:.1f} s"

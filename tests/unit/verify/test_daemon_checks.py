@@ -35,14 +35,23 @@ from ansible_collections.slipway.node.plugins.module_utils.verify import (
     thin_pool_checks,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import CHECKS as ALL
-from ansible_collections.slipway.node.plugins.module_utils.verify.checks import STATUSES, checks_in, run_checks, summarize
+from ansible_collections.slipway.node.plugins.module_utils.verify.checks import (
+    STATUSES,
+    UNDETERMINED,
+    checks_in,
+    report,
+    run_checks,
+    summarize,
+)
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
+    CONFIGURE,
     DAEMON_UNREACHABLE,
     Expectation,
     Finding,
     NodeState,
     check,
     ok,
+    unknown,
 )
 
 # These have tests of their own.
@@ -146,9 +155,7 @@ def test_all_is_well(passing: NodeState) -> None:
     findings = run_checks(passing, EXPECTED, only=CHECKS)
     assert [one.id for one in findings] == CHECKS
     # Upstream supports 1.7 no longer.
-    others = {"containerd_version", "durability_ctr", "durability_transfer"}
-    assert {one.id for one in findings if one.status != "ok"} == others
-    assert {one.status for one in findings if one.id in others} == {"warn"}
+    assert {one.id: one.status for one in findings if one.status != "ok"} == {"containerd_version": "warn"}
     assert all(one.remedy for one in findings if one.status != "ok")
     assert not any(one.remedy for one in findings if one.status == "ok")
 
@@ -464,6 +471,84 @@ def test_a_daemon_that_does_not_answer_is_to_be_started(passing: NodeState) -> N
     assert remedies == {"start the daemon"}
 
 
+# What only the daemon can be asked for.
+ASKED = ("sandbox", "stranded", "overlay", "pulls", "mounts", "images", "judged", "uuid_problem", "toolboxes")
+NOTHING: dict[str, Any] = dict.fromkeys(
+    ("images", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_problem", "toolboxes"), None
+)
+
+
+def stopped(state: NodeState, **changes: Any) -> NodeState:
+    unit = replace(UNIT, **{"active": "inactive", "pid": 0, **changes})
+    daemon = replace(DAEMON, unit=unit, process=None, plugins=None)
+    trouble = dict.fromkeys((*ASKED, "programs"), DAEMON_UNREACHABLE)
+    return replace(state, daemon=daemon, environment=None, trouble=trouble, **NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("daemon_running", stopped),
+        ("daemon_running", lambda one: stopped(one, active="failed", restarts=5)),
+        ("daemon_running", lambda one: stopped(one, loaded=False)),
+        (
+            "daemon_running",
+            lambda one: replace(
+                one, daemon=replace(DAEMON, plugins=None), trouble=dict.fromkeys(ASKED, DAEMON_UNREACHABLE), **NOTHING
+            ),
+        ),
+        (
+            "daemon_running",
+            lambda one: replace(
+                one, daemon=None, trouble=dict.fromkeys((*ASKED, "daemon"), "there is no program ctr"), **NOTHING
+            ),
+        ),
+        (
+            "containerd_version",
+            lambda one: replace(
+                stopped(one, loaded=False),
+                version=None,
+                config=None,
+                defaults=None,
+                trouble={"version": "not installed", **dict.fromkeys(ASKED, "not installed")},
+            ),
+        ),
+        (
+            "config_loads",
+            lambda one: replace(
+                one, config=None, daemon=None, trouble=dict.fromkeys((*ASKED, "config", "daemon", "sources"), "a FIFO"), **NOTHING
+            ),
+        ),
+    ],
+)
+def test_one_cause_is_one_finding(passing: NodeState, name: str, change: Change) -> None:
+    findings = report(run_checks(change(passing), EXPECTED, only=CHECKS))
+    assert [one.id for one in findings if one.status == "fail"] == [name]
+    (rest,) = [one for one in findings if one.status == "unknown"]
+    assert (rest.id, rest.remedy) == (UNDETERMINED, f"correct {name} first")
+    ((said, ids),) = rest.found.items()
+    assert said == f"{len(ids.split(', '))} checks because of {name}"
+    assert {"daemon_uuid", "toolboxes", "snapshots_at_risk"} <= set(ids.split(", "))
+
+
+def test_checks_with_the_same_reason_are_one_finding() -> None:
+    several = [replace(unknown("", "no answer", "wait", "no answer"), id=name) for name in ("a", "b")]
+    (found,) = report(several)
+    assert (found.status, found.found, found.remedy) == ("unknown", {"2 checks because of no answer": "a, b"}, "wait")
+
+
+def test_the_one_check_that_is_asked_for_says_why_it_is_unknown(passing: NodeState) -> None:
+    (found,) = report(run_checks(stopped(passing), EXPECTED, only=["daemon_uuid"]))
+    assert (found.id, found.found) == ("daemon_uuid", DAEMON_UNREACHABLE)
+
+
+def test_the_worst_findings_come_first(passing: NodeState) -> None:
+    state = replace(passing, pending=(ROOT,), version=Version.parse("2.2.1"), uuid_problem=None)
+    statuses = [one.status for one in report(run_checks(state, EXPECTED))]
+    assert statuses == sorted(statuses, key=STATUSES.index)
+    assert set(statuses) == set(STATUSES)
+
+
 def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(passing: NodeState) -> None:
     broken = "cannot load the configuration (containerd config dump exited with 1: unexpected token)"
     trouble = dict.fromkeys(("config", "stranded", "pulls", "mounts", "judged", "uuid_problem", "toolboxes"), broken)
@@ -514,10 +599,33 @@ def test_the_remedy_names_the_line_that_upstream_supports_longest(passing: NodeS
     assert found is not None and found.remedy == remedy
 
 
-@pytest.mark.parametrize(("version", "command"), [("1.6.20", "'ctr images pull'"), ("1.7.24", "'ctr images pull --local'")])
-def test_the_remedy_names_options_that_the_version_has(passing: NodeState, version: str, command: str) -> None:
-    found = finding("durability_ctr", replace(passing, version=Version.parse(version)))
-    assert found is not None and command in found.remedy
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [
+        ("1.6.20", "list the images in containerd_images"),
+        ("1.7.24", "set image_pull_sync_fs to true"),
+        ("2.3.7", "set image_pull"),
+    ],
+)
+def test_no_remedy_names_an_option_that_the_version_lacks(passing: NodeState, version: str, remedy: str) -> None:
+    config = changed(passing.config, "plugins", V2, "image_pull_with_sync_fs", value=False)
+    found = finding("durability_cri", replace(passing, version=Version.parse(version), config=config), Expectation())
+    assert found is not None and found.remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize("version", ["1.6.20", "1.7.24", "2.1.9", "2.3.7"])
+def test_a_pull_path_whose_durability_is_not_asked_for_is_information(passing: NodeState, version: str) -> None:
+    config = changed(passing.config, "plugins", V2, "image_pull_with_sync_fs", value=False)
+    state = replace(passing, version=Version.parse(version), config=config)
+    expectation = Expectation(Settings.from_params({"image_pull_sync_fs": False}))
+    for name in ("durability_cri", "durability_ctr", "durability_transfer"):
+        found = finding(name, state, expectation)
+        assert found is None or (found.status, found.found[:12]) == ("ok", "not_durable:"), found
+
+
+def test_pulls_of_ctr_are_to_be_flushed_where_the_version_can(passing: NodeState) -> None:
+    found = finding("durability_ctr", replace(passing, version=Version.parse("2.3.7")))
+    assert found is not None and (found.status, found.remedy) == ("fail", CONFIGURE)
 
 
 def test_a_disabled_cri_is_well_where_nothing_of_it_is_asked_for(passing: NodeState) -> None:
