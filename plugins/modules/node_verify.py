@@ -109,6 +109,14 @@ options:
     type: str
     choices: [none, container, pod]
     default: none
+  timeout:
+    description:
+      - Seconds within which the node is read. What hasn't been read by then is V(unknown), and the rest is reported.
+      - A file, a directory or a device that hangs is given up after 30 seconds, and a program after 60. A daemon that lists no
+        plugins within 20 seconds doesn't answer.
+      - The comparison of images (O(integrity)) and O(probe) aren't counted.
+    type: int
+    default: 120
   only:
     description: IDs of the only checks to run. Default is all checks.
     type: list
@@ -249,6 +257,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.clien
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
+from ansible_collections.slipway.node.plugins.module_utils.core.options import at_least
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, LEVELS
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import parse_handlers
@@ -268,13 +277,13 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.node_state import read_node
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.probe import with_probe
 
-# The limit of each command to the daemon. A proxy's service or a disk that hangs must not hold up a fleet's run.
-CTR_SECONDS = 120
+# The limit of each program. A daemon, a proxy's service or a disk that hangs must not hold up a fleet's run.
+PROGRAM_SECONDS = 60
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    containerd = Containerd.from_module(module, timeout=CTR_SECONDS)
+    containerd = Containerd.from_module(module, timeout=PROGRAM_SECONDS)
     expectation = Expectation(
         settings=Settings.from_params(params["settings"]),
         environment=Service.from_params({}, params["http_proxy"] or {}).environment(),
@@ -287,6 +296,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         thin_pool_fail_percent=params["thin_pool_fail_percent"],
         probe=params["probe"],
     )
+    timeout = at_least(1)("timeout", params["timeout"])
     wanted = chosen(params["only"], params["skip"])
     if os.geteuid() != 0:
         raise HostError("only root can read the state of the node")
@@ -295,6 +305,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         expectation=expectation,
         integrity=expectation.integrity if "image_integrity" in wanted else INTEGRITY_NONE,
         writable=not checks_in(toolbox_checks).keys().isdisjoint(wanted),
+        timeout=timeout,
     )
     if expectation.probe != NONE and not checks_in(probe_checks).keys().isdisjoint(wanted):
         state = with_probe(state, containerd, expectation.probe)
@@ -345,6 +356,7 @@ def main() -> None:
             "thin_pool_warn_percent": {"type": "int", "default": 80},
             "thin_pool_fail_percent": {"type": "int", "default": 95},
             "probe": {"type": "str", "choices": list(KINDS), "default": NONE},
+            "timeout": {"type": "int", "default": 120},
             "only": {"type": "list", "elements": "str", "default": []},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on": {

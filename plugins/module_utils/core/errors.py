@@ -9,6 +9,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+# How the reason begins why a part of the node wasn't read that hangs, and why one wasn't that nobody waited for.
+NO_ANSWER = "no answer within"
+LATE = "not read within"
+
 
 class MissingLibrary(RuntimeError):
     """The node lacks a Python library; the text is its name."""

@@ -22,6 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon imp
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.imports import BrokenImport
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import LATE, NO_ANSWER
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.core.shutdown import Shutdown
@@ -210,7 +211,9 @@ def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
     """Report that ``parts`` of the node, which the check needs, couldn't be read: ``unknown``, with the reason."""
     why = next((state.trouble[part] for part in parts if part in state.trouble), "")
     remedy = "check that containerd is installed, and run as root"
-    if why == DAEMON_UNREACHABLE:
+    if why.startswith((NO_ANSWER, LATE)):
+        remedy = "find the file system or the service that hangs ('findmnt', 'journalctl -k'), or raise timeout"
+    elif why == DAEMON_UNREACHABLE:
         remedy = "start the daemon"
     elif why == state.trouble.get("config"):
         broken = state.broken_imports

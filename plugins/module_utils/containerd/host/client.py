@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Containerd:
     """A node's containerd. Each attribute is read when it is first used, and once; it raises HostError if that fails.
 
-    ``binary`` None: the program is searched for. ``timeout`` in seconds is the limit of each command to the daemon; without
-    one, a command waits for ever for a daemon that hangs.
+    ``binary`` None: the program is searched for. ``timeout`` in seconds is the limit of each program, so also of a command to
+    the daemon; without one, a command waits for ever for a daemon that hangs.
     """
 
     OPTIONS: ClassVar[Mapping[str, Any]] = {
@@ -56,7 +56,7 @@ class Containerd:
             if params[option] is not None:
                 absolute_path(option, params[option])
         return cls(
-            Runner(module),
+            Runner(module, timeout or None),
             config_file=params["config_file"],
             unit=unit_name(params["unit"]),
             address=params["address"],

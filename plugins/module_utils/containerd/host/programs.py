@@ -23,6 +23,8 @@ _USUAL_PATHS = ("/usr/local/bin/containerd", "/usr/bin/containerd")
 NOT_INSTALLED = "containerd isn't installed on the node"
 # The program reads files and prints them: what takes longer waits for ever, as for a FIFO or a file system that is gone.
 _ANSWER_SECONDS = 60.0
+# A daemon that answers at all says at once which plugins it has.
+_PLUGINS_SECONDS = 20.0
 # What ctr says where nothing listens on the socket.
 _UNREACHABLE = re.compile(
     r"cannot access socket .*no such file|(?:failed to dial|error while dialing).*(?:refused|exceeded|no such)", re.IGNORECASE
@@ -97,6 +99,7 @@ class Ctr:
         self._runner = runner
         self.address = address
         self._limit = ("--timeout", f"{timeout}s") if timeout else ()
+        self._plugins_seconds = min(_PLUGINS_SECONDS, timeout) if timeout else None
         beside = os.path.join(os.path.dirname(binary), "ctr") if binary else ""
         self.path = beside if os.access(beside, os.X_OK) else runner.find("ctr")
         self._details: dict[str, str] = {}
@@ -107,9 +110,9 @@ class Ctr:
             raise HostError("there is no program ctr on the node: install it, it comes with containerd")
         return [self.path, "--address", self.address, *self._limit, *arguments]
 
-    def _run(self, *arguments: str, doing: str) -> str:
+    def _run(self, *arguments: str, doing: str, timeout: float | None = None) -> str:
         try:
-            return self._runner.run(*self.command(*arguments), doing=doing)
+            return self._runner.run(*self.command(*arguments), doing=doing, timeout=timeout)
         except HostError as error:
             if _UNREACHABLE.search(error.stderr):
                 error.message = f"the containerd daemon doesn't answer at {self.address}: start its service, or correct address"
@@ -121,7 +124,8 @@ class Ctr:
         return sorted(stdout.split())
 
     def plugins(self) -> tuple[Plugin, ...]:
-        return parse_plugins(self._run("plugins", "ls", doing=f"ask containerd at {self.address} for its plugins"))
+        doing = f"ask containerd at {self.address} for its plugins"
+        return parse_plugins(self._run("plugins", "ls", doing=doing, timeout=self._plugins_seconds))
 
     def plugin_details(self, plugin_id: str) -> str:
         """All about the plugins of this id, as text, also what they export, such as their directory. Asked for once."""

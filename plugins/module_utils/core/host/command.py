@@ -33,10 +33,14 @@ class Result:
 
 
 class Runner:
-    """Runs programs by list of arguments, never through a shell."""
+    """Runs programs by list of arguments, never through a shell.
 
-    def __init__(self, programs: Programs) -> None:
+    ``timeout`` in seconds is the limit of each program that is given none; without one, it may take any time.
+    """
+
+    def __init__(self, programs: Programs, timeout: float | None = None) -> None:
         self._programs = programs
+        self._timeout = timeout
 
     def find(self, program: str) -> str | None:
         """Return the path of a program in PATH or the usual system directories; None if it isn't there."""
@@ -47,6 +51,7 @@ class Runner:
 
         With ``timeout``, HostError is also raised if it takes more seconds than that; it is killed then.
         """
+        timeout = timeout if timeout is not None else self._timeout
         if timeout is not None:
             output = run_program(command, timeout=timeout)
             return Result(command, output.code, output.stdout.decode(errors="surrogateescape"), output.stderr)

@@ -41,6 +41,16 @@ def finish(work: Callable[[], bytes], *, timeout: float, doing: str) -> bytes:
     raise HostError(f"cannot {doing}: {received.decode(errors='replace') or f'its process ended with status {status}'}")
 
 
+def detach() -> None:
+    """Put a process that was forked off into a session of its own, which holds nothing that its parent was started with."""
+    os.setsid()
+    # The other end of a pipe to the parent may be gone when it is written to.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+
+
 def _read(output: int, deadline: float) -> bytes | None:
     """Return all that arrives; None if the deadline comes first."""
     received = b""
@@ -57,12 +67,7 @@ def _read(output: int, deadline: float) -> bytes | None:
 def _child(work: Callable[[], bytes], target: int) -> None:
     status = 1
     try:
-        os.setsid()
-        # The other end of the pipe may be gone by the time the result is there.
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
+        detach()
         try:
             result, done = work(), 0
         except HostError as error:

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import IO
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 
@@ -33,14 +34,19 @@ def read_bytes(path: str) -> bytes | None:
     """Return the content of the file, None if there is no such file. A path that is no file is not opened."""
     with naming("read", path):
         try:
-            reason = not_a_file(os.stat(path))
-            if reason:
-                raise HostError(f"cannot read {path}, which {reason}: remove or repair it by hand")
-            # A FIFO that comes in between is not waited for.
-            with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
+            with open_file(path) as stream:
                 return stream.read()
         except FileNotFoundError:
             return None
+
+
+def open_file(path: str) -> IO[bytes]:
+    """Open a file to read it, and nothing that could be waited for. Raises HostError for what is no file, and OSError."""
+    reason = not_a_file(os.stat(path))
+    if reason:
+        raise HostError(f"cannot read {path}, which {reason}: remove or repair it by hand")
+    # A FIFO that comes in between is not waited for.
+    return open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
 
 
 def not_a_file(found: os.stat_result) -> str:

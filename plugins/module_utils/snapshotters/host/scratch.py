@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import os
-import stat
 import tempfile
 from contextlib import suppress
 
-from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
     make_directories,
     naming,
+    open_file,
     remove_leftovers,
     sync_directory,
 )
@@ -33,11 +32,8 @@ def read_scratch(path: str) -> Scratch | None:
     """None if there is no such file. Raises HostError if it isn't a file, or can't be read."""
     with naming("read", path):
         try:
-            with open(path, "rb") as stream:
-                status = os.fstat(stream.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise HostError(f"{path} is no regular file: name another")
-                return classify(stream.read(HEAD_BYTES), status.st_size)
+            with open_file(path) as stream:
+                return classify(stream.read(HEAD_BYTES), os.fstat(stream.fileno()).st_size)
         except FileNotFoundError:
             return None
 

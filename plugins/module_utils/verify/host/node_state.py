@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
@@ -24,11 +23,14 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_problem
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS, mounted_on_demand
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import read_environment
+from ansible_collections.slipway.node.plugins.module_utils.core.host.reader import Reader, read_in_process
 from ansible_collections.slipway.node.plugins.module_utils.core.host.shutdown import last_shutdown
+from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
 from ansible_collections.slipway.node.plugins.module_utils.images.host.compare_all import compare_all
@@ -49,7 +51,6 @@ from ansible_collections.slipway.node.plugins.module_utils.store.host.paths impo
 )
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import loaded_snapshotters, read_toolboxes
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DAEMON_UNREACHABLE, Expectation, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import (
     kata_file_problems,
@@ -66,17 +67,22 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
     read_unit_files,
 )
 
+# A file or a directory that isn't read by then is on a file system that hangs.
+PART_SECONDS = 30
+
 
 class _Probe:
     """Parts of a node by name, and why those are missing that couldn't be read."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader) -> None:
         self.parts: dict[str, Any] = {}
         self.trouble: dict[str, str] = {}
+        self.reader = reader
 
-    def try_read(self, name: str, read: Callable[[], Any]) -> Any:
+    def try_read(self, name: str, read: Callable[[], Any], *, patient: bool = False) -> Any:
+        """Read a part. ``patient``: it asks the daemon or runs programs, which have a limit of their own."""
         try:
-            self.parts[name] = read()
+            self.parts[name] = self.reader.read(name, read, patient=patient)
         except HostError as error:
             self.trouble[name] = str(error)
         return self.parts.get(name)
@@ -88,50 +94,73 @@ def read_node(
     expectation: Expectation,
     integrity: str = INTEGRITY_NONE,
     writable: bool = False,
+    timeout: float = 120,
+    part_timeout: float = PART_SECONDS,
 ) -> NodeState:
     """Each part that can't be read is left None, and ``trouble`` has the reason under its name.
 
     ``integrity``: how closely images are compared with their layers; AUTO, by metadata unless the last shutdown was clean.
-    ``writable``: whether to look at writable snapshots, such as toolboxes.
+    ``writable``: whether to look at writable snapshots, such as toolboxes. ``timeout``: seconds after which nothing more is read;
+    the comparison of images isn't counted. ``part_timeout``: the limit of one part.
     """
+
+    def read(reader: Reader) -> tuple[NodeState, str | None]:
+        return _read(reader, containerd, expectation, writable=writable)
+
+    state, content = read_in_process(read, timeout=timeout, part_timeout=part_timeout)
+    return _compared(state, containerd, content, integrity) if content and state.config is not None else state
+
+
+def _read(reader: Reader, containerd: Containerd, expectation: Expectation, *, writable: bool) -> tuple[NodeState, str | None]:
+    """Return the state of the node, and the directory of the content store if images can be compared."""
     chosen = expectation.settings.chosen_snapshotters()
-    state = _without_asking_the_daemon(containerd, chosen)
+    state = _without_asking_the_daemon(reader, containerd, chosen)
     daemon, config = state.daemon, state.config
     if daemon is None or daemon.plugins is None or config is None:
-        return _silent(state)
+        return _silent(state), None
     runner, ctr, own = containerd.runner, containerd.ctr, config.own_snapshotters
-    state = _with_snapshotters(state, ctr, config, chosen)
-    state = _with_images(state, ctr, config, expectation.images)
+    state = _with_snapshotters(reader, state, ctr, config, chosen)
+    state = _with_images(reader, state, ctr, config, expectation.images)
     if writable:
         loaded = loaded_snapshotters(daemon.plugins)
         on_demand = mounted_on_demand(containerd.version)
-        state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes, on_demand))
-    return _with_integrity(state, runner, ctr, own, integrity)
+        probe = _Probe(reader)
+        probe.try_read(
+            "toolboxes",
+            lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes, on_demand),
+            patient=True,
+        )
+        state = _with(state, probe)
+    return _with_shutdown(reader, state, runner, ctr)
 
 
-def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) -> NodeState:
+def _with(state: NodeState, probe: _Probe) -> NodeState:
+    return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
+
+
+def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: Iterable[str]) -> NodeState:
     """Read the program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
-    probe = _Probe()
+    probe = _Probe(reader)
     runner, config_file = containerd.runner, containerd.config_file
     if probe.try_read("version", lambda: containerd.version):
         probe.try_read("config", lambda: containerd.config)
         probe.try_read("defaults", lambda: containerd.default_config)
-    daemon = probe.try_read("daemon", RunningDaemon(containerd).read_state)
+    daemon = probe.try_read("daemon", lambda: RunningDaemon(containerd).read_state())
     process = daemon.process if daemon is not None else None
     if process is not None:
         probe.try_read("environment", lambda: read_environment(process.pid))
     if "config" in probe.parts:
-        config, environment = containerd.config, probe.parts.get("environment")
+        config, version, environment = probe.parts["config"], probe.parts["version"], probe.parts.get("environment")
         probe.try_read("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
         probe.try_read(
             "missing_requirements", lambda: missing_requirement_reasons(runner, config, (*config.used_snapshotters, *chosen))
         )
-        probe.try_read("unread_hosts_dirs", lambda: unread_hosts_dirs(config, containerd.version))
+        probe.try_read("unread_hosts_dirs", lambda: unread_hosts_dirs(config, version))
         probe.try_read("verifiers", lambda: image_verifiers(config))
-        kata = probe.try_read("kata", lambda: read_kata(config, containerd.version, environment))
+        kata = probe.try_read("kata", lambda: read_kata(config, version, environment))
         if kata is not None:
             probe.try_read("kata_file_problems", lambda: kata_file_problems(kata, containerd.architecture))
-        _read_surroundings(probe, containerd, config, process)
+        _read_surroundings(probe, containerd, config, version, process)
     probe.try_read("kubelet", read_kubelet)
     if daemon is not None and daemon.unit.loaded:
         files = daemon.unit.files
@@ -152,7 +181,9 @@ def _without_asking_the_daemon(containerd: Containerd, chosen: Iterable[str]) ->
     )
 
 
-def _read_surroundings(probe: _Probe, containerd: Containerd, config: EffectiveConfig, process: Process | None) -> None:
+def _read_surroundings(
+    probe: _Probe, containerd: Containerd, config: EffectiveConfig, version: Version, process: Process | None
+) -> None:
     """Read what the daemon's configuration needs of the node: programs, room on disks, networks and registries."""
     architecture, environment = containerd.architecture, probe.parts.get("environment")
     if process is not None and environment is not None:
@@ -164,7 +195,7 @@ def _read_surroundings(probe: _Probe, containerd: Containerd, config: EffectiveC
     directories = [one for one in (config.root, config.state, *snapshotters) if one]
     probe.try_read("room", lambda: read_room(directories, process.pid if process is not None else None))
     probe.try_read("network", lambda: read_network(config, architecture))
-    probe.try_read("registry_files", lambda: read_registry_files(config, containerd.version))
+    probe.try_read("registry_files", lambda: read_registry_files(config, version))
 
 
 def _silent(state: NodeState) -> NodeState:
@@ -175,17 +206,17 @@ def _silent(state: NodeState) -> NodeState:
     return replace(state, trouble={**dict.fromkeys(parts, why), **state.trouble})
 
 
-def _with_snapshotters(state: NodeState, ctr: Ctr, config: EffectiveConfig, expected: Sequence[str]) -> NodeState:
-    probe = _Probe()
+def _with_snapshotters(reader: Reader, state: NodeState, ctr: Ctr, config: EffectiveConfig, expected: Sequence[str]) -> NodeState:
+    probe = _Probe(reader)
     plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     names = dict.fromkeys((*config.used_snapshotters, *expected))
-    probe.try_read("plugin_reasons", lambda: plugin_reasons(ctr, states, names))
+    probe.try_read("plugin_reasons", lambda: plugin_reasons(ctr, states, names), patient=True)
     if config.sandbox_image and config.cri_enabled:
         name = config.sandbox_image
-        probe.try_read("sandbox", lambda: read_sandbox(ctr, name))
-    probe.try_read("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)))
-    return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
+        probe.try_read("sandbox", lambda: read_sandbox(ctr, name), patient=True)
+    probe.try_read("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)), patient=True)
+    return _with(state, probe)
 
 
 def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -> PoolState | None:
@@ -196,9 +227,11 @@ def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -
     return read_pool(runner, config.thin_pool, config.snapshotter_root("devmapper"), since_boot)
 
 
-def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Sequence[ExpectedImage]) -> NodeState:
+def _with_images(
+    reader: Reader, state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Sequence[ExpectedImage]
+) -> NodeState:
     """Read the images of a daemon that answers."""
-    probe = _Probe()
+    probe = _Probe(reader)
     own = config.own_snapshotters
     default = own[0]
     named = dict.fromkeys([*own, *(image.snapshotter for image in images if image.snapshotter)])
@@ -207,17 +240,18 @@ def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Se
     overlay, ids = None, ()
     if "overlayfs" in snapshotters:
         overlay, ids = probe.try_read("overlay", lambda: _overlay(ctr, config)) or (None, ())
-    root = probe.try_read("root", lambda: containerd_root(ctr))
+    root = probe.try_read("root", lambda: containerd_root(ctr), patient=True)
     if root:
         probe.try_read("pulls", lambda: read_pulls(root))
-        mounts, trouble = read_mounts([root, *_directories(ctr, snapshotters, overlay, probe)])
+        mounts, trouble = probe.try_read("mounts", lambda: _mounts(root, ctr, snapshotters, overlay)) or ({}, "")
         probe.trouble.update({"mounts": trouble} if trouble else {})
     else:
         mounts = {}
         probe.trouble.update(dict.fromkeys(("pulls", "mounts"), probe.trouble["root"]))
+    expected = ExpectedImages(ctr, default, f"linux/{state.architecture}", overlay, ids)
     return replace(
         state,
-        images=ExpectedImages(ctr, default, f"linux/{state.architecture}", overlay, ids).read_state(images),
+        images=probe.try_read("images", lambda: expected.read_state(images), patient=True),
         headroom=headroom(overlay, next_id(ids)) if overlay else None,
         pulls=probe.parts.get("pulls"),
         boot=probe.try_read("boot", boot_id),
@@ -226,30 +260,33 @@ def _with_images(state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Se
     )
 
 
-def _with_integrity(state: NodeState, runner: Runner, ctr: Ctr, snapshotters: Sequence[str], level: str) -> NodeState:
-    """Return whether images are as their layers, as far as that is to be looked at; and what else a power cut may have left."""
-    probe = _Probe()
-    content = probe.try_read("content", lambda: content_root(ctr))
+def _with_shutdown(reader: Reader, state: NodeState, runner: Runner, ctr: Ctr) -> tuple[NodeState, str | None]:
+    """Read how the boot before ended, and what a power cut may have left; with the directory of the content store."""
+    probe = _Probe(reader)
+    content = probe.try_read("content", lambda: content_root(ctr), patient=True)
     if not content:
         trouble = dict.fromkeys(("judged", "shutdown", "uuid_problem"), probe.trouble["content"])
-        return replace(state, trouble={**state.trouble, **trouble})
+        return replace(state, trouble={**state.trouble, **trouble}), None
     root = os.path.dirname(content)
     devices = tuple(dict.fromkeys(mount.device for mount in (state.mounts or {}).values()))
-    shutdown = probe.try_read("shutdown", lambda: last_shutdown(runner, root, devices))
+    probe.try_read("shutdown", lambda: last_shutdown(runner, root, devices), patient=True)
     probe.try_read("uuid_problem", lambda: uuid_problem(root))
-    if level == AUTO:
-        level = INTEGRITY_NONE if shutdown is None or shutdown.clean else METADATA
-    if level != INTEGRITY_NONE:
-        platform = f"linux/{state.architecture}"
-        probe.try_read("judged", lambda: compare_all(ctr, content, snapshotters, platform, level))
     probe.parts.pop("content")
-    return replace(state, compared=level, trouble={**state.trouble, **probe.trouble}, **probe.parts)
+    return _with(state, probe), content
 
 
-def _with_toolboxes(state: NodeState, read: Callable[[], Toolboxes]) -> NodeState:
-    probe = _Probe()
-    probe.try_read("toolboxes", read)
-    return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
+def _compared(state: NodeState, containerd: Containerd, content: str, level: str) -> NodeState:
+    """Return whether images are as their layers, as far as that is to be looked at."""
+    if level == AUTO:
+        level = INTEGRITY_NONE if state.shutdown is None or state.shutdown.clean else METADATA
+    if level == INTEGRITY_NONE or state.config is None:
+        return state
+    platform, snapshotters = f"linux/{state.architecture}", state.config.own_snapshotters
+    try:
+        judged = compare_all(containerd.ctr, content, snapshotters, platform, level)
+    except HostError as error:
+        return replace(state, compared=level, trouble={**state.trouble, "judged": str(error)})
+    return replace(state, compared=level, judged=judged)
 
 
 def _overlay(ctr: Ctr, config: EffectiveConfig) -> tuple[Overlay, tuple[int, ...]]:
@@ -257,10 +294,14 @@ def _overlay(ctr: Ctr, config: EffectiveConfig) -> tuple[Overlay, tuple[int, ...
     return overlay, snapshot_ids(overlay)
 
 
-def _directories(ctr: Ctr, snapshotters: Iterable[str], overlay: Overlay | None, probe: _Probe) -> list[str]:
-    """Return where the snapshotters keep their snapshots; overlayfs has been asked already."""
-    found = [
-        overlay.root if overlay and name == "overlayfs" else probe.try_read("mounts", partial(snapshotter_root, ctr, name))
-        for name in snapshotters
-    ]
-    return [path for path in found if path]
+def _mounts(root: str, ctr: Ctr, snapshotters: Iterable[str], overlay: Overlay | None) -> tuple[dict[str, Mount], str]:
+    """Return the file systems of the daemon's directory and of those of the snapshotters, and why some couldn't be read."""
+    directories, troubles = [root], []
+    for name in snapshotters:
+        try:
+            # overlayfs has been asked already.
+            directories.append(overlay.root if overlay and name == "overlayfs" else snapshotter_root(ctr, name))
+        except HostError as error:
+            troubles.append(str(error))
+    mounts, trouble = read_mounts(directories)
+    return mounts, "; ".join(filter(None, (*troubles, trouble)))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import RUNC_TYPE
-from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, not_a_file
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, not_a_file, open_file
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import archive_hint
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
 from ansible_collections.slipway.node.plugins.module_utils.verify.handler_checks import is_runc, shim_name
@@ -141,8 +141,7 @@ def program_problem(path: str, architecture: str, depth: int = 0) -> str:
             return "is not executable"
         if os.statvfs(path).f_flag & os.ST_NOEXEC:
             return "is on a file system that is mounted noexec"
-        # A FIFO that comes in between is not waited for.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
+        with open_file(path) as stream:
             head = stream.read(HEAD_BYTES)
     except OSError as error:
         return f"can't be read ({error.strerror})"

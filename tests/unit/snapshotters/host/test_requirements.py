@@ -3,13 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import SNAPSHOTTER_PREFIX
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import lost_snapshots
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.scratch import read_scratch
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,9 @@ def test_snapshots_are_not_left_in_another_directory(
     problem = lost_snapshots(current, wanted)
     assert bool(problem) is lost
     assert not lost or (f"{old} holds snapshots" in problem and "snapshotters.native.root_path" in problem)
+
+
+def test_a_scratch_file_that_is_a_fifo_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(HostError, match="is a FIFO"):
+        read_scratch(str(tmp_path / "fifo"))
