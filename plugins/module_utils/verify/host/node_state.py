@@ -23,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_
     unread_hosts_dirs,
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_problem
-from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS, mounted_on_demand
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
@@ -36,6 +36,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.host.expected 
 from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host.files import read_hosts
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import missing_requirement_reasons
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.state import plugin_reasons, stranded
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import read_pool
@@ -95,7 +96,7 @@ def read_node(
     ``writable``: whether to look at writable snapshots, such as toolboxes.
     """
     chosen = expectation.settings.chosen_snapshotters()
-    state = _without_asking_the_daemon(containerd, chosen)
+    state = _with_hosts(_without_asking_the_daemon(containerd, chosen), expectation)
     daemon, config = state.daemon, state.config
     if daemon is None or daemon.plugins is None or config is None:
         return _silent(state)
@@ -104,8 +105,7 @@ def read_node(
     state = _with_images(state, ctr, config, expectation.images)
     if writable:
         loaded = loaded_snapshotters(daemon.plugins)
-        on_demand = mounted_on_demand(containerd.version)
-        state = _with_toolboxes(state, lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes, on_demand))
+        state = _with_toolboxes(state, lambda: read_toolboxes(containerd, loaded, own[0], expectation.toolboxes))
     return _with_integrity(state, runner, ctr, own, integrity)
 
 
@@ -185,6 +185,14 @@ def _with_snapshotters(state: NodeState, ctr: Ctr, config: EffectiveConfig, expe
         name = config.sandbox_image
         probe.try_read("sandbox", lambda: read_sandbox(ctr, name))
     probe.try_read("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)))
+    return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
+
+
+def _with_hosts(state: NodeState, expectation: Expectation) -> NodeState:
+    """Read the directories of registries, if there are any to compare them with."""
+    probe = _Probe()
+    if expectation.registries is not None:
+        probe.try_read("hosts", lambda: read_hosts(expectation.hosts_dir))
     return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
 
 
