@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 from faults import ROUNDS, Fault
 
-from nodes import cri, daemon
+from nodes import cri, daemon, toolboxes
 from nodes.images import busybox, write_layout
 from nodes.node import PODMAN, Node, run
+from nodes.payload import run_module
 
 BASE = "/root/healthy-config.toml"
 # Nodes lack CAP_SYS_RESOURCE, which a lower oom_score_adj needs, and may lack the cpu controller.
@@ -28,6 +30,14 @@ disable_cgroup = true
 [IMAGES.registry]
 config_path = "/etc/containerd/certs.d"
 """
+TOOLBOXES = {fault["toolbox"]: fault for faults in ROUNDS for fault in faults if "toolbox" in fault}
+# The inventory's registries, which no server answers for.
+REGISTRIES = [
+    {"name": f"{name}.invalid", "server": "https://mirror.invalid", "username": "node", "password": "never-shown"}
+    for name in ("deleted", "changed", "open", "foreign")
+]
+HOSTS = "/etc/containerd/certs.d"
+EXPECTED = {"fail_on": [], "registries": REGISTRIES, "toolboxes": [{"path": path} for path in TOOLBOXES]}
 CRICTL = f"{cri.PROGRAM} --runtime-endpoint {cri.SOCKET} --image-endpoint {cri.SOCKET} --timeout 20s"
 
 
@@ -42,16 +52,48 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     repository, _colon, tag = name.rpartition(":")
     layout = write_layout(tmp_path / "pause", [busybox()], tag=tag, command=["/bin/busybox", "sleep", "1000"])
     run(["tar", "-C", str(layout), "-cf", str(tmp_path / "pause.tar"), "."])
+    toolboxes.removed(modern)
     modern.ssh("rm -rf /root/faults /var/lib/kubelet /etc/cni/net.d; mkdir -p /root/boxed/bin /root/faults")
     for file, place in ((program, "/root/boxed/bin/busybox"), (tmp_path / "pause.tar", "/root/pause.tar")):
         run([*PODMAN, "cp", str(file), f"{modern.container}:{place}"])
     daemon.write(modern, daemon.ROOT, f"version = {2 if modern.line < (2,) else 3}" + named(modern, CONFIG))
     daemon.restart(modern)
     modern.ssh(f"cp {daemon.ROOT} {BASE}; ctr --namespace k8s.io images import --base-name {repository} /root/pause.tar")
+    create_toolboxes(modern, tmp_path)
+    configured = run_module(modern, "containerd_registry", {"registries": REGISTRIES})
+    assert not configured.get("failed"), configured
+    modern.ssh(f"rm -rf {HOSTS}.healthy; cp -a {HOSTS} {HOSTS}.healthy")
     pod = {"metadata": {"name": "a", "namespace": "default", "uid": "a"}, "log_directory": "/run", "linux": cri.NODE_NETWORK}
     daemon.write(modern, cri.POD, json.dumps(pod))
     yield modern
+    toolboxes.removed(modern)
     modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}; rm -r /root/faults", check=False)
+
+
+def create_toolboxes(node: Node, directory: Path) -> None:
+    """Create a toolbox for each fault of one, of an image that most of them share."""
+    program = {"bin/busybox": busybox()["bin/busybox"], "etc/os-release": b"ID=boxed\n"}
+    node.ssh("mkdir -p /srv/boxes")
+    for kind in ("shared", "own"):
+        layout = write_layout(directory / kind, [program, {f"etc/{kind}": b"layer"}], tag=kind)
+        run(["tar", "-C", str(layout), "-cf", str(directory / f"{kind}.tar"), "."])
+        run([*PODMAN, "cp", str(directory / f"{kind}.tar"), f"{node.container}:/root/{kind}.tar"])
+        node.ssh(f"ctr images import --base-name docker.io/library/boxed /root/{kind}.tar")
+    for path, fault in TOOLBOXES.items():
+        image = f"docker.io/library/boxed:{fault.get('layers', 'shared')}"
+        created = run_module(node, "toolbox_snapshot", {"name": Path(path).name, "path": path, "image": image})
+        assert not created.get("failed"), created
+
+
+def command(fault: Fault, key: str) -> str:
+    """A shell command of a fault, with the names that it stands for."""
+    text: str = fault.get(key, "true")
+    path = fault.get("toolbox", "")
+    mounts = f"$(ctr snapshots mounts / {path} | grep -o '{{}}=[^,: ]*' | cut -d= -f2)"
+    places = {"UPPER": "upperdir", "WORK": "workdir", "LAYER": "lowerdir"}
+    names = {name: mounts.format(option) for name, option in places.items()}
+    names.update(BOX=path, UNIT=f"{path[1:].replace('/', '-')}.mount", CRICTL=CRICTL)
+    return re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[1]], text)
 
 
 def named(node: Node, text: str) -> str:
@@ -77,25 +119,25 @@ def injected(node: Node, faults: Sequence[Fault]) -> Iterator[None]:
     daemon.write(node, daemon.ROOT, config)
     ordered = [[one for one in faults if one.get("last", False) is last] for last in (False, True)]
     try:
-        node.ssh("\n".join(one.get("inject", "true") for one in ordered[0]))
+        node.ssh("\n".join(["set -e", *(command(one, "inject") for one in ordered[0])]))
         daemon.restart(node)
         for one in ordered[0]:
             shown(node, one)
         for one in ordered[1]:
-            node.ssh(one["inject"])
+            node.ssh(command(one, "inject"))
             shown(node, one)
         yield
     finally:
-        heals = [one["heal"] for one in [*ordered[1], *ordered[0]] if "heal" in one]
-        node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, f"rm -rf /etc/containerd/certs.d; cp {BASE} {daemon.ROOT}"]))
+        heals = [command(one, "heal") for one in [*ordered[1], *ordered[0]] if "heal" in one]
+        node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, f"rm -rf {HOSTS}; cp -a {HOSTS}.healthy {HOSTS}; cp {BASE} {daemon.ROOT}"]))
         daemon.restart(node)
 
 
 def shown(node: Node, fault: Fault) -> None:
     """The truth: no pod of the handler starts, or the proof fails."""
-    proof = f"{CRICTL} runp --runtime {fault['handler']} {cri.POD}" if "handler" in fault else fault.get("proof")
-    if proof:
-        done = node.ssh("bash -o pipefail -c " + shlex.quote(proof.replace("CRICTL", CRICTL)), check=False)
+    proof = f"{CRICTL} runp --runtime {fault['handler']} {cri.POD}" if "handler" in fault else command(fault, "proof")
+    if {"handler", "proof"}.intersection(fault):
+        done = node.ssh("bash -o pipefail -c " + shlex.quote(proof), check=False)
         assert done.returncode != 0, (fault["name"], done)
 
 
@@ -105,7 +147,7 @@ def status_of(fault: Fault, node: Node) -> str:
 
 
 def findings(node: Node) -> dict[str, dict[str, Any]]:
-    return {one["id"]: one for one in node.module("node_verify", {"fail_on": []})["checks"]}
+    return {one["id"]: one for one in node.module("node_verify", EXPECTED)["checks"]}
 
 
 def well(node: Node, number: int) -> None:
@@ -126,5 +168,6 @@ def test_each_fault_is_found_and_none_on_the_healed_node(healthy: Node) -> None:
             finding = found[one["check"]]
             assert finding["status"] == status_of(one, healthy), (number, one, finding)
             assert one["found"] in str(finding["found"]), (number, one, finding)
+            assert "never-shown" not in str(finding)
             assert finding["remedy"], one
         well(healthy, number)

@@ -32,6 +32,8 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.levels impo
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Handler
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
 from ansible_collections.slipway.node.plugins.module_utils.probe.plan import NONE, Report
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import Registry
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import FoundDirectory
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import KERNEL_LAYERS, Headroom
@@ -64,7 +66,8 @@ class NodeState:
 
     ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems`` say
     by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
-    the files of the unit, ``ignored_directives`` the lines of them that systemd ignores, in its own words.
+    the files of the unit, ``ignored_directives`` the lines of them that systemd ignores, in its own words. ``hosts`` are the
+    directories of registries that the inventory's are compared with.
     """
 
     config_file: str
@@ -107,6 +110,7 @@ class NodeState:
     unit_files: tuple[Source, ...] | None = None
     ignored_directives: tuple[str, ...] = ()
     registry_files: tuple[RegistryFile, ...] | None = None
+    hosts: Mapping[str, FoundDirectory] | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -141,7 +145,8 @@ class Expectation:
     ``environment`` are the proxy variables of the daemon's environment; ``toolboxes`` None: the toolboxes aren't listed.
     ``min_layers`` is the number of layers that an image must be able to have, ``integrity`` how closely images are compared
     with theirs, ``kata`` the Kata handlers. A thin pool that is used to ``thin_pool_warn_percent`` is warned of; at
-    ``thin_pool_fail_percent`` it fails. ``probe`` is what is started with each handler.
+    ``thin_pool_fail_percent`` it fails. ``probe`` is what is started with each handler. ``registries`` None: they aren't
+    compared.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -154,6 +159,13 @@ class Expectation:
     thin_pool_warn_percent: int = 80
     thin_pool_fail_percent: int = 95
     probe: str = NONE
+    registries: tuple[Registry, ...] | None = None
+
+    @property
+    def hosts_dir(self) -> str:
+        """The directory in which provisioning writes the files of registries."""
+        paths: str = self.settings.scalars.get("registry_config_path") or "/etc/containerd/certs.d"
+        return paths.split(":", maxsplit=1)[0].rstrip("/")
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_layers <= KERNEL_LAYERS:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import assignments
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 # The files of CNI that CRI reads: github.com/containerd/go-cni, opts.go.
@@ -156,15 +157,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def directives(text: str) -> list[tuple[str, str]]:
     """Return the assignments of the section [Service] of a unit's file, in order."""
-    section, found = "", []
-    for line in re.sub(r"\\\n", " ", text).splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            section = line
-        elif section == "[Service]" and "=" in line and line[0] not in "#;":
-            key, _equals, value = line.partition("=")
-            found.append((key.strip(), value.strip()))
-    return found
+    return [(one.key, one.value) for one in assignments(text) if one.section == "Service"]
 
 
 # A daemon with fewer files can't start a container.

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import ipv6_mirror, refuse_ipv6
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import plan_present
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
     Expectation,
@@ -212,3 +214,23 @@ def registry_files(state: NodeState, expectation: Expectation) -> Finding | None
         remedy = f"run 'chmod o-r' on the named files: {', '.join(exposed)}"
         return warn(expected, f"secrets that every user can read: {', '.join(exposed)}", remedy)
     return ok(expected, f"{len(state.registry_files)} files")
+
+
+@check
+def registry_hosts(state: NodeState, expectation: Expectation) -> Finding | None:
+    """The files of the registries are those that provisioning would write."""
+    if expectation.registries is None:
+        return None
+    expected = f"the files of containerd_registries in {expectation.hosts_dir}"
+    if state.hosts is None:
+        return unread(expected, state, "hosts")
+    try:
+        if state.version is not None:
+            refuse_ipv6(state.version, ipv6_mirror(expectation.registries))
+        plan = plan_present(state.hosts, expectation.registries, config_path=expectation.hosts_dir, purge=True, adopt=False)
+    except ValueError as error:
+        cause, _colon, remedy = str(error).rpartition(": ")
+        return fail(expected, cause, f"{remedy}, then {CONFIGURE}")
+    if plan.changes:
+        return fail(expected, "; ".join(change.difference() for change in plan.changes), CONFIGURE)
+    return ok(expected, f"{len(expectation.registries)} registries")

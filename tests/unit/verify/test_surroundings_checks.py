@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import files_of, parse_registries
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import CurrentFile
 from ansible_collections.slipway.node.plugins.module_utils.verify import surroundings_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation, Finding, NodeState
@@ -35,6 +38,9 @@ DUMP: dict[str, Any] = {
         IMAGES: {"pinned_images": {"sandbox": PAUSE}},
     },
 }
+REGISTRIES = parse_registries([{"name": "a.example", "username": "node", "password": "never-shown"}])
+HOSTS_TOML = CurrentFile(files_of(REGISTRIES[0])["hosts.toml"].content, 0o600)
+HOSTS = {"a.example": {"hosts.toml": HOSTS_TOML}}
 UNIT_FILES = (Source("/usr/lib/systemd/system/containerd.service", "[Service]\n"), Source(OWN, "[Service]\nTasksMax=5\n"))
 
 
@@ -48,13 +54,14 @@ def state(**changes: Any) -> NodeState:
         "network": PodNetwork("/etc/cni/net.d", ("/etc/cni/net.d/10.conflist",)),
         "unit_files": UNIT_FILES,
         "registry_files": (RegistryFile("/certs.d/a/hosts.toml"),),
+        "hosts": HOSTS,
         **changes,
     }
     return NodeState("/etc/containerd/config.toml", "containerd.service", 2000.0, **options)
 
 
 def finding(name: str, node: NodeState) -> Finding | None:
-    return next(iter(run_checks(node, Expectation(), only=[name])), None)
+    return next(iter(run_checks(node, Expectation(registries=REGISTRIES), only=[name])), None)
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -65,8 +72,8 @@ def test_all_is_well(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_node_that_could_not_be_read_is_unknown(name: str) -> None:
-    unread = dict.fromkeys(("config", "room", "sandbox", "network", "unit_files", "registry_files", "version"))
-    found = finding(name, state(**unread, trouble={"config": "bad TOML", "unit_files": "bad TOML"}))
+    unread = dict.fromkeys(("config", "room", "sandbox", "network", "unit_files", "registry_files", "hosts", "version"))
+    found = finding(name, state(**unread, trouble=dict.fromkeys(("config", "unit_files", "hosts"), "bad TOML")))
     assert found is not None and (found.status, found.found) == ("unknown", "bad TOML")
 
 
@@ -86,6 +93,10 @@ def test_a_part_that_could_not_be_read_is_unknown(name: str, part: str) -> None:
 
 def room(**changes: Any) -> dict[str, Any]:
     return {"room": (ROOM, Room(**{**vars(ROOM), "directory": "/run/containerd", **changes}))}
+
+
+def hosts(**changes: Any) -> dict[str, Any]:
+    return {"hosts": {"a.example": {"hosts.toml": replace(HOSTS_TOML, **changes)}}}
 
 
 def sandbox(**changes: bool) -> SandboxImage:
@@ -133,6 +144,11 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("pod_network", "warn", {"network": PodNetwork("/etc/cni/net.d", ())}, "no file in /etc/cni/net.d"),
     ("registry_files", "fail", {"registry_files": (RegistryFile("/a", ("is a FIFO",)),)}, "/a is a FIFO"),
     ("registry_files", "warn", {"registry_files": (RegistryFile("/a", (), ("/a",)),)}, "every user can read: /a"),
+    ("registry_hosts", "fail", {"hosts": {}}, "a.example/hosts.toml is missing"),
+    ("registry_hosts", "fail", hosts(content=HOSTS_TOML.content + b"#"), "a.example/hosts.toml has another content"),
+    ("registry_hosts", "fail", hosts(mode=0o644), "a.example/hosts.toml has the mode 0644, not 0600"),
+    ("registry_hosts", "fail", hosts(content=b"[host]"), "a.example configures a.example and was not made by this module"),
+    ("registry_hosts", "fail", {"hosts": {**HOSTS, "b.example": HOSTS["a.example"]}}, "b.example/hosts.toml is there"),
 ]
 
 
@@ -141,6 +157,7 @@ def test_each_fault_is_found(name: str, status: str, changes: dict[str, Any], wo
     found = finding(name, state(**changes))
     assert found is not None and found.status == status and found.remedy
     assert words in str(found.found)
+    assert "never-shown" not in str(found)
 
 
 def test_every_check_can_be_other_than_ok() -> None:
@@ -173,3 +190,16 @@ def test_a_healthy_node_is_not_reported(name: str, changes: dict[str, Any]) -> N
 @pytest.mark.parametrize("name", ["sandbox_image", "pod_network", "registry_files"])
 def test_without_cri_nothing_is_said_of_pods(name: str) -> None:
     assert finding(name, state(config=EffectiveConfig({**DUMP, "disabled_plugins": ["cri"]}))) is None
+
+
+def test_registries_that_the_inventory_does_not_list_are_not_compared() -> None:
+    assert run_checks(state(hosts={}), Expectation(), only=["registry_hosts"]) == []
+
+
+def test_a_mirror_that_containerd_1_cannot_read_is_refused_as_provisioning_does() -> None:
+    mirrors = parse_registries([{"name": "a.example", "mirrors": [{"url": "https://[::1]:5000"}]}])
+    files = {name: CurrentFile(file.content, file.mode) for name, file in files_of(mirrors[0]).items()}
+    expectation = Expectation(registries=mirrors)
+    for version, status in ((OLD, "fail"), (Version(2, 3, 7), "ok")):
+        (found,) = run_checks(state(version=version, hosts={"a.example": files}), expectation, only=["registry_hosts"])
+        assert found.status == status

@@ -22,7 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_
     unread_hosts_dirs,
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_problem
-from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS, mounted_on_demand
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
@@ -38,6 +38,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.host.expected 
 from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host.files import read_hosts
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import missing_requirement_reasons
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.state import plugin_reasons, stranded
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import read_pool
@@ -114,7 +115,7 @@ def read_node(
 def _read(reader: Reader, containerd: Containerd, expectation: Expectation, *, writable: bool) -> tuple[NodeState, str | None]:
     """Return the state of the node, and the directory of the content store if images can be compared."""
     chosen = expectation.settings.chosen_snapshotters()
-    state = _without_asking_the_daemon(reader, containerd, chosen)
+    state = _with_hosts(reader, _without_asking_the_daemon(reader, containerd, chosen), expectation)
     daemon, config = state.daemon, state.config
     if daemon is None or daemon.plugins is None or config is None:
         return _silent(state), None
@@ -123,13 +124,8 @@ def _read(reader: Reader, containerd: Containerd, expectation: Expectation, *, w
     state = _with_images(reader, state, ctr, config, expectation.images)
     if writable:
         loaded = loaded_snapshotters(daemon.plugins)
-        on_demand = mounted_on_demand(containerd.version)
         probe = _Probe(reader)
-        probe.try_read(
-            "toolboxes",
-            lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes, on_demand),
-            patient=True,
-        )
+        probe.try_read("toolboxes", lambda: read_toolboxes(containerd, loaded, own[0], expectation.toolboxes), patient=True)
         state = _with(state, probe)
     return _with_shutdown(reader, state, runner, ctr)
 
@@ -216,6 +212,14 @@ def _with_snapshotters(reader: Reader, state: NodeState, ctr: Ctr, config: Effec
         name = config.sandbox_image
         probe.try_read("sandbox", lambda: read_sandbox(ctr, name), patient=True)
     probe.try_read("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)), patient=True)
+    return _with(state, probe)
+
+
+def _with_hosts(reader: Reader, state: NodeState, expectation: Expectation) -> NodeState:
+    """Read the directories of registries, if there are any to compare them with."""
+    probe = _Probe(reader)
+    if expectation.registries is not None:
+        probe.try_read("hosts", lambda: read_hosts(expectation.hosts_dir))
     return _with(state, probe)
 
 
