@@ -123,6 +123,13 @@ class EffectiveConfig:
         return found if isinstance(found, str) and found else None
 
     @cached_property
+    def message_bytes(self) -> int | None:
+        """The size in bytes of the largest message that the daemon takes; None for the default (16 MiB)."""
+        table = self.lookup(("grpc",) if self.schema < 4 else ("plugins", SERVER_GRPC), {})
+        size = table.get("max_recv_message_size") if isinstance(table, Mapping) else None
+        return size if isinstance(size, int) and size > 0 else None
+
+    @cached_property
     def cri_enabled(self) -> bool:
         """Whether ``disabled_plugins`` leaves CRI on (schema 1's short name is printed as it is)."""
         return not any(name in ("cri", names.CRI_V2) for name in self.dump.get("disabled_plugins", []))

@@ -10,7 +10,7 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config import losses, mismatches
-from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path, overridden_variables
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
@@ -41,7 +41,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     unread,
     warn,
 )
-from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import environment_file
+from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings_checks import CRI_PLUGINS
 
 # A daemon that crashed is called stable again after this many seconds without another crash.
 STABLE_SECONDS = 600
@@ -267,7 +267,9 @@ def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
         return unknown("ok", DAEMON_UNREACHABLE, "start the daemon")
     problem = state.daemon.plugin_problem((), cri=True)
     if problem:
-        return fail("ok", problem, f"read 'journalctl -u {state.unit}' for CRI's reason")
+        reason = next((state.plugin_reasons[name] for name in CRI_PLUGINS if state.plugin_reasons.get(name)), "")
+        said = f"{problem}: {reason}" if reason else problem
+        return fail("ok", said, f"correct the tables of CRI in {state.config_file} as its reason says, and restart {state.unit}")
     return ok("ok", "ok")
 
 
@@ -301,10 +303,12 @@ def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
         return unknown(expected, "the daemon's environment can't be read", "start the daemon")
     wrong = sorted(name for name, value in expectation.environment.items() if state.environment.get(name) != value)
     if wrong:
-        winner = environment_file(state.unit_files or (), drop_in_path(state.unit), wrong)
-        if winner:
-            remedy = f"remove these variables from {winner}, run 'systemctl daemon-reload', then {CONFIGURE}"
-            return fail(expected, f"set by {winner}: {', '.join(wrong)}", remedy)
+        own = drop_in_path(state.unit)
+        named = overridden_variables(state.unit_files or (), own, expectation.environment, state.environment_files)
+        if named:
+            found = "; ".join(f"{name} is set by {path}" for name, path in named.items())
+            paths = ", ".join(dict.fromkeys(named.values()))
+            return fail(expected, found, f"remove these variables from {paths}, then {CONFIGURE}")
         return fail(expected, f"missing or different: {', '.join(wrong)}", CONFIGURE)
     return ok(expected, expected)
 

@@ -37,6 +37,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit imp
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.verify.programs import Program
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
+    Confinement,
     Kubelet,
     PodNetwork,
     RegistryFile,
@@ -63,7 +64,8 @@ class NodeState:
 
     ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems`` say
     by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
-    the files of the unit, ``ignored_directives`` the lines of them that systemd ignores, in its own words.
+    the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines that
+    systemd ignores, in its own words. ``confinement`` is that of the daemon's process.
     """
 
     config_file: str
@@ -104,7 +106,9 @@ class NodeState:
     network: PodNetwork | None = None
     kubelet: Kubelet | None = None
     unit_files: tuple[Source, ...] | None = None
+    environment_files: tuple[Source, ...] = ()
     ignored_directives: tuple[str, ...] = ()
+    confinement: Confinement | None = None
     registry_files: tuple[RegistryFile, ...] | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 

@@ -311,10 +311,13 @@ FAULTS: list[tuple[str, str, Change, str]] = [
             environment={"HTTPS_PROXY": "http://other"},
             unit_files=(
                 Source("/etc/systemd/system/containerd.service.d/60-slipway.conf", "[Service]\n"),
-                Source("/http-proxy.conf", "[Service]\nEnvironment=HTTPS_PROXY=http://other\n"),
+                Source(
+                    "/etc/systemd/system/containerd.service.d/http-proxy.conf",
+                    "[Service]\nEnvironment=HTTPS_PROXY=http://other\n",
+                ),
             ),
         ),
-        "set by /http-proxy.conf: HTTPS_PROXY",
+        "HTTPS_PROXY is set by /etc/systemd/system/containerd.service.d/http-proxy.conf",
     ),
     ("http_proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
     ("http_proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
