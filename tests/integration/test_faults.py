@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ disable_cgroup = true
 [IMAGES.registry]
 config_path = "/etc/containerd/certs.d"
 """
+PROBES_CRICTL = "/usr/local/bin/crictl"
+PLAYBOOKS = {"provision": "slipway.node.provision", "repair": "slipway.node.repair"}
 CRICTL = f"{cri.PROGRAM} --runtime-endpoint {cri.SOCKET} --image-endpoint {cri.SOCKET} --timeout 20s"
 
 
@@ -43,6 +46,8 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     layout = write_layout(tmp_path / "pause", [busybox()], tag=tag, command=["/bin/busybox", "sleep", "1000"])
     run(["tar", "-C", str(layout), "-cf", str(tmp_path / "pause.tar"), "."])
     modern.ssh("rm -rf /root/faults /var/lib/kubelet /etc/cni/net.d; mkdir -p /root/boxed/bin /root/faults")
+    # The probe of pods finds it there.
+    modern.ssh(f"cp {cri.PROGRAM} {PROBES_CRICTL}")
     for file, place in ((program, "/root/boxed/bin/busybox"), (tmp_path / "pause.tar", "/root/pause.tar")):
         run([*PODMAN, "cp", str(file), f"{modern.container}:{place}"])
     daemon.write(modern, daemon.ROOT, f"version = {2 if modern.line < (2,) else 3}" + named(modern, CONFIG))
@@ -51,7 +56,8 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     pod = {"metadata": {"name": "a", "namespace": "default", "uid": "a"}, "log_directory": "/run", "linux": cri.NODE_NETWORK}
     daemon.write(modern, cri.POD, json.dumps(pod))
     yield modern
-    modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}; rm -r /root/faults", check=False)
+    modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}", check=False)
+    modern.ssh(f"rm -rf /root/faults {PROBES_CRICTL}")
 
 
 def named(node: Node, text: str) -> str:
@@ -81,13 +87,15 @@ def injected(node: Node, faults: Sequence[Fault]) -> Iterator[None]:
         daemon.restart(node)
         for one in ordered[0]:
             shown(node, one)
+        probed(node, [one for one in ordered[0] if "handler" in one])
         for one in ordered[1]:
             node.ssh(one["inject"])
             shown(node, one)
         yield
     finally:
         heals = [one["heal"] for one in [*ordered[1], *ordered[0]] if "heal" in one]
-        node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, f"rm -rf /etc/containerd/certs.d; cp {BASE} {daemon.ROOT}"]))
+        written = f"/etc/containerd/certs.d /etc/containerd/conf.d {daemon.RECORD}"
+        node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, f"rm -rf {written}; cp {BASE} {daemon.ROOT}"]))
         daemon.restart(node)
 
 
@@ -99,19 +107,60 @@ def shown(node: Node, fault: Fault) -> None:
         assert done.returncode != 0, (fault["name"], done)
 
 
+def probed(node: Node, faults: Sequence[Fault]) -> None:
+    """No container and no pod of the faults' handlers starts, and the probe says why in the runtime's own words."""
+    for kind in ("container", "pod") if faults else ():
+        (finding,) = findings(node, probe=kind, only=["handler_starts"]).values()
+        print(kind, finding)
+        for one in faults:
+            if kind not in one.get("unprobed", {}):
+                said = finding["found"][one["handler"]]
+                assert said.startswith("failed: ") and one["says"] in said, (one, kind, said)
+
+
 def status_of(fault: Fault, node: Node) -> str:
     status = fault["status"]
     return str(status if isinstance(status, str) else status[".".join(map(str, node.line))])
 
 
-def findings(node: Node) -> dict[str, dict[str, Any]]:
-    return {one["id"]: one for one in node.module("node_verify", {"fail_on": []})["checks"]}
+def findings(node: Node, **options: Any) -> dict[str, dict[str, Any]]:
+    return {one["id"]: one for one in node.module("node_verify", {"fail_on": [], **options})["checks"]}
 
 
 def well(node: Node, number: int) -> None:
     """The checks of all faults are ok after the round with this number, 0 for none."""
     checks = {fault["check"] for faults in ROUNDS for fault in faults}
     assert {name: one for name, one in findings(node).items() if name in checks and one["status"] != "ok"} == {}, number
+
+
+def check_found(node: Node, faults: Sequence[Fault], found: dict[str, dict[str, Any]]) -> None:
+    """Each fault is found by its check, with a remedy."""
+    for one in faults:
+        finding = found[one["check"]]
+        assert finding["status"] == status_of(one, node), (one, finding)
+        assert one["found"] in str(finding["found"]), (one, finding)
+        assert finding["remedy"], one
+
+
+def follow_remedies(node: Node, faults: Sequence[Fault], found: dict[str, dict[str, Any]]) -> None:
+    """Do what the remedies say, commands first; one run of a playbook repairs the faults of a round."""
+    followed = [one for one in faults if "heal_by" in one]
+    plays = set()
+    for one in followed:
+        remedy = found[one["check"]]["remedy"]
+        playbook = PLAYBOOKS.get(one["heal_by"])
+        if playbook:
+            assert playbook in remedy, (one, remedy)
+            plays.add(playbook)
+        else:
+            (command,) = re.findall("'([^']+)'", remedy)
+            node.ssh(command)
+    for playbook in plays:
+        played = node.play(playbook)
+        assert played["stats"][node.name]["failures"] == 0, played
+    if followed:
+        healed = findings(node, only=[one["check"] for one in followed])
+        assert {name: one for name, one in healed.items() if one["status"] != "ok"} == {}
 
 
 def test_each_fault_is_found_and_none_on_the_healed_node(healthy: Node) -> None:
@@ -122,9 +171,6 @@ def test_each_fault_is_found_and_none_on_the_healed_node(healthy: Node) -> None:
         faults = [one for one in every if line in one.get("lines", [line])]
         with injected(healthy, faults):
             found = findings(healthy)
-        for one in faults:
-            finding = found[one["check"]]
-            assert finding["status"] == status_of(one, healthy), (number, one, finding)
-            assert one["found"] in str(finding["found"]), (number, one, finding)
-            assert finding["remedy"], one
+            check_found(healthy, faults, found)
+            follow_remedies(healthy, faults, found)
         well(healthy, number)

@@ -205,6 +205,12 @@ class EffectiveConfig:
         return posixpath.join(str(path or _DEFAULT_OPT), "bin")
 
     @cached_property
+    def shim_path(self) -> str | None:
+        """The PATH that shims get instead of the daemon's: containerd core/runtime/v2, ManagerConfig (2.0 and newer)."""
+        variables = self.lookup(("plugins", "io.containerd.shim.v1.manager", "env")) or ()
+        return next((one.partition("=")[2] for one in reversed(list(map(str, variables))) if one.startswith("PATH=")), None)
+
+    @cached_property
     def cni(self) -> Cni:
         """The network of pods."""
         table = self.lookup((*self._runtime, "cni"), {})

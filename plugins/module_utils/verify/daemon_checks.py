@@ -10,6 +10,7 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config import losses, mismatches
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import is_foreign
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path, overridden_variables
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability, names
@@ -26,6 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
     upgrade_target,
 )
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
@@ -140,11 +142,11 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
         return fail(
             expected,
             state.trouble.get("config", "not read"),
-            f"repair {state.config_file}, or {CONFIGURE}",
+            f"repair {state.config_file} or the file that it imports",
         )
     trouble = state.config.cri_config_error()
     if trouble:
-        return fail(expected, trouble, f"repair {state.config_file}, or {CONFIGURE}")
+        return fail(expected, trouble, f"repair {state.config_file} or the file that it imports, then {CONFIGURE}")
     return ok(expected, f"{len(state.sources)} files")
 
 
@@ -281,16 +283,29 @@ def config_settings(state: NodeState, expectation: Expectation) -> Finding | Non
     if state.version is None:
         return unread("as in the inventory", state, "version")
     if state.config is None:
-        return unknown("as in the inventory", "the configuration can't be loaded", CONFIGURE)
+        return unknown(
+            "as in the inventory", "the configuration can't be loaded", f"repair {state.config_file}, then {CONFIGURE}"
+        )
     known = state.defaults.plugins if state.defaults is not None else None
     try:
-        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.config, known)
+        others = _later_files(state, state.version)
+        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.config, known, others)
     except ValueError as error:
         return fail("possible with this version", str(error), "change the inventory, or upgrade containerd")
     if not wrong:
         return ok("as in the inventory", "all as expected")
     expected = {dotted(one.path): one.shown()[0] for one in wrong}
-    return fail(expected, {dotted(one.path): one.shown()[1] for one in wrong}, CONFIGURE)
+    # A run refuses to write what another file overrides.
+    foreign = [f"remove {dotted(one.path)} from {one.culprit}" for one in wrong if one.culprit is not None]
+    remedy = f"{', '.join(foreign)}, then {CONFIGURE}" if foreign else CONFIGURE
+    return fail(expected, {dotted(one.path): one.shown()[1] for one in wrong}, remedy)
+
+
+def _later_files(state: NodeState, version: Version) -> list[Source]:
+    """Return the files that have the last word over the file that the collection writes: on 1.x that is the root file."""
+    places = [place for place, one in enumerate(state.sources) if not is_foreign(one.text)]
+    first = 1 if version.major == 1 else (places[0] + 1 if places else len(state.sources))
+    return list(state.sources[first:])
 
 
 @check

@@ -177,7 +177,7 @@ class Check:
         remedy = finding.remedy
         if state.broken_imports and CONFIGURE in remedy:
             # The run refuses to restart a daemon that would not come up again.
-            remedy = f"{state.broken_imports[0].remedy()}, then {remedy}"
+            remedy = f"{'; '.join(broken.remedy() for broken in state.broken_imports)}, then {remedy}"
         return replace(finding, id=self.id, remedy=remedy)
 
 
@@ -214,7 +214,7 @@ def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
         remedy = "start the daemon"
     elif why == state.trouble.get("config"):
         broken = state.broken_imports
-        remedy = broken[0].remedy() if broken else f"repair {state.config_file}, or {CONFIGURE}"
+        remedy = broken[0].remedy() if broken else f"repair {state.config_file}, then {CONFIGURE}"
     return unknown(expected, why, remedy)
 
 

@@ -46,8 +46,10 @@ LEAST_FILE_BYTES = 1024**3
 LEAST_MEMORY_BYTES = 64 * 1024 * 1024
 # The processes of containers that don't run as root count by user, on the whole node.
 FEWEST_PROCESSES = 1024
-# The largest message that ctr sends: a megabyte of an image, and its name. Measured with containerd 1.7.24 and 2.3.7.
-LEAST_MESSAGE_BYTES = 1024 * 1024 + 512
+# The largest messages that ctr sends, a megabyte of an image and its name, and those of the transfer service's streams.
+# Measured with containerd 1.7.24 and 2.3.7.
+LOCAL_MESSAGE_BYTES = 1024 * 1024 + 512
+STREAM_MESSAGE_BYTES = 65536
 # Without each of these CRI or ctr starts no container, or pulls no image. Measured with containerd 1.7.24 and 2.3.7.
 _REQUIRED = (
     "containers-service",
@@ -206,14 +208,18 @@ def required_plugins(state: NodeState, expectation: Expectation) -> Finding:
 @check
 def message_size(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon takes messages as large as those that its clients send."""
-    expected = f"at least {LEAST_MESSAGE_BYTES} bytes"
-    if state.config is None:
+    expected = f"at least {LOCAL_MESSAGE_BYTES} bytes"
+    if state.config is None or state.version is None:
         return unread(expected, state, "config", "version")
-    found = state.config.message_bytes
-    if found is not None and found < LEAST_MESSAGE_BYTES:
-        remedy = f"remove max_recv_message_size from {state.config_file} or from the file that it imports, and restart the daemon"
-        return fail(expected, f"max_recv_message_size is {found}: no image can be imported", remedy)
-    return ok(expected, found or "the default")
+    size = state.config.message_bytes
+    if size is None or size >= LOCAL_MESSAGE_BYTES:
+        return ok(expected, size or "the default")
+    remedy = f"remove max_recv_message_size from {state.config_file} or from the file that it imports, and restart the daemon"
+    found = f"max_recv_message_size is {size}"
+    # From 2.0 on clients send content in small pieces, unless they unpack it themselves.
+    if state.version.at_least("2.0.0") and size >= STREAM_MESSAGE_BYTES:
+        return warn(expected, f"{found}: 'ctr images' with --local fails", remedy)
+    return fail(expected, f"{found}: no image can be imported", remedy)
 
 
 def required_by(config: EffectiveConfig, version: Version) -> tuple[str, ...]:
@@ -300,9 +306,10 @@ def registry_files(state: NodeState, expectation: Expectation) -> Finding | None
         return unread(expected, state, "config", "version", "registry_files")
     broken = [f"{one.path} {problem}" for one in state.registry_files for problem in one.problems]
     if broken:
-        return fail(expected, "; ".join(broken), f"repair or remove the named files, or {CONFIGURE}")
+        remedy = "repair or remove the named files; slipway.node.provision writes those of containerd_registries"
+        return fail(expected, "; ".join(broken), remedy)
     exposed = [path for one in state.registry_files for path in one.exposed]
     if exposed:
-        remedy = f"run 'chmod o-r' on the named files: {', '.join(exposed)}"
+        remedy = f"run 'chmod o-r {' '.join(exposed)}'"
         return warn(expected, f"secrets that every user can read: {', '.join(exposed)}", remedy)
     return ok(expected, f"{len(state.registry_files)} files")

@@ -103,6 +103,10 @@ def confined(**changes: Any) -> dict[str, Any]:
     return {"confinement": Confinement(**changes)}
 
 
+def message_size(size: int) -> dict[str, Any]:
+    return {"config": EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": size}})}
+
+
 def failed_plugin(kind: str, name: str) -> dict[str, Any]:
     unit = UnitStatus(True, "active", "running", 5, 0, "process", "enabled", (), False, "success")
     daemon = Daemon(unit, None, (Plugin(kind, name, "error"), Plugin("io.containerd.snapshotter.v1", "zfs", "error")))
@@ -133,7 +137,9 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("unit_directives", "warn", confined(moved=("/a",)), "other directories than the node: /a"),
     ("unit_directives", "warn", confined(no_new_privileges=True), "gain privileges"),
     ("unit_directives", "warn", confined(processes=50), "50 processes in all containers"),
-    ("message_size", "fail", {"config": EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": 500}})}, "is 500"),
+    ("message_size", "fail", message_size(500), "is 500: no image can be imported"),
+    ("message_size", "fail", {**message_size(262144), "version": OLD}, "no image can be imported"),
+    ("message_size", "warn", message_size(262144), "with --local fails"),
     ("required_plugins", "fail", failed_plugin("io.containerd.service.v1", "diff-service"), "error: no such differ"),
     ("unit_directives", "fail", {"ignored_directives": (f"{OWN}:2: Failed to parse",)}, "Failed to parse"),
     ("unit_directives", "warn", {"ignored_directives": ("/a.conf:2: Unknown key",)}, "/a.conf:2"),
@@ -180,7 +186,8 @@ def test_every_check_can_be_other_than_ok() -> None:
         ("storage_space", room(size=8 * 2**20, free=8 * 2**20, inodes=60, inodes_free=50)),
         ("unit_directives", {"unit_files": (*UNIT_FILES, overriding("5"))}),
         ("unit_directives", confined(tasks_left=4000, memory=2**30, files=1024, processes=30000)),
-        ("message_size", {"config": EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": 0}})}),
+        ("message_size", message_size(0)),
+        ("message_size", message_size(2**21)),
         ("required_plugins", failed_plugin("io.containerd.snapshotter.v1", "btrfs")),
         ("required_plugins", {"config": EffectiveConfig({"disabled_plugins": ["io.containerd.snapshotter.v1.zfs", "cri"]})}),
         (
