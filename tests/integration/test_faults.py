@@ -38,6 +38,8 @@ REGISTRIES = [
 ]
 HOSTS = "/etc/containerd/certs.d"
 EXPECTED = {"fail_on": [], "registries": REGISTRIES, "toolboxes": [{"path": path} for path in TOOLBOXES]}
+PROBES_CRICTL = "/usr/local/bin/crictl"
+PLAYBOOKS = {"provision": "slipway.node.provision", "repair": "slipway.node.repair"}
 CRICTL = f"{cri.PROGRAM} --runtime-endpoint {cri.SOCKET} --image-endpoint {cri.SOCKET} --timeout 20s"
 
 
@@ -54,6 +56,8 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     run(["tar", "-C", str(layout), "-cf", str(tmp_path / "pause.tar"), "."])
     toolboxes.removed(modern)
     modern.ssh("rm -rf /root/faults /var/lib/kubelet /etc/cni/net.d; mkdir -p /root/boxed/bin /root/faults")
+    # The probe of pods finds it there.
+    modern.ssh(f"cp {cri.PROGRAM} {PROBES_CRICTL}")
     for file, place in ((program, "/root/boxed/bin/busybox"), (tmp_path / "pause.tar", "/root/pause.tar")):
         run([*PODMAN, "cp", str(file), f"{modern.container}:{place}"])
     daemon.write(modern, daemon.ROOT, f"version = {2 if modern.line < (2,) else 3}" + named(modern, CONFIG))
@@ -67,7 +71,8 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     daemon.write(modern, cri.POD, json.dumps(pod))
     yield modern
     toolboxes.removed(modern)
-    modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}; rm -r /root/faults", check=False)
+    modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}", check=False)
+    modern.ssh(f"rm -rf /root/faults {PROBES_CRICTL}")
 
 
 def create_toolboxes(node: Node, directory: Path) -> None:
@@ -123,13 +128,16 @@ def injected(node: Node, faults: Sequence[Fault]) -> Iterator[None]:
         daemon.restart(node)
         for one in ordered[0]:
             shown(node, one)
+        probed(node, [one for one in ordered[0] if "handler" in one])
         for one in ordered[1]:
             node.ssh(command(one, "inject"))
             shown(node, one)
         yield
     finally:
         heals = [command(one, "heal") for one in [*ordered[1], *ordered[0]] if "heal" in one]
-        node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, f"rm -rf {HOSTS}; cp -a {HOSTS}.healthy {HOSTS}; cp {BASE} {daemon.ROOT}"]))
+        written = f"{HOSTS} /etc/containerd/conf.d {daemon.RECORD}"
+        restored = f"rm -rf {written}; cp -a {HOSTS}.healthy {HOSTS}; cp {BASE} {daemon.ROOT}"
+        node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, restored]))
         daemon.restart(node)
 
 
@@ -141,19 +149,61 @@ def shown(node: Node, fault: Fault) -> None:
         assert done.returncode != 0, (fault["name"], done)
 
 
+def probed(node: Node, faults: Sequence[Fault]) -> None:
+    """No container and no pod of the faults' handlers starts, and the probe says why in the runtime's own words."""
+    for kind in ("container", "pod") if faults else ():
+        (finding,) = findings(node, probe=kind, only=["handler_starts"]).values()
+        print(kind, finding)
+        for one in faults:
+            if kind not in one.get("unprobed", {}):
+                said = finding["found"][one["handler"]]
+                assert said.startswith("failed: ") and one["says"] in said, (one, kind, said)
+
+
 def status_of(fault: Fault, node: Node) -> str:
     status = fault["status"]
     return str(status if isinstance(status, str) else status[".".join(map(str, node.line))])
 
 
-def findings(node: Node) -> dict[str, dict[str, Any]]:
-    return {one["id"]: one for one in node.module("node_verify", EXPECTED)["checks"]}
+def findings(node: Node, **options: Any) -> dict[str, dict[str, Any]]:
+    return {one["id"]: one for one in node.module("node_verify", {**EXPECTED, **options})["checks"]}
 
 
 def well(node: Node, number: int) -> None:
     """The checks of all faults are ok after the round with this number, 0 for none."""
     checks = {fault["check"] for faults in ROUNDS for fault in faults}
     assert {name: one for name, one in findings(node).items() if name in checks and one["status"] != "ok"} == {}, number
+
+
+def check_found(node: Node, faults: Sequence[Fault], found: dict[str, dict[str, Any]]) -> None:
+    """Each fault is found by its check, with a remedy."""
+    for one in faults:
+        finding = found[one["check"]]
+        assert finding["status"] == status_of(one, node), (one, finding)
+        assert one["found"] in str(finding["found"]), (one, finding)
+        assert "never-shown" not in str(finding)
+        assert finding["remedy"], one
+
+
+def follow_remedies(node: Node, faults: Sequence[Fault], found: dict[str, dict[str, Any]]) -> None:
+    """Do what the remedies say, commands first; one run of a playbook repairs the faults of a round."""
+    followed = [one for one in faults if "heal_by" in one]
+    plays = set()
+    for one in followed:
+        remedy = found[one["check"]]["remedy"]
+        playbook = PLAYBOOKS.get(one["heal_by"])
+        if playbook:
+            assert playbook in remedy, (one, remedy)
+            plays.add(playbook)
+        else:
+            (named_command,) = re.findall("'([^']+)'", remedy)
+            node.ssh(named_command)
+    for playbook in plays:
+        played = node.play(playbook)
+        assert played["stats"][node.name]["failures"] == 0, played
+    if followed:
+        healed = findings(node, only=[one["check"] for one in followed])
+        assert {name: one for name, one in healed.items() if one["status"] != "ok"} == {}
 
 
 def test_each_fault_is_found_and_none_on_the_healed_node(healthy: Node) -> None:
@@ -164,10 +214,6 @@ def test_each_fault_is_found_and_none_on_the_healed_node(healthy: Node) -> None:
         faults = [one for one in every if line in one.get("lines", [line])]
         with injected(healthy, faults):
             found = findings(healthy)
-        for one in faults:
-            finding = found[one["check"]]
-            assert finding["status"] == status_of(one, healthy), (number, one, finding)
-            assert one["found"] in str(finding["found"]), (number, one, finding)
-            assert "never-shown" not in str(finding)
-            assert finding["remedy"], one
+            check_found(healthy, faults, found)
+            follow_remedies(healthy, faults, found)
         well(healthy, number)

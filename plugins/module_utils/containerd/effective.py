@@ -123,6 +123,13 @@ class EffectiveConfig:
         return found if isinstance(found, str) and found else None
 
     @cached_property
+    def message_bytes(self) -> int | None:
+        """The size in bytes of the largest message that the daemon takes; None for the default (16 MiB)."""
+        table = self.lookup(("grpc",) if self.schema < 4 else ("plugins", SERVER_GRPC), {})
+        size = table.get("max_recv_message_size") if isinstance(table, Mapping) else None
+        return size if isinstance(size, int) and size > 0 else None
+
+    @cached_property
     def cri_enabled(self) -> bool:
         """Whether ``disabled_plugins`` leaves CRI on (schema 1's short name is printed as it is)."""
         return not any(name in ("cri", names.CRI_V2) for name in self.dump.get("disabled_plugins", []))
@@ -196,6 +203,12 @@ class EffectiveConfig:
         """The directory that the daemon puts before its PATH: containerd plugins/services/opt/service.go."""
         path = self.lookup(("plugins", "io.containerd.internal.v1.opt", "path"))
         return posixpath.join(str(path or _DEFAULT_OPT), "bin")
+
+    @cached_property
+    def shim_path(self) -> str | None:
+        """The PATH that shims get instead of the daemon's: containerd core/runtime/v2, ManagerConfig (2.0 and newer)."""
+        variables = self.lookup(("plugins", "io.containerd.shim.v1.manager", "env")) or ()
+        return next((one.partition("=")[2] for one in reversed(list(map(str, variables))) if one.startswith("PATH=")), None)
 
     @cached_property
     def cni(self) -> Cni:

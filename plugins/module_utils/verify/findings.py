@@ -40,6 +40,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit imp
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.verify.programs import Program
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
+    Confinement,
     Kubelet,
     PodNetwork,
     RegistryFile,
@@ -66,8 +67,9 @@ class NodeState:
 
     ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems`` say
     by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
-    the files of the unit, ``ignored_directives`` the lines of them that systemd ignores, in its own words. ``hosts`` are the
-    directories of registries that the inventory's are compared with.
+    the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines that
+    systemd ignores, in its own words. ``confinement`` is that of the daemon's process. ``hosts`` are the directories of registries
+    that the inventory's are compared with.
     """
 
     config_file: str
@@ -108,7 +110,9 @@ class NodeState:
     network: PodNetwork | None = None
     kubelet: Kubelet | None = None
     unit_files: tuple[Source, ...] | None = None
+    environment_files: tuple[Source, ...] = ()
     ignored_directives: tuple[str, ...] = ()
+    confinement: Confinement | None = None
     registry_files: tuple[RegistryFile, ...] | None = None
     hosts: Mapping[str, FoundDirectory] | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
@@ -190,7 +194,7 @@ class Check:
         remedy = finding.remedy
         if state.broken_imports and CONFIGURE in remedy:
             # The run refuses to restart a daemon that would not come up again.
-            remedy = f"{state.broken_imports[0].remedy()}, then {remedy}"
+            remedy = f"{'; '.join(broken.remedy() for broken in state.broken_imports)}, then {remedy}"
         return replace(finding, id=self.id, remedy=remedy, cause=finding.cause if finding.cause != self.id else "")
 
 
@@ -229,7 +233,7 @@ def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
         remedy = "start the daemon"
     elif why == state.trouble.get("config"):
         broken = state.broken_imports
-        remedy = broken[0].remedy() if broken else f"repair {state.config_file}, or {CONFIGURE}"
+        remedy = broken[0].remedy() if broken else f"repair {state.config_file}, then {CONFIGURE}"
     return unknown(expected, why or "not read", remedy, cause_of(state, why))
 
 

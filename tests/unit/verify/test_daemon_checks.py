@@ -318,10 +318,13 @@ FAULTS: list[tuple[str, str, Change, str]] = [
             environment={"HTTPS_PROXY": "http://other"},
             unit_files=(
                 Source("/etc/systemd/system/containerd.service.d/60-slipway.conf", "[Service]\n"),
-                Source("/http-proxy.conf", "[Service]\nEnvironment=HTTPS_PROXY=http://other\n"),
+                Source(
+                    "/etc/systemd/system/containerd.service.d/http-proxy.conf",
+                    "[Service]\nEnvironment=HTTPS_PROXY=http://other\n",
+                ),
             ),
         ),
-        "set by /http-proxy.conf: HTTPS_PROXY",
+        "HTTPS_PROXY is set by /etc/systemd/system/containerd.service.d/http-proxy.conf",
     ),
     ("http_proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
     ("http_proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
@@ -556,7 +559,7 @@ def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(passing: NodeSt
         ("config", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_problem"), None
     )
     found = run_checks(replace(passing, trouble=trouble, toolboxes=None, **unread), EXPECTED)
-    assert {one.remedy.partition(",")[0] for one in found if one.found == broken} == {f"repair {ROOT}"}
+    assert {one.remedy.partition(" or ")[0].partition(",")[0] for one in found if one.found == broken} == {f"repair {ROOT}"}
     assert not [one for one in found if "run this as root" in one.remedy]
 
 

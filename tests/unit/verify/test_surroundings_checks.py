@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import files_of, parse_registries
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import CurrentFile
 from ansible_collections.slipway.node.plugins.module_utils.verify import surroundings_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation, Finding, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
+    Confinement,
     Kubelet,
     PodNetwork,
     RegistryFile,
@@ -107,6 +110,20 @@ def overriding(value: str) -> Source:
     return Source(f"{OWN[:-15]}http-proxy.conf", f"[Service]\nTasksMax={value}\n")
 
 
+def confined(**changes: Any) -> dict[str, Any]:
+    return {"confinement": Confinement(**changes)}
+
+
+def message_size(size: int) -> dict[str, Any]:
+    return {"config": EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": size}})}
+
+
+def failed_plugin(kind: str, name: str) -> dict[str, Any]:
+    unit = UnitStatus(True, "active", "running", 5, 0, "process", "enabled", (), False, "success")
+    daemon = Daemon(unit, None, (Plugin(kind, name, "error"), Plugin("io.containerd.snapshotter.v1", "zfs", "error")))
+    return {"daemon": daemon, "plugin_reasons": {f"{kind}.{name}": "no such differ"}}
+
+
 OLD = Version(1, 7, 24)
 FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("storage_space", "fail", room(read_only=True), "/run/containerd is on a read-only file system"),
@@ -121,6 +138,20 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
         {"unit_files": (Source("/a.conf", "[Service]\nPrivateDevices=yes\n"),)},
         "containers don't work with PrivateDevices=yes in /a.conf",
     ),
+    ("unit_directives", "fail", confined(missing=("CAP_MKNOD",)), "a daemon without CAP_MKNOD"),
+    ("unit_directives", "fail", confined(tasks_left=4), "4 tasks left for the daemon and its shims (TasksMax=5 in "),
+    ("unit_directives", "fail", confined(memory=2**25), "at most 33554432 bytes of memory"),
+    ("unit_directives", "fail", confined(file_size=2**20), "files of at most 1048576 bytes"),
+    ("unit_directives", "fail", confined(files=64), "at most 64 open files"),
+    ("unit_directives", "fail", confined(hidden=("/a.toml",)), "a configuration that the daemon doesn't see: /a.toml"),
+    ("unit_directives", "fail", confined(moved=("/a",), in_memory=("/a",)), "in memory for it alone: /a"),
+    ("unit_directives", "warn", confined(moved=("/a",)), "other directories than the node: /a"),
+    ("unit_directives", "warn", confined(no_new_privileges=True), "gain privileges"),
+    ("unit_directives", "warn", confined(processes=50), "50 processes in all containers"),
+    ("message_size", "fail", message_size(500), "is 500: no image can be imported"),
+    ("message_size", "fail", {**message_size(262144), "version": OLD}, "no image can be imported"),
+    ("message_size", "warn", message_size(262144), "with --local fails"),
+    ("required_plugins", "fail", failed_plugin("io.containerd.service.v1", "diff-service"), "error: no such differ"),
     ("unit_directives", "fail", {"ignored_directives": (f"{OWN}:2: Failed to parse",)}, "Failed to parse"),
     ("unit_directives", "warn", {"ignored_directives": ("/a.conf:2: Unknown key",)}, "/a.conf:2"),
     (
@@ -171,6 +202,10 @@ def test_every_check_can_be_other_than_ok() -> None:
         ("storage_space", room(inodes=0, inodes_free=0)),
         ("storage_space", room(size=8 * 2**20, free=8 * 2**20, inodes=60, inodes_free=50)),
         ("unit_directives", {"unit_files": (*UNIT_FILES, overriding("5"))}),
+        ("unit_directives", confined(tasks_left=4000, memory=2**30, files=1024, processes=30000)),
+        ("message_size", message_size(0)),
+        ("message_size", message_size(2**21)),
+        ("required_plugins", failed_plugin("io.containerd.snapshotter.v1", "btrfs")),
         ("required_plugins", {"config": EffectiveConfig({"disabled_plugins": ["io.containerd.snapshotter.v1.zfs", "cri"]})}),
         (
             "required_plugins",

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
+from ansible_collections.slipway.node.plugins.module_utils.config.host.unit_files import read_environment_files, read_unit_files
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import broken_imports, read_sources
@@ -59,13 +60,19 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     root_problems,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    read_confinement,
     read_ignored_directives,
     read_kubelet,
     read_network,
     read_registry_files,
     read_room,
     read_sandbox,
-    read_unit_files,
+)
+from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings_checks import (
+    CRI_PLUGINS,
+    REQUIRED_PLUGINS,
+    TRANSFER,
+    failed_plugins,
 )
 
 # A file or a directory that isn't read by then is on a file system that hangs.
@@ -160,9 +167,15 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
     probe.try_read("kubelet", read_kubelet)
     if daemon is not None and daemon.unit.loaded:
         files = daemon.unit.files
-        probe.try_read("unit_files", lambda: read_unit_files(files))
+        texts = probe.try_read("unit_files", lambda: read_unit_files(files)) or ()
+        probe.try_read("environment_files", lambda: read_environment_files(texts))
         probe.try_read("ignored_directives", lambda: read_ignored_directives(runner, containerd.unit.name, files))
-    if probe.try_read("sources", lambda: tuple(read_sources(config_file))):
+    sources = probe.try_read("sources", lambda: tuple(read_sources(config_file)))
+    if process is not None and sources is not None and "config" in probe.parts:
+        directories = [one for one in (containerd.config.root, containerd.config.state) if one]
+        paths = [one.path for one in sources]
+        probe.try_read("confinement", lambda: read_confinement(process.pid, paths, directories))
+    if sources:
         probe.parts["broken_imports"] = tuple(broken_imports(probe.parts["sources"]))
     record = probe.try_read("record", lambda: read_record(config_file))
     probe.parts.pop("record", None)
@@ -207,7 +220,13 @@ def _with_snapshotters(reader: Reader, state: NodeState, ctr: Ctr, config: Effec
     plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     names = dict.fromkeys((*config.used_snapshotters, *expected))
-    probe.try_read("plugin_reasons", lambda: plugin_reasons(ctr, states, names), patient=True)
+    required = (*REQUIRED_PLUGINS, TRANSFER, *CRI_PLUGINS)
+    failed = failed_plugins(state.daemon, required)
+    probe.try_read(
+        "plugin_reasons",
+        lambda: {**plugin_reasons(ctr, states, names), **{name: ctr.plugin_reason(name.split(".")[-1]) for name in failed}},
+        patient=True,
+    )
     if config.sandbox_image and config.cri_enabled:
         name = config.sandbox_image
         probe.try_read("sandbox", lambda: read_sandbox(ctr, name), patient=True)

@@ -10,6 +10,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import RUNC_TYPE
@@ -41,7 +42,11 @@ def read_programs(
         programs = [find_program(shim or shim_name(kind), path, architecture, beside)]
         if is_runc(kind):
             runtime = config.handler_options(name).get("BinaryName") or "runc"
-            programs.append(find_program(str(runtime), path, architecture))
+            found = find_program(str(runtime), path if config.shim_path is None else config.shim_path, architecture)
+            hidden = found.path is None and config.shim_path is not None
+            programs.append(
+                replace(found, problem="is not on the PATH in env of io.containerd.shim.v1.manager") if hidden else found
+            )
         return tuple(programs)
 
     default = config.default_runtime or "runc"

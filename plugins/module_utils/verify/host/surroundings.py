@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import file_problem, program_problem
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
+    CAPABILITIES,
     CNI_SUFFIXES,
     KUBELET_CONFIG,
+    Confinement,
     Kubelet,
     PodNetwork,
     RegistryFile,
@@ -29,10 +30,15 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     SandboxImage,
     cni_plugins,
     ignored_lines,
+    parse_groups,
     parse_hosts,
+    parse_limit,
+    parse_number,
+    parse_status,
 )
 
 _ANALYZE_SECONDS = 20.0
+_CGROUPS = "/sys/fs/cgroup"
 _CRI_NAMESPACE = "k8s.io"
 _PINNED = "io.cri-containerd.pinned=pinned"
 
@@ -70,12 +76,6 @@ def read_kubelet() -> Kubelet | None:
     return None if text is None else Kubelet.parse(text)
 
 
-def read_unit_files(paths: Sequence[str]) -> tuple[Source, ...]:
-    """Return the files of the unit in the order in which systemd reads them. Raises HostError."""
-    texts = ((path, read_text(path)) for path in paths)
-    return tuple(Source(path, text) for path, text in texts if text is not None)
-
-
 def read_ignored_directives(runner: Runner, unit: str, paths: Sequence[str]) -> tuple[str, ...]:
     """Return what systemd says of lines of the unit's files that it ignores; nothing on a node without systemd-analyze."""
     program = runner.find("systemd-analyze")
@@ -83,6 +83,62 @@ def read_ignored_directives(runner: Runner, unit: str, paths: Sequence[str]) -> 
         return ()
     done = runner.try_run(program, "verify", "--man=no", unit, timeout=_ANALYZE_SECONDS)
     return ignored_lines(done.stderr + done.stdout, paths)
+
+
+def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str]) -> Confinement | None:
+    """Compare the daemon's process with the node: None if it has ended.
+
+    ``files`` and ``directories`` are those of its configuration and of its data. Raises HostError.
+    """
+    own, first, limits = (read_text(f"/proc/{one}") for one in (f"{pid}/status", "1/status", f"{pid}/limits"))
+    if own is None or first is None or limits is None:
+        return None
+    (has, no_new), (could, _flag) = parse_status(own), parse_status(first)
+    moved = [path for path in directories if os.path.isdir(path) and _is_elsewhere(path, pid)]
+    return Confinement(
+        # A node inside a container may lack some itself.
+        missing=tuple(name for name, bit in CAPABILITIES.items() if could >> bit & 1 and not has >> bit & 1),
+        tasks_left=min((most - now for most, now in _groups(pid, "pids", "pids.max", "pids.current")), default=None),
+        memory=min((most for most, _now in _groups(pid, "memory", "memory.max", "memory.current")), default=None)
+        or min((most for most, _now in _groups(pid, "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")), default=None),
+        file_size=parse_limit(limits, "Max file size"),
+        files=parse_limit(limits, "Max open files"),
+        processes=parse_limit(limits, "Max processes"),
+        no_new_privileges=no_new,
+        hidden=tuple(path for path in files if os.path.isfile(path) and _is_elsewhere(path, pid)),
+        moved=tuple(moved),
+        in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
+    )
+
+
+def _groups(pid: int, controller: str, limit: str, usage: str) -> Iterator[tuple[int, int]]:
+    """Yield a limit and its usage for the control group of a process and for those above it that are limited."""
+    groups = parse_groups(read_text(f"/proc/{pid}/cgroup") or "")
+    # cgroups(7): version 2 alone, or version 1 with a hierarchy for each controller.
+    for mount, path in ((_CGROUPS, groups.get("")), (f"{_CGROUPS}/{controller}", groups.get(controller))):
+        while path:
+            most, now = (parse_number(read_text(f"{mount}{path.rstrip('/')}/{name}")) for name in (limit, usage))
+            if most is not None and now is not None:
+                yield most, now
+            path = os.path.dirname(path) if path != "/" else ""
+
+
+def _is_elsewhere(path: str, pid: int) -> bool:
+    """Return whether a process sees nothing at a path of the node, or something else."""
+    place = os.path.realpath(path)
+    try:
+        here, there = os.stat(place), os.stat(f"/proc/{pid}/root{place}")
+    except FileNotFoundError:
+        return os.path.exists(place) and os.path.exists(f"/proc/{pid}")
+    except OSError as error:
+        raise HostError(f"cannot look at {path} as process {pid} sees it: {error.strerror}") from error
+    return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
+
+
+def _is_in_memory(path: str, pid: int) -> bool:
+    place = f" {os.path.realpath(path)} "
+    lines = (read_text(f"/proc/{pid}/mountinfo") or "").splitlines()
+    return any(place in line and line.partition(" - ")[2].startswith(("tmpfs ", "ramfs ")) for line in lines)
 
 
 def read_sandbox(ctr: Ctr, name: str) -> SandboxImage:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.config.host.unit_files import read_unit_files
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
     read_network,
     read_registry_files,
     read_room,
-    read_unit_files,
 )
 
 ANY = "an architecture that isn't judged"
