@@ -68,8 +68,8 @@ class NodeState:
     ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems`` say
     by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
     the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines that
-    systemd ignores, in its own words. ``confinement`` is that of the daemon's process. ``hosts`` are the directories of registries
-    that the inventory's are compared with.
+    systemd ignores, in its own words. ``confinement`` is that of the daemon's process. ``hosts`` are the directories of
+    registries that the inventory's are compared with.
     """
 
     config_file: str
