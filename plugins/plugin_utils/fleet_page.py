@@ -71,7 +71,9 @@ def folded(names: Iterable[str]) -> str:
         else:
             plain.append(name)
     _join_widths(ranges)
-    return ", ".join([*(f"{before}{_runs(sorted(numbers), width)}{after}" for (before, after, width), numbers in ranges.items()), *plain])
+    return ", ".join(
+        [*(f"{before}{_runs(sorted(numbers), width)}{after}" for (before, after, width), numbers in ranges.items()), *plain]
+    )
 
 
 def _join_widths(ranges: dict[tuple[str, str, int], list[int]]) -> None:

@@ -1,0 +1,144 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which stages of a provisioning run have work on this node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.slipway.node.plugins.module_utils.config.host import containerd_config
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError, MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.core.files import secret_values
+from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
+from ansible_collections.slipway.node.plugins.module_utils.images.host import containerd_image
+from ansible_collections.slipway.node.plugins.module_utils.kata.host import kata_config
+from ansible_collections.slipway.node.plugins.module_utils.node_plan.host import node_files
+from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.stage_module import StageModule
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host import containerd_registry
+from ansible_collections.slipway.node.plugins.module_utils.release.host import release_install
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host import blockfile_scratch, containerd_unused_snapshots
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host import toolbox_snapshot, toolbox_snapshot_info
+
+MODULES = {
+    "containerd_config": StageModule(containerd_config.run, containerd_config.OPTIONS),
+    "containerd_image": StageModule(containerd_image.run, containerd_image.OPTIONS),
+    "containerd_registry": StageModule(containerd_registry.run, containerd_registry.OPTIONS),
+    "containerd_unused_snapshots": StageModule(containerd_unused_snapshots.run, containerd_unused_snapshots.OPTIONS),
+    "blockfile_scratch": StageModule(blockfile_scratch.run, blockfile_scratch.OPTIONS),
+    "kata_config": StageModule(kata_config.run, kata_config.OPTIONS),
+    "release_install": StageModule(release_install.run, release_install.OPTIONS, release_install.RULES),
+    "toolbox_snapshot": StageModule(toolbox_snapshot.run, toolbox_snapshot.OPTIONS),
+    "toolbox_snapshot_info": StageModule(toolbox_snapshot_info.run, toolbox_snapshot_info.OPTIONS, toolbox_snapshot_info.RULES),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """The first stage that has work, and why. None of the later ones is planned: the work can change what they find."""
+
+    part: str
+    stage: str
+    reason: str
+
+
+def first_work(module: AnsibleModule, stages: Sequence[Mapping[str, Any]]) -> tuple[Work | None, list[str]]:
+    """Return the first work of these stages, None if there is none, and the warnings of the stages before it."""
+    warnings: list[str] = []
+    for stage in stages:
+        try:
+            reason, new = plan_stage(module, stage["module"], stage["arguments"])
+        except MissingLibrary as error:
+            reason, new = f"the Python library {error} is missing", []
+        except (HostError, ValueError) as error:
+            # The role fails with the same sentence.
+            reason, new = str(error), []
+        if reason:
+            return Work(stage["part"], stage["stage"], reason), warnings
+        warnings += new
+    return None, warnings
+
+
+def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return why the stage has work, empty if it has none, and its warnings. Raises what its module raises."""
+    own = node_files.CHECKS.get(name)
+    if own is not None:
+        return own(module, arguments), []
+    if name == "release":
+        name, arguments = "release_install", node_files.release_of(arguments)
+    if name not in MODULES:
+        return "it can't be planned", []
+    result, warnings = MODULES[name].predict(module, arguments)
+    return _work(name, arguments, result, warnings), warnings
+
+
+def _work(name: str, arguments: Mapping[str, Any], result: Mapping[str, Any], warnings: Sequence[str]) -> str:
+    """Return why there is work, from what a module says in check mode and what only a real run does; empty if there is none."""
+    if result.get("failed"):
+        return str(result.get("msg") or "the module fails")
+    if result["changed"]:
+        return str(result.get("restart_reason") or "it would change")
+    if name == "containerd_config":
+        return _work_of_settings(arguments, result, warnings)
+    if name == "kata_config" and (result["files"] or result["deferred"] or result["unlisted"]):
+        return "handlers differ"
+    if name == "toolbox_snapshot_info" and any(one["prunable"] for one in result["toolboxes"]):
+        return "there are unlisted toolboxes to remove"
+    return ""
+
+
+def _work_of_settings(arguments: Mapping[str, Any], result: Mapping[str, Any], warnings: Sequence[str]) -> str:
+    if warnings:
+        # Some of them are errors outside of check mode.
+        return warnings[0]
+    record = read_record(arguments["config_file"])
+    if record.pending or record.unstarted:
+        return "an earlier run was interrupted, or no container started since"
+    before, after = result["previous_snapshotter"], result["effective"].get("snapshotter") or "overlayfs"
+    return "the default snapshotter changes" if before is not None and before != after else ""
+
+
+class PlanModule(SecretParamsModule):
+    """Hides what the modules of the stages hide."""
+
+    def _secrets(self) -> set[str]:
+        found: set[str] = set()
+        for stage in self.params["stages"] or ():
+            known = MODULES.get(stage["module"])
+            found |= known.secrets(stage["arguments"]) if known is not None else secret_values(stage["arguments"])
+        return found
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Plan the stages."""
+    stages = module.params["stages"] or []
+    work, warnings = first_work(module, stages)
+    parts = list(dict.fromkeys(stage["part"] for stage in stages))
+    if work is None:
+        for warning in warnings:
+            module.warn(warning)
+    return {
+        "changed": False,
+        "parts": parts[parts.index(work.part) :] if work is not None else [],
+        "stage": work.stage if work is not None else None,
+        "reason": work.reason if work is not None else "",
+    }
+
+
+OPTIONS: Mapping[str, Any] = {
+    "stages": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "part": {"type": "str", "required": True},
+            "stage": {"type": "str", "required": True},
+            "module": {"type": "str", "required": True},
+            "arguments": {"type": "dict", "default": {}},
+        },
+    },
+}

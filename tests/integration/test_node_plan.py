@@ -1,0 +1,139 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a node and the roles agree: for each drift, all roles are run in check mode whatever the plan says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from integration.test_role import PROVISION, changed, made, succeeded
+
+from nodes import daemon, kata
+from nodes.images import random_layers
+from nodes.node import Node, ansible_json
+from nodes.registry import Registry
+from nodes.toolboxes import enterable, mounted
+
+PARTS = ["containerd", "images", "toolboxes"]
+# Overrides the plan, so that all roles are entered.
+EVERYTHING = {"__provision_plan": {"parts": PARTS}}
+PASSWORD = "correct horse battery"
+TOOLBOX = "/var/lib/toolbox/debug"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A node that was provisioned with these variables."""
+
+    node: Node
+    variables: dict[str, Any]
+
+    def plan(self, *, check: bool = False) -> dict[str, Any]:
+        """What the module says."""
+        argv = ["ansible", self.node.name, "-i", str(self.node.inventory), "-m", "slipway.node.node_plan"]
+        result = ansible_json(*argv, "--extra-vars", json.dumps(self.variables), *(["--check"] if check else []))
+        found: dict[str, Any] = result["plays"][0]["tasks"][0]["hosts"][self.node.name]
+        assert not found.get("failed") and not found["changed"], found
+        assert PASSWORD not in json.dumps(result)
+        return {key: found[key] for key in ("parts", "stage", "reason")}
+
+    def provision(self, *, everything: bool = False, check: bool = False) -> set[str]:
+        """The tasks that changed something."""
+        played = self.node.play(PROVISION, {**self.variables, **(EVERYTHING if everything else {})}, check=check)
+        succeeded(played, self.node)
+        return set(changed(played, self.node))
+
+
+@pytest.fixture(scope="module", params=["trixie", "2.3"])
+def fleet(request: pytest.FixtureRequest, source: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    directory = tmp_path_factory.mktemp("kata")
+    handler = {"runtime": "go", "hypervisor": "qemu", "disable_block_device_use": True}
+    variables = {
+        "containerd_registries": [
+            source.entry,
+            {"name": "docker.io", "mirrors": [{"url": f"http://{source.name}", "username": "node", "password": PASSWORD}]},
+        ],
+        "containerd_images": [{"name": source.push(random_layers(2)), "plain_http": True} for _ in range(2)],
+        "containerd_http_proxy": {"https": "http://proxy.example:3128", "no_proxy": ["localhost", "127.0.0.0/8"]},
+        "containerd_max_concurrent_downloads": 4,
+        "toolbox_snapshots": [{"name": "debug", "image": source.push(enterable()), "plain_http": True}],
+        "kata_handlers": [{"name": "kata-qemu", **handler}, {"name": "kata-two", **handler}],
+        "kata_check_hardware": False,
+        **kata.archive(directory / "kata-static-3.27.0.tar.xz", "3.27.0"),
+    }
+    with made(request.param) as node:
+        here = Fleet(node, variables)
+        assert here.plan()["parts"] == PARTS
+        assert here.provision()
+        assert here.plan() == here.plan(check=True) == {"parts": [], "stage": None, "reason": ""}
+        yield here
+
+
+# By the stage that the plan names: the part that is entered first, and commands that each let the node drift.
+DRIFTS = {
+    "packages": ("containerd", "dpkg --force-depends --remove runc"),
+    "containerd's release": ("containerd", "rm /usr/local/bin/containerd-shim-runc-v2"),
+    "unit": ("containerd", "echo '# edited' >> /etc/systemd/system/containerd.service"),
+    "registries": ("containerd", "sed -i s,http://,https://, /etc/containerd/certs.d/docker.io/hosts.toml"),
+    "registries, removed": ("containerd", "rm -r /etc/containerd/certs.d/docker.io"),
+    "Kata handlers": ("containerd", "echo '# edited' >> /etc/kata-containers/kata-two/configuration.toml"),
+    "kernel modules of Kata": ("containerd", "chmod 600 /etc/modules-load.d/slipway-kata.conf"),
+    "Kata's release": ("containerd", "rm /opt/kata"),
+    "settings": ("containerd", "systemctl stop containerd"),
+    "settings, drop-in": ("containerd", "sed -i 's/max_concurrent_downloads = 4/max_concurrent_downloads = 5/' {settings}"),
+    "settings, unit": ("containerd", "sed -i s/3128/3129/ /etc/systemd/system/containerd.service.d/*slipway*"),
+    "settings, not enabled": ("containerd", "systemctl disable containerd"),
+    "images": ("images", "ctr -n k8s.io images rm --sync {image}"),
+    "images, label": ("images", "ctr -n k8s.io images label {image} slipway.node/synced.overlayfs="),
+    "toolboxes": ("toolboxes", f"umount {TOOLBOX}"),
+    "toolboxes, unit": ("toolboxes", "rm /etc/systemd/system/var-lib-toolbox-debug.mount && systemctl daemon-reload"),
+}
+# Stages of an installation from packages, and of one from archives.
+ONLY = {"packages": False, "containerd's release": True, "unit": True}
+
+
+@pytest.mark.parametrize("drift", DRIFTS)
+def test_the_plan_names_work_if_and_only_if_the_roles_change_something(fleet: Fleet, drift: str) -> None:
+    node = fleet.node
+    if ONLY.get(drift, node.upstream) is not node.upstream:
+        pytest.skip("of the other kind of installation")
+    part, command = DRIFTS[drift]
+    settings = "/etc/containerd/conf.d/60-slipway.toml" if node.line >= (2,) else "/etc/containerd/config.toml"
+    node.ssh(command.format(image=fleet.variables["containerd_images"][0]["name"], settings=settings))
+
+    planned = fleet.plan()
+    assert planned == fleet.plan(check=True)
+    assert planned["parts"] == PARTS[PARTS.index(part) :], planned
+    assert planned["stage"] == drift.partition(",")[0], planned
+    predicted = fleet.provision(everything=True, check=True)
+    assert predicted
+    assert fleet.provision(check=True) == predicted
+    assert fleet.provision() == predicted
+
+    assert fleet.plan() == {"parts": [], "stage": None, "reason": ""}
+    assert daemon.is_well(node) and mounted(node, TOOLBOX)
+
+
+def test_the_roles_change_nothing_on_a_node_without_work(fleet: Fleet) -> None:
+    before = daemon.etc_hashes(fleet.node)
+    assert fleet.plan()["parts"] == []
+    for check in (True, False):
+        assert fleet.provision(everything=True, check=check) == set()
+    assert fleet.provision() == set()
+    assert daemon.etc_hashes(fleet.node) == before
+
+
+def test_an_unlisted_setting_is_work_until_it_is_taken_back(fleet: Fleet) -> None:
+    """Work that comes from the inventory, not from the node."""
+    other = Fleet(fleet.node, {**fleet.variables, "containerd_max_concurrent_downloads": 5})
+    assert other.plan()["stage"] == "settings"
+    assert fleet.plan()["parts"] == []
+    gone = Fleet(fleet.node, {**fleet.variables, "kata_handlers": fleet.variables["kata_handlers"][:1]})
+    assert gone.plan()["stage"] == "Kata handlers"
+    refused = Fleet(fleet.node, {**fleet.variables, "containerd_images": [{"name": "a b"}]})
+    assert (refused.plan()["stage"], refused.plan()["parts"]) == ("inventory", PARTS)
