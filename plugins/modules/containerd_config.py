@@ -269,6 +269,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401
 from ansible_collections.slipway.node.plugins.module_utils.config.host.apply import ConfigApplication
 from ansible_collections.slipway.node.plugins.module_utils.config.host.migration import (
     DefaultChange,

@@ -270,6 +270,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (

@@ -182,6 +182,7 @@ from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401
 from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import LATER, NEEDS_FILE, NOW
 from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import Contents, inspect
 from ansible_collections.slipway.node.plugins.module_utils.release.host.install import (

@@ -180,6 +180,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import mounted_on_demand
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
