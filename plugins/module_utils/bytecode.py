@@ -130,6 +130,7 @@ def install(payload: str, directory: str) -> None:
             del sys.path_importer_cache[path]
 
 
+_loader = globals().get("__loader__")
 # Python 3.9 loads from ZIP files in another way.
-if sys.version_info >= (3, 10) and isinstance(__loader__, zipimport.zipimporter) and os.geteuid() == 0:
-    install(__loader__.archive, DIRECTORY)
+if sys.version_info >= (3, 10) and isinstance(_loader, zipimport.zipimporter) and os.geteuid() == 0:
+    install(_loader.archive, DIRECTORY)

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.slipway.node.plugins.module_utils.bytecode import UNUSED, BytecodeCache
 
 UTILS = Path(__file__).parents[2] / "plugins" / "module_utils"
@@ -49,7 +50,7 @@ def imported(tmp_path: Path, value: str) -> tuple[str, str, int]:
 
 def value_of(cache: BytecodeCache, source: bytes = SOURCE) -> str:
     found: dict[str, str] = {}
-    exec(cache.code(source, "part.py"), found)  # noqa: S102
+    exec(cache.code(source, "part.py"), found)
     return found["VALUE"]
 
 
