@@ -349,6 +349,7 @@ snapshotter:
   sample: overlayfs
 """
 
+import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401
 from ansible_collections.slipway.node.plugins.module_utils.images.host.containerd_image import OPTIONS, run
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
+from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import Listed
 from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import ImageRepairer
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, not_fetchable
@@ -175,7 +176,8 @@ class ImagePlanner:
         """Return the steps with the results of integrity checking, if that is requested."""
         if self._request.integrity == levels.INTEGRITY_NONE:
             return steps, {}
-        repairs = RepairPlanner(
-            ImageRepairer(self._target.comparer()), self._remote, repair=self._request.repair, keep=not self._watch
-        )
+        current = self.current
+        listed = Listed(tuple(current.references.values()), current.blobs, current.snapshots)
+        repairer = ImageRepairer(self._target.comparer())
+        repairs = RepairPlanner(repairer, self._remote, listed, repair=self._request.repair, keep=not self._watch)
         return repairs.compared(steps)
