@@ -23,7 +23,7 @@ options:
     type: str
     required: true
   version:
-    description: Version of O(src). Required with O(state=present).
+    description: Version of O(src). Required with O(state=present) and O(state=staged).
     type: str
   src:
     description:
@@ -32,14 +32,14 @@ options:
         node itself downloads a URL.
       - It is neither sent, downloaded nor read if the version is already installed. In check mode, nothing is sent or downloaded,
         and a path on the node doesn't have to exist.
-      - Required with O(state=present).
+      - Required with O(state=present) and O(state=staged).
     type: str
   remote_src:
     description: Whether a path in O(src) is an absolute path on the node.
     type: bool
     default: false
   sha256:
-    description: SHA-256 checksum of O(src), 64 hexadecimal digits. Required with O(state=present).
+    description: SHA-256 checksum of O(src), 64 hexadecimal digits. Required with O(state=present) and O(state=staged).
     type: str
   architecture:
     description: Architecture of the executables, as C(uname -m) or Go name it. Default is the architecture of the node.
@@ -83,9 +83,11 @@ options:
   state:
     description:
       - V(present) installs and links the version.
+      - V(staged) installs the version beside the linked one. No link changes and no other version is removed. A later V(present)
+        links it without a download.
       - V(absent) removes all versions and links.
     type: str
-    choices: [present, absent]
+    choices: [present, staged, absent]
     default: present
 extends_documentation_fragment:
   - slipway.node.attributes
@@ -135,6 +137,14 @@ EXAMPLES = r"""
     remote_src: true
     sha256: "{{ runc_sha256 }}"
 
+- name: Bring the next version to the node, and keep the linked one in use
+  slipway.node.release_install:
+    name: containerd
+    version: 2.3.7
+    src: https://github.com/containerd/containerd/releases/download/v2.3.7/containerd-2.3.7-linux-amd64.tar.gz
+    sha256: "{{ containerd_next_sha256 }}"
+    state: staged
+
 - name: Remove all versions
   slipway.node.release_install:
     name: runc
@@ -143,7 +153,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 version:
-  description: The linked version; null with O(state=absent).
+  description: The installed version; null with O(state=absent).
   type: str
   returned: success
   sample: 2.1.4
@@ -153,13 +163,13 @@ path:
   returned: success
   sample: /usr/local/lib/slipway/containerd/2.1.4-316d510a0428
 links:
-  description: Paths of the links. Empty in check mode if O(src) can't be read.
+  description: Paths of the links. Empty with O(state=staged), and in check mode if O(src) can't be read.
   type: list
   elements: str
   returned: success
   sample: [/usr/local/bin/containerd, /usr/local/bin/ctr]
 previous:
-  description: The version that was linked before; null if there was none.
+  description: The version that was linked before, and still is with O(state=staged); null if there was none.
   type: str
   returned: success
 installed:

@@ -31,6 +31,7 @@ from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
     parse_release,
     plan_absent,
     plan_present,
+    plan_staged,
 )
 
 OPTIONS: Mapping[str, Any] = {
@@ -49,9 +50,9 @@ OPTIONS: Mapping[str, Any] = {
     "url_username": {"type": "str"},
     "url_password": {"type": "str", "no_log": True},
     "timeout": {"type": "int", "default": 60},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "staged", "absent"], "default": "present"},
 }
-RULES: Mapping[str, Any] = {"required_if": [("state", "present", ("version", "src", "sha256"))]}
+RULES: Mapping[str, Any] = {"required_if": [("state", state, ("version", "src", "sha256")) for state in ("present", "staged")]}
 
 
 def result_of(plan: Plan, found: InstalledReleases, release: Release | None, home: str) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def result_of(plan: Plan, found: InstalledReleases, release: Release | None, hom
     return {
         "changed": plan.changed,
         "version": version,
-        "path": f"{home}/{plan.current}" if plan.current else None,
+        "path": f"{home}/{release.directory}" if release else None,
         "links": sorted(plan.links.wanted),
         "previous": found.version,
         "installed": release is not None and not plan.install,
@@ -112,9 +113,11 @@ def install(module: AnsibleModule, release: Release, home: str, links: str) -> d
             executables = tuple(contents.executables)
         if release.tree is not None:
             executables = (release.tree,)
-        plan = plan_present(
-            found, release, executables, links=links, home=home, adopt=params["adopt"], keep=params["keep_versions"]
-        )
+        if params["state"] == "staged":
+            plan = plan_staged(found, release)
+        else:
+            keep, adopt = params["keep_versions"], params["adopt"]
+            plan = plan_present(found, release, executables, links=links, home=home, adopt=adopt, keep=keep)
         if plan.changed and not module.check_mode:
             apply_plan(plan, home, source)
     return {**result_of(plan, found, release, home), **({NEEDS_FILE: LATER} if waiting else {})}
