@@ -334,7 +334,7 @@ def loaded(node: Node, image: str) -> Iterator[None]:
     """Containers start and end, and a pull runs, during the block."""
     plain = f"--plain-http {image}"
     loads = [one.replace("PULL", plain).replace("IMAGE", image) for one in LOADS]
-    loops = [f"n=0; while :; do n=$((n + 1)); {{ {one}; }} >>/root/load 2>&1; done" for one in loads]
+    loops = [f"n=0; while sleep 1; do n=$((n + 1)); {{ {one}; }} >>/root/load 2>&1; done" for one in loads]
     pids = [node.ssh(f"setsid sh -c {shlex.quote(one)} >/dev/null 2>&1 & echo $!").stdout.strip() for one in loops]
     try:
         yield
