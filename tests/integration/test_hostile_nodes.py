@@ -5,12 +5,8 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +15,7 @@ from nodes import daemon
 from nodes.config import DURABLE, configure, converges, refused
 from nodes.daemon import CRI, DROP_IN, RECORD, ROOT
 from nodes.fixtures import packaged
-from nodes.images import busybox, random_layers, write_layout
-from nodes.node import PODMAN, Node, run
-from nodes.registry import Registry
+from nodes.node import Node
 
 UNIT_DROP_IN = "/etc/systemd/system/containerd.service.d/10-hostile.conf"
 Mending = Callable[[Node, str], None]
@@ -296,85 +290,3 @@ def test_an_ordinary_user_is_told_to_become_root(trixie: Node, name: str) -> Non
     result = trixie.module(name, options, become_user="nobody2")
     assert result["failed"], result
     assert "set become" in result["msg"], result["msg"]
-
-
-# How often a node under load is verified: LOOKS=50 for more than the default.
-LOOKS = int(os.environ.get("LOOKS", "5"))
-BOX = "docker.io/library/box:1"
-# Names that containerd allows, of a namespace, a container, a snapshot, an image and a handler.
-ODD = "odd.name-1_x"
-ODD_SETUP = f"""
-ctr namespaces create {ODD}
-for ns in default {ODD}; do ctr -n $ns images import --base-name docker.io/library/box --all-platforms /root/box.tar; done
-digest=$(ctr images ls name=={BOX} | awk 'NR == 2 {{print $3}}')
-ctr -n k8s.io images tag {BOX} docker.io/library/box@$digest
-top=$(ctr -n {ODD} snapshots ls | awk '$3 == "Committed" {{print $1}}' | tail -1)
-ctr -n {ODD} snapshots prepare 'a key with spaces' $top
-ctr -n {ODD} snapshots view 'a view: of / "layers"' $top
-ctr -n {ODD} containers create {BOX} c.1_x-2
-"""
-LOADS = (
-    f"ctr -n k8s.io run --rm {BOX} short-$$-$n /bin/busybox sleep 0.2",
-    f"ctr -n {ODD} run --rm --read-only {BOX} read-only-$$-$n /bin/busybox true",
-    f"ctr -n {ODD} run --detach {BOX} ending-$$-$n /bin/busybox sleep 1; sleep 1; ctr -n {ODD} containers rm ending-$$-$n",
-    "ctr -n k8s.io images pull PULL; ctr -n k8s.io images rm --sync IMAGE",
-)
-
-
-def boxed(node: Node, source: Registry, tmp_path: Path) -> None:
-    """Give the node the archive /root/box.tar with an image that runs, and the image in the namespace of CRI."""
-    layout = write_layout(tmp_path / "box", [busybox(), *random_layers(2)], command=["/bin/busybox", "true"])
-    run(["tar", "-C", str(layout), "-cf", str(tmp_path / "box.tar"), "."])
-    run([*PODMAN, "cp", str(tmp_path / "box.tar"), f"{node.container}:/root/box.tar"])
-    node.module("containerd_image", {"name": [BOX], "namespace": "k8s.io", "archive": "/root/box.tar", "remote_src": True})
-
-
-@contextmanager
-def loaded(node: Node, image: str) -> Iterator[None]:
-    """Containers start and end, and a pull runs, during the block."""
-    plain = f"--plain-http {image}"
-    loads = [one.replace("PULL", plain).replace("IMAGE", image) for one in LOADS]
-    loops = [f"n=0; while sleep 1; do n=$((n + 1)); {{ {one}; }} >>/root/load 2>&1; done" for one in loads]
-    pids = [node.ssh(f"setsid sh -c {shlex.quote(one)} >/dev/null 2>&1 & echo $!").stdout.strip() for one in loops]
-    try:
-        yield
-    finally:
-        node.ssh(f"kill -- {' '.join(f'-{pid}' for pid in pids)}", check=False)
-
-
-@pytest.fixture
-def odd(modern: Node, source: Registry, tmp_path: Path) -> Iterator[Node]:
-    """A node with healthy objects of odd names."""
-    done = configure(modern, **DURABLE)
-    assert not done.get("failed"), done
-    boxed(modern, source, tmp_path)
-    modern.ssh(ODD_SETUP)
-    yield modern
-    for namespace in (ODD, "k8s.io", "default"):
-        modern.ssh(
-            f"""ns={namespace}; for c in $(ctr -n $ns containers ls -q); do ctr -n $ns tasks kill -s 9 $c; sleep 1; ctr -n $ns tasks rm $c; ctr -n $ns containers rm $c; done
-            ctr -n $ns snapshots rm 'a key with spaces'; ctr -n $ns snapshots rm 'a view: of / "layers"'
-            ctr -n $ns images rm --sync $(ctr -n $ns images ls -q); ctr namespaces rm {ODD}""",
-            check=False,
-        )
-
-
-def worse_than_ok(node: Node) -> dict[str, Any]:
-    options = {
-        "settings": DURABLE,
-        "images": [{"name": [BOX], "namespace": "k8s.io"}],
-        # By the calendar, 1.7 isn't supported any longer.
-        "skip": ["containerd_version"],
-        "fail_on": [],
-    }
-    return {one["id"]: one for one in node.module("node_verify", options)["checks"] if one["status"] != "ok"}
-
-
-def test_a_healthy_node_under_load_is_green(odd: Node, source: Registry) -> None:
-    assert worse_than_ok(odd) == {}
-    image = source.push(random_layers(4, size=1 << 20))
-    with loaded(odd, image):
-        for number in range(LOOKS):
-            assert worse_than_ok(odd) == {}, number
-    log = odd.exec("cat", "/root/load").stdout
-    assert "unpacking" in log or "elapsed" in log, log[-2000:]
