@@ -46,6 +46,7 @@ def parse_plugins(stdout: str) -> tuple[Plugin, ...]:
 class Daemon:
     """``plugins`` is None where the socket doesn't answer; ``newer`` are files changed since the start.
 
+    ``undated`` are files that changed at a time that is still to come: the clock was set back, maybe before the start.
     ``age`` is how many seconds the process has been running.
     """
 
@@ -55,6 +56,7 @@ class Daemon:
     newer: tuple[str, ...] = ()
     binary: str | None = None
     age: float | None = None
+    undated: tuple[str, ...] = ()
 
     def reads(self, default: str = "/etc/containerd/config.toml") -> str:
         """Return the configuration file that the running daemon was told to read."""

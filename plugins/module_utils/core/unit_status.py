@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 UNIT_PROPERTIES = (
     "LoadState",
@@ -21,6 +22,7 @@ UNIT_PROPERTIES = (
     "NeedDaemonReload",
     "Result",
     "ExecStart",
+    "ExecMainStartTimestamp",
 )
 _PROGRAM = re.compile(r"path=(\S+)")
 
@@ -51,7 +53,10 @@ def assignments(text: str) -> list[Assignment]:
 
 @dataclass(frozen=True)
 class UnitStatus:
-    """What ``systemctl show`` says of a unit; the main PID is 0 when it doesn't run, ``program`` what is to be run."""
+    """What ``systemctl show`` says of a unit; the main PID is 0 when it doesn't run, ``program`` what is to be run.
+
+    ``started`` is when the main process was started, by the clock as it was then, in whole seconds since the epoch.
+    """
 
     loaded: bool
     active: str
@@ -64,6 +69,7 @@ class UnitStatus:
     needs_reload: bool
     result: str
     program: str = ""
+    started: float | None = None
 
     @property
     def running(self) -> bool:
@@ -97,4 +103,13 @@ class UnitStatus:
             needs_reload=values.get("NeedDaemonReload") == "yes",
             result=values.get("Result", ""),
             program=program[1] if program else "",
+            started=_moment(values.get("ExecMainStartTimestamp", "")),
         )
+
+
+def _moment(text: str) -> float | None:
+    """From a time of systemd in UTC, such as "Sun 2026-11-29 15:36:38 UTC"; None for none, and for another time zone."""
+    try:
+        return datetime.strptime(f"{text.partition(' ')[2]}+0000", "%Y-%m-%d %H:%M:%S UTC%z").timestamp()
+    except ValueError:
+        return None

@@ -174,6 +174,10 @@ def restart_pending(state: NodeState, expectation: Expectation) -> Finding:
     newer = state.daemon.newer
     if newer:
         return fail(expected, f"changed since: {', '.join(newer)}", CONFIGURE)
+    if state.daemon.undated:
+        paths = state.daemon.undated
+        remedy = f"set the clock, run 'touch {' '.join(paths)}', then {CONFIGURE}"
+        return unknown(expected, f"changed at a time that is still to come, by the node's clock: {', '.join(paths)}", remedy)
     return ok(expected, "started after the last change")
 
 

@@ -67,6 +67,11 @@ def test_reads_drop_ins_and_crashes() -> None:
     assert (status.running, status.restarts, status.needs_reload) == (False, 11, True)
 
 
+def test_the_start_is_in_the_clock_of_then() -> None:
+    assert UnitStatus.parse("ExecMainStartTimestamp=Sun 2026-11-29 15:36:38 UTC\n").started == 1795966598
+    assert UnitStatus.parse("ExecMainStartTimestamp=n/a\n").started is None
+
+
 def test_nothing_shown_is_nothing_known() -> None:
     status = UnitStatus.parse("")
     assert (status.loaded, status.active, status.running) == (False, "unknown", False)

@@ -221,6 +221,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("config_file", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
     ("restart_pending", "fail", lambda one: replace(one, daemon=replace(DAEMON, newer=(ROOT,))), f"changed since: {ROOT}"),
     ("restart_pending", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
+    ("restart_pending", "unknown", lambda one: replace(one, daemon=replace(DAEMON, undated=(ROOT,))), "still to come"),
     (
         "daemon_binary",
         "fail",

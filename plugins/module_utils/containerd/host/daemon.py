@@ -16,8 +16,9 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.confi
 from ansible_collections.slipway.node.plugins.module_utils.containerd.imports import proxy_addresses
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
-from ansible_collections.slipway.node.plugins.module_utils.core.host.process import changed_since, read_process
+from ansible_collections.slipway.node.plugins.module_utils.core.host.process import change_time, read_process
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
+from ansible_collections.slipway.node.plugins.module_utils.core.process import changed_since
 
 # How long a daemon that answers has to stay the same process to be called stable.
 SETTLE_SECONDS = 1.5
@@ -48,8 +49,10 @@ class RunningDaemon:
         # A directory changes when a file is removed from it.
         drop_ins = [os.path.dirname(path) for path in status.files if os.path.dirname(path).endswith(f"/{self.unit.name}.d")]
         inputs = [*(source.path for source in sources), *import_directories(sources), *status.files, *dict.fromkeys(drop_ins)]
-        newer = tuple(path for path in inputs if changed_since(path, process.started))
-        return Daemon(status, process, self._plugins(sources), newer, self._binary, time.time() - process.started)
+        times = {path: changed for path in inputs if (changed := change_time(path)) is not None}
+        newer, undated = changed_since(times, process.started_then(status.started), time.time())
+        age = time.time() - process.started
+        return Daemon(status, process, self._plugins(sources), newer, self._binary, age, undated)
 
     def _plugins(self, sources: Iterable[Source]) -> tuple[Plugin, ...] | None:
         """Try the sockets of proxy plugins: the daemon calls such a plugin ok even if no service answers."""

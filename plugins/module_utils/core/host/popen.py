@@ -20,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 
 # ctr warns of deprecated settings on stderr; what a program prints is parsed, so it speaks C's language.
-ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
+ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "TZ": "UTC", "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
 # ctr reads one line of at most this many bytes: bufio's default buffer.
 SECRET_BYTES = 4000
 # A daemon that is restarted is away for less.

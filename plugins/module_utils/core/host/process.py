@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
-
-# A process's start is known to a clock tick (10 ms), a file's change to a jiffy; a daemon takes
-# longer than this from its start until it reads its files.
-CLOCK_GRAIN = 0.02
 
 
 def read_process(pid: int) -> Process | None:
@@ -34,19 +31,17 @@ def read_process(pid: int) -> Process | None:
     return Process(pid, started, tuple(arguments), None if link.endswith(" (deleted)") else link)
 
 
-def changed_since(path: str, moment: float) -> bool:
-    """Return whether a file's content, name or owner changed after a moment (seconds since the epoch).
+def change_time(path: str) -> float | None:
+    """Return when a file's content, name or owner changed, in seconds since the epoch; None for a file that isn't there.
 
     It is the change time that counts: copying with ``-p`` and package managers set the other one back. A symbolic
-    link that leads elsewhere is a change too, however old the file that it leads to. False for a file that isn't there.
+    link that leads elsewhere is a change too, however old the file that it leads to.
     """
+    times = []
     for look in (os.stat, os.lstat):
-        try:
-            if look(path).st_ctime > moment + CLOCK_GRAIN:
-                return True
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return False
+        with suppress(FileNotFoundError, NotADirectoryError):
+            times.append(look(path).st_ctime)
+    return max(times, default=None)
 
 
 def running_shims(address: str) -> list[str]:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Plugin
@@ -37,6 +38,8 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import 
 
 _ACTIVE = "Active"
 _NOT_FOUND = "not found"
+# containerd is asked about so many snapshots at a time: each question is a program of its own, which mostly waits.
+_AT_ONCE = 8
 # The directory that takes what is written to a snapshot: plugins/snapshots/overlay/overlay.go, upperPath.
 _UPPER = re.compile(r"^/.*/snapshots/\d+/fs\Z")
 # The same of what is bound and gone, in the kernel's words; native has no fs, and gives what it removes another name first.
@@ -109,7 +112,6 @@ class WritableSnapshots:
 
     def of(self, namespace: str, snapshotters: Sequence[str]) -> tuple[WritableSnapshot, ...]:
         """In one namespace."""
-        found: list[WritableSnapshot] = []
         try:
             listed = [(name, key) for name in snapshotters for key in self._active(namespace, name)]
             if not listed:
@@ -122,14 +124,16 @@ class WritableSnapshots:
         except HostError as error:
             self.trouble.append(str(error))
             return ()
-        for snapshotter, key in listed:
-            try:
-                found.append(self._held(namespace, snapshotter, key, leases))
-            except (HostError, ValueError) as error:
-                if _NOT_FOUND not in str(error):
-                    self.trouble.append(str(error))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            answers = pool.map(lambda one: self._try_held(namespace, *one, leases), listed)
+        found = [held for held in answers if held is not None]
         theirs = self._snapshots_of(namespace, unexplained) if found else frozenset()
         return tuple(held for held in found if held.key not in theirs)
+
+    def sizes(self, several: Sequence[WritableSnapshot]) -> dict[str, int | None]:
+        """Return the bytes that were written to each, by what it is."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return dict(zip(map(_described, several), pool.map(self.size, several)))
 
     def size(self, held: WritableSnapshot) -> int | None:
         """Return the bytes that were written to it; None if the snapshotter doesn't say."""
@@ -157,6 +161,15 @@ class WritableSnapshots:
             return parse_leases(self._ask(namespace, "leases", "ls", doing=doing))
         except ValueError as error:
             raise HostError(f"cannot {doing}: {error}") from error
+
+    def _try_held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> WritableSnapshot | None:
+        """Return a snapshot; None if it is gone, or can't be read."""
+        try:
+            return self._held(namespace, snapshotter, key, leases)
+        except (HostError, ValueError) as error:
+            if _NOT_FOUND not in str(error):
+                self.trouble.append(str(error))
+            return None
 
     def _held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> WritableSnapshot:
         doing = f"look at the snapshot {key}"
@@ -237,7 +250,7 @@ def read_toolboxes(
     ]
     return Toolboxes(
         expected=tuple(judged),
-        unlisted={_described(one): snapshots.size(one) for one in unlisted} if expected is not None else {},
+        unlisted=snapshots.sizes(unlisted) if expected is not None else {},
         at_risk=tuple(risk for risk in map(model.risk_of, held) if risk is not None),
         lost=mounts.lost(),
         trouble="; ".join(dict.fromkeys(snapshots.trouble)),

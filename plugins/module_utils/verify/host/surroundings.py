@@ -40,6 +40,8 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 _ANALYZE_SECONDS = 20.0
 _CGROUPS = "/sys/fs/cgroup"
 _CRI_NAMESPACE = "k8s.io"
+# The sandboxes of pods: containerd internal/cri/labels.
+_PODS = 'labels."io.cri-containerd.kind"==sandbox'
 _PINNED = "io.cri-containerd.pinned=pinned"
 
 
@@ -151,7 +153,8 @@ def read_sandbox(ctr: Ctr, name: str) -> SandboxImage:
         wanted = name
     listed = ctr.in_namespace(_CRI_NAMESPACE, "images", "ls", f"name=={wanted}", doing="ask containerd for the sandbox image")
     rows = [line for line in listed.splitlines()[1:] if line.split()[:1] == [wanted]]
-    used = ctr.in_namespace(_CRI_NAMESPACE, "containers", "ls", "-q", doing="ask containerd for the containers of CRI")
+    # Others than CRI also start containers in this namespace, and need no such image.
+    used = ctr.in_namespace(_CRI_NAMESPACE, "containers", "ls", "-q", _PODS, doing="ask containerd for the pods of CRI")
     return SandboxImage(wanted, bool(rows), any(_PINNED in row for row in rows), bool(used.strip()))
 
 
