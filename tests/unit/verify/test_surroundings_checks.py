@@ -114,6 +114,10 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("storage_space", "fail", room(inodes_free=0), "without free inodes"),
     ("storage_space", "warn", room(free=4 * GIGABYTE), "/run/containerd is on a file system with 4 % of its space free"),
     ("storage_space", "warn", room(inodes_free=40000), "4 % of its inodes free"),
+    ("storage_space", "warn", room(available=0), "/run/containerd is on a file system with 0 % of its space free"),
+    ("storage_space", "fail", room(missing=True, size=0, free=0, inodes=0), "/run/containerd isn't there"),
+    ("storage_space", "fail", room(noexec=True, runs_programs=True), "mounted noexec"),
+    ("storage_space", "warn", room(free=0, available=0, directories_only=True), "0 % of its space free"),
     ("unit_directives", "fail", {"unit_files": (*UNIT_FILES, overriding("4"))}, "TasksMax=5 of "),
     (
         "unit_directives",
@@ -169,6 +173,9 @@ def test_every_check_can_be_other_than_ok() -> None:
     [
         # btrfs has no fixed number of inodes; a small file system in memory may have few.
         ("storage_space", room(inodes=0, inodes_free=0)),
+        ("storage_space", room(noexec=True)),
+        # Reserved blocks are no space in use.
+        ("storage_space", room(size=100 * GIGABYTE, free=95 * GIGABYTE, available=20 * GIGABYTE)),
         ("storage_space", room(size=8 * 2**20, free=8 * 2**20, inodes=60, inodes_free=50)),
         ("unit_directives", {"unit_files": (*UNIT_FILES, overriding("5"))}),
         ("required_plugins", {"config": EffectiveConfig({"disabled_plugins": ["io.containerd.snapshotter.v1.zfs", "cri"]})}),
