@@ -35,7 +35,9 @@ def _status(status: str | dict[str, str]) -> str:
 def _proof(fault: Fault) -> str:
     if "handler" in fault:
         return "a pod that does not start"
-    return "a command that fails" if "proof" in fault else ""
+    if "proof" in fault:
+        return "a command that fails"
+    return f"not proved: {fault['reason']}" if "reason" in fault else ""
 
 
 SECTIONS = {"faults": faults}

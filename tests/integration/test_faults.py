@@ -36,6 +36,9 @@ REGISTRIES = [
     {"name": f"{name}.invalid", "server": "https://mirror.invalid", "username": "node", "password": "never-shown"}
     for name in ("deleted", "changed", "open", "foreign")
 ]
+# An image with a volume, and the commands that bring all images.
+VOLUMINOUS = "docker.io/library/voluminous:1"
+IMPORTS = "/root/imports"
 HOSTS = "/etc/containerd/certs.d"
 EXPECTED = {"fail_on": [], "registries": REGISTRIES, "toolboxes": [{"path": path} for path in TOOLBOXES]}
 PROBES_CRICTL = "/usr/local/bin/crictl"
@@ -53,22 +56,24 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     name = sandbox_image(modern)
     repository, _colon, tag = name.rpartition(":")
     layout = write_layout(tmp_path / "pause", [busybox()], tag=tag, command=["/bin/busybox", "sleep", "1000"])
-    run(["tar", "-C", str(layout), "-cf", str(tmp_path / "pause.tar"), "."])
     toolboxes.removed(modern)
     modern.ssh("rm -rf /root/faults /var/lib/kubelet /etc/cni/net.d; mkdir -p /root/boxed/bin /root/faults")
     # The probe of pods finds it there.
     modern.ssh(f"cp {cri.PROGRAM} {PROBES_CRICTL}")
-    for file, place in ((program, "/root/boxed/bin/busybox"), (tmp_path / "pause.tar", "/root/pause.tar")):
-        run([*PODMAN, "cp", str(file), f"{modern.container}:{place}"])
+    run([*PODMAN, "cp", str(program), f"{modern.container}:/root/boxed/bin/busybox"])
     daemon.write(modern, daemon.ROOT, f"version = {2 if modern.line < (2,) else 3}" + named(modern, CONFIG))
     daemon.restart(modern)
-    modern.ssh(f"cp {daemon.ROOT} {BASE}; ctr --namespace k8s.io images import --base-name {repository} /root/pause.tar")
+    modern.ssh(f"cp {daemon.ROOT} {BASE}; rm -f {IMPORTS}")
+    bring(modern, layout, "k8s.io", repository)
     create_toolboxes(modern, tmp_path)
+    bring(modern, write_layout(tmp_path / "volume", [busybox()], volumes=["/volume"]), "k8s.io", VOLUMINOUS.partition(":")[0])
     configured = run_module(modern, "containerd_registry", {"registries": REGISTRIES})
     assert not configured.get("failed"), configured
     modern.ssh(f"rm -rf {HOSTS}.healthy; cp -a {HOSTS} {HOSTS}.healthy")
     pod = {"metadata": {"name": "a", "namespace": "default", "uid": "a"}, "log_directory": "/run", "linux": cri.NODE_NETWORK}
     daemon.write(modern, cri.POD, json.dumps(pod))
+    container = {"metadata": {"name": "a"}, "image": {"image": VOLUMINOUS}, "log_path": "a.log", "linux": cri.NODE_NETWORK}
+    daemon.write(modern, cri.CONTAINER, json.dumps(container))
     yield modern
     toolboxes.removed(modern)
     modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}", check=False)
@@ -81,13 +86,20 @@ def create_toolboxes(node: Node, directory: Path) -> None:
     node.ssh("mkdir -p /srv/boxes")
     for kind in ("shared", "own"):
         layout = write_layout(directory / kind, [program, {f"etc/{kind}": b"layer"}], tag=kind)
-        run(["tar", "-C", str(layout), "-cf", str(directory / f"{kind}.tar"), "."])
-        run([*PODMAN, "cp", str(directory / f"{kind}.tar"), f"{node.container}:/root/{kind}.tar"])
-        node.ssh(f"ctr images import --base-name docker.io/library/boxed /root/{kind}.tar")
+        bring(node, layout, "default", "docker.io/library/boxed")
     for path, fault in TOOLBOXES.items():
         image = f"docker.io/library/boxed:{fault.get('layers', 'shared')}"
         created = run_module(node, "toolbox_snapshot", {"name": Path(path).name, "path": path, "image": image})
         assert not created.get("failed"), created
+
+
+def bring(node: Node, layout: Path, namespace: str, base: str) -> None:
+    """Import a layout now, and its like again after a round that removed the images of CRI."""
+    archive = layout.with_suffix(".tar")
+    run(["tar", "-C", str(layout), "-cf", str(archive), "."])
+    run([*PODMAN, "cp", str(archive), f"{node.container}:/root/{archive.name}"])
+    line = f"ctr --namespace {namespace} images import --base-name {base} /root/{archive.name}"
+    node.ssh(f"{line} && echo '{line}' >> {IMPORTS}")
 
 
 def command(fault: Fault, key: str) -> str:
@@ -97,7 +109,7 @@ def command(fault: Fault, key: str) -> str:
     mounts = f"$(ctr snapshots mounts / {path} | grep -o '{{}}=[^,: ]*' | cut -d= -f2)"
     places = {"UPPER": "upperdir", "WORK": "workdir", "LAYER": "lowerdir"}
     names = {name: mounts.format(option) for name, option in places.items()}
-    names.update(BOX=path, UNIT=f"{path[1:].replace('/', '-')}.mount", CRICTL=CRICTL)
+    names.update(POD=cri.POD, CONTAINER=cri.CONTAINER, BOX=path, UNIT=f"{path[1:].replace('/', '-')}.mount", CRICTL=CRICTL)
     return re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[1]], text)
 
 
@@ -139,6 +151,7 @@ def injected(node: Node, faults: Sequence[Fault]) -> Iterator[None]:
         restored = f"rm -rf {written}; cp -a {HOSTS}.healthy {HOSTS}; cp {BASE} {daemon.ROOT}"
         node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, restored]))
         daemon.restart(node)
+        node.ssh(f"ctr --namespace k8s.io images ls -q | grep -q . || sh {IMPORTS}")
 
 
 def shown(node: Node, fault: Fault) -> None:

@@ -117,6 +117,11 @@ class EffectiveConfig:
         return self.dump.get("state")
 
     @cached_property
+    def temporary(self) -> str | None:
+        """The daemon's directory of temporary files; None leaves it to its environment."""
+        return self.dump.get("temp") or None
+
+    @cached_property
     def socket(self) -> str | None:
         """The socket that the daemon creates; schema 4 has moved it, and ignores the old place."""
         found = self.lookup(("grpc", "address") if self.schema < 4 else ("plugins", SERVER_GRPC, "address"))

@@ -23,10 +23,17 @@ CNI_SUFFIXES = (".conf", ".conflist", ".json")
 _CAPABILITIES = ("pull", "resolve", "push", "referrers")
 _CGROUP_DRIVER = re.compile(r"^cgroupDriver:\s*[\"']?([a-z]+)", re.MULTILINE)
 
+_LOG_DIR = re.compile(r"^podLogsDir:\s*[\"']?(/[^\s\"']*)", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Room:
-    """The file system of a directory: sizes in bytes, ``inodes`` 0 where the file system has no fixed number."""
+    """The file system of a directory: sizes in bytes, ``inodes`` 0 where the file system has no fixed number.
+
+    ``free`` is for root, which may use the reserved blocks, ``available`` for others. ``runs_programs``: containers run programs
+    of this very mount, so ``noexec`` matters. ``missing``: the directory isn't there, and the daemon doesn't create it.
+    ``directories_only``: the daemon writes no file there.
+    """
 
     directory: str
     size: int
@@ -34,6 +41,11 @@ class Room:
     inodes: int
     inodes_free: int
     read_only: bool = False
+    available: int | None = None
+    noexec: bool = False
+    runs_programs: bool = False
+    missing: bool = False
+    directories_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,12 +63,13 @@ class Kubelet:
     """A kubelet that has been configured. The driver is None where its file leaves it to the kubelet."""
 
     cgroup_driver: str | None
+    log_dir: str = "/var/log/pods"
 
     @classmethod
     def parse(cls, text: str) -> Kubelet:
         """Parse the file that kubeadm and the kubelet's own documentation call config.yaml."""
-        found = _CGROUP_DRIVER.search(text)
-        return cls(found[1] if found else None)
+        found, logs = _CGROUP_DRIVER.search(text), _LOG_DIR.search(text)
+        return cls(found[1] if found else None, logs[1] if logs else cls.log_dir)
 
 
 @dataclass(frozen=True)

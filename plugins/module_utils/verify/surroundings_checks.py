@@ -93,26 +93,40 @@ def storage_space(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"writable, with more than {LOW_PERCENT} % of space and inodes free"
     if state.room is None:
         return unread(expected, state, "config", "room", "version")
-    full = [fault for room in state.room for fault in _full(room)]
+    full = {fault: remedy for room in state.room for fault, remedy in _full(room)}
     if full:
-        return fail(expected, "; ".join(full), "free space on the file system, enlarge it, or mount it writable")
+        return fail(expected, "; ".join(full), ", then ".join(dict.fromkeys(full.values())))
     low = [fault for room in state.room for fault in _low(room)]
     if low:
         return warn(expected, "; ".join(low), "free space on the file system, or enlarge it")
-    return ok(expected, {room.directory: f"{_percent(room.free, room.size)} % free" for room in state.room})
+    return ok(expected, {room.directory: f"{_percent(*_usable(room))} % free" for room in state.room})
 
 
-def _full(room: Room) -> Iterator[str]:
+def _full(room: Room) -> Iterator[tuple[str, str]]:
+    """Return each fault with its remedy."""
+    if room.missing:
+        yield f"{room.directory} isn't there", "create it, or correct TMPDIR in the unit of containerd, and restart the unit"
     if room.read_only:
-        yield f"{room.directory} is on a read-only file system"
-    if room.free < min(FULL_BYTES, room.size // 100):
-        yield f"{room.directory} is on a full file system"
+        yield f"{room.directory} is on a read-only file system", f"mount the file system of {room.directory} writable"
+    if room.noexec and room.runs_programs:
+        fault = f"{room.directory} is on a file system that is mounted noexec, so no container of it can run a program"
+        yield fault, f"mount the file system of {room.directory} without noexec"
+    if room.free < min(FULL_BYTES, room.size // 100) and not room.directories_only:
+        yield f"{room.directory} is on a full file system", f"free space in the file system of {room.directory}, or enlarge it"
     if room.inodes and room.inodes_free < min(FULL_INODES, room.inodes // 100):
-        yield f"{room.directory} is on a file system without free inodes"
+        fault = f"{room.directory} is on a file system without free inodes"
+        yield fault, f"delete files in the file system of {room.directory}, or enlarge it"
+
+
+def _usable(room: Room) -> tuple[int, int]:
+    """Return the bytes that users other than root can still write, and all that they could."""
+    if room.available is None:
+        return room.free, room.size
+    return room.available, room.size - room.free + room.available
 
 
 def _low(room: Room) -> Iterator[str]:
-    for free, size, what in ((room.free, room.size, "space"), (room.inodes_free, room.inodes, "inodes")):
+    for (free, size), what in ((_usable(room), "space"), ((room.inodes_free, room.inodes), "inodes")):
         if size and _percent(free, size) < LOW_PERCENT:
             yield f"{room.directory} is on a file system with {_percent(free, size)} % of its {what} free"
 

@@ -180,3 +180,16 @@ def test_a_file_without_a_table_of_a_host_is_lost_on_1_x_alone() -> None:
 
 def test_headers_without_secrets_are_no_credentials() -> None:
     assert not parse_hosts('[header]\nUser-Agent = "a"\n', "/d", before_2=False).credentials
+
+
+@pytest.mark.parametrize(
+    ("text", "directory"),
+    [
+        ("kind: KubeletConfiguration\n", "/var/log/pods"),
+        ("podLogsDir: /srv/logs\n", "/srv/logs"),
+        ('cgroupDriver: systemd\npodLogsDir: "/srv/logs"  # large\n', "/srv/logs"),
+        ("podLogsDir:\n", "/var/log/pods"),
+    ],
+)
+def test_the_directory_of_the_kubelets_logs_is_read(text: str, directory: str) -> None:
+    assert Kubelet.parse(text).log_dir == directory

@@ -131,6 +131,10 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("storage_space", "fail", room(inodes_free=0), "without free inodes"),
     ("storage_space", "warn", room(free=4 * GIGABYTE), "/run/containerd is on a file system with 4 % of its space free"),
     ("storage_space", "warn", room(inodes_free=40000), "4 % of its inodes free"),
+    ("storage_space", "warn", room(available=0), "/run/containerd is on a file system with 0 % of its space free"),
+    ("storage_space", "fail", room(missing=True, size=0, free=0, inodes=0), "/run/containerd isn't there"),
+    ("storage_space", "fail", room(noexec=True, runs_programs=True), "mounted noexec"),
+    ("storage_space", "warn", room(free=0, available=0, directories_only=True), "0 % of its space free"),
     ("unit_directives", "fail", {"unit_files": (*UNIT_FILES, overriding("4"))}, "TasksMax=5 of "),
     (
         "unit_directives",
@@ -176,7 +180,7 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("registry_files", "fail", {"registry_files": (RegistryFile("/a", ("is a FIFO",)),)}, "/a is a FIFO"),
     ("registry_files", "warn", {"registry_files": (RegistryFile("/a", (), ("/a",)),)}, "every user can read: /a"),
     ("registry_hosts", "fail", {"hosts": {}}, "a.example/hosts.toml is missing"),
-    ("registry_hosts", "fail", hosts(content=HOSTS_TOML.content + b"#"), "a.example/hosts.toml has another content"),
+    ("registry_hosts", "fail", hosts(content=b"# Managed by slipway.node\n"), "a.example/hosts.toml has another content"),
     ("registry_hosts", "fail", hosts(mode=0o644), "a.example/hosts.toml has the mode 0644, not 0600"),
     ("registry_hosts", "fail", hosts(content=b"[host]"), "a.example configures a.example and was not made by this module"),
     ("registry_hosts", "fail", {"hosts": {**HOSTS, "b.example": HOSTS["a.example"]}}, "b.example/hosts.toml is there"),
@@ -200,6 +204,9 @@ def test_every_check_can_be_other_than_ok() -> None:
     [
         # btrfs has no fixed number of inodes; a small file system in memory may have few.
         ("storage_space", room(inodes=0, inodes_free=0)),
+        ("storage_space", room(noexec=True)),
+        # Reserved blocks are no space in use.
+        ("storage_space", room(size=100 * GIGABYTE, free=95 * GIGABYTE, available=20 * GIGABYTE)),
         ("storage_space", room(size=8 * 2**20, free=8 * 2**20, inodes=60, inodes_free=50)),
         ("unit_directives", {"unit_files": (*UNIT_FILES, overriding("5"))}),
         ("unit_directives", confined(tasks_left=4000, memory=2**30, files=1024, processes=30000)),

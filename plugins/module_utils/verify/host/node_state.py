@@ -145,6 +145,7 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
     """Read the program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
     probe = _Probe(reader)
     runner, config_file = containerd.runner, containerd.config_file
+    probe.try_read("kubelet", read_kubelet)
     if probe.try_read("version", lambda: containerd.version):
         probe.try_read("config", lambda: containerd.config)
         probe.try_read("defaults", lambda: containerd.default_config)
@@ -164,7 +165,6 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
         if kata is not None:
             probe.try_read("kata_file_problems", lambda: kata_file_problems(kata, containerd.architecture))
         _read_surroundings(probe, containerd, config, version, process)
-    probe.try_read("kubelet", read_kubelet)
     if daemon is not None and daemon.unit.loaded:
         files = daemon.unit.files
         texts = probe.try_read("unit_files", lambda: read_unit_files(files)) or ()
@@ -200,11 +200,20 @@ def _read_surroundings(
     elif "daemon" not in probe.trouble:
         probe.trouble["programs"] = DAEMON_UNREACHABLE
     probe.try_read("runtime_root_problems", lambda: root_problems(config))
-    snapshotters = [config.snapshotter_root(name) for name in config.own_snapshotters if name in BUILTIN_SNAPSHOTTERS]
-    directories = [one for one in (config.root, config.state, *snapshotters) if one]
-    probe.try_read("room", lambda: read_room(directories, process.pid if process is not None else None))
+    _read_room(probe, config, process.pid if process is not None else None)
     probe.try_read("network", lambda: read_network(config, architecture))
     probe.try_read("registry_files", lambda: read_registry_files(config, version))
+
+
+def _read_room(probe: _Probe, config: EffectiveConfig, pid: int | None) -> None:
+    snapshotters = {name: config.snapshotter_root(name) for name in config.own_snapshotters if name in BUILTIN_SNAPSHOTTERS}
+    temporary = config.temporary or (probe.parts.get("environment") or {}).get("TMPDIR") or "/tmp"  # noqa: S108
+    kubelet = probe.parts.get("kubelet")
+    logs = kubelet.log_dir if kubelet is not None else None
+    directories = [one for one in (config.root, config.state, *snapshotters.values(), temporary, logs) if one]
+    # Mounts of the other snapshotters have flags of their own; a bind mount has those of the directory.
+    bound = [root for name, root in snapshotters.items() if name == "native"]
+    probe.try_read("room", lambda: read_room(directories, pid, with_programs=bound, temporary=temporary))
 
 
 def _silent(state: NodeState) -> NodeState:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
@@ -45,31 +47,46 @@ _PODS = 'labels."io.cri-containerd.kind"==sandbox'
 _PINNED = "io.cri-containerd.pinned=pinned"
 
 
-def read_room(directories: Iterable[str], pid: int | None) -> tuple[Room, ...]:
-    """Return the room of each file system, by its first directory, as the daemon's process sees it. Raises HostError."""
-    found: dict[int, Room] = {}
+def read_room(
+    directories: Iterable[str], pid: int | None, *, with_programs: Collection[str] = (), temporary: str = ""
+) -> tuple[Room, ...]:
+    """Return the room of each file system, by its first directory, as the daemon's process sees it. Raises HostError.
+
+    Directories ``with_programs`` have programs that containers run from there. In the ``temporary`` one, which it doesn't create,
+    the daemon makes directories to mount on.
+    """
+    found: dict[Any, Room] = {}
     for directory in directories:
         places = ([f"/proc/{pid}/root{directory}"] if pid else []) + [directory]
         place = next((place for place in places if os.path.isdir(place)), None)
-        if place is None:
-            continue
-        try:
-            device = os.stat(place).st_dev
-            if device in found:
-                continue
-            got = os.statvfs(place)
-        except OSError as error:
-            raise HostError(f"cannot look at {directory}: {error.strerror}") from error
-        found[device] = Room(
-            directory=directory,
-            size=got.f_blocks * got.f_frsize,
-            # The daemon is root, which may use the reserved blocks.
-            free=got.f_bfree * got.f_frsize,
-            inodes=got.f_files,
-            inodes_free=got.f_ffree,
-            read_only=bool(got.f_flag & os.ST_RDONLY),
-        )
+        if place is not None:
+            device, room = _room(directory, place, runs_programs=directory in with_programs)
+            found.setdefault(device, replace(room, directories_only=directory == temporary))
+        elif directory == temporary:
+            found[directory] = Room(directory, 0, 0, 0, 0, missing=True)
     return tuple(found.values())
+
+
+def _room(directory: str, place: str, *, runs_programs: bool) -> tuple[Any, Room]:
+    """Return what tells a file system and its quota from others, and its room."""
+    try:
+        device = os.stat(place).st_dev
+        got = os.statvfs(place)
+    except OSError as error:
+        raise HostError(f"cannot look at {directory}: {error.strerror}") from error
+    room = Room(
+        directory=directory,
+        size=got.f_blocks * got.f_frsize,
+        free=got.f_bfree * got.f_frsize,
+        inodes=got.f_files,
+        inodes_free=got.f_ffree,
+        read_only=bool(got.f_flag & os.ST_RDONLY),
+        available=got.f_bavail * got.f_frsize,
+        noexec=bool(got.f_flag & os.ST_NOEXEC),
+        runs_programs=runs_programs,
+    )
+    # statvfs(2) shows the project quota of a directory as its size. A mount may be read-only or noexec by itself.
+    return (device, room.size, room.inodes, room.read_only, room.noexec, runs_programs and room.noexec), room
 
 
 def read_kubelet() -> Kubelet | None:
