@@ -717,3 +717,15 @@ def test_a_setting_that_another_file_overrides_is_removed_there_first(passing: N
         found = finding("config_settings", replace(broken, sources=sources))
         assert found is not None and remedy in found.remedy
         assert "remove" not in found.remedy.partition(" from ")[2]
+
+
+def test_a_remedy_begins_with_what_a_run_would_refuse(passing: NodeState) -> None:
+    assert passing.daemon is not None
+    stopped = replace(passing.daemon, process=None, plugins=None)
+    masked = replace(stopped, unit=replace(stopped.unit, active="inactive", pid=0, enabled="masked"))
+    for state, words in (
+        (replace(passing, daemon=masked), f"run 'systemctl unmask {passing.unit}', then read 'journalctl"),
+        (replace(passing, daemon=stopped, config=None, trouble={"config": "no TOML"}), f"repair {ROOT}, then read 'journalctl"),
+    ):
+        found = finding("daemon_running", state)
+        assert found is not None and found.remedy.startswith(words)
