@@ -192,10 +192,21 @@ class Check:
         if finding is None:
             return None
         remedy = finding.remedy
-        if state.broken_imports and CONFIGURE in remedy:
-            # The run refuses to restart a daemon that would not come up again.
-            remedy = f"{'; '.join(broken.remedy() for broken in state.broken_imports)}, then {remedy}"
+        first = _refusal(state) if CONFIGURE in remedy else ""
+        if first and not remedy.startswith(first):
+            remedy = f"{first}, then {remedy}"
         return replace(finding, id=self.id, remedy=remedy, cause=finding.cause if finding.cause != self.id else "")
+
+
+def _refusal(state: NodeState) -> str:
+    """Return what has to be done before a run of the playbook, which refuses the node otherwise; empty if nothing has to be."""
+    if state.broken_imports:
+        return "; ".join(broken.remedy() for broken in state.broken_imports)
+    if state.version is not None and "config" in state.trouble:
+        return f"repair {state.config_file}"
+    if state.daemon is not None and state.daemon.unit.masked:
+        return f"run 'systemctl unmask {state.unit}'"
+    return ""
 
 
 def check(judge: Callable[[NodeState, Expectation], Finding | None]) -> Check:

@@ -303,7 +303,9 @@ def kata_snapshotters(state: NodeState, expectation: Expectation) -> Finding | N
             return f"{name} is {states.get(name, 'not loaded')} in the daemon"
         return None
 
-    return _of_each("one snapshotter for each handler, in state ok", state, expectation, look, CONFIGURE)
+    # A run sets that of the inventory's handlers alone.
+    remedy = CONFIGURE if expectation.kata else "name one snapshotter for each handler in the daemon's configuration"
+    return _of_each("one snapshotter for each handler, in state ok", state, expectation, look, remedy)
 
 
 @check

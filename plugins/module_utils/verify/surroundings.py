@@ -280,8 +280,9 @@ def parse_groups(text: str) -> dict[str, str]:
 
 
 def directives_of(files: Iterable[Source], *keys: str) -> str:
-    """Return where the unit's files set these directives, for a message; empty if none does."""
-    return ", ".join(f"{key}={value} in {file.path}" for file in files for key, value in directives(file.text) if key in keys)
+    """Return where the unit's files set these directives, for a message; empty if none does. The last assignment counts."""
+    found = {key: f"{key}={value} in {file.path}" for file in files for key, value in directives(file.text) if key in keys}
+    return ", ".join(found.values())
 
 
 def views_of(files: Iterable[Source], paths: Iterable[str]) -> str:

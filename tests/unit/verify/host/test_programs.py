@@ -57,6 +57,14 @@ def test_programs_are_searched_where_the_daemon_searches(tmp_path: Path) -> None
     assert not any(one.sentence() for programs in found.values() for one in programs)
 
 
+def test_runc_is_searched_where_the_shims_search(tmp_path: Path) -> None:
+    (tmp_path / "runc").write_bytes(b"")
+    (tmp_path / "runc").chmod(0o755)
+    manager = {"io.containerd.shim.v1.manager": {"env": ["A=1", "PATH=/nowhere"]}}
+    (_shim, runc) = read_programs(EffectiveConfig({"plugins": manager}), {"PATH": str(tmp_path)}, None, ANY)["runc"]
+    assert runc.sentence() == "runc is not on the PATH in env of io.containerd.shim.v1.manager"
+
+
 def test_a_client_of_a_daemon_without_handlers_needs_runc(tmp_path: Path) -> None:
     found = read_programs(EffectiveConfig({}), {"PATH": str(tmp_path)}, None, ANY)
     assert [one.sentence() for one in found["runc"]] == [
