@@ -53,7 +53,12 @@ class Tab:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Run a command of the protocol. Raises BrowserError if the browser refuses it or does not answer."""
         self._last += 1
-        message = {"id": self._last, "method": method, "params": params, **({"sessionId": self._session} if self._session else {})}
+        message = {
+            "id": self._last,
+            "method": method,
+            "params": params,
+            **({"sessionId": self._session} if self._session else {}),
+        }
         os.write(self._writer, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._message()
@@ -120,7 +125,9 @@ class Tab:
         for kind in ("keyDown", "keyUp"):
             numbers = {"Enter": 13, " ": 32, "Tab": 9}
             extra = {"text": text} if text and kind == "keyDown" else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code or key, windowsVirtualKeyCode=numbers.get(key, 0), **extra)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=code or key, windowsVirtualKeyCode=numbers.get(key, 0), **extra
+            )
 
     def picture(self) -> bytes:
         """Return a PNG of the window."""

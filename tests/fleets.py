@@ -31,7 +31,8 @@ Fault = Callable[[random.Random], tuple[str, Any, Any, str]]
 
 
 def _low_space(chance: random.Random) -> tuple[str, Any, Any, str]:
-    found = f"/var/lib/containerd (/dev/nvme{chance.randrange(2)}n1p{chance.randint(1, 3)}, ext4): {chance.randint(1, 49) / 10} % free"
+    device = f"/dev/nvme{chance.randrange(2)}n1p{chance.randint(1, 3)}"
+    found = f"/var/lib/containerd ({device}, ext4): {chance.randint(1, 49) / 10} % free"
     return "warn", "space and inodes, writable", found, "free space on the file system, or enlarge it"
 
 
@@ -64,7 +65,12 @@ def _fixed(status: str, expected: Any, found: Any, remedy: str) -> Fault:
 FAULTS: dict[str, tuple[int, Fault]] = {
     "daemon_stable": (
         6,
-        lambda chance: ("warn", "no crashes", f"{chance.randint(1, 40)} crashes, none recently", "read 'journalctl -u containerd'"),
+        lambda chance: (
+            "warn",
+            "no crashes",
+            f"{chance.randint(1, 40)} crashes, none recently",
+            "read 'journalctl -u containerd'",
+        ),
     ),
     "unit_enabled": (3, _fixed("fail", "enabled", "disabled", "run 'systemctl enable containerd.service'")),
     "restart_pending": (9, _fixed("fail", "started after its files", "changed since: /etc/containerd/config.toml", CONFIGURE)),
@@ -75,7 +81,12 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "config_settings": (15, _settings),
     "handler_programs": (
         2,
-        _fixed("fail", "programs that run", {"kata": "containerd-shim-kata-v2 is not on the PATH of the daemon"}, "install the shim of kata"),
+        _fixed(
+            "fail",
+            "programs that run",
+            {"kata": "containerd-shim-kata-v2 is not on the PATH of the daemon"},
+            "install the shim of kata",
+        ),
     ),
     "storage_space": (25, _low_space),
     "cgroup_driver": (5, _fixed("fail", "systemd, as the kubelet", {"runc": "cgroupfs"}, CONFIGURE)),
@@ -92,7 +103,9 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "images_present": (14, _missing_images),
     "image_integrity": (
         4,
-        _fixed("fail", "files as in the layers", {"registry.example/agent:4": "3 files differ, such as usr/bin/agent: empty"}, REPAIR),
+        _fixed(
+            "fail", "files as in the layers", {"registry.example/agent:4": "3 files differ, such as usr/bin/agent: empty"}, REPAIR
+        ),
     ),
     "daemon_uuid": (1, _fixed("fail", "readable", "the file is empty", REPAIR)),
     "storage_filesystem": (
@@ -100,7 +113,10 @@ FAULTS: dict[str, tuple[int, Fault]] = {
         _fixed("unknown", "keeps flushed data", {"/var/lib/containerd": "nfs4"}, "check that the server keeps flushed data"),
     ),
     "unlisted_snapshots": (30, _unlisted),
-    "kata_devices": (10, _fixed("fail", "/dev/kvm and the vhost devices", "missing: /dev/vhost-vsock", "load the module vhost_vsock")),
+    "kata_devices": (
+        10,
+        _fixed("fail", "/dev/kvm and the vhost devices", "missing: /dev/vhost-vsock", "load the module vhost_vsock"),
+    ),
     "thin_pool_space": (120, _pool),
 }
 

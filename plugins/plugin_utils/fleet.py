@@ -59,7 +59,14 @@ class Group:
         found, expected, remedy = self.texts[0].parts
         texts = [{"found": text.parts[0], "count": len(text.nodes)} for text in self.texts]
         shown = {"found": found, "expected": expected, "remedy": remedy}
-        return {"check": self.check, "status": self.status, "count": len(self.nodes), **shown, "texts": texts, "nodes": self.nodes}
+        return {
+            "check": self.check,
+            "status": self.status,
+            "count": len(self.nodes),
+            **shown,
+            "texts": texts,
+            "nodes": self.nodes,
+        }
 
 
 def read_fleet(variables: Mapping[str, Mapping[str, Any]], hosts: Sequence[str], now: float) -> dict[str, Any]:
@@ -167,7 +174,12 @@ def query_error(expression: Any) -> str:
         return f"verify_query is not a text: {expression!r}: set it to a JMESPath expression"
     try:
         jmespath.search(expression, SAMPLE)
-    except (exceptions.ParseError, exceptions.EmptyExpressionError, exceptions.UnknownFunctionError, exceptions.ArityError) as error:
+    except (
+        exceptions.ParseError,
+        exceptions.EmptyExpressionError,
+        exceptions.UnknownFunctionError,
+        exceptions.ArityError,
+    ) as error:
         reason = str(error).splitlines()[0].rstrip(":.").rpartition("expression: ")[2]
         return f"verify_query is not a JMESPath expression: {expression!r}: {reason}: correct the expression"
     except exceptions.JMESPathError:

@@ -54,7 +54,10 @@ def test_a_node_that_could_not_be_read_says_why() -> None:
 
 
 def test_checks_are_in_the_order_of_the_checks() -> None:
-    variables = {"a": read(finding("toolboxes", "fail"), finding("nosuch"), finding("kill_mode")), "b": read(finding("daemon_running"))}
+    variables = {
+        "a": read(finding("toolboxes", "fail"), finding("nosuch"), finding("kill_mode")),
+        "b": read(finding("daemon_running")),
+    }
     assert fleet(variables, ["a", "b"])["checks"] == ["daemon_running", "kill_mode", "toolboxes", "nosuch"]
     everything = fleet(fleets.host_variables(200), list(fleets.host_variables(200)))["checks"]
     assert everything == [check for check in CHECKS if check in everything] and len(everything) > 40
@@ -134,7 +137,9 @@ def examples() -> list[str]:
 
 SMALL: dict[str, Any] = {
     "node-1": read(finding("sandbox_image", "fail", "registry.k8s.io/pause:3.10 is missing", CONFIGURE), finding("kill_mode")),
-    "node-2": read(finding("sandbox_image", "fail", "registry.k8s.io/pause:3.10 is missing", CONFIGURE), finding("kill_mode", "warn")),
+    "node-2": read(
+        finding("sandbox_image", "fail", "registry.k8s.io/pause:3.10 is missing", CONFIGURE), finding("kill_mode", "warn")
+    ),
     "node-3": {"verify_node": {**read(finding("sandbox_image"), finding("kill_mode"))["verify_node"], "version": "2.3.7"}},
     "node-4": {"verify_node": {"unreachable": True, "msg": "Connection refused"}},
 }
@@ -168,7 +173,7 @@ def test_the_functions_of_a_query_take_ansibles_types() -> None:
 
         __slots__ = ()
 
-    variables = {Tagged("edge-1"): read(finding(Tagged("kill_mode"))), Tagged("worker-1"): read(finding("kill_mode"))}
+    variables: dict[str, Any] = {Tagged(name): read(finding(Tagged("kill_mode"))) for name in ("edge-1", "worker-1")}
     assert fleet(variables, list(variables), query="nodes[?starts_with(name, 'edge')].name") == ["edge-1"]
 
 
