@@ -154,7 +154,7 @@
       button.setAttribute("aria-expanded", String(opened.has(node)));
     } }, node.name) : element("span", {}, node.name);
     const cells = node.status === UNREACHABLE
-      ? [element("td", { class: "reason", colspan: columns.length || 1 }, findings(node).map((one) => one.found).join("; "))]
+      ? [element("td", { class: "reason", colspan: columns.length || 1 }, findings(node)[0].found)]
       : cellsOf(node);
     const line = element("tr", { "data-status": status }, element("th", { scope: "row" }, name), element("td", {}, badge(node.status)),
       element("td", {}, data.versions[node.version] || "–"), ...cells);
