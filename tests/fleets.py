@@ -31,7 +31,8 @@ Fault = Callable[[random.Random], tuple[str, Any, Any, str]]
 
 
 def _low_space(chance: random.Random) -> tuple[str, Any, Any, str]:
-    found = f"/var/lib/containerd (/dev/nvme{chance.randrange(2)}n1p{chance.randint(1, 3)}, ext4): {chance.randint(1, 49) / 10} % free"
+    device = f"/dev/nvme{chance.randrange(2)}n1p{chance.randint(1, 3)}"
+    found = f"/var/lib/containerd ({device}, ext4): {chance.randint(1, 49) / 10} % free"
     return "warn", "space and inodes, writable", found, "free space on the file system, or enlarge it"
 
 

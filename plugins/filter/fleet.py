@@ -48,12 +48,12 @@ _value:
     - C(date), the time of the report in UTC, and C(seconds), the duration of the run; V(null) if it is unknown.
     - C(summary), how many nodes have which worst status.
     - C(checks), the ids of the checks that ran on any node, in the order of the checks.
-    - C(groups), the findings that are not V(ok), worst first. Findings of one check are in one group if their status and their remedy
-      are the same. A group has C(check), C(status), C(count), the C(nodes), and C(found), C(expected) and C(remedy) of its most frequent
-      text. C(texts) are C(found) and C(count) of all texts. Texts that differ only in numbers count as one. Nodes that were not read are in
-      groups with the check and the status V(unreachable).
-    - C(nodes), worst first. A node has C(name), C(version), C(worst), C(summary), and C(findings) by check. C(reason) is why the node was
-      not read, and C(reached) whether the connection worked.
+    - C(groups), the findings that are not V(ok), worst first. Findings of one check are in one group if their status and their
+      remedy are the same. A group has C(check), C(status), C(count), the C(nodes), and C(found), C(expected) and C(remedy) of its
+      most frequent text. C(texts) are C(found) and C(count) of all texts. Texts that differ only in numbers count as one. Nodes
+      that were not read are in groups with the check and the status V(unreachable).
+    - C(nodes), worst first. A node has C(name), C(version), C(worst), C(summary), and C(findings) by check. C(reason) is why the
+      node was not read, and C(reached) whether the connection worked.
     - With O(query), what the expression selects.
   type: raw
 """

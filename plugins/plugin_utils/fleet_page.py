@@ -100,7 +100,7 @@ def _runs(numbers: Sequence[int], width: int) -> str:
 
 
 def _bars(summary: Mapping[str, int], total: int) -> Iterator[dict[str, Any]]:
-    """The counts of the statuses with their places in a bar that is 1000 wide."""
+    """Yield the counts of the statuses with their places in a bar that is 1000 wide."""
     before = 0
     for status, count in summary.items():
         place, end = before * 1000 / total, (before + count) * 1000 / total
@@ -146,32 +146,19 @@ def _data(fleet: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, Any]:
     """
     checks, places = fleet["checks"], {check: place for place, check in enumerate(fleet["checks"])}
     versions = sorted({str(node["version"]) for node in fleet["nodes"] if node["version"]})
-    keys: dict[tuple[str, ...], tuple[int, int]] = {}
-    texts: list[tuple[int, Any]] = []
-    for number, group in enumerate(groups):
-        for text in group.texts:
-            keys[_key(group.check, group.status, text.parts)] = (len(texts), number)
-            texts.append((number, text))
-    own: dict[int, list[list[str]]] = {}
-    found: list[list[tuple[int, list[str]]]] = []
-    for node in fleet["nodes"]:
-        entries = []
-        for check, status, parts in reported(node):
-            number, _group = keys[_key(check, status, parts)]
-            varying = VARYING.findall(_joined(parts))
-            own.setdefault(number, []).append(varying)
-            entries.append((number, varying))
-        found.append(entries)
-    varies = {number: [len(set(column)) > 1 for column in zip(*rows)] for number, rows in own.items()}
+    texts = [(number, text) for number, group in enumerate(groups) for text in group.texts]
+    index = {_key(groups[number].check, groups[number].status, text.parts): place for place, (number, text) in enumerate(texts)}
+    found = [
+        [(index[_key(check, status, parts)], VARYING.findall(_joined(parts))) for check, status, parts in reported(node)]
+        for node in fleet["nodes"]
+    ]
+    varies = _varies(found)
     sets: dict[tuple[int, ...], int] = {}
     nodes = []
     for node, entries in zip(fleet["nodes"], found):
         checked = sets.setdefault(tuple(places[check] for check in checks if check in node["findings"]), len(sets))
         version = versions.index(str(node["version"])) if node["version"] else -1
-        shown: list[Any] = []
-        for number, varying in entries:
-            parts = [part for part, differs in zip(varying, varies[number]) if differs]
-            shown.append([number, *parts] if parts else number)
+        shown = [_entry(number, numbers, varies[number]) for number, numbers in entries]
         nodes.append([clean(node["name"]), STATUSES.index(node["worst"]), version, checked, shown])
     return {
         "statuses": STATUSES,
@@ -182,6 +169,20 @@ def _data(fleet: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, Any]:
         "texts": [[number, _template(_joined(text.parts), varies[place])] for place, (number, text) in enumerate(texts)],
         "nodes": nodes,
     }
+
+
+def _varies(found: Iterable[Sequence[tuple[int, list[str]]]]) -> dict[int, list[bool]]:
+    """Return for each text in which of its numbers the nodes differ."""
+    rows: dict[int, list[list[str]]] = {}
+    for entries in found:
+        for number, numbers in entries:
+            rows.setdefault(number, []).append(numbers)
+    return {number: [len(set(column)) > 1 for column in zip(*columns)] for number, columns in rows.items()}
+
+
+def _entry(number: int, numbers: Sequence[str], varies: Sequence[bool]) -> Any:
+    own = [one for one, differs in zip(numbers, varies) if differs]
+    return [number, *own] if own else number
 
 
 def _key(check: str, status: str, parts: tuple[str, str, str]) -> tuple[str, ...]:

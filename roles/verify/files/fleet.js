@@ -87,13 +87,14 @@
   const turns = [turn("«", "First page", () => 0), turn("‹ Previous", "Previous page", () => state.page - 1),
     turn("Next ›", "Next page", () => state.page + 1), turn("»", "Last page", last)];
   const range = element("span", { id: "range" });
+  const pages = element("nav", { class: "end", "aria-label": "Pages" }, range, ...turns);
   const frame = element("div", { class: "table", tabindex: "0", role: "region", "aria-labelledby": "nodes-title" }, table);
   const legend = element("p", { class: "legend" }, ...["fail", "unknown", "warn", "ok"].flatMap((status) =>
     [element("b", { class: status }, GLYPHS[status]), ` ${status}   `]), "– not checked. A mark leads to the finding and its remedy; a name shows all findings of the node.");
   document.querySelector("main").append(element("section", { "aria-labelledby": "nodes-title" }, title,
     element("div", { class: "tools" }, search, ...filters, clear, matches),
     element("div", { class: "tools" }, element("label", { class: "line" }, everything, `All ${data.checks.length} checks`),
-      element("nav", { class: "end", "aria-label": "Pages" }, range, ...turns)),
+      pages),
     frame, legend));
   const printed = element("table", { id: "print" });
   document.querySelector("main").append(printed);
@@ -139,6 +140,7 @@
     body.replaceChildren(...shown.slice(first, first + PAGE).flatMap(row));
     matches.textContent = `${number(shown.length)} of ${number(nodes.length)} nodes`;
     range.textContent = shown.length ? `${number(first + 1)}–${number(Math.min(first + PAGE, shown.length))} of ${number(shown.length)}` : "No nodes";
+    pages.hidden = shown.length <= PAGE;
     clear.hidden = !Object.keys(NONE).some((key) => state[key]);
     turns.forEach((button, place) => { button.disabled = place < 2 ? state.page === 0 : state.page >= last(); });
   };
@@ -152,7 +154,7 @@
       button.setAttribute("aria-expanded", String(opened.has(node)));
     } }, node.name) : element("span", {}, node.name);
     const cells = node.status === UNREACHABLE
-      ? [element("td", { class: "reason", colspan: columns.length || 1 }, findings(node).map((one) => one.found).join("; "))]
+      ? [element("td", { class: "reason", colspan: columns.length || 1 }, findings(node)[0].found)]
       : cellsOf(node);
     const line = element("tr", { "data-status": status }, element("th", { scope: "row" }, name), element("td", {}, badge(node.status)),
       element("td", {}, data.versions[node.version] || "–"), ...cells);

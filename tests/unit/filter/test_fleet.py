@@ -173,7 +173,7 @@ def test_the_functions_of_a_query_take_ansibles_types() -> None:
 
         __slots__ = ()
 
-    variables = {Tagged("edge-1"): read(finding(Tagged("kill_mode"))), Tagged("worker-1"): read(finding("kill_mode"))}
+    variables: dict[str, Any] = {Tagged(name): read(finding(Tagged("kill_mode"))) for name in ("edge-1", "worker-1")}
     assert fleet(variables, list(variables), query="nodes[?starts_with(name, 'edge')].name") == ["edge-1"]
 
 
