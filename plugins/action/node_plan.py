@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         if "stages" not in arguments:
             try:
                 arguments["stages"] = self._stages(variables)
-            except (AnsibleError, ValueError, TypeError, AttributeError) as error:
+            except (AnsibleError, ValueError, TypeError, AttributeError, LookupError) as error:
                 return {**result, **_unplanned("inventory", str(error))}
         if "ansible_python_interpreter" not in variables:
             # A node without Python is no reason for a warning: the role bootstrap installs it.
@@ -41,6 +41,8 @@ class ActionModule(ActionBase):
         if "parts" not in answer:
             # Without the facts, so that the Python that bootstrap installs is searched for again.
             return {**result, **_unplanned("requirements", str(answer.get("msg") or "the module doesn't run"))}
+        # It repeats the specification, for every host of the run.
+        answer.pop("invocation", None)
         return {**result, **answer}
 
     def _stages(self, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -50,9 +50,10 @@ class Work:
 def first_work(module: AnsibleModule, stages: Sequence[Mapping[str, Any]]) -> tuple[Work | None, list[str]]:
     """Return the first work of these stages, None if there is none, and the warnings of the stages before it."""
     warnings: list[str] = []
+    clients: dict[Any, Any] = {}
     for stage in stages:
         try:
-            reason, new = plan_stage(module, stage["module"], stage["arguments"])
+            reason, new = plan_stage(module, stage["module"], stage["arguments"], clients)
         except MissingLibrary as error:
             reason, new = f"the Python library {error} is missing", []
         except (HostError, ValueError) as error:
@@ -64,7 +65,7 @@ def first_work(module: AnsibleModule, stages: Sequence[Mapping[str, Any]]) -> tu
     return None, warnings
 
 
-def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any]) -> tuple[str, list[str]]:
+def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any], clients: dict[Any, Any]) -> tuple[str, list[str]]:
     """Return why the stage has work, empty if it has none, and its warnings. Raises what its module raises."""
     own = node_files.CHECKS.get(name)
     if own is not None:
@@ -73,7 +74,7 @@ def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any]) -
         name, arguments = "release_install", node_files.release_of(arguments)
     if name not in MODULES:
         return "it can't be planned", []
-    result, warnings = MODULES[name].predict(module, arguments)
+    result, warnings = MODULES[name].predict(module, arguments, clients)
     return _work(name, arguments, result, warnings), warnings
 
 

@@ -34,15 +34,17 @@ class StageModule:
         hidden: set[str] = self.validate(arguments)._no_log_values
         return {str(value) for value in hidden} | secret_values(arguments)
 
-    def predict(self, module: AnsibleModule, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Return the module's result in check mode, and its warnings.
+    def predict(
+        self, module: AnsibleModule, arguments: Mapping[str, Any], clients: dict[Any, Any] | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return the module's result in check mode, and its warnings. ``clients`` are kept for the next module.
 
         Raises ValueError and HostError as the module does; ValueError also for arguments that the module refuses.
         """
         validated = self.validate(arguments)
         if validated.error_messages:
             raise ValueError("; ".join(validated.error_messages))
-        view = _View(module, validated.validated_parameters)
+        view = _View(module, validated.validated_parameters, {} if clients is None else clients)
         return self.run(cast(AnsibleModule, view)), view.warnings
 
 
@@ -51,9 +53,11 @@ class _View:
 
     check_mode = True
 
-    def __init__(self, module: AnsibleModule, params: Mapping[str, Any]) -> None:
+    def __init__(self, module: AnsibleModule, params: Mapping[str, Any], clients: dict[Any, Any]) -> None:
         self._module = module
         self.params = dict(params)
+        # Of Containerd.from_module: what one module has read of the daemon is the same for the next, as nothing is changed.
+        self.clients = clients
         self.warnings: list[str] = []
 
     def warn(self, warning: str) -> None:
