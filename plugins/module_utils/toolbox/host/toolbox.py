@@ -221,7 +221,7 @@ class Toolbox:
         path = self._wanted.path
         # containerd's client pins it in the same step (cmd/ctr/commands/snapshots, prepareCommand).
         self._ask("prepare", path, *[chain] * bool(chain), doing=f"make the snapshot {path}")
-        sync_file_systems(self._runner, [self._root])
+        sync_file_systems([self._root])
         try:
             self.source = self._ask_source(path)
         except ValueError:
