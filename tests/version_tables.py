@@ -13,7 +13,9 @@ from kata_tables import ROOT, table, updated
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.config.tables import require_version
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd.dropped_keys import KEYS, NOTHING
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import LINES, Line, Version, schema_support
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 
 SCRIPT = "version_tables"
 # More than any line has had.
@@ -65,8 +67,19 @@ def capabilities() -> str:
     return table(["containerd", "schemas", *CAPABILITIES], rows)
 
 
+def dropped() -> str:
+    """The keys that a release ignores, and what takes their place."""
+    rows = []
+    for key in KEYS:
+        instead = "nothing" if key.instead == NOTHING else f"{key.instead[0].upper()}{key.instead[1:]}"
+        schemas = ", ".join(map(str, key.schemas))
+        rows.append([f"`{dotted(key.path)}`", schemas, key.gone.removesuffix(".0"), instead.replace("{value!r}", "…")])
+    return table(["key", "in files of schema", "ignored from", "instead"], rows)
+
+
 PAGES = {
     ROOT / "README.md": {"lines": lines},
+    ROOT / "docs/upgrade.md": {"dropped": dropped},
     ROOT / "docs/configuration.md": {"capabilities": capabilities},
 }
 
