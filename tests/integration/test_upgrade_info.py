@@ -1,15 +1,17 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containerd_upgrade_info with the programs of both versions, on the files of others in upgrades.yml. No daemon is needed."""
+"""containerd_upgrade_info with the programs of both versions, on the files of others in upgrades.yml. One test needs a node."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from integration.local_module import LocalModule
 from unit.stand_ins import Programs
 
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import CurrentConfig, plan_config
@@ -20,7 +22,8 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.read import Inventory, read_upgrade
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.report import report
-from nodes.node import CHECKOUT
+from nodes import daemon
+from nodes.node import CHECKOUT, Node, run
 from nodes.node import LINES as LINE_OF_SUITE
 from nodes.upstream import unpacked, unpacked_package
 
@@ -80,7 +83,9 @@ class Files:
         for file in plan.files:
             if file.after is not None:
                 Path(file.path).write_text(file.after)
-        Path(f"{self.root}.slipway.json").write_text(plan.record.to_text())
+        text = plan.record.to_text()
+        if text is not None:
+            Path(f"{self.root}.slipway.json").write_text(text)
 
 
 def entries(files: Files, now: str, then: str) -> list[dict[str, Any]]:
@@ -122,3 +127,48 @@ def test_the_report_names_what_the_new_version_reads_otherwise(case: dict[str, A
     assert [one for one in found if one["status"] == "fail" and not any(matches(entry, one) for entry in wanted)] == []
     assert not case.get("quiet") or {entry["status"] for entry in found} <= {"info"}, found
     assert all(entry["remedy"] for entry in found if entry["status"] in ("fail", "warn"))
+
+
+def test_the_module_answers_the_same_twice(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    module = LocalModule("containerd_upgrade_info", tmp_path_factory.mktemp("collections"))
+    case = next(case for case in CASES if case["name"] == "a snapshotter that the migration drops")
+    files = Files(tmp_path, case, Version.parse("1.7.24"))
+    options: dict[str, Any] = {
+        "config_file": str(files.root),
+        "binary": program("1.7"),
+        "to_binary": program("2.3"),
+        "address": str(tmp_path / "none.sock"),
+        "drop_in_file": str(files.drop_in),
+    }
+    first, checked = module(**options), module(**options, check=True)
+    assert (first["changed"], first["failed"], first["version"], first["to_version"]) == (False, False, "1.7.24", "2.3.7")
+    assert [entry["kind"] for entry in first["entries"][:2]] == ["lost_key", "snapshotter"]
+    assert first["summary"]["fail"] >= 2 and first["summary"]["unknown"] == 2
+    assert checked["entries"] == first["entries"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml"]
+    wrong = module(**{**options, "to_binary": "/nonexistent/containerd"})
+    assert wrong["failed"] and wrong["msg"].startswith("to_binary: there is no program /nonexistent/containerd")
+
+
+def test_a_node_in_use_is_left_as_it_is(trixie: Node) -> None:
+    theirs = f"""version = 2
+[plugins."{NAMES["CRI"]}".containerd]
+snapshotter = "native"
+[plugins."{NAMES["CRI"]}".registry.mirrors."registry.example"]
+endpoint = ["https://mirror.example"]
+"""
+    daemon.reset(trixie, theirs)
+    [release] = json.loads(run([str(CHECKOUT / "tests/upstream"), "--releases", "containerd", "2.3.7"]).stdout).values()
+    options = {"name": "containerd", "version": "2.3.7", "prefix": "/usr/local/lib/staged", **release}
+    staged = trixie.module("release_install", {**options, "state": "staged"})
+    before = daemon.etc_hashes(trixie)
+    found = trixie.module("containerd_upgrade_info", {"to_binary": f"{staged['path']}/bin/containerd"})
+    assert daemon.etc_hashes(trixie) == before
+    entries = found["entries"]
+    assert found["summary"]["unknown"] == 0
+    assert [one["kind"] for one in entries if one["status"] == "fail"] == ["lost_key", "snapshotter"]
+    assert [one["what"] for one in entries if one["kind"] == "deprecation"] == ["cri-registry-mirrors"]
+    wanted = {"settings": {"snapshotter": "native", "sandbox_image": "registry.k8s.io/pause:3.8"}}
+    kept = trixie.module("containerd_upgrade_info", {"to_binary": f"{staged['path']}/bin/containerd", **wanted})
+    assert [one for one in kept["entries"] if one["status"] == "fail"] == []
+    trixie.ssh("rm -r /usr/local/lib/staged")

@@ -35,7 +35,7 @@ Comparison = Callable[[UpgradeState, EffectiveConfig, EffectiveConfig], Iterator
 
 RULES: list[Rule] = []
 _MISSING = object()
-_NOTHING = ("", [], {})
+_NOTHING: tuple[Any, ...] = ("", [], {})
 # Plugins and runtimes that 2.0 has removed: containerd docs/containerd-2.0.md
 _GONE_IN_2 = ("io.containerd.runtime.v1.linux", "io.containerd.snapshotter.v1.aufs")
 _GONE_TYPES = ("io.containerd.runtime.v1.linux", "io.containerd.runc.v1")

@@ -27,7 +27,14 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.state import 
 Recorded = Callable[[str, str], str]
 ROOT = "/etc/containerd/config.toml"
 V2, IMAGES, RUNTIME = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"
-SETTINGS = {("plugins", IMAGES, "pinned_images", "sandbox"): "same", ("plugins", RUNTIME, "cni", "bin_dirs"): ["/usr/lib/cni"]}
+LOCAL_PULL: dict[Place, Any] = {("plugins", IMAGES, "use_local_image_pull"): True}
+SETTINGS: dict[Place, Any] = {
+    ("plugins", IMAGES, "pinned_images", "sandbox"): "same",
+    ("plugins", RUNTIME, "cni", "bin_dirs"): ["/usr/lib/cni"],
+}
+    ("plugins", IMAGES, "pinned_images", "sandbox"): "same",
+    ("plugins", RUNTIME, "cni", "bin_dirs"): ["/usr/lib/cni"],
+}
 
 
 def state(
@@ -150,7 +157,8 @@ def test_each_meaning(
 
 
 def test_a_change_that_the_inventory_asks_for_is_no_loss(recorded: Recorded) -> None:
-    wanted = {("plugins", RUNTIME, "containerd", "runtimes", "runc", "options", "SystemdCgroup"): True, **SETTINGS}
+    cgroup: Place = ("plugins", RUNTIME, "containerd", "runtimes", "runc", "options", "SystemdCgroup")
+    wanted = {cgroup: True, **SETTINGS}
     entries = report(state(recorded, "1.7.24", "2.3.7", None, wanted, wanted=wanted, own=frozenset(wanted)))
     assert found(entries, "cgroup_driver") == [("info", "the cgroup driver of the handler runc", "cgroupfs", "systemd")]
     assert kinds(entries) == set()
@@ -160,10 +168,9 @@ def test_a_change_that_the_inventory_asks_for_is_no_loss(recorded: Recorded) -> 
 
 @pytest.mark.parametrize("path", ["/etc/containerd/certs.d", "/etc/docker/certs.d"])
 def test_new_directories_of_registries_matter_if_they_hold_files(recorded: Recorded, path: str) -> None:
-    local = {("plugins", IMAGES, "use_local_image_pull"): True}
-    empty = report(state(recorded, "1.7.24", "2.3.7", None, local))
+    empty = report(state(recorded, "1.7.24", "2.3.7", None, LOCAL_PULL))
     assert [one[0] for one in found(empty, "registries")] == ["info"]
-    filled = report(state(recorded, "1.7.24", "2.3.7", None, local, directories={path: ("_default",)}))
+    filled = report(state(recorded, "1.7.24", "2.3.7", None, LOCAL_PULL, directories={path: ("_default",)}))
     assert [one[0] for one in found(filled, "registries")] == ["warn"]
 
 
@@ -174,10 +181,9 @@ def test_nri_starts_the_plugins_that_lie_there(recorded: Recorded, names: tuple[
 
 
 def test_image_verifiers_that_are_asked_no_longer(recorded: Recorded) -> None:
-    local = {("plugins", IMAGES, "use_local_image_pull"): True}
     verifiers = ("/opt/containerd/image-verifier/bin/deny",)
-    assert found(report(state(recorded, "2.1.9", "2.3.7", None, local)), "image_verifiers") == []
-    entries = report(state(recorded, "2.1.9", "2.3.7", None, local, verifiers=verifiers))
+    assert found(report(state(recorded, "2.1.9", "2.3.7", None, LOCAL_PULL)), "image_verifiers") == []
+    entries = report(state(recorded, "2.1.9", "2.3.7", None, LOCAL_PULL, verifiers=verifiers))
     assert [one[0] for one in found(entries, "image_verifiers")] == ["fail"]
     entries = report(state(recorded, "1.7.24", "2.3.7", verifiers=verifiers))
     assert [one[0] for one in found(entries, "image_verifiers")] == ["warn"]
