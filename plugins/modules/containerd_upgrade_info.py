@@ -53,6 +53,8 @@ notes:
     they are, those of this collection too.
   - The environment of the unit doesn't depend on the version, so O(http_proxy) has no effect. It is accepted so that the same
     options can be given to all modules.
+  - The daemon itself writes its UUID to its directory the first time that it is asked for deprecated features, as it does for
+    C(ctr version).
 seealso:
   - module: slipway.node.containerd_config
   - module: slipway.node.release_install

@@ -161,6 +161,8 @@ endpoint = ["https://mirror.example"]
     [release] = json.loads(run([str(CHECKOUT / "tests/upstream"), "--releases", "containerd", "2.3.7"]).stdout).values()
     options = {"name": "containerd", "version": "2.3.7", "prefix": "/usr/local/lib/staged", **release}
     staged = trixie.module("release_install", {**options, "state": "staged"})
+    # The daemon writes its UUID when it is first asked for it.
+    trixie.ssh("ctr version")
     before = daemon.etc_hashes(trixie)
     found = trixie.module("containerd_upgrade_info", {"to_binary": f"{staged['path']}/bin/containerd"})
     assert daemon.etc_hashes(trixie) == before

@@ -32,9 +32,6 @@ SETTINGS: dict[Place, Any] = {
     ("plugins", IMAGES, "pinned_images", "sandbox"): "same",
     ("plugins", RUNTIME, "cni", "bin_dirs"): ["/usr/lib/cni"],
 }
-    ("plugins", IMAGES, "pinned_images", "sandbox"): "same",
-    ("plugins", RUNTIME, "cni", "bin_dirs"): ["/usr/lib/cni"],
-}
 
 
 def state(
