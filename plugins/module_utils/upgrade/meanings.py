@@ -84,8 +84,8 @@ def _fails(_now: Any, _then: Any, _state: UpgradeState) -> str:
     return FAIL
 
 
-def _warns(_now: Any, _then: Any, _state: UpgradeState) -> str:
-    return WARN
+def _sandbox(_now: Any, _then: Any, state: UpgradeState) -> str:
+    return INFO if state.sandbox_present else WARN
 
 
 def _informs(_now: Any, _then: Any, _state: UpgradeState) -> str:
@@ -277,7 +277,7 @@ MEANINGS = (
         "sandbox_image",
         "the sandbox image",
         lambda config, version: {"": config.sandbox_image},
-        _warns,
+        _sandbox,
         "set settings.sandbox_image to {now}, or bring {then} to the node first",
         ((*_CRI, "sandbox_image"),),
     ),

@@ -74,7 +74,8 @@ class UpgradeState:
     verifiers.
     ``network_problems`` are faults of the pods' network that come with the new version, ``moved_snapshots`` says why the new
     version would not find snapshots. ``held`` are the snapshotters that the new version lacks and that hold snapshots, with
-    what holds them. ``missing_programs`` are programs that should lie beside the new one.
+    what holds them. ``sandbox_present``: the node has the sandbox image of ``after``.
+    ``missing_programs`` are programs that should lie beside the new one.
     """
 
     config_file: str
@@ -97,6 +98,7 @@ class UpgradeState:
     moved_snapshots: str = ""
     held: Mapping[str, tuple[str, ...]] | None = field(default_factory=dict)
     deprecations: tuple[Deprecation, ...] | None = ()
+    sandbox_present: bool = False
     cgroup_v1: bool = False
     missing_programs: tuple[str, ...] = ()
     room: tuple[Room, ...] = ()

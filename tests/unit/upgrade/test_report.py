@@ -177,6 +177,11 @@ def test_nri_starts_the_plugins_that_lie_there(recorded: Recorded, names: tuple[
     assert [one[0] for one in found(entries, "nri")] == [status]
 
 
+def test_the_sandbox_image_matters_if_the_node_lacks_it(recorded: Recorded) -> None:
+    entries = report(state(recorded, "1.7.24", "2.3.7", sandbox_present=True))
+    assert [one[0] for one in found(entries, "sandbox_image")] == ["info"]
+
+
 def test_image_verifiers_that_are_asked_no_longer(recorded: Recorded) -> None:
     verifiers = ("/opt/containerd/image-verifier/bin/deny",)
     assert found(report(state(recorded, "2.1.9", "2.3.7", None, LOCAL_PULL)), "image_verifiers") == []

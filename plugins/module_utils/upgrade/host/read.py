@@ -34,7 +34,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.snapshots impor
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.deprecations import Deprecation, parse_deprecations
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.meanings import CDI_DIRECTORIES, NRI_PLUGINS
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.state import Room, UpgradeState
-from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import read_network
+from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import read_network, read_sandbox
 
 _CGROUP_V2 = "/sys/fs/cgroup/cgroup.controllers"
 # Programs that each release has beside the daemon.
@@ -192,7 +192,9 @@ def _with_daemon(state: UpgradeState, installed: Containerd) -> UpgradeState:
 
     held = try_read("held", lambda: _held(state, installed))
     deprecations = try_read("deprecations", lambda: _deprecations(state, installed))
-    return replace(state, held=held, deprecations=deprecations, trouble=trouble)
+    sandbox = state.after.sandbox_image if state.after is not None else None
+    present = try_read("sandbox", lambda: read_sandbox(installed.ctr, sandbox).present) if sandbox else False
+    return replace(state, held=held, deprecations=deprecations, sandbox_present=bool(present), trouble=trouble)
 
 
 def _deprecations(state: UpgradeState, installed: Containerd) -> tuple[Deprecation, ...]:
