@@ -109,5 +109,5 @@ snapshotter = "native"
     after = EffectiveConfig(merge(default.dump, nest({("plugins", IMAGES, "max_concurrent_downloads"): 9})))
     lost = losses.lost_by_change([Source("/etc/c.toml", text)], before, after, {}, Record())
     assert [str(key) for key in lost] == [f'/etc/c.toml: plugins."{V2}".containerd.snapshotter']
-    wanted = {("plugins", IMAGES, "snapshotter"): "overlayfs"}
+    wanted: dict[Any, Any] = {("plugins", IMAGES, "snapshotter"): "overlayfs"}
     assert losses.lost_by_change([Source("/etc/c.toml", text)], before, after, wanted, Record()) == []

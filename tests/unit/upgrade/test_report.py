@@ -163,6 +163,20 @@ def test_a_change_that_the_inventory_asks_for_is_no_loss(recorded: Recorded) -> 
     assert kinds(unasked) == {("fail", "cgroup_driver")}
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_key_that_the_inventory_sets_otherwise_is_no_loss(recorded: Recorded, own: bool) -> None:
+    sandbox: Place = ("plugins", IMAGES, "pinned_images", "sandbox")
+    text = f"""version = 2
+[plugins."{V2}"]
+sandbox_image = "theirs"
+"""
+    before: dict[Place, Any] = {("plugins", V2, "sandbox_image"): "theirs"}
+    wanted: dict[Place, Any] = {sandbox: "ours"} if own else {}
+    values = {"others": (Source(ROOT, text),), "wanted": wanted, "own": frozenset(wanted)}
+    entries = report(state(recorded, "1.7.24", "2.3.7", before, {sandbox: "ours"}, **values))
+    assert [one.what for one in entries if one.kind == "lost_key"] == ([] if own else [f'plugins."{V2}".sandbox_image'])
+
+
 @pytest.mark.parametrize("path", ["/etc/containerd/certs.d", "/etc/docker/certs.d"])
 def test_new_directories_of_registries_matter_if_they_hold_files(recorded: Recorded, path: str) -> None:
     empty = report(state(recorded, "1.7.24", "2.3.7", None, LOCAL_PULL))
