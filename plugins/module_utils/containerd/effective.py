@@ -24,7 +24,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_ro
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, lookup
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, flatten, lookup
 
 # containerd defaults/defaults_unix.go
 _DEFAULT_ROOT = "/var/lib/containerd"
@@ -82,6 +82,10 @@ class EffectiveConfig:
     def lookup(self, path: Iterable[str], default: Any = None) -> Any:
         """Return the value at a path, or the default if there is none."""
         return lookup(self.dump, path, default)
+
+    def leaves(self) -> dict[Path, Any]:
+        """Return every setting by its path."""
+        return flatten(self.dump)
 
     def setting(self, row: Setting) -> Any:
         """Return a setting's value."""

@@ -71,12 +71,19 @@ class Containerd:
 
     def renewed(self) -> Containerd:
         """Return a client that has read nothing yet, for use after the daemon was restarted."""
+        return self._another(self._binary)
+
+    def with_binary(self, path: str) -> Containerd:
+        """Return a client with another program for the same files."""
+        return self._another(path)
+
+    def _another(self, binary: str | None) -> Containerd:
         return Containerd(
             self.runner,
             config_file=self.config_file,
             unit=self.unit.name,
             address=self.address,
-            binary=self._binary,
+            binary=binary,
             timeout=self._timeout,
         )
 
