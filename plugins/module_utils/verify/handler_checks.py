@@ -100,11 +100,11 @@ def _option_faults(state: NodeState, name: str) -> Iterator[str]:
         kind = by_key.get(key.casefold())
         if kind is not None and not _is_of(kind, value):
             yield f"{key} has to be {_WORDS[kind]}, not {value!r}"
-    kind, path = state.config.handlers[name].type, state.config.handlers[name].path
-    if kind and not path and kind != _LINUX_V1 and not shim_name(kind):
-        yield f"runtime_type {kind} is no name of a runtime: it has to be like {_RUNC_TYPES[-1]}, or a path"
-    if kind == _LINUX_V1 and state.version is not None and state.version.at_least("2.0.0"):
-        yield f"runtime_type {kind} was removed in containerd 2.0: use {_RUNC_TYPES[-1]}"
+    runtime, path = state.config.handlers[name].type, state.config.handlers[name].path
+    if runtime and not path and runtime != _LINUX_V1 and not shim_name(runtime):
+        yield f"runtime_type {runtime} is no name of a runtime: it has to be like {_RUNC_TYPES[-1]}, or a path"
+    if runtime == _LINUX_V1 and state.version is not None and state.version.at_least("2.0.0"):
+        yield f"runtime_type {runtime} was removed in containerd 2.0: use {_RUNC_TYPES[-1]}"
     if name in state.runtime_root_problems:
         yield f"Root: {state.runtime_root_problems[name]}"
     sandboxer = state.config.handler_sandboxer(name)

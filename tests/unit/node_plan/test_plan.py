@@ -57,7 +57,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, name: str, outcome: Any, warnings: tup
 
 
 UNCHANGED = {"changed": False}
-FILE = {"files": []}
+FILE: dict[str, Any] = {"files": []}
 
 
 def test_a_node_without_work_enters_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ class WritableSnapshots:
             self.trouble.append(str(error))
             return ()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = pool.map(lambda one: self._try_held(namespace, *one, leases), listed)
+            answers = pool.map(lambda one: self._try_held(namespace, one[0], one[1], leases), listed)
         found = [held for held in answers if held is not None]
         theirs = self._snapshots_of(namespace, unexplained) if found else frozenset()
         return tuple(held for held in found if held.key not in theirs)
