@@ -109,26 +109,23 @@ def test_a_healthy_node_under_load_is_green(odd: Node, source: Registry) -> None
     assert "elapsed" in log, log[-2000:]
 
 
-# Ways to containerd's root that are as good as any: made before the daemon starts, and undone.
+# Ways to containerd's root that are as good as any: how each is made, and undone.
 ROOTS = {
-    "a link": ("mv /var/lib/containerd /srv/root; ln -s /srv/root /var/lib/containerd", "rm /var/lib/containerd"),
-    "a bind mount": (
-        "mv /var/lib/containerd /srv/root; mkdir /var/lib/containerd; mount --bind /srv/root /var/lib/containerd",
-        "umount /var/lib/containerd; rmdir /var/lib/containerd",
-    ),
+    "a link": ("ln -s /var/lib/containerd /srv/root", "rm /srv/root"),
+    "a bind mount": ("mkdir /srv/root; mount --bind /var/lib/containerd /srv/root", "umount /srv/root; rmdir /srv/root"),
 }
 
 
 @pytest.mark.parametrize("way", ROOTS)
 def test_a_root_behind_a_link_or_a_mount_is_green(odd: Node, way: str) -> None:
     there, back = ROOTS[way]
-    odd.ssh(f"systemctl stop containerd; {there}; systemctl start containerd")
+    odd.ssh(f"systemctl stop containerd; {there}; sed -i '1i root = \"/srv/root\"' {daemon.ROOT}; systemctl start containerd")
     try:
-        odd.ssh(f"ctr -n {ODD} run --detach {BOX} running /bin/busybox sleep 600")
+        odd.ssh(f"ctr -n {ODD} run --detach {BOX} running /bin/busybox sleep 600; grep -q upperdir=/srv/root /proc/mounts")
         assert worse_than_ok(odd) == [{}]
     finally:
-        odd.ssh(f"ctr -n {ODD} tasks kill -s 9 running; sleep 1", check=False)
-        odd.ssh(f"systemctl stop containerd; {back}; mv /srv/root /var/lib/containerd; systemctl start containerd")
+        odd.ssh(f"ctr -n {ODD} tasks kill -s 9 running; sleep 1; ctr -n {ODD} containers rm running", check=False)
+        odd.ssh(f"systemctl stop containerd; sed -i 1d {daemon.ROOT}; {back}; systemctl start containerd", check=False)
 
 
 # A file system whose server reads each request, and answers none but the first: the process that waits can't be killed.
