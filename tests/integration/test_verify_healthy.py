@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -17,11 +18,11 @@ import pytest
 from nodes import daemon
 from nodes.config import DURABLE, configure
 from nodes.images import busybox, random_layers, write_layout
-from nodes.node import PODMAN, Node, run
+from nodes.node import PODMAN, WORK, Node, run
 from nodes.registry import Registry
 
 # How often a node under load is verified: LOOKS=50 for more than the default.
-LOOKS = int(os.environ.get("LOOKS", "5"))
+LOOKS = int(os.environ.get("LOOKS", "10"))
 BOX = "docker.io/library/box:1"
 # Names that containerd allows, of a namespace, a container, a snapshot, an image and a handler.
 ODD = "odd.name-1_x"
@@ -83,7 +84,8 @@ def odd(modern: Node, source: Registry, tmp_path: Path) -> Iterator[Node]:
         modern.ssh(f"ns={namespace}{ODD_HEAL}", check=False)
 
 
-def worse_than_ok(node: Node) -> dict[str, Any]:
+def worse_than_ok(node: Node, times: int = 1) -> list[dict[str, Any]]:
+    """What each of so many runs finds. One run of Ansible does them all."""
     options = {
         "settings": DURABLE,
         "images": [{"name": [BOX], "namespace": "k8s.io"}],
@@ -91,39 +93,39 @@ def worse_than_ok(node: Node) -> dict[str, Any]:
         "skip": ["containerd_version"],
         "fail_on": [],
     }
-    return {one["id"]: one for one in node.module("node_verify", options)["checks"] if one["status"] != "ok"}
+    task = {"slipway.node.node_verify": options, "loop": list(range(times))}
+    playbook = WORK / "verify-healthy.yml"
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+    done = node.play(playbook)["plays"][-1]["tasks"][0]["hosts"][node.name]["results"]
+    return [{one["id"]: one for one in run["checks"] if one["status"] != "ok"} for run in done]
 
 
 def test_a_healthy_node_under_load_is_green(odd: Node, source: Registry) -> None:
-    assert worse_than_ok(odd) == {}
+    assert worse_than_ok(odd) == [{}]
     image = source.push(random_layers(4, size=1 << 20))
     with loaded(odd, image):
-        for number in range(LOOKS):
-            assert worse_than_ok(odd) == {}, number
+        assert worse_than_ok(odd, LOOKS) == [{}] * LOOKS
     log = odd.exec("cat", "/root/load").stdout
-    assert "unpacking" in log or "elapsed" in log, log[-2000:]
+    assert "elapsed" in log, log[-2000:]
 
 
-# Ways to containerd's root that are as good as any: made before the daemon starts, and undone.
+# Ways to containerd's root that are as good as any: how each is made, and undone.
 ROOTS = {
-    "a link": ("mv /var/lib/containerd /srv/root; ln -s /srv/root /var/lib/containerd", "rm /var/lib/containerd"),
-    "a bind mount": (
-        "mv /var/lib/containerd /srv/root; mkdir /var/lib/containerd; mount --bind /srv/root /var/lib/containerd",
-        "umount /var/lib/containerd; rmdir /var/lib/containerd",
-    ),
+    "a link": ("ln -s /var/lib/containerd /srv/root", "rm /srv/root"),
+    "a bind mount": ("mkdir /srv/root; mount --bind /var/lib/containerd /srv/root", "umount /srv/root; rmdir /srv/root"),
 }
 
 
 @pytest.mark.parametrize("way", ROOTS)
 def test_a_root_behind_a_link_or_a_mount_is_green(odd: Node, way: str) -> None:
     there, back = ROOTS[way]
-    odd.ssh(f"systemctl stop containerd; {there}; systemctl start containerd")
+    odd.ssh(f"systemctl stop containerd; {there}; sed -i '1i root = \"/srv/root\"' {daemon.ROOT}; systemctl start containerd")
     try:
-        odd.ssh(f"ctr -n {ODD} run --detach {BOX} running /bin/busybox sleep 600")
-        assert worse_than_ok(odd) == {}
+        odd.ssh(f"ctr -n {ODD} run --detach {BOX} running /bin/busybox sleep 600; grep -q upperdir=/srv/root /proc/mounts")
+        assert worse_than_ok(odd) == [{}]
     finally:
-        odd.ssh(f"ctr -n {ODD} tasks kill -s 9 running; sleep 1", check=False)
-        odd.ssh(f"systemctl stop containerd; {back}; mv /srv/root /var/lib/containerd; systemctl start containerd")
+        odd.ssh(f"ctr -n {ODD} tasks kill -s 9 running; sleep 1; ctr -n {ODD} containers rm running", check=False)
+        odd.ssh(f"systemctl stop containerd; sed -i 1d {daemon.ROOT}; {back}; systemctl start containerd", check=False)
 
 
 # A file system whose server reads each request, and answers none but the first: the process that waits can't be killed.
@@ -165,7 +167,7 @@ def test_what_hangs_is_unknown_and_the_rest_is_verified(hung: Node) -> None:
     found = {one["id"]: one for one in hung.module("node_verify", {"settings": DURABLE, "fail_on": []})["checks"]}
     assert (found["registry_files"]["status"], found["registry_files"]["found"]) == ("unknown", "no answer within 30 seconds")
     assert found["registry_files"]["remedy"].startswith("find the file system or the service that hangs")
-    assert {one["status"] for name, one in found.items() if name != "registry_files"} == {"ok"}
+    assert {name: one for name, one in found.items() if one["status"] != "ok" and name != "registry_files"} == {}
 
 
 def test_a_client_that_hangs_is_one_finding(lts: Node, mended: list[str]) -> None:

@@ -64,8 +64,6 @@ _REQUIRED = (
 )
 REQUIRED_PLUGINS = (
     *(f"io.containerd.service.v1.{name}" for name in _REQUIRED),
-    *(f"io.containerd.grpc.v1.{name.partition('-')[0]}" for name in _REQUIRED),
-    "io.containerd.grpc.v1.leases",
     "io.containerd.content.v1.content",
     "io.containerd.metadata.v1.bolt",
     "io.containerd.gc.v1.scheduler",
@@ -74,6 +72,11 @@ REQUIRED_PLUGINS = (
     "io.containerd.runtime.v2.shim",
     "io.containerd.shim.v1.manager",
     "io.containerd.differ.v1.walking",
+)
+# What serves clients such as ctr and this collection. CRI does without, so it may be disabled on purpose.
+REQUIRED_BY_CLIENTS = (
+    *(f"io.containerd.grpc.v1.{name.partition('-')[0]}" for name in _REQUIRED),
+    "io.containerd.grpc.v1.leases",
 )
 REQUIRED_BY_CRI = (
     "io.containerd.sandbox.store.v1.local",
@@ -218,6 +221,11 @@ def required_plugins(state: NodeState, expectation: Expectation) -> Finding:
     if failed:
         found = {name: f"error: {reason}" if reason else "error" for name, reason in failed.items()}
         return fail(expected, found, f"correct the table of the plugin in {state.config_file}, and restart the daemon")
+    for_clients = [name for name in state.config.disabled_plugins if name in REQUIRED_BY_CLIENTS]
+    if for_clients:
+        remedy = "remove them from disabled_plugins, and restart the daemon: ctr and slipway.node need them"
+        found = f"disabled, so that clients of the daemon's own API don't work: {', '.join(for_clients)}"
+        return (warn if state.config.cri_enabled else fail)(expected, found, remedy)
     return ok(expected, "none")
 
 

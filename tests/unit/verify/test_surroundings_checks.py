@@ -170,6 +170,18 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
         {"config": EffectiveConfig({"disabled_plugins": ["io.containerd.transfer.v1.local"]})},
         "disabled: io.containerd.transfer.v1.local",
     ),
+    (
+        "required_plugins",
+        "warn",
+        {"config": EffectiveConfig({"disabled_plugins": ["io.containerd.grpc.v1.images"]})},
+        "clients of the daemon's own API don't work: io.containerd.grpc.v1.images",
+    ),
+    (
+        "required_plugins",
+        "fail",
+        {"config": EffectiveConfig({"disabled_plugins": ["cri", "io.containerd.grpc.v1.images"]})},
+        "clients of the daemon's own API don't work",
+    ),
     ("cgroup_driver", "warn", {"kubelet": Kubelet("systemd")}, "{'runc': 'cgroupfs'}"),
     ("cgroup_driver", "fail", {"kubelet": Kubelet("systemd"), "version": OLD}, "cgroupfs"),
     ("sandbox_image", "warn", {"sandbox": sandbox(present=False)}, f"{PAUSE} is not on the node"),
