@@ -162,6 +162,8 @@ def shown(node: Node, fault: Fault) -> None:
     """The truth: no pod of the handler starts, or the proof fails."""
     proof = f"{CRICTL} runp --runtime {fault['handler']} {cri.POD}" if "handler" in fault else command(fault, "proof")
     if {"handler", "proof"}.intersection(fault):
+        # The name of a pod that is there couldn't be used again.
+        proof = f"{CRICTL} rmp --all --force; {proof}"
         done = node.ssh("bash -o pipefail -c " + shlex.quote(proof), check=False)
         assert done.returncode != 0, (fault["name"], done)
 
@@ -226,7 +228,7 @@ def follow_remedies(node: Node, faults: Sequence[Fault], found: dict[str, dict[s
 
 def test_each_fault_is_found_and_none_on_the_healed_node(healthy: Node) -> None:
     well(healthy, 0)
-    healthy.ssh(f"{CRICTL} runp --runtime runc {cri.POD}")
+    healthy.ssh(f"{CRICTL} runp --runtime runc {cri.POD} && {CRICTL} rmp --all --force")
     line = ".".join(map(str, healthy.line))
     for number, every in enumerate(ROUNDS, 1):
         faults = [one for one in every if line in one.get("lines", [line])]

@@ -13,7 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Sou
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import Assignment, assignments
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as words
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import unit_name, unit_path
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source, option, unit_name, unit_path
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import CurrentToolbox
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, WritableSnapshot
@@ -21,6 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import 
 # The keys of [Mount] without which a unit mounts something else.
 _WHAT = ("What", "Type")
 _RESTRICTIONS = ("ro", "noexec")
+_REPAIR = "run the playbook slipway.node.repair on this node"
 _RELOAD = "run 'systemctl daemon-reload'"
 # Among the remedies: what the module toolbox_snapshot does when the node is provisioned.
 PROVISION = ""
@@ -70,7 +71,7 @@ def faults_of(
         if expected.state == PRESENT:
             faults += _left(found, "a unit mounts it at boot")
         else:
-            faults += [*_unusable(expected.path, found, view), *_not_at_boot(expected.path, found, boot)]
+            faults += [*_unusable(held, found, view), *_not_at_boot(expected.path, found, boot)]
     if refusal and not faults:
         return [Fault("provisioning refuses it", (refusal,))]
     return [
@@ -92,12 +93,29 @@ def _left(found: CurrentToolbox, unit: str) -> Iterator[Fault]:
         yield Fault(unit)
 
 
-def _unusable(path: str, found: CurrentToolbox, view: View) -> Iterator[Fault]:
-    again = f"run 'systemctl restart {unit_name(path)}' when no process is in it"
-    if view.missing:
-        remove = f"remove it with the module slipway.node.toolbox_snapshot (path: {path}, state: absent)"
-        repair = "run the playbook slipway.node.repair on this node"
-        yield Fault(f"{view.missing[0]}, a part of its snapshot, is gone, so it can't be used", (remove, repair, PROVISION))
+def _gone(held: WritableSnapshot, source: Source, missing: Sequence[str]) -> Fault:
+    """Return the fault of a snapshot without some of its directories. Only the loss of its files has to be accepted."""
+    files, work = source.upper or source.what, option(source.options, "workdir")
+    layer = next((one for one in missing if one in source.layers), None)
+    remove = f"remove it with the module slipway.node.toolbox_snapshot (path: {held.path}, state: absent)"
+    if files in missing:
+        return Fault(f"{files}, which has its files, is gone", (remove, PROVISION))
+    if layer is not None:
+        copy = f"copy the files that you need from {files}"
+        return Fault(f"{layer}, a layer below it, is gone", (copy, remove, _REPAIR, PROVISION))
+    if work in missing:
+        return Fault(f"{work} is gone, without which it can't be mounted", (f"run 'mkdir {work}'", _again(held.path)))
+    return Fault(f"{missing[0]} is gone, without which files of its layers can't be changed", (_again(held.path),))
+
+
+def _again(path: str) -> str:
+    return f"run 'systemctl restart {unit_name(path)}' when no process is in it"
+
+
+def _unusable(held: WritableSnapshot, found: CurrentToolbox, view: View) -> Iterator[Fault]:
+    path, again = held.path, _again(held.path)
+    if view.missing and held.source is not None:
+        yield _gone(held, held.source, view.missing)
     elif view.cover is not None:
         yield Fault(f"{view.cover} hides it", (f"run 'umount {view.cover.path}'",))
     elif found.mount == words.OTHER:

@@ -14,11 +14,13 @@ from ansible_collections.slipway.node.plugins.module_utils.store.leases import L
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.faults import (
     PROVISION,
     BootUnit,
+    Fault,
     View,
     boot_complaints,
     faults_of,
     overriding_lines,
 )
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import (
     NOTHING,
     OTHER,
@@ -151,10 +153,29 @@ def test_a_toolbox_as_expected_has_no_fault(
     assert faults_of(expected, held, found, VIEW, harmless) == []
 
 
-def test_lost_directories_are_named_before_all_that_follows_from_them() -> None:
-    found = faults_of(BOX, PINNED, replace(WELL, mount=NOTHING), View(missing=("/u", "/w")), NO_BOOT)
-    assert [one.problem for one in found] == ["/u, a part of its snapshot, is gone, so it can't be used"]
-    assert found[0].remedies[-1] == PROVISION
+SOURCE = Source("overlay", "overlay", ("index=off", "workdir=/s/w", "upperdir=/s/u", "lowerdir=/l/2:/l/1"))
+REMOVE = f"remove it with the module slipway.node.toolbox_snapshot (path: {PATH}, state: absent)"
+REPAIR = "run the playbook slipway.node.repair on this node"
+
+
+@pytest.mark.parametrize(
+    ("missing", "problem", "remedies"),
+    [
+        (("/s/u", "/s/w"), "/s/u, which has its files, is gone", (REMOVE, PROVISION)),
+        (
+            ("/l/1", "/s/w/work"),
+            "/l/1, a layer below it, is gone",
+            ("copy the files that you need from /s/u", REMOVE, REPAIR, PROVISION),
+        ),
+        (("/s/w", "/s/w/work"), "/s/w is gone, without which it can't be mounted", ("run 'mkdir /s/w'", *AGAIN)),
+        (("/s/w/work",), "/s/w/work is gone, without which files of its layers can't be changed", AGAIN),
+    ],
+)
+def test_lost_directories_are_named_before_all_that_follows_from_them(
+    missing: tuple[str, ...], problem: str, remedies: tuple[str, ...]
+) -> None:
+    held = replace(PINNED, source=SOURCE)
+    assert faults_of(BOX, held, replace(WELL, mount=NOTHING), View(missing=missing), NO_BOOT) == [Fault(problem, remedies)]
 
 
 def test_what_provisioning_refuses_is_resolved_first() -> None:

@@ -63,14 +63,15 @@ def _judged(
         refusal = str(error)
     view, boot = View(), BootUnit()
     if expected.state == MOUNTED and source is not None:
-        view = _view(expected.path, source, table)
+        view = read_view(expected.path, source, table)
         boot = _boot_unit(containerd.runner, expected.path, found.unit.drop_ins)
     faults = faults_of(expected, held, found, view, boot, refusal)
     problem = "; ".join(fault.problem for fault in faults)
     return ToolboxState(expected, problem, remedies=tuple(dict.fromkeys(one for fault in faults for one in fault.remedies)))
 
 
-def _view(path: str, source: Source, table: Sequence[Mount]) -> View:
+def read_view(path: str, source: Source, table: Sequence[Mount]) -> View:
+    """Return how the users of a toolbox see its mount, if it is in the table of mounts."""
     mount = next((one for one in reversed(table) if one.path == path and shows(one, source)), None)
     needed = [*source.directories, *source.layers]
     work = option(source.options, "workdir")
