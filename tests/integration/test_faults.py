@@ -54,7 +54,7 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
         run([*PODMAN, "cp", str(file), f"{modern.container}:{place}"])
     daemon.write(modern, daemon.ROOT, f"version = {2 if modern.line < (2,) else 3}" + named(modern, CONFIG))
     daemon.restart(modern)
-    modern.ssh(REMOVE_PROOF, check=False)
+    modern.ssh(f"{CRICTL} rmp --all --force; {REMOVE_PROOF}", check=False)
     modern.ssh(f"cp {daemon.ROOT} {BASE}; ctr --namespace k8s.io images import --base-name {repository} /root/pause.tar")
     pod = {"metadata": {"name": "a", "namespace": "default", "uid": "a"}, "log_directory": "/run", "linux": cri.NODE_NETWORK}
     daemon.write(modern, cri.POD, json.dumps(pod))
