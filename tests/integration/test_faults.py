@@ -117,9 +117,9 @@ def probed(node: Node, faults: Sequence[Fault]) -> None:
         seen = [one for one in faults if kind not in one.get("unprobed", {})]
         if seen:
             (finding,) = findings(node, probe=kind, only=["handler_starts"]).values()
-            for one in seen:
-                said = finding["found"][one["handler"]]
-                assert said.startswith("failed: ") and one["says"] in said, (one, kind, said)
+            said = {one["name"]: (one["says"], finding["found"][one["handler"]]) for one in seen}
+            unlike = {name: both for name, both in said.items() if not both[1].startswith("failed: ") or both[0] not in both[1]}
+            assert unlike == {}, kind
 
 
 def status_of(fault: Fault, node: Node) -> str:
