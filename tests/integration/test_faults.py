@@ -117,6 +117,7 @@ def probed(node: Node, faults: Sequence[Fault]) -> None:
         seen = [one for one in faults if kind not in one.get("unprobed", {})]
         if seen:
             (finding,) = findings(node, probe=kind, only=["handler_starts"]).values()
+            assert isinstance(finding["found"], dict), (kind, finding)
             said = {one["name"]: (one["says"], finding["found"][one["handler"]]) for one in seen}
             unlike = {name: both for name, both in said.items() if not both[1].startswith("failed: ") or both[0] not in both[1]}
             assert unlike == {}, kind
