@@ -16,7 +16,7 @@ from browser import Tab, browser
 from ansible_collections.slipway.node.plugins.plugin_utils.fleet import read_fleet
 
 NODES = 5000
-HOSTILE = "</script><img src=x onerror=alert(1)>'\"&"
+HOSTILE = "</script ><img src=x onerror=alert(1)>'\"&"
 NAMES = "[...document.querySelectorAll('#nodes tbody th')].map((one) => one.textContent)"
 MATCHES = "document.getElementById('matches').textContent"
 

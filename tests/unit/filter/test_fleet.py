@@ -175,8 +175,9 @@ def test_the_functions_of_a_query_take_ansibles_types() -> None:
 
         __slots__ = ()
 
-    variables: dict[str, Any] = {Tagged(name): read(finding(Tagged("kill_mode"))) for name in ("edge-1", "worker-1")}
-    assert fleet(variables, list(variables), query="nodes[?starts_with(name, 'edge')].name") == ["edge-1"]
+    variables = {found: read(finding("kill_mode", "fail", Tagged(found))) for found in ("mixed", "control-group")}
+    query = "nodes[?starts_with(findings.kill_mode.found, 'mix')].name"
+    assert fleet(variables, list(variables), query=query) == ["mixed"]
 
 
 @pytest.mark.parametrize(
