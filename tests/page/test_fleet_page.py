@@ -16,7 +16,7 @@ from browser import Tab, browser
 from ansible_collections.slipway.node.plugins.plugin_utils.fleet import read_fleet
 
 NODES = 5000
-HOSTILE = "</script><img src=x onerror=alert(1)>'\"&"
+HOSTILE = "</script ><img src=x onerror=alert(1)>'\"&"
 NAMES = "[...document.querySelectorAll('#nodes tbody th')].map((one) => one.textContent)"
 MATCHES = "document.getElementById('matches').textContent"
 
@@ -228,6 +228,7 @@ def test_a_mark_leads_to_the_remedy(opened: Tab, fleet: dict[str, Any]) -> None:
 def test_a_name_shows_all_findings_of_its_node(opened: Tab, fleet: dict[str, Any]) -> None:
     click(opened, "#nodes tbody th button")
     bad = [finding for finding in fleet["nodes"][0]["findings"].values() if finding["status"] != "ok"]
+    bad.sort(key=lambda finding: ["fail", "unknown", "warn"].index(finding["status"]))
     lines = texts(opened, "tr.more li")
     for finding, line in zip(bad, lines, strict=True):
         assert finding["id"] in line and finding["status"] in line and finding["remedy"] in line

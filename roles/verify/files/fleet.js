@@ -173,7 +173,7 @@
         "aria-label": `${status}: ${check} of ${node.name}` }, GLYPHS[status]));
     });
   };
-  const expanded = (node) => element("tr", { class: "more" }, element("td", { colspan: columns.length + 3 }, element("ul", {}, ...findings(node).map((one) =>
+  const expanded = (node) => element("tr", { class: "more" }, element("td", { colspan: columns.length + 3 }, element("ul", {}, ...findings(node).sort((one, other) => one.status - other.status).map((one) =>
     element("li", {}, badge(one.status), " ", element("code", {}, data.checks[one.check] || ""), ` ${one.found} `,
       element("span", { class: "note" }, `(expected: ${one.expected}) → `), element("a", { href: `#f${one.group}` }, one.remedy || "finding"))))));
 

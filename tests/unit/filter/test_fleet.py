@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -173,8 +175,9 @@ def test_the_functions_of_a_query_take_ansibles_types() -> None:
 
         __slots__ = ()
 
-    variables: dict[str, Any] = {Tagged(name): read(finding(Tagged("kill_mode"))) for name in ("edge-1", "worker-1")}
-    assert fleet(variables, list(variables), query="nodes[?starts_with(name, 'edge')].name") == ["edge-1"]
+    variables = {found: read(finding("kill_mode", "fail", Tagged(found))) for found in ("mixed", "control-group")}
+    query = "nodes[?starts_with(findings.kill_mode.found, 'mix')].name"
+    assert fleet(variables, list(variables), query=query) == ["mixed"]
 
 
 @pytest.mark.parametrize(
@@ -204,3 +207,14 @@ def test_a_query_that_does_not_suit_the_values_is_one_sentence() -> None:
     assert fleet_query_error("abs(date)") == ""
     with pytest.raises(AnsibleFilterError, match=r"^verify_query: 'abs\(date\)' cannot be applied to the fleet: "):
         fleet(SMALL, list(SMALL), query="abs(date)")
+
+
+def test_loading_the_filters_does_not_import_the_checks() -> None:
+    """Ansible loads all filters of a collection in each worker that uses one."""
+    names = sorted(path.stem for path in (ROOT / "plugins" / "filter").glob("fleet*.py"))
+    own = "ansible_collections.slipway.node.plugins"
+    loads = "; ".join(f"import {own}.filter.{name}" for name in names)
+    program = f"import sys; {loads}; print([name for name in sys.modules if name.startswith('{own}.module_utils.verify')])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / ".work" / "src")}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert (len(names), done.stdout) == (3, "[]\n")
