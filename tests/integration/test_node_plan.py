@@ -110,9 +110,9 @@ def test_the_plan_names_work_if_and_only_if_the_roles_change_something(fleet: Fl
     assert planned == fleet.plan(check=True)
     assert planned["parts"] == PARTS[PARTS.index(part) :], planned
     assert planned["stage"] == drift.partition(",")[0], planned
-    predicted = fleet.provision(everything=True, check=True)
+    # The part containerd is the first, so all roles are entered in any case.
+    predicted = fleet.provision(everything=part != PARTS[0], check=True)
     assert predicted
-    assert fleet.provision(check=True) == predicted
     assert fleet.provision() == predicted
 
     assert fleet.plan() == {"parts": [], "stage": None, "reason": ""}

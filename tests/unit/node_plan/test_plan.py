@@ -103,6 +103,11 @@ def test_a_result_that_says_failed_is_entered(monkeypatch: pytest.MonkeyPatch) -
     assert run(given(("images", "one", {})))["reason"] == "an image is damaged"
 
 
+def test_an_archive_that_has_to_be_read_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, "one", {"needs_file": "now"})
+    assert "controller" in run(given(("images", "one", {})))["reason"]
+
+
 SETTINGS = {"changed": False, "previous_snapshotter": "overlayfs", "effective": {"snapshotter": "overlayfs"}}
 
 

@@ -13,6 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host import containerd_config
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
+from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import NEEDS_FILE
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError, MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.core.files import secret_values
 from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
@@ -80,6 +81,8 @@ def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any], c
 
 def _work(name: str, arguments: Mapping[str, Any], result: Mapping[str, Any], warnings: Sequence[str]) -> str:
     """Return why there is work, from what a module says in check mode and what only a real run does; empty if there is none."""
+    if NEEDS_FILE in result:
+        return "a file of the controller is needed"
     if result.get("failed"):
         return str(result.get("msg") or "the module fails")
     if result["changed"]:
