@@ -89,11 +89,16 @@ def _work(name: str, arguments: Mapping[str, Any], result: Mapping[str, Any], wa
         return str(result.get("restart_reason") or "it would change")
     if name == "containerd_config":
         return _work_of_settings(arguments, result, warnings)
-    if name == "kata_config" and (result["files"] or result["deferred"] or result["unlisted"]):
-        return "handlers differ"
-    if name == "toolbox_snapshot_info" and any(one["prunable"] for one in result["toolboxes"]):
-        return "there are unlisted toolboxes to remove"
-    return ""
+    others = {"kata_config": _work_of_handlers, "toolbox_snapshot_info": _work_of_toolboxes}
+    return others[name](result) if name in others else ""
+
+
+def _work_of_handlers(result: Mapping[str, Any]) -> str:
+    return "handlers differ" if result["files"] or result["deferred"] or result["unlisted"] else ""
+
+
+def _work_of_toolboxes(result: Mapping[str, Any]) -> str:
+    return "there are unlisted toolboxes to remove" if any(one["prunable"] for one in result["toolboxes"]) else ""
 
 
 def _work_of_settings(arguments: Mapping[str, Any], result: Mapping[str, Any], warnings: Sequence[str]) -> str:
