@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import resolve
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.stages import PARTS, TOOLBOX_MARK, stages
+from ansible_collections.slipway.node.plugins.plugin_utils.fact_uses import lacks_facts
 from ansible_collections.slipway.node.plugins.plugin_utils.role_files import ARGUMENT_SPECS, DEFAULTS, VARIABLES, RoleFiles
 
 
@@ -61,7 +62,12 @@ class ActionModule(ActionBase):
         return found
 
     def _given(self, task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the variables that the inventory sets. Raises ValueError if the options of a role don't allow them."""
+        """Return the variables that the inventory sets.
+
+        Raises ValueError if the options of a role don't allow them, or if they may have other values once its role runs.
+        """
+        if lacks_facts(VARIABLES, task_vars):
+            raise ValueError("the inventory uses facts, which aren't gathered yet")
         templar = self._templar.copy_with_new_env(available_variables={**DEFAULTS, **task_vars})
         given = {name: templar.template(task_vars[name]) for name in VARIABLES if name in task_vars}
         for options in ARGUMENT_SPECS.values():

@@ -16,6 +16,7 @@ from ansible.template import Templar
 from unit.node_spec.test_stages import ROLES, templates
 
 from ansible_collections.slipway.node.plugins.action.node_plan import ActionModule
+from ansible_collections.slipway.node.plugins.plugin_utils.fact_uses import lacks_facts
 from ansible_collections.slipway.node.plugins.plugin_utils.role_files import ARGUMENT_SPECS, DEFAULTS, VARIABLES, RoleFiles
 
 PLANNED = {"changed": False, "parts": [], "stage": None, "reason": "", "ansible_facts": {"discovered_interpreter_python": "/x"}}
@@ -72,6 +73,29 @@ def test_refused_variables_enter_the_roles_which_report_them(variables: dict[str
     result, given = acted(PLANNED, **variables)
     assert (result["parts"], result["stage"], given) == (ALL, "inventory", [])
     assert said in result["reason"] and not result.get("failed")
+
+
+FACT = "{{ ['containerd.io'] if ansible_facts['os_family'] | default('') == 'Debian' else [] }}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "lacking"),
+    [
+        ({"containerd_packages": FACT}, True),
+        ({"containerd_packages": "{{ names }}", "names": [FACT]}, True),
+        ({"containerd_images": [{"name": "a:{{ ansible_architecture | default('x') }}"}]}, True),
+        ({"containerd_packages": FACT, "ansible_facts": {"os_family": "Debian"}}, True),
+        ({"containerd_packages": FACT, "ansible_facts": {"os_family": "Debian", "architecture": "x86_64"}}, False),
+        ({"containerd_packages": "{{ names }}", "names": "{{ containerd_packages }}"}, False),
+        ({"containerd_unit": "{{ ansible_host }}", "ansible_host": "a", "other": FACT}, False),
+        ({"containerd_sandbox_image": "ansible_facts"}, False),
+    ],
+)
+def test_variables_that_change_with_the_facts_are_not_planned_without_them(variables: dict[str, Any], lacking: bool) -> None:
+    assert lacks_facts(VARIABLES, variables) is lacking
+    if lacking:
+        result, given = acted(PLANNED, **variables)
+        assert (result["parts"], given) == (ALL, []) and "facts" in result["reason"]
 
 
 def test_a_node_on_which_no_module_runs_is_entered_without_an_error() -> None:

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +14,17 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.record im
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError, MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.node_plan.host import node_files, plan
-from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.plan import MODULES, first_work, run
+from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.modules import LOADERS, stage_module
+from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.plan import first_work, run
 from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.stage_module import StageModule
+
+
+@pytest.fixture(autouse=True)
+def _real_modules() -> Iterator[None]:
+    """Each test finds the real modules, but for those that it replaces."""
+    stage_module.cache_clear()
+    yield
+    stage_module.cache_clear()
 
 
 class Module:
@@ -51,8 +61,9 @@ def fake(monkeypatch: pytest.MonkeyPatch, name: str, outcome: Any, warnings: tup
         found: dict[str, Any] = outcome
         return found
 
-    spec = {"path": {"type": "path"}, "secret": {"type": "str", "no_log": True}, "number": {"type": "int", "default": 3}}
-    monkeypatch.setitem(MODULES, name, StageModule(predicted, spec))
+    spec = {"config_file": {"type": "path"}, "number": {"type": "int", "default": 3}}
+    monkeypatch.setitem(cast(dict[str, Any], LOADERS), name, lambda: StageModule(predicted, spec))
+    stage_module.cache_clear()
     return seen
 
 
@@ -103,6 +114,11 @@ def test_a_result_that_says_failed_is_entered(monkeypatch: pytest.MonkeyPatch) -
     assert run(given(("images", "one", {})))["reason"] == "an image is damaged"
 
 
+def test_an_archive_that_has_to_be_read_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, "one", {"needs_file": "now"})
+    assert "controller" in run(given(("images", "one", {})))["reason"]
+
+
 SETTINGS = {"changed": False, "previous_snapshotter": "overlayfs", "effective": {"snapshotter": "overlayfs"}}
 
 
@@ -131,9 +147,6 @@ def test_what_only_a_real_run_of_the_settings_does_is_work(
     if record is not None and record != Record():
         Path(record_path(path)).write_text(record.to_text() or "")
     fake(monkeypatch, "containerd_config", result, warnings)
-    monkeypatch.setitem(
-        MODULES, "containerd_config", StageModule(MODULES["containerd_config"].run, {"config_file": {"type": "path"}})
-    )
     assert bool(run(given(("containerd", "containerd_config", {"config_file": path})))["parts"]) is work
 
 
@@ -154,13 +167,19 @@ def test_an_unlisted_toolbox_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
         assert bool(run(given(("toolboxes", "toolbox_snapshot_info", {})))["parts"]) is prunable
 
 
+def secrets(name: str, arguments: dict[str, Any]) -> set[str]:
+    found = stage_module(name)
+    assert found is not None
+    return found.secrets(arguments)
+
+
 def test_secrets_of_stages_are_hidden() -> None:
     registries = [{"name": "a.example", "username": "node", "password": "hunter2"}]
-    assert "hunter2" in MODULES["containerd_registry"].secrets({"registries": registries})
-    assert "hunter2" in MODULES["containerd_image"].secrets({"name": ["a"], "password": "hunter2"})
+    assert "hunter2" in secrets("containerd_registry", {"registries": registries})
+    assert "hunter2" in secrets("containerd_image", {"name": ["a"], "password": "hunter2"})
     extra = {"extra_config": {"plugins": {"x": {"password": "hunter2"}}}}
-    assert "hunter2" in MODULES["containerd_config"].secrets({"settings": extra})
-    assert "hunter2" in MODULES["toolbox_snapshot"].secrets({"name": "a", "password": "hunter2"})
+    assert "hunter2" in secrets("containerd_config", {"settings": extra})
+    assert "hunter2" in secrets("toolbox_snapshot", {"name": "a", "password": "hunter2"})
     module = object.__new__(plan.PlanModule)
     module.params = {"stages": [{"module": "unplanned", "arguments": {"password": "hunter2"}}]}
     assert module._secrets() == {"hunter2"}

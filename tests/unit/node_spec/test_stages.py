@@ -18,8 +18,9 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from unit.test_roles import flattened
 
+from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.modules import LOADERS, stage_module
 from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.node_files import CHECKS, release_of
-from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.plan import MODULES
+from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.stage_module import StageModule
 from ansible_collections.slipway.node.plugins.module_utils.node_spec import stages as names
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import resolve
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.stages import PARTS, UNPLANNED, stages
@@ -92,6 +93,12 @@ def templates(path: Path) -> Any:
     return DataLoader().load_from_file(str(path), **trust)
 
 
+def module_of(name: str) -> StageModule:
+    found = stage_module(name)
+    assert found is not None
+    return found
+
+
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(VARIABLES), **DEFAULTS, **given}
 
@@ -130,7 +137,7 @@ def arguments(given: Mapping[str, Any], file: str, task: str, **own: Any) -> dic
         },
     )
     passed = {name: value for name, value in templar.template(found[key]).items() if value != OMITTED}
-    return {**(places if "address" in MODULES[key.rpartition(".")[2]].options else {}), **passed}
+    return {**(places if "address" in module_of(key.rpartition(".")[2]).options else {}), **passed}
 
 
 def given_to(given: Mapping[str, Any], module: str) -> list[dict[str, Any]]:
@@ -141,7 +148,7 @@ def given_to(given: Mapping[str, Any], module: str) -> list[dict[str, Any]]:
 
 def same(module: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
     """Compared as the module gets them, with its defaults."""
-    validated = [[MODULES[module].validate(one) for one in some] for some in (ours, theirs)]
+    validated = [[module_of(module).validate(one) for one in some] for some in (ours, theirs)]
     assert [one.error_messages for some in validated for one in some if one.error_messages] == []
     assert [one.validated_parameters for one in validated[0]] == [one.validated_parameters for one in validated[1]]
 
@@ -217,7 +224,7 @@ def test_the_other_modules_get_what_the_roles_pass(given: dict[str, Any]) -> Non
 @by_inventory
 def test_every_stage_can_be_planned_and_has_a_part_in_the_order_of_the_run(given: dict[str, Any]) -> None:
     found = planned(given)
-    assert [stage for stage in found if stage["module"] not in {*MODULES, *CHECKS, "release"}] == []
+    assert [stage for stage in found if stage["module"] not in {*LOADERS, *CHECKS, "release"}] == []
     order = [PARTS.index(stage["part"]) for stage in found]
     assert order == sorted(order)
     assert found[0]["module"] == "requirements"

@@ -11,31 +11,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.config.host import containerd_config
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
+from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import NEEDS_FILE
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError, MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.core.files import secret_values
 from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
-from ansible_collections.slipway.node.plugins.module_utils.images.host import containerd_image
-from ansible_collections.slipway.node.plugins.module_utils.kata.host import kata_config
 from ansible_collections.slipway.node.plugins.module_utils.node_plan.host import node_files
-from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.stage_module import StageModule
-from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host import containerd_registry
-from ansible_collections.slipway.node.plugins.module_utils.release.host import release_install
-from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host import blockfile_scratch, containerd_unused_snapshots
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.host import toolbox_snapshot, toolbox_snapshot_info
-
-MODULES = {
-    "containerd_config": StageModule(containerd_config.run, containerd_config.OPTIONS),
-    "containerd_image": StageModule(containerd_image.run, containerd_image.OPTIONS),
-    "containerd_registry": StageModule(containerd_registry.run, containerd_registry.OPTIONS),
-    "containerd_unused_snapshots": StageModule(containerd_unused_snapshots.run, containerd_unused_snapshots.OPTIONS),
-    "blockfile_scratch": StageModule(blockfile_scratch.run, blockfile_scratch.OPTIONS),
-    "kata_config": StageModule(kata_config.run, kata_config.OPTIONS),
-    "release_install": StageModule(release_install.run, release_install.OPTIONS, release_install.RULES),
-    "toolbox_snapshot": StageModule(toolbox_snapshot.run, toolbox_snapshot.OPTIONS),
-    "toolbox_snapshot_info": StageModule(toolbox_snapshot_info.run, toolbox_snapshot_info.OPTIONS, toolbox_snapshot_info.RULES),
-}
+from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.modules import stage_module
 
 
 @dataclass(frozen=True)
@@ -72,25 +54,33 @@ def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any], c
         return own(module, arguments), []
     if name == "release":
         name, arguments = "release_install", node_files.release_of(arguments)
-    if name not in MODULES:
+    known = stage_module(name)
+    if known is None:
         return "it can't be planned", []
-    result, warnings = MODULES[name].predict(module, arguments, clients)
+    result, warnings = known.predict(module, arguments, clients)
     return _work(name, arguments, result, warnings), warnings
 
 
 def _work(name: str, arguments: Mapping[str, Any], result: Mapping[str, Any], warnings: Sequence[str]) -> str:
     """Return why there is work, from what a module says in check mode and what only a real run does; empty if there is none."""
+    if NEEDS_FILE in result:
+        return "a file of the controller is needed"
     if result.get("failed"):
         return str(result.get("msg") or "the module fails")
     if result["changed"]:
         return str(result.get("restart_reason") or "it would change")
     if name == "containerd_config":
         return _work_of_settings(arguments, result, warnings)
-    if name == "kata_config" and (result["files"] or result["deferred"] or result["unlisted"]):
-        return "handlers differ"
-    if name == "toolbox_snapshot_info" and any(one["prunable"] for one in result["toolboxes"]):
-        return "there are unlisted toolboxes to remove"
-    return ""
+    others = {"kata_config": _work_of_handlers, "toolbox_snapshot_info": _work_of_toolboxes}
+    return others[name](result) if name in others else ""
+
+
+def _work_of_handlers(result: Mapping[str, Any]) -> str:
+    return "handlers differ" if result["files"] or result["deferred"] or result["unlisted"] else ""
+
+
+def _work_of_toolboxes(result: Mapping[str, Any]) -> str:
+    return "there are unlisted toolboxes to remove" if any(one["prunable"] for one in result["toolboxes"]) else ""
 
 
 def _work_of_settings(arguments: Mapping[str, Any], result: Mapping[str, Any], warnings: Sequence[str]) -> str:
@@ -110,7 +100,7 @@ class PlanModule(SecretParamsModule):
     def _secrets(self) -> set[str]:
         found: set[str] = set()
         for stage in self.params["stages"] or ():
-            known = MODULES.get(stage["module"])
+            known = stage_module(stage["module"])
             found |= known.secrets(stage["arguments"]) if known is not None else secret_values(stage["arguments"])
         return found
 
