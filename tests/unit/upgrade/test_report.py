@@ -163,6 +163,16 @@ def test_a_change_that_the_inventory_asks_for_is_no_loss(recorded: Recorded) -> 
     assert kinds(unasked) == {("fail", "cgroup_driver")}
 
 
+def test_a_default_that_the_inventory_names_is_no_loss(recorded: Recorded) -> None:
+    snapshotter: Place = ("plugins", IMAGES, "snapshotter")
+    before: dict[Place, Any] = {("plugins", V2, "containerd", "snapshotter"): "native"}
+    wanted: dict[Place, Any] = {snapshotter: "overlayfs"}
+    change = ("the default snapshotter", "native", "overlayfs")
+    entries = report(state(recorded, "1.7.24", "2.3.7", before, wanted, wanted=wanted, own=frozenset(wanted)))
+    assert found(entries, "snapshotter") == [("info", *change)]
+    assert found(report(state(recorded, "1.7.24", "2.3.7", before)), "snapshotter") == [("fail", *change)]
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_a_key_that_the_inventory_sets_otherwise_is_no_loss(recorded: Recorded, own: bool) -> None:
     sandbox: Place = ("plugins", IMAGES, "pinned_images", "sandbox")
