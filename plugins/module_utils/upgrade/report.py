@@ -39,6 +39,7 @@ _NOTHING: tuple[Any, ...] = ("", [], {})
 # Plugins and runtimes that 2.0 has removed: containerd docs/containerd-2.0.md
 _GONE_IN_2 = ("io.containerd.runtime.v1.linux", "io.containerd.snapshotter.v1.aufs")
 _GONE_TYPES = ("io.containerd.runtime.v1.linux", "io.containerd.runc.v1")
+_CGROUP_V1 = "cgroup-v1"
 _NO_DEFAULTS = ("version", "imports", "disabled_plugins", "required_plugins", "plugin_dir")
 
 
@@ -250,6 +251,8 @@ def deprecations(state: UpgradeState) -> Iterator[Entry]:
     if state.deprecations is None:
         yield _unknown(state, "deprecations", "deprecated features in use")
     for one in state.deprecations or ():
+        if one.name == _CGROUP_V1:
+            continue  # It is one of the surroundings, which older versions don't record.
         gone = one.is_gone_in(state.then)
         then = "removed" if gone else "deprecated"
         yield Entry("deprecation", FAIL if gone else WARN, one.name, "in use", then, without_secrets(one.message))

@@ -264,6 +264,7 @@ def test_what_the_node_lacks(recorded: Recorded) -> None:
         held={"aufs": ("k8s.io: 2 layers, 1 other snapshots",)},
         deprecations=(
             Deprecation("cri-api-v1alpha2", "CRI API v1alpha2 is deprecated and removed in containerd v2.0."),
+            Deprecation("cgroup-v1", "The support for cgroup v1 is deprecated since containerd v2.2"),
             Deprecation("cri-registry-mirrors", "The `mirrors` property … will be removed in containerd v2.1."),
         ),
         cgroup_v1=True,
@@ -282,6 +283,7 @@ def test_what_the_node_lacks(recorded: Recorded) -> None:
         ("fail", "program"),
         ("fail", "room"),
     }
+    assert [one.what for one in entries if one.kind == "deprecation"] == ["cri-api-v1alpha2", "cri-registry-mirrors"]
     assert [one.remedy for one in entries if one.kind == "room"] == ["free 6 bytes there"]
     assert [one.source for one in entries if one.kind == "unread_file"] == ["/etc/containerd/conf.d/a.toml"]
 
