@@ -288,6 +288,12 @@ def test_what_the_node_lacks(recorded: Recorded) -> None:
     assert [one.source for one in entries if one.kind == "unread_file"] == ["/etc/containerd/conf.d/a.toml"]
 
 
+def test_snapshots_are_reported_once(recorded: Recorded) -> None:
+    moved = "snapshotters.blockfile.root_path: /a holds snapshots: move them"
+    gone = report(state(recorded, "2.3.7", "2.3.7", moved_snapshots=moved, held={"blockfile": ("default: 1 layers",)}))
+    assert kinds(gone) == {("fail", "snapshotter_gone")}
+
+
 def test_what_cant_be_read_is_unknown(recorded: Recorded) -> None:
     silent = state(recorded, "2.3.7", "2.3.7", held=None, deprecations=None, trouble={"held": "no answer"})
     assert found(report(silent), "unknown") == [
