@@ -150,27 +150,29 @@ def test_the_module_answers_the_same_twice(tmp_path: Path, tmp_path_factory: pyt
     assert wrong["failed"] and wrong["msg"].startswith("to_binary: there is no program /nonexistent/containerd")
 
 
-def test_a_node_in_use_is_left_as_it_is(trixie: Node) -> None:
+def test_a_node_in_use_is_left_as_it_is(modern: Node) -> None:
     theirs = f"""version = 2
 [plugins."{NAMES["CRI"]}".containerd]
 snapshotter = "native"
 [plugins."{NAMES["CRI"]}".registry.mirrors."registry.example"]
 endpoint = ["https://mirror.example"]
 """
-    daemon.reset(trixie, theirs)
-    [release] = json.loads(run([str(CHECKOUT / "tests/upstream"), "--releases", "containerd", "2.3.7"]).stdout).values()
-    options = {"name": "containerd", "version": "2.3.7", "prefix": "/usr/local/lib/staged", **release}
-    staged = trixie.module("release_install", {**options, "state": "staged"})
+    daemon.reset(modern, theirs)
+    [release] = json.loads(run([str(CHECKOUT / "tests/upstream"), "--releases", "containerd", "2.4.2"]).stdout).values()
+    options = {"name": "containerd", "version": "2.4.2", "prefix": "/usr/local/lib/staged", **release}
+    staged = modern.module("release_install", {**options, "state": "staged"})
     # The daemon writes its UUID when it is first asked for it.
-    trixie.ssh("ctr version")
-    before = daemon.etc_hashes(trixie)
-    found = trixie.module("containerd_upgrade_info", {"to_binary": f"{staged['path']}/bin/containerd"})
-    assert daemon.etc_hashes(trixie) == before
+    modern.ssh("ctr version")
+    before = daemon.etc_hashes(modern)
+    found = modern.module("containerd_upgrade_info", {"to_binary": f"{staged['path']}/bin/containerd"})
+    assert daemon.etc_hashes(modern) == before
     entries = found["entries"]
     assert found["summary"]["unknown"] == 0
-    assert [one["kind"] for one in entries if one["status"] == "fail"] == ["lost_key", "snapshotter"]
+    # 2.3 has lost the snapshotter already.
+    lost = ["lost_key", "snapshotter"] if modern.line < (2, 0) else []
+    assert [one["kind"] for one in entries if one["status"] == "fail"] == lost
     assert [one["what"] for one in entries if one["kind"] == "deprecation"] == ["cri-registry-mirrors"]
     wanted = {"settings": {"snapshotter": "native", "sandbox_image": "registry.k8s.io/pause:3.8"}}
-    kept = trixie.module("containerd_upgrade_info", {"to_binary": f"{staged['path']}/bin/containerd", **wanted})
+    kept = modern.module("containerd_upgrade_info", {"to_binary": f"{staged['path']}/bin/containerd", **wanted})
     assert [one for one in kept["entries"] if one["status"] == "fail"] == []
-    trixie.ssh("rm -r /usr/local/lib/staged")
+    modern.ssh("rm -r /usr/local/lib/staged")

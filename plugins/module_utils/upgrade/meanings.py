@@ -40,7 +40,7 @@ class Meaning:
     """``title`` names an object with ``{name}``, ``remedy`` may use ``{now}`` and ``{then}``.
 
     ``cri``: it is a setting of CRI, without a meaning where CRI is disabled. ``keys`` are the places in schema 2 from which the
-    values come, which the comparison of defaults leaves out.
+    values come: the comparison of defaults leaves them out, and a change to what the inventory has there is asked for.
     """
 
     kind: str
@@ -59,13 +59,14 @@ class Meaning:
         wanted = EffectiveConfig(nest({("version",): after.schema, **state.wanted}))
         unset = EffectiveConfig({"version": after.schema})
         asked, silent = self.read(wanted, state.then), self.read(unset, state.then)
+        named = any(place(path, "", 2, after.schema)[0] in state.wanted for path in self.keys)
         for name in dict.fromkeys((*now, *then)):
             one, other = now.get(name), then.get(name)
             status = self.judge(one, other, state) if one != other else ""
             if not status:
                 continue
             what = self.title.format(name=name)
-            if name in asked and asked[name] == other and asked[name] != silent.get(name):
+            if name in asked and asked[name] == other and (named or asked[name] != silent.get(name)):
                 yield Entry(self.kind, INFO, what, _plain(one), _plain(other))
                 continue
             remedy = "" if status == INFO else self.remedy.format(name=name, now=_shown(one), then=_shown(other))
@@ -350,6 +351,13 @@ MEANINGS = (
         _durable,
         "set settings.image_pull_sync_fs to true, or pull with slipway.node.containerd_image",
         cri=False,
+    ),
+    Meaning(
+        "durability",
+        "the durability of images that handlers use with the snapshotter {name}",
+        lambda config, version: {name: one["durability"] for name, one in config.handlers_durability(version).items()},
+        _durable,
+        "pull them with slipway.node.containerd_image, with this snapshotter",
     ),
     Meaning(
         "image_verifiers",

@@ -39,6 +39,7 @@ _NOTHING: tuple[Any, ...] = ("", [], {})
 # Plugins and runtimes that 2.0 has removed: containerd docs/containerd-2.0.md
 _GONE_IN_2 = ("io.containerd.runtime.v1.linux", "io.containerd.snapshotter.v1.aufs")
 _GONE_TYPES = ("io.containerd.runtime.v1.linux", "io.containerd.runc.v1")
+_CGROUP_V1 = "cgroup-v1"
 _NO_DEFAULTS = ("version", "imports", "disabled_plugins", "required_plugins", "plugin_dir")
 
 
@@ -104,7 +105,9 @@ def lost_keys(state: UpgradeState, before: EffectiveConfig, after: EffectiveConf
             continue
         if gone is None and (key.value in _NOTHING or (found is _MISSING and _is_default(key, state.default_before))):
             continue
-        yield _lost(key, None if found is _MISSING or gone else found, gone, state)
+        remedy = gone.remedy() if gone else _remedy(key, state, removed=removed, unknown=found is _MISSING)
+        then = None if found is _MISSING or gone else _shown(key.path, found)
+        yield Entry("lost_key", FAIL, dotted(key.path), _shown(key.path, key.value), then, remedy, key.file)
 
 
 def _is_news(dropped: DroppedKey, state: UpgradeState) -> bool:
@@ -121,19 +124,21 @@ def _is_default(key: FileKey, defaults: EffectiveConfig | None) -> bool:
     return defaults is not None and agrees(key.value, defaults.lookup(key.place, _MISSING))
 
 
-def _lost(key: FileKey, then: Any, gone: DroppedKey | None, state: UpgradeState) -> Entry:
-    if gone is not None:
-        remedy = gone.remedy()
-    elif key.dropped_without_handlers:
-        remedy = (
-            f"declare a runtime handler in {key.file}, such as runc, beside this key: without one its migration drops the key"
+def _remedy(key: FileKey, state: UpgradeState, *, removed: bool, unknown: bool) -> str:
+    """Return what to do about a key. ``removed``: the new version lacks its plugin, ``unknown``: the key itself."""
+    if removed:
+        return f"containerd {state.then} has no plugin {key.place[1]}: remove its table from {key.file} if nothing uses it"
+    if key.dropped_without_handlers:
+        return f"declare a runtime handler in {key.file}, such as runc, beside this key: without one its migration drops the key"
+    if unknown:
+        return (
+            f"containerd {state.then} has no such key there: write {key.file} in the newest schema that this version reads, with "
+            "the key in its place, or remove the key if nothing depends on it"
         )
-    else:
-        remedy = (
-            f"set it with settings of this collection, or write {key.file} in the newest schema that containerd {state.then} "
-            "reads, with the key in its place there"
-        )
-    return Entry("lost_key", FAIL, dotted(key.path), _shown(key.path, key.value), _shown(key.path, then), remedy, key.file)
+    return (
+        f"set it with settings of this collection, or write {key.file} in the newest schema that containerd {state.then} "
+        "reads, with the key in its place there"
+    )
 
 
 def _shown(path: Path, value: Any) -> Any:
@@ -224,7 +229,7 @@ def network(state: UpgradeState) -> Iterator[Entry]:
 @rule
 def snapshots(state: UpgradeState) -> Iterator[Entry]:
     """Yield snapshots that the new version would not find."""
-    if state.moved_snapshots:
+    if state.moved_snapshots and not any(f".{name}." in state.moved_snapshots for name in state.held or ()):
         cause, _colon, remedy = state.moved_snapshots.partition(": ")[2].partition(": ")
         yield Entry("snapshots", FAIL, "the directory of a snapshotter", "found", cause, remedy)
     if state.held is None:
@@ -250,6 +255,8 @@ def deprecations(state: UpgradeState) -> Iterator[Entry]:
     if state.deprecations is None:
         yield _unknown(state, "deprecations", "deprecated features in use")
     for one in state.deprecations or ():
+        if one.name == _CGROUP_V1:
+            continue  # It is one of the surroundings, which older versions don't record.
         gone = one.is_gone_in(state.then)
         then = "removed" if gone else "deprecated"
         yield Entry("deprecation", FAIL if gone else WARN, one.name, "in use", then, without_secrets(one.message))

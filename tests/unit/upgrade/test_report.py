@@ -163,6 +163,16 @@ def test_a_change_that_the_inventory_asks_for_is_no_loss(recorded: Recorded) -> 
     assert kinds(unasked) == {("fail", "cgroup_driver")}
 
 
+def test_a_default_that_the_inventory_names_is_no_loss(recorded: Recorded) -> None:
+    snapshotter: Place = ("plugins", IMAGES, "snapshotter")
+    before: dict[Place, Any] = {("plugins", V2, "containerd", "snapshotter"): "native"}
+    wanted: dict[Place, Any] = {snapshotter: "overlayfs"}
+    change = ("the default snapshotter", "native", "overlayfs")
+    entries = report(state(recorded, "1.7.24", "2.3.7", before, wanted, wanted=wanted, own=frozenset(wanted)))
+    assert found(entries, "snapshotter") == [("info", *change)]
+    assert found(report(state(recorded, "1.7.24", "2.3.7", before)), "snapshotter") == [("fail", *change)]
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_a_key_that_the_inventory_sets_otherwise_is_no_loss(recorded: Recorded, own: bool) -> None:
     sandbox: Place = ("plugins", IMAGES, "pinned_images", "sandbox")
@@ -254,6 +264,7 @@ def test_what_the_node_lacks(recorded: Recorded) -> None:
         held={"aufs": ("k8s.io: 2 layers, 1 other snapshots",)},
         deprecations=(
             Deprecation("cri-api-v1alpha2", "CRI API v1alpha2 is deprecated and removed in containerd v2.0."),
+            Deprecation("cgroup-v1", "The support for cgroup v1 is deprecated since containerd v2.2"),
             Deprecation("cri-registry-mirrors", "The `mirrors` property … will be removed in containerd v2.1."),
         ),
         cgroup_v1=True,
@@ -272,8 +283,15 @@ def test_what_the_node_lacks(recorded: Recorded) -> None:
         ("fail", "program"),
         ("fail", "room"),
     }
+    assert [one.what for one in entries if one.kind == "deprecation"] == ["cri-api-v1alpha2", "cri-registry-mirrors"]
     assert [one.remedy for one in entries if one.kind == "room"] == ["free 6 bytes there"]
     assert [one.source for one in entries if one.kind == "unread_file"] == ["/etc/containerd/conf.d/a.toml"]
+
+
+def test_snapshots_are_reported_once(recorded: Recorded) -> None:
+    moved = "snapshotters.blockfile.root_path: /a holds snapshots: move them"
+    gone = report(state(recorded, "2.3.7", "2.3.7", moved_snapshots=moved, held={"blockfile": ("default: 1 layers",)}))
+    assert kinds(gone) == {("fail", "snapshotter_gone")}
 
 
 def test_what_cant_be_read_is_unknown(recorded: Recorded) -> None:
