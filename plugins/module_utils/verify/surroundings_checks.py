@@ -224,8 +224,8 @@ def required_plugins(state: NodeState, expectation: Expectation) -> Finding:
     for_clients = [name for name in state.config.disabled_plugins if name in REQUIRED_BY_CLIENTS]
     if for_clients:
         remedy = "remove them from disabled_plugins, and restart the daemon: ctr and slipway.node need them"
-        found = f"disabled, so that clients of the daemon's own API don't work: {', '.join(for_clients)}"
-        return (warn if state.config.cri_enabled else fail)(expected, found, remedy)
+        said = f"disabled, so that clients of the daemon's own API don't work: {', '.join(for_clients)}"
+        return (warn if state.config.cri_enabled else fail)(expected, said, remedy)
     return ok(expected, "none")
 
 
