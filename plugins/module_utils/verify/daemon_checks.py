@@ -27,6 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
     upgrade_target,
 )
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import LATE
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
@@ -58,7 +59,8 @@ def containerd_version(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"{OLDEST} to {NEWEST.major}.{NEWEST.minor}, of a line that upstream supports"
     found = state.version
     if found is None:
-        return fail(expected, state.trouble.get("version", "not installed"), CONFIGURE)
+        why = state.trouble.get("version", "not installed")
+        return unread(expected, state, "version") if why.startswith(LATE) else fail(expected, why, CONFIGURE)
     if found < OLDEST:
         return fail(expected, str(found), "upgrade containerd")
     line, today = line_of(found), datetime.fromtimestamp(state.now, timezone.utc).date()
@@ -137,8 +139,8 @@ def kill_mode(state: NodeState, expectation: Expectation) -> Finding:
 def config_loads(state: NodeState, expectation: Expectation) -> Finding:
     """containerd can load the configuration, with all imports."""
     expected = f"containerd can load {state.config_file}"
-    if state.version is None:
-        return unread(expected, state, "version")
+    if state.version is None or state.trouble.get("config", "").startswith(LATE):
+        return unread(expected, state, "version", "config")
     if state.broken_imports:
         sentences = [broken.sentence() for broken in state.broken_imports]
         return fail(expected, "; ".join(sentences), "; ".join(broken.remedy() for broken in state.broken_imports))

@@ -250,8 +250,8 @@ def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
 
 def cause_of(state: NodeState, why: str) -> str:
     """Return the check that reports why a part of the node couldn't be read; the reason itself if none does."""
-    if not why:
-        return ""
+    if not why or why.startswith((NO_ANSWER, LATE)):
+        return why
     if why == state.trouble.get("version"):
         return "containerd_version"
     if why == state.trouble.get("config"):

@@ -16,6 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon imp
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.imports import BrokenImport
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import LATE
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
@@ -205,6 +206,8 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="mixed"), "mixed"),
     ("kill_mode", "unknown", lambda one: with_unit(one, loaded=False), "there is no unit"),
     ("config_loads", "fail", lambda one: replace(one, config=None, trouble={"config": "bad TOML"}), "bad TOML"),
+    ("config_loads", "unknown", lambda one: replace(one, config=None, trouble={"config": f"{LATE} 1 seconds"}), LATE),
+    ("containerd_version", "unknown", lambda one: replace(one, version=None, trouble={"version": f"{LATE} 1 seconds"}), LATE),
     (
         "config_loads",
         "fail",
