@@ -200,7 +200,7 @@ def kata_isolation(state: NodeState, expectation: Expectation) -> Finding | None
 def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | None:
     """Kata can start with each handler's files, and nothing lies among them by mistake."""
     expected = "each handler names its file, and config.d contains only drop-ins"
-    remedy = "repair or remove the named file"
+    remedy = "repair or remove the named file, or correct ConfigPath or KATA_CONF_FILE, which lead Kata to it"
 
     named = (state.environment or {}).get("KATA_CONF_FILE")
 
