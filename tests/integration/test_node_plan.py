@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from integration.test_role import PROVISION, changed, made, succeeded
+from integration.test_role import PROVISION, changed, listed, made, succeeded
 
 from nodes import daemon, kata
 from nodes.images import random_layers
@@ -151,12 +151,12 @@ def test_a_daemon_that_is_not_started_is_work(fleet: Fleet, drift: str, back: st
 
 
 def test_the_roles_change_nothing_on_a_node_without_work(fleet: Fleet) -> None:
-    before = daemon.etc_hashes(fleet.node)
+    before = listed(fleet.node)
     assert fleet.plan()["parts"] == []
     for check in (True, False):
         assert fleet.provision(everything=True, check=check) == set()
     assert fleet.provision() == set()
-    assert daemon.etc_hashes(fleet.node) == before
+    assert listed(fleet.node) == before
 
 
 def test_an_unlisted_setting_is_work_until_it_is_taken_back(fleet: Fleet) -> None:
