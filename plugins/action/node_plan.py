@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
@@ -35,7 +36,8 @@ class ActionModule(ActionBase):
                 arguments["stages"] = self._stages(variables)
             except (AnsibleError, ValueError, TypeError, AttributeError, LookupError) as error:
                 return {**result, **_unplanned("inventory", str(error))}
-        if "ansible_python_interpreter" not in variables:
+        configured = str(constants.config.get_config_value("INTERPRETER_PYTHON"))
+        if "ansible_python_interpreter" not in variables and configured.startswith("auto"):
             # A node without Python is no reason for a warning: the role bootstrap installs it.
             variables["ansible_python_interpreter"] = "auto_silent"
         answer = self._execute_module(module_args=arguments, task_vars=variables)
@@ -44,6 +46,9 @@ class ActionModule(ActionBase):
             return {**result, **_unplanned("requirements", str(answer.get("msg") or "the module doesn't run"))}
         # It repeats the specification, for every host of the run.
         answer.pop("invocation", None)
+        if "stages" not in self._task.args and not set(answer["parts"]) <= set(PARTS):
+            # Ansible masks every text that contains a password, also these names.
+            return {**result, **answer, "parts": list(PARTS)}
         return {**result, **answer}
 
     def _stages(self, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -55,9 +60,9 @@ class ActionModule(ActionBase):
         spec = resolve(variables)
         files = RoleFiles({**variables, "node_spec": spec, "__toolbox_mark": TOOLBOX_MARK})
         found = stages(spec, variables, files)
-        for stage in found:
-            archive = stage["arguments"].get("archive")
-            if archive and not stage["arguments"].get("remote_src") and not os.path.isfile(archive):
+        for batch in spec["image_batches"]:
+            archive = batch.get("archive")
+            if archive and not batch.get("remote_src") and not os.path.isfile(archive):
                 raise ValueError(f"the controller has no file {archive}")
         return found
 

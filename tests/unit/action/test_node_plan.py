@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible import constants
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from unit.node_spec.test_stages import ROLES, templates
@@ -53,6 +54,18 @@ def test_the_interpreter_of_the_inventory_is_kept() -> None:
     assert variables["ansible_python_interpreter"] == "/opt/python"
 
 
+def test_the_interpreter_of_the_configuration_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants.config, "get_config_value", lambda name: "/opt/python" if name == "INTERPRETER_PYTHON" else "")
+    _, [(_, variables)] = acted(PLANNED)
+    assert "ansible_python_interpreter" not in variables
+
+
+def test_parts_that_are_masked_because_they_contain_a_password_are_all_entered() -> None:
+    masked = {**PLANNED, "parts": ["********s", "toolboxes"], "stage": "********s"}
+    assert acted(masked)[0]["parts"] == ALL
+    assert acted({**PLANNED, "parts": ["images", "toolboxes"]})[0]["parts"] == ["images", "toolboxes"]
+
+
 def test_stages_that_are_given_are_passed_on() -> None:
     stages = [{"part": "images", "stage": "a", "module": "files", "arguments": {}}]
     _, [(arguments, _)] = acted(PLANNED, {"stages": stages})
@@ -66,6 +79,10 @@ def test_stages_that_are_given_are_passed_on() -> None:
         ({"containerd_install_method": "magic"}, "containerd_install_method"),
         ({"containerd_images_throttle": "many"}, "containerd_images_throttle"),
         ({"containerd_images": [{"name": "a", "archive": "/nosuch.tar"}]}, "/nosuch.tar"),
+        (
+            {"containerd_images": [{"name": "a", "archive": "/nosuch.tar"}], "containerd_images_integrity": "metadata"},
+            "/nosuch.tar",
+        ),
         ({"containerd_snapshotters": "overlayfs"}, "containerd_snapshotters"),
     ],
 )
