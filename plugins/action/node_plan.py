@@ -17,8 +17,14 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import resolve
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.stages import PARTS, TOOLBOX_MARK, stages
-from ansible_collections.slipway.node.plugins.plugin_utils.fact_uses import lacks_facts
-from ansible_collections.slipway.node.plugins.plugin_utils.role_files import ARGUMENT_SPECS, DEFAULTS, VARIABLES, RoleFiles
+from ansible_collections.slipway.node.plugins.plugin_utils.fact_uses import lacks_facts, uses
+from ansible_collections.slipway.node.plugins.plugin_utils.role_files import (
+    ARGUMENT_SPECS,
+    CONSTANTS,
+    DEFAULTS,
+    VARIABLES,
+    RoleFiles,
+)
 
 
 class ActionModule(ActionBase):
@@ -73,6 +79,9 @@ class ActionModule(ActionBase):
         """
         if lacks_facts(VARIABLES, task_vars):
             raise ValueError("the inventory uses facts, which aren't gathered yet")
+        replaced = [name for name, value in CONSTANTS.items() if task_vars.get(name, value) != value]
+        if replaced or uses(VARIABLES, task_vars, CONSTANTS):
+            raise ValueError("the inventory uses or replaces variables that the roles derive")
         templar = self._templar.copy_with_new_env(available_variables={**DEFAULTS, **task_vars})
         given = {name: templar.template(task_vars[name]) for name in VARIABLES if name in task_vars}
         for options in ARGUMENT_SPECS.values():

@@ -106,6 +106,10 @@ FACT = "{{ ['containerd.io'] if ansible_facts['os_family'] | default('') == 'Deb
         ({"containerd_packages": "{{ names }}", "names": "{{ containerd_packages }}"}, False),
         ({"containerd_unit": "{{ ansible_host }}", "ansible_host": "a", "other": FACT}, False),
         ({"containerd_sandbox_image": "ansible_facts"}, False),
+        ({"containerd_packages": "{{ lookup('ansible.builtin.template', 'packages.j2') }}"}, True),
+        ({"containerd_packages": "{{ query( 'vars', 'packages_' ~ site) }}"}, True),
+        ({"containerd_packages": "{{ vars['packages_' ~ site] }}"}, True),
+        ({"containerd_config_file": "{{ playbook_dir }}/vars/config.toml", "playbook_dir": "/srv"}, False),
     ],
 )
 def test_variables_that_change_with_the_facts_are_not_planned_without_them(variables: dict[str, Any], lacking: bool) -> None:
@@ -113,6 +117,32 @@ def test_variables_that_change_with_the_facts_are_not_planned_without_them(varia
     if lacking:
         result, given = acted(PLANNED, **variables)
         assert (result["parts"], given) == (ALL, []) and "facts" in result["reason"]
+
+
+def test_the_variables_of_other_hosts_are_not_read() -> None:
+    class HostVars(dict[str, Any]):
+        def values(self) -> Any:
+            raise AssertionError("every variable of every host would be templated")
+
+    variables = {
+        "containerd_sandbox_image": "{{ hostvars['mirror'].image }}",
+        "hostvars": HostVars(mirror={"image": "a/pause:1"}),
+    }
+    assert not lacks_facts(VARIABLES, variables)
+    assert acted(PLANNED, **variables)[1]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"containerd_version": "{{ versions[node_spec_architecture] | default('2.3.7') }}", "versions": {}},
+        {"node_spec_architecture": "amd64"},
+        {"__kata_prefix": "/opt/other"},
+    ],
+)
+def test_variables_that_the_roles_derive_are_not_planned(variables: dict[str, Any]) -> None:
+    result, given = acted(PLANNED, **variables)
+    assert (result["parts"], result["stage"], given) == (ALL, "inventory", []) and "derive" in result["reason"]
 
 
 def test_a_node_on_which_no_module_runs_is_entered_without_an_error() -> None:
