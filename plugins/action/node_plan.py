@@ -15,7 +15,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import resolve
+from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import OPTIONAL, resolve
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.stages import PARTS, TOOLBOX_MARK, stages
 from ansible_collections.slipway.node.plugins.plugin_utils.fact_uses import lacks_facts, uses
 from ansible_collections.slipway.node.plugins.plugin_utils.role_files import (
@@ -84,6 +84,9 @@ class ActionModule(ActionBase):
             raise ValueError("the inventory uses or replaces variables that the roles derive")
         templar = self._templar.copy_with_new_env(available_variables={**DEFAULTS, **task_vars})
         given = {name: templar.template(task_vars[name]) for name in VARIABLES if name in task_vars}
+        empty = [name for name, value in given.items() if value is None and name in DEFAULTS and name not in OPTIONAL]
+        if empty:
+            raise ValueError(f"{', '.join(sorted(empty))}: a role may need a value")
         for options in ARGUMENT_SPECS.values():
             own = {name: option for name, option in options.items() if name in given}
             refused = ArgumentSpecValidator(own).validate({name: given[name] for name in own}).error_messages

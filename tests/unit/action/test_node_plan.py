@@ -84,6 +84,8 @@ def test_stages_that_are_given_are_passed_on() -> None:
             "/nosuch.tar",
         ),
         ({"containerd_snapshotters": "overlayfs"}, "containerd_snapshotters"),
+        ({"containerd_blockfile_scratch_size": None}, "containerd_blockfile_scratch_size"),
+        ({"containerd_runc_releases": None, "containerd_install_method": "archive"}, "containerd_runc_releases"),
     ],
 )
 def test_refused_variables_enter_the_roles_which_report_them(variables: dict[str, Any], said: str) -> None:
