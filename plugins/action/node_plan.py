@@ -10,14 +10,21 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import resolve
+from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import OPTIONAL, resolve
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.stages import PARTS, TOOLBOX_MARK, stages
-from ansible_collections.slipway.node.plugins.plugin_utils.fact_uses import lacks_facts
-from ansible_collections.slipway.node.plugins.plugin_utils.role_files import ARGUMENT_SPECS, DEFAULTS, VARIABLES, RoleFiles
+from ansible_collections.slipway.node.plugins.plugin_utils.fact_uses import lacks_facts, uses
+from ansible_collections.slipway.node.plugins.plugin_utils.role_files import (
+    ARGUMENT_SPECS,
+    CONSTANTS,
+    DEFAULTS,
+    VARIABLES,
+    RoleFiles,
+)
 
 
 class ActionModule(ActionBase):
@@ -35,7 +42,8 @@ class ActionModule(ActionBase):
                 arguments["stages"] = self._stages(variables)
             except (AnsibleError, ValueError, TypeError, AttributeError, LookupError) as error:
                 return {**result, **_unplanned("inventory", str(error))}
-        if "ansible_python_interpreter" not in variables:
+        configured = str(constants.config.get_config_value("INTERPRETER_PYTHON"))
+        if "ansible_python_interpreter" not in variables and configured.startswith("auto"):
             # A node without Python is no reason for a warning: the role bootstrap installs it.
             variables["ansible_python_interpreter"] = "auto_silent"
         answer = self._execute_module(module_args=arguments, task_vars=variables)
@@ -44,6 +52,9 @@ class ActionModule(ActionBase):
             return {**result, **_unplanned("requirements", str(answer.get("msg") or "the module doesn't run"))}
         # It repeats the specification, for every host of the run.
         answer.pop("invocation", None)
+        if "stages" not in self._task.args and not set(answer["parts"]) <= set(PARTS):
+            # Ansible masks every text that contains a password, also these names.
+            return {**result, **answer, "parts": list(PARTS)}
         return {**result, **answer}
 
     def _stages(self, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -55,9 +66,9 @@ class ActionModule(ActionBase):
         spec = resolve(variables)
         files = RoleFiles({**variables, "node_spec": spec, "__toolbox_mark": TOOLBOX_MARK})
         found = stages(spec, variables, files)
-        for stage in found:
-            archive = stage["arguments"].get("archive")
-            if archive and not stage["arguments"].get("remote_src") and not os.path.isfile(archive):
+        for batch in spec["image_batches"]:
+            archive = batch.get("archive")
+            if archive and not batch.get("remote_src") and not os.path.isfile(archive):
                 raise ValueError(f"the controller has no file {archive}")
         return found
 
@@ -68,8 +79,14 @@ class ActionModule(ActionBase):
         """
         if lacks_facts(VARIABLES, task_vars):
             raise ValueError("the inventory uses facts, which aren't gathered yet")
+        replaced = [name for name, value in CONSTANTS.items() if task_vars.get(name, value) != value]
+        if replaced or uses(VARIABLES, task_vars, CONSTANTS):
+            raise ValueError("the inventory uses or replaces variables that the roles derive")
         templar = self._templar.copy_with_new_env(available_variables={**DEFAULTS, **task_vars})
         given = {name: templar.template(task_vars[name]) for name in VARIABLES if name in task_vars}
+        empty = [name for name, value in given.items() if value is None and name in DEFAULTS and name not in OPTIONAL]
+        if empty:
+            raise ValueError(f"{', '.join(sorted(empty))}: a role may need a value")
         for options in ARGUMENT_SPECS.values():
             own = {name: option for name, option in options.items() if name in given}
             refused = ArgumentSpecValidator(own).validate({name: given[name] for name in own}).error_messages

@@ -13,6 +13,11 @@ from typing import Any
 # What the roles need of the facts: they gather some unless these are known.
 _KNOWN = ("os_family", "architecture")
 _IDENTIFIER = re.compile(r"\b[A-Za-z_]\w*")
+# These read variables whose names are in no template of the inventory.
+_DYNAMIC = re.compile(r"\b(?:lookup|query|q)\(\s*['\"](?:ansible\.builtin\.)?(?:template|vars|varnames)['\"]|\bvars\s*[\[.]")
+
+# Not read: a run over many hosts would template the variables of every host for every host.
+_MAGIC = frozenset({"hostvars", "vars", "groups"})
 
 
 def lacks_facts(names: Iterable[str], variables: Mapping[str, Any]) -> bool:
@@ -22,17 +27,32 @@ def lacks_facts(names: Iterable[str], variables: Mapping[str, Any]) -> bool:
     """
     if all(fact in (variables.get("ansible_facts") or {}) for fact in _KNOWN):
         return False
+    for text in _templates(names, variables):
+        words = _IDENTIFIER.findall(text)
+        unknown = any(word == "ansible_facts" or (word.startswith("ansible_") and word not in variables) for word in words)
+        if unknown or _DYNAMIC.search(text):
+            return True
+    return False
+
+
+def uses(names: Iterable[str], variables: Mapping[str, Any], wanted: Iterable[str]) -> bool:
+    """Return whether a template of one of these variables uses one of the wanted names, directly or through others."""
+    sought = frozenset(wanted)
+    return any(not sought.isdisjoint(_IDENTIFIER.findall(text)) for text in _templates(names, variables))
+
+
+def _templates(names: Iterable[str], variables: Mapping[str, Any]) -> Iterator[str]:
+    """Iterate over the templates of these variables, and of the variables that they use."""
     waiting, seen = [name for name in names if name in variables], set()
     while waiting:
         name = waiting.pop()
         if name in seen:
             continue
         seen.add(name)
-        used = {word for text in _texts(variables[name]) if "{{" in text or "{%" in text for word in _IDENTIFIER.findall(text)}
-        if any(word == "ansible_facts" or (word.startswith("ansible_") and word not in variables) for word in used):
-            return True
-        waiting += [word for word in used if word in variables]
-    return False
+        for text in _texts(variables[name]):
+            if "{{" in text or "{%" in text:
+                yield text
+                waiting += [word for word in _IDENTIFIER.findall(text) if word in variables and word not in _MAGIC]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -38,6 +38,13 @@ DEFAULTS: Mapping[str, Any] = {
 ARGUMENT_SPECS: Mapping[str, Mapping[str, Any]] = {
     role: _load(_ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]["main"].get("options", {}) for role in _NAMES
 }
+# The constants of the roles, and what they derive. The plan has its own.
+CONSTANTS: Mapping[str, Any] = {
+    name: value
+    for role in _NAMES
+    if (_ROLES / role / "vars" / "main.yml").exists()
+    for name, value in _load(_ROLES / role / "vars" / "main.yml").items()
+}
 VARIABLES = frozenset(name for options in ARGUMENT_SPECS.values() for name in options)
 
 

@@ -158,6 +158,26 @@ def test_private_variables_of_other_roles_are_not_used(role: Path) -> None:
     assert foreign == ({"__containerd_configured", "__containerd_registries_configured"} if role.name == SPEC else set())
 
 
+@by_name
+def test_truth_values_of_the_command_line_are_converted(role: Path) -> None:
+    """``-e name=false`` and INI inventories make texts. In a condition they are an error, or true."""
+    truths = {name for one in ROLES for name, option in documented(one).items() if option.get("type") == "bool"}
+    used: set[str] = set()
+    for task in tasks(role):
+        conditions = str(task.get("when", ""))
+        choices = str({key: value for key, value in task.items() if key not in ("when", "block")})
+        for name in truths:
+            chooses = rf"\bif (not )?{name}\b(?!\s*\|\s*bool\b)|\b{name}\s*\|\s*ternary"
+            if re.search(rf"\b{name}\b(?!\s*\|\s*bool\b)", conditions) or re.search(chooses, choices):
+                used.add(name)
+    assert used == set()
+
+
+def test_a_variable_that_is_null_is_unset_in_the_role_as_in_the_specification() -> None:
+    [task] = load(ROOT / "roles/containerd/tasks/registries.yml")
+    assert "containerd_registries" in OPTIONAL and task["when"] == "containerd_registries | default(none) is not none"
+
+
 def test_no_variable_is_documented_by_two_roles() -> None:
     names = [name for role in ROLES for name in documented(role)]
     assert len(names) == len(set(names))

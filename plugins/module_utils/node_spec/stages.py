@@ -65,7 +65,7 @@ def _containerd(spec: Mapping[str, Any], variables: Mapping[str, Any], files: Ma
         "restart": variables["containerd_restart"],
         "timeout": variables["containerd_timeout"],
         # The role says always if this run installs programs: then it is entered anyway.
-        "probe": "changed" if variables["containerd_probe"] else "none",
+        "probe": "changed" if boolean("containerd_probe", variables) else "none",
         **_places(variables),
     }
     if spec["http_proxy"]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible import constants
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from unit.node_spec.test_stages import ROLES, templates
@@ -53,6 +54,18 @@ def test_the_interpreter_of_the_inventory_is_kept() -> None:
     assert variables["ansible_python_interpreter"] == "/opt/python"
 
 
+def test_the_interpreter_of_the_configuration_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants.config, "get_config_value", lambda name: "/opt/python" if name == "INTERPRETER_PYTHON" else "")
+    _, [(_, variables)] = acted(PLANNED)
+    assert "ansible_python_interpreter" not in variables
+
+
+def test_parts_that_are_masked_because_they_contain_a_password_are_all_entered() -> None:
+    masked = {**PLANNED, "parts": ["********s", "toolboxes"], "stage": "********s"}
+    assert acted(masked)[0]["parts"] == ALL
+    assert acted({**PLANNED, "parts": ["images", "toolboxes"]})[0]["parts"] == ["images", "toolboxes"]
+
+
 def test_stages_that_are_given_are_passed_on() -> None:
     stages = [{"part": "images", "stage": "a", "module": "files", "arguments": {}}]
     _, [(arguments, _)] = acted(PLANNED, {"stages": stages})
@@ -66,7 +79,13 @@ def test_stages_that_are_given_are_passed_on() -> None:
         ({"containerd_install_method": "magic"}, "containerd_install_method"),
         ({"containerd_images_throttle": "many"}, "containerd_images_throttle"),
         ({"containerd_images": [{"name": "a", "archive": "/nosuch.tar"}]}, "/nosuch.tar"),
+        (
+            {"containerd_images": [{"name": "a", "archive": "/nosuch.tar"}], "containerd_images_integrity": "metadata"},
+            "/nosuch.tar",
+        ),
         ({"containerd_snapshotters": "overlayfs"}, "containerd_snapshotters"),
+        ({"containerd_blockfile_scratch_size": None}, "containerd_blockfile_scratch_size"),
+        ({"containerd_runc_releases": None, "containerd_install_method": "archive"}, "containerd_runc_releases"),
     ],
 )
 def test_refused_variables_enter_the_roles_which_report_them(variables: dict[str, Any], said: str) -> None:
@@ -89,6 +108,10 @@ FACT = "{{ ['containerd.io'] if ansible_facts['os_family'] | default('') == 'Deb
         ({"containerd_packages": "{{ names }}", "names": "{{ containerd_packages }}"}, False),
         ({"containerd_unit": "{{ ansible_host }}", "ansible_host": "a", "other": FACT}, False),
         ({"containerd_sandbox_image": "ansible_facts"}, False),
+        ({"containerd_packages": "{{ lookup('ansible.builtin.template', 'packages.j2') }}"}, True),
+        ({"containerd_packages": "{{ query( 'vars', 'packages_' ~ site) }}"}, True),
+        ({"containerd_packages": "{{ vars['packages_' ~ site] }}"}, True),
+        ({"containerd_config_file": "{{ playbook_dir }}/vars/config.toml", "playbook_dir": "/srv"}, False),
     ],
 )
 def test_variables_that_change_with_the_facts_are_not_planned_without_them(variables: dict[str, Any], lacking: bool) -> None:
@@ -96,6 +119,32 @@ def test_variables_that_change_with_the_facts_are_not_planned_without_them(varia
     if lacking:
         result, given = acted(PLANNED, **variables)
         assert (result["parts"], given) == (ALL, []) and "facts" in result["reason"]
+
+
+def test_the_variables_of_other_hosts_are_not_read() -> None:
+    class HostVars(dict[str, Any]):
+        def values(self) -> Any:
+            raise AssertionError("every variable of every host would be templated")
+
+    variables = {
+        "containerd_sandbox_image": "{{ hostvars['mirror'].image }}",
+        "hostvars": HostVars(mirror={"image": "a/pause:1"}),
+    }
+    assert not lacks_facts(VARIABLES, variables)
+    assert acted(PLANNED, **variables)[1]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"containerd_version": "{{ versions[node_spec_architecture] | default('2.3.7') }}", "versions": {}},
+        {"node_spec_architecture": "amd64"},
+        {"__kata_prefix": "/opt/other"},
+    ],
+)
+def test_variables_that_the_roles_derive_are_not_planned(variables: dict[str, Any]) -> None:
+    result, given = acted(PLANNED, **variables)
+    assert (result["parts"], result["stage"], given) == (ALL, "inventory", []) and "derive" in result["reason"]
 
 
 def test_a_node_on_which_no_module_runs_is_entered_without_an_error() -> None:

@@ -80,13 +80,15 @@ def test_a_node_without_work_enters_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_first_part_with_work_and_all_later_ones_are_entered(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake(monkeypatch, "clean", UNCHANGED, ("shown by the role",))
+    fake(monkeypatch, "clean", UNCHANGED, ("a handler is odd",))
+    fake(monkeypatch, "same", UNCHANGED, ("shown by the role",))
     fake(monkeypatch, "dirty", {"changed": True})
     later = fake(monkeypatch, "later", UNCHANGED)
-    module = given(("containerd", "clean", {}), ("images", "dirty", {}), ("images", "later", {}), ("toolboxes", "later", {}))
+    clean = (("containerd", "clean", {}), ("images", "same", {}))
+    module = given(*clean, ("images", "dirty", {}), ("images", "later", {}), ("toolboxes", "later", {}))
     found = run(module)
     assert (found["parts"], found["stage"]) == (["images", "toolboxes"], "dirty")
-    assert (later, found["changed"], module.warnings) == ([], False, [])
+    assert (later, found["changed"], module.warnings) == ([], False, ["a handler is odd"])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ class SecretParamsModule(AnsibleModule):
 
     def _log_invocation(self) -> None:
         # The only moment between the check of the parameters and their way into the node's log.
-        secrets = self._secrets()
+        found = self._secrets()
+        # The log shows lists and dictionaries as Python writes them, with backslashes before quotes and backslashes.
+        secrets = found | {repr(value)[1:-1] for value in found}
         self.no_log_values.update(secrets)
         if register_secrets is not None:
             register_secrets(secrets)

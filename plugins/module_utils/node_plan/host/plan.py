@@ -30,8 +30,8 @@ class Work:
 
 
 def first_work(module: AnsibleModule, stages: Sequence[Mapping[str, Any]]) -> tuple[Work | None, list[str]]:
-    """Return the first work of these stages, None if there is none, and the warnings of the stages before it."""
-    warnings: list[str] = []
+    """Return the first work of these stages, None if there is none, and the warnings of the parts that aren't entered."""
+    warnings: list[tuple[str, str]] = []
     clients: dict[Any, Any] = {}
     for stage in stages:
         try:
@@ -42,9 +42,10 @@ def first_work(module: AnsibleModule, stages: Sequence[Mapping[str, Any]]) -> tu
             # The role fails with the same sentence.
             reason, new = str(error), []
         if reason:
-            return Work(stage["part"], stage["stage"], reason), warnings
-        warnings += new
-    return None, warnings
+            shown = [warning for part, warning in warnings if part != stage["part"]]
+            return Work(stage["part"], stage["stage"], reason), shown
+        warnings += [(stage["part"], warning) for warning in new]
+    return None, [warning for _, warning in warnings]
 
 
 def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any], clients: dict[Any, Any]) -> tuple[str, list[str]]:
@@ -110,9 +111,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     stages = module.params["stages"] or []
     work, warnings = first_work(module, stages)
     parts = list(dict.fromkeys(stage["part"] for stage in stages))
-    if work is None:
-        for warning in warnings:
-            module.warn(warning)
+    for warning in warnings:
+        module.warn(warning)
     return {
         "changed": False,
         "parts": parts[parts.index(work.part) :] if work is not None else [],

@@ -61,7 +61,7 @@ class _View:
         self.warnings: list[str] = []
 
     def warn(self, warning: str) -> None:
-        """Keep a warning: it is shown only if the stage isn't entered, since its role shows it otherwise."""
+        """Keep a warning: it is shown only if its part isn't entered, since its role shows it otherwise."""
         self.warnings.append(warning)
 
     def __getattr__(self, name: str) -> Any:

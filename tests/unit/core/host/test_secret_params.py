@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.parameters import remove_values
 
 from ansible_collections.slipway.node.plugins.module_utils.core.host import secret_params
 
@@ -20,3 +21,16 @@ def test_secrets_are_known_to_every_ansible_before_the_node_logs_them(monkeypatc
     module._log_invocation()
     assert events == [{"hunter2"}, "logged"]
     assert module.no_log_values == {"hunter2"}
+
+
+def test_a_secret_with_quotes_and_backslashes_does_not_reach_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_params, "register_secrets", None)
+    logged: list[str] = []
+    monkeypatch.setattr(
+        AnsibleModule, "_log_invocation", lambda one: logged.append(str(remove_values(str(one.params), one.no_log_values)))
+    )
+    module = secret_params.SecretParamsModule.__new__(secret_params.SecretParamsModule)
+    module.params = {"stages": [{"arguments": {"password": 'it\'s "1\\2"\n'}}]}
+    module.no_log_values = set()
+    module._log_invocation()
+    assert "it" not in logged[0] and "2" not in logged[0] and "stages" in logged[0]
