@@ -126,7 +126,7 @@ def test_the_variables_of_other_hosts_are_not_read() -> None:
         def values(self) -> Any:
             raise AssertionError("every variable of every host would be templated")
 
-    variables = {
+    variables: dict[str, Any] = {
         "containerd_sandbox_image": "{{ hostvars['mirror'].image }}",
         "hostvars": HostVars(mirror={"image": "a/pause:1"}),
     }

@@ -84,8 +84,8 @@ def test_the_first_part_with_work_and_all_later_ones_are_entered(monkeypatch: py
     fake(monkeypatch, "same", UNCHANGED, ("shown by the role",))
     fake(monkeypatch, "dirty", {"changed": True})
     later = fake(monkeypatch, "later", UNCHANGED)
-    clean = (("containerd", "clean", {}), ("images", "same", {}))
-    module = given(*clean, ("images", "dirty", {}), ("images", "later", {}), ("toolboxes", "later", {}))
+    parts = {"clean": "containerd", "same": "images", "dirty": "images"}
+    module = given(*((part, name, {}) for name, part in parts.items()), ("images", "later", {}), ("toolboxes", "later", {}))
     found = run(module)
     assert (found["parts"], found["stage"]) == (["images", "toolboxes"], "dirty")
     assert (later, found["changed"], module.warnings) == ([], False, ["a handler is odd"])
