@@ -148,6 +148,7 @@ def injected(node: Node, faults: Sequence[Fault]) -> Iterator[None]:
         for one in ordered[1]:
             node.ssh(command(one, "inject"))
             shown(node, one)
+            probed(node, [one] if "handler" in one else [])
         yield
     finally:
         heals = [command(one, "heal") for one in [*ordered[1], *ordered[0]] if "heal" in one]
