@@ -76,8 +76,8 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     modern.ssh(f"rm -rf {HOSTS}.healthy; cp -a {HOSTS} {HOSTS}.healthy")
     pod = {"metadata": {"name": "a", "namespace": "default", "uid": "a"}, "log_directory": "/run", "linux": cri.NODE_NETWORK}
     daemon.write(modern, cri.POD, json.dumps(pod))
-    container = {"metadata": {"name": "a"}, "image": {"image": VOLUMINOUS}, "log_path": "a.log", "linux": cri.NODE_NETWORK}
-    daemon.write(modern, cri.CONTAINER, json.dumps(container))
+    container = {"metadata": {"name": "a"}, "image": {"image": VOLUMINOUS}, "command": ["/bin/busybox"], "log_path": "a.log"}
+    daemon.write(modern, cri.CONTAINER, json.dumps({**container, "linux": cri.NODE_NETWORK}))
     yield modern
     toolboxes.removed(modern)
     modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}", check=False)
