@@ -58,6 +58,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     kata_file_problems,
     read_programs,
     root_problems,
+    with_answers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
     read_confinement,
@@ -196,7 +197,9 @@ def _read_surroundings(
     """Read what the daemon's configuration needs of the node: programs, room on disks, networks and registries."""
     architecture, environment = containerd.architecture, probe.parts.get("environment")
     if process is not None and environment is not None:
-        probe.try_read("programs", lambda: read_programs(config, environment, process.executable, architecture))
+        found = probe.try_read("programs", lambda: read_programs(config, environment, process.executable, architecture))
+        if found is not None:
+            probe.try_read("programs", lambda: with_answers(containerd.runner, config, found), patient=True)
     elif "daemon" not in probe.trouble:
         probe.trouble["programs"] = DAEMON_UNREACHABLE
     probe.try_read("runtime_root_problems", lambda: root_problems(config))
