@@ -64,6 +64,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
     read_confinement,
     read_ignored_directives,
     read_kubelet,
+    read_lost_databases,
     read_network,
     read_registry_files,
     read_room,
@@ -154,6 +155,7 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
     process = daemon.process if daemon is not None else None
     if process is not None:
         probe.try_read("environment", lambda: read_environment(process.pid))
+        probe.try_read("lost_databases", lambda: read_lost_databases(process.pid))
     if "config" in probe.parts:
         config, version, environment = probe.parts["config"], probe.parts["version"], probe.parts.get("environment")
         probe.try_read("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))

@@ -39,6 +39,8 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     parse_status,
 )
 
+# What the kernel adds to the path of an open file that was deleted.
+_DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
 _CGROUPS = "/sys/fs/cgroup"
 _CRI_NAMESPACE = "k8s.io"
@@ -128,6 +130,27 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
     )
+
+
+def read_lost_databases(pid: int) -> tuple[str, ...]:
+    """Return the databases that a process has open, and that aren't at their paths any more. Raises HostError."""
+    directory, found = f"/proc/{pid}/fd", []
+    with naming("look at", directory):
+        descriptors = [os.path.join(directory, name) for name in os.listdir(directory)]
+    for descriptor in descriptors:
+        try:
+            path, opened = os.readlink(descriptor).removesuffix(_DELETED), os.stat(descriptor)
+        except FileNotFoundError:
+            continue
+        if not path.endswith(".db") or not stat.S_ISREG(opened.st_mode):
+            continue
+        try:
+            there = os.stat(f"/proc/{pid}/root{path}")
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino):
+            found.append(path)
+    return tuple(sorted(set(found)))
 
 
 def _groups(pid: int, controller: str, limit: str, usage: str) -> Iterator[tuple[int, int]]:
