@@ -69,7 +69,7 @@ class NodeState:
     by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
     the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines that
     systemd ignores, in its own words. ``confinement`` is that of the daemon's process, ``lost_databases`` those that it has open
-    and that were deleted, replaced, or hidden by a mount. ``hosts`` are the directories of
+    and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for pods. ``hosts`` are the directories of
     registries that the inventory's are compared with.
     """
 
@@ -109,6 +109,7 @@ class NodeState:
     room: tuple[Room, ...] | None = None
     sandbox: SandboxImage | None = None
     network: PodNetwork | None = None
+    pod_files: tuple[str, ...] | None = None
     kubelet: Kubelet | None = None
     unit_files: tuple[Source, ...] | None = None
     environment_files: tuple[Source, ...] = ()

@@ -66,6 +66,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
     read_kubelet,
     read_lost_databases,
     read_network,
+    read_pod_files,
     read_registry_files,
     read_room,
     read_sandbox,
@@ -206,6 +207,7 @@ def _read_surroundings(
         probe.trouble["programs"] = DAEMON_UNREACHABLE
     probe.try_read("runtime_root_problems", lambda: root_problems(config))
     _read_room(probe, config, process.pid if process is not None else None)
+    probe.try_read("pod_files", read_pod_files)
     probe.try_read("network", lambda: read_network(config, architecture))
     probe.try_read("registry_files", lambda: read_registry_files(config, version))
 
