@@ -198,6 +198,24 @@ def daemon_binary(state: NodeState, expectation: Expectation) -> Finding:
 
 
 @check
+def daemon_databases(state: NodeState, expectation: Expectation) -> Finding:
+    """The databases that the daemon has open are those that it opens at its next start."""
+    expected = "the databases on disk"
+    if state.daemon is None or state.daemon.process is None:
+        return not_running(expected, state)
+    if state.lost_databases is None:
+        return unread(expected, state, "lost_databases")
+    if not state.lost_databases:
+        return ok(expected, "the databases on disk")
+    pid = state.daemon.process.pid
+    found = f"deleted, replaced, or below another mount: {', '.join(state.lost_databases)}. A restart loses what they hold"
+    remedy = (
+        f"don't restart {state.unit} yet: unmount what hides the files, or copy them back from /proc/{pid}/fd; then restart it"
+    )
+    return fail(expected, found, remedy)
+
+
+@check
 def interrupted_config_change(state: NodeState, expectation: Expectation) -> Finding:
     """No change of the configuration was interrupted."""
     expected = "no interrupted change"

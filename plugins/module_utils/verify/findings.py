@@ -68,7 +68,8 @@ class NodeState:
     ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems`` say
     by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
     the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines that
-    systemd ignores, in its own words. ``confinement`` is that of the daemon's process. ``hosts`` are the directories of
+    systemd ignores, in its own words. ``confinement`` is that of the daemon's process, ``lost_databases`` those that it has open
+    and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for pods. ``hosts`` are the directories of
     registries that the inventory's are compared with.
     """
 
@@ -108,11 +109,13 @@ class NodeState:
     room: tuple[Room, ...] | None = None
     sandbox: SandboxImage | None = None
     network: PodNetwork | None = None
+    pod_files: tuple[str, ...] | None = None
     kubelet: Kubelet | None = None
     unit_files: tuple[Source, ...] | None = None
     environment_files: tuple[Source, ...] = ()
     ignored_directives: tuple[str, ...] = ()
     confinement: Confinement | None = None
+    lost_databases: tuple[str, ...] | None = None
     registry_files: tuple[RegistryFile, ...] | None = None
     hosts: Mapping[str, FoundDirectory] | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)

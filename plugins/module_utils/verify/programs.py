@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 # How much of a file shows what it is. A script's first line is shorter (execve(2)).
@@ -50,6 +51,14 @@ def head_problem(head: bytes, architecture: str) -> str:
     if known is not None and machine not in known:
         return f"is a program for another architecture than {architecture}"
     return ""
+
+
+def answer_problem(code: int, said: str, option: str) -> str:
+    """Return why a program that was asked for its version is damaged or another one; empty if it answered."""
+    if code:
+        last = (said.strip().splitlines() or ["nothing"])[-1]
+        return f"can't be run: with {option} it ends with {code}, and says {last}"
+    return "" if re.search(r"\d\.\d", said) else f"is damaged, or another program: with {option} it prints no version"
 
 
 def interpreter(head: bytes) -> str:

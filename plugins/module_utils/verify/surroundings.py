@@ -32,7 +32,7 @@ class Room:
 
     ``free`` is for root, which may use the reserved blocks, ``available`` for others. ``runs_programs``: containers run programs
     of this very mount, so ``noexec`` matters. ``missing``: the directory isn't there, and the daemon doesn't create it.
-    ``directories_only``: the daemon writes no file there.
+    ``directories_only``: the daemon writes no file there. ``immutable``: the directory has the flag of ``chattr +i``.
     """
 
     directory: str
@@ -46,6 +46,7 @@ class Room:
     runs_programs: bool = False
     missing: bool = False
     directories_only: bool = False
+    immutable: bool = False
 
 
 @dataclass(frozen=True)

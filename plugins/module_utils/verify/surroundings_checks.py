@@ -111,6 +111,8 @@ def _full(room: Room) -> Iterator[tuple[str, str]]:
         yield f"{room.directory} isn't there", "create it, or correct TMPDIR in the unit of containerd, and restart the unit"
     if room.read_only:
         yield f"{room.directory} is on a read-only file system", f"mount the file system of {room.directory} writable"
+    if room.immutable:
+        yield f"{room.directory} is immutable", f"run 'chattr -i {room.directory}'"
     if room.noexec and room.runs_programs:
         fault = f"{room.directory} is on a file system that is mounted noexec, so no container of it can run a program"
         yield fault, f"mount the file system of {room.directory} without noexec"
@@ -301,6 +303,20 @@ def sandbox_image(state: NodeState, expectation: Expectation) -> Finding | None:
         label = f"ctr --namespace k8s.io images label {name} io.cri-containerd.pinned=pinned"
         return warn(expected, f"{name} is not pinned, and the kubelet may remove it", f"run '{label}'")
     return ok(expected, name)
+
+
+@check
+def pod_files(state: NodeState, expectation: Expectation) -> Finding | None:
+    """CRI can copy the node's files that each pod gets."""
+    expected = "readable /etc/hosts and /etc/resolv.conf, which pods get"
+    if state.config is not None and not state.config.cri_enabled:
+        return None
+    if state.config is None or state.pod_files is None:
+        return unread(expected, state, "config", "pod_files", "version")
+    if state.pod_files:
+        remedy = "restore the named files; a link has to lead to a file, such as that of a resolver that runs"
+        return fail(expected, f"CRI starts no pod: {'; '.join(state.pod_files)}", remedy)
+    return ok(expected, "readable")
 
 
 @check

@@ -111,6 +111,7 @@ def passing(recorded: Callable[[str, str], str]) -> NodeState:
         stranded=(),
         unread_hosts_dirs=(),
         verifiers=(),
+        lost_databases=(),
     )
 
 
@@ -232,6 +233,13 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         "has been replaced",
     ),
     ("daemon_binary", "unknown", lambda one: replace(one, daemon=replace(DAEMON, binary=None)), "not read"),
+    (
+        "daemon_databases",
+        "fail",
+        lambda one: replace(one, lost_databases=("/a/meta.db",)),
+        "another mount: /a/meta.db. A restart loses",
+    ),
+    ("daemon_databases", "unknown", lambda one: replace(one, lost_databases=None), "not read"),
     ("interrupted_config_change", "fail", lambda one: replace(one, pending=(ROOT,)), f"not verified: {ROOT}"),
     ("interrupted_config_change", "unknown", lambda one: replace(one, trouble={"record": "it is damaged"}), "it is damaged"),
     (
@@ -440,6 +448,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
             "config_file",
             "restart_pending",
             "daemon_binary",
+            "daemon_databases",
             "cri_plugin",
             "snapshotters",
         )

@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.verify.programs import Program, head_problem, interpreter
+from ansible_collections.slipway.node.plugins.module_utils.verify.programs import (
+    Program,
+    answer_problem,
+    head_problem,
+    interpreter,
+)
 
 AMD64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\x3e\x00"
 S390X = b"\x7fELF\x02\x02\x01" + bytes(9) + b"\x00\x02\x00\x16"
@@ -48,3 +53,21 @@ def test_a_program_is_named_with_its_fault() -> None:
     assert Program("runc", None).sentence() == "runc is not on the PATH of the daemon"
     assert Program("runc", "/bin/runc", "is empty").sentence() == "/bin/runc is empty"
     assert Program("runc", "/bin/runc").sentence() == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "words"),
+    [
+        (0, "runc version 1.1.15\n", ""),
+        (0, "containerd-shim-runc-v2:\n  Version:  2.3.7\n", ""),
+        (0, "runsc version release-20260101.0\n", ""),
+        (0, "", "with -v it prints no version"),
+        (0, "garbage\n", "is damaged, or another program"),
+        (127, "runc: cannot open shared object file\n", "it ends with 127, and says runc: cannot open"),
+        (-11, "", "it ends with -11, and says nothing"),
+    ],
+)
+def test_a_program_that_runs_tells_its_version(code: int, said: str, words: str) -> None:
+    problem = answer_problem(code, said, "-v")
+    assert words in problem
+    assert bool(problem) is bool(words)

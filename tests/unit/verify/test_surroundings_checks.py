@@ -55,6 +55,7 @@ def state(**changes: Any) -> NodeState:
         "kubelet": Kubelet("cgroupfs"),
         "sandbox": SANDBOX,
         "network": PodNetwork("/etc/cni/net.d", ("/etc/cni/net.d/10.conflist",)),
+        "pod_files": (),
         "unit_files": UNIT_FILES,
         "registry_files": (RegistryFile("/certs.d/a/hosts.toml"),),
         "hosts": HOSTS,
@@ -127,6 +128,7 @@ def failed_plugin(kind: str, name: str) -> dict[str, Any]:
 OLD = Version(1, 7, 24)
 FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("storage_space", "fail", room(read_only=True), "/run/containerd is on a read-only file system"),
+    ("storage_space", "fail", room(immutable=True), "/run/containerd is immutable"),
     ("storage_space", "fail", room(free=0), "/run/containerd is on a full file system"),
     ("storage_space", "fail", room(inodes_free=0), "without free inodes"),
     ("storage_space", "warn", room(free=4 * GIGABYTE), "/run/containerd is on a file system with 4 % of its space free"),
@@ -188,6 +190,8 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("sandbox_image", "warn", {"sandbox": sandbox(present=False), "kubelet": None}, "is not on the node"),
     ("sandbox_image", "warn", {"sandbox": sandbox(pinned=False), "version": OLD}, "is not pinned"),
     ("pod_network", "warn", {"network": PodNetwork("/etc/cni/net.d", (), ("/a is no CNI configuration",))}, "/a is no CNI"),
+    ("pod_files", "fail", {"pod_files": ("/etc/resolv.conf isn't there",)}, "starts no pod: /etc/resolv.conf isn't there"),
+    ("pod_files", "unknown", {"pod_files": None}, "not read"),
     ("pod_network", "warn", {"network": PodNetwork("/etc/cni/net.d", ())}, "no file in /etc/cni/net.d"),
     ("registry_files", "fail", {"registry_files": (RegistryFile("/a", ("is a FIFO",)),)}, "/a is a FIFO"),
     ("registry_files", "warn", {"registry_files": (RegistryFile("/a", (), ("/a",)),)}, "every user can read: /a"),
@@ -241,7 +245,7 @@ def test_a_healthy_node_is_not_reported(name: str, changes: dict[str, Any]) -> N
     assert found is not None and found.status == "ok"
 
 
-@pytest.mark.parametrize("name", ["sandbox_image", "pod_network", "registry_files"])
+@pytest.mark.parametrize("name", ["sandbox_image", "pod_files", "pod_network", "registry_files"])
 def test_without_cri_nothing_is_said_of_pods(name: str) -> None:
     assert finding(name, state(config=EffectiveConfig({**DUMP, "disabled_plugins": ["cri"]}))) is None
 

@@ -58,12 +58,15 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     kata_file_problems,
     read_programs,
     root_problems,
+    with_answers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
     read_confinement,
     read_ignored_directives,
     read_kubelet,
+    read_lost_databases,
     read_network,
+    read_pod_files,
     read_registry_files,
     read_room,
     read_sandbox,
@@ -153,6 +156,7 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
     process = daemon.process if daemon is not None else None
     if process is not None:
         probe.try_read("environment", lambda: read_environment(process.pid))
+        probe.try_read("lost_databases", lambda: read_lost_databases(process.pid))
     if "config" in probe.parts:
         config, version, environment = probe.parts["config"], probe.parts["version"], probe.parts.get("environment")
         probe.try_read("thin_pool", lambda: _thin_pool(runner, config, process.started if process is not None else None))
@@ -196,11 +200,14 @@ def _read_surroundings(
     """Read what the daemon's configuration needs of the node: programs, room on disks, networks and registries."""
     architecture, environment = containerd.architecture, probe.parts.get("environment")
     if process is not None and environment is not None:
-        probe.try_read("programs", lambda: read_programs(config, environment, process.executable, architecture))
+        found = probe.try_read("programs", lambda: read_programs(config, environment, process.executable, architecture))
+        if found is not None:
+            probe.try_read("programs", lambda: with_answers(containerd.runner, config, found), patient=True)
     elif "daemon" not in probe.trouble:
         probe.trouble["programs"] = DAEMON_UNREACHABLE
     probe.try_read("runtime_root_problems", lambda: root_problems(config))
     _read_room(probe, config, process.pid if process is not None else None)
+    probe.try_read("pod_files", read_pod_files)
     probe.try_read("network", lambda: read_network(config, architecture))
     probe.try_read("registry_files", lambda: read_registry_files(config, version))
 

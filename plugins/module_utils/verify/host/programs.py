@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Programs and files as the daemon finds them. Nothing is run, and nothing but a file is opened."""
+"""Programs and files as the daemon finds them. Only runc and its shim are run, and nothing but a file is opened."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import RUNC_TYPE
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, not_a_file, open_file
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import archive_hint
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
@@ -24,7 +26,13 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.kata_checks im
     image_problem,
     inspect,
 )
-from ansible_collections.slipway.node.plugins.module_utils.verify.programs import HEAD_BYTES, Program, head_problem, interpreter
+from ansible_collections.slipway.node.plugins.module_utils.verify.programs import (
+    HEAD_BYTES,
+    Program,
+    answer_problem,
+    head_problem,
+    interpreter,
+)
 
 # Where containerd's unit finds programs if the unit doesn't say it, as systemd sets it.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,6 +40,9 @@ _ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 _RELATIVE = "isn't an absolute path, and the shim's directory differs for each container"
 # As deep as the kernel follows scripts that name scripts.
 _SCRIPTS = 4
+# The option with which the shim of runc, and runc and its like, print their version.
+_VERSION_OPTIONS = ("-v", "--version")
+_ANSWER_SECONDS = 10.0
 
 
 def read_programs(
@@ -59,6 +70,35 @@ def read_programs(
     types = {name: (handler.type or "", handler.path) for name, handler in config.handlers.items()} or {"runc": (RUNC_TYPE, None)}
     ordered = sorted(types, key=lambda name: (name != default, name))
     return {name: read(name, *types[name]) for name in ordered if types[name][1] or shim_name(types[name][0])}
+
+
+def with_answers(
+    runner: Runner, config: EffectiveConfig, programs: Mapping[str, Sequence[Program]]
+) -> dict[str, tuple[Program, ...]]:
+    """Ask the shims of runc and their runtimes for their versions, so that a damaged program is known."""
+    problems: dict[tuple[str, str], str] = {}
+
+    def asked(program: Program, option: str) -> Program:
+        if program.path is None or program.problem:
+            return program
+        key = (program.path, option)
+        if key not in problems:
+            problems[key] = _answer_problem(runner, *key)
+        return replace(program, problem=problems[key])
+
+    types = {name: handler.type or "" for name, handler in config.handlers.items()} or {"runc": RUNC_TYPE}
+    return {
+        name: tuple(map(asked, found, _VERSION_OPTIONS)) if is_runc(types[name]) else tuple(found)
+        for name, found in programs.items()
+    }
+
+
+def _answer_problem(runner: Runner, path: str, option: str) -> str:
+    try:
+        done = runner.try_run(path, option, timeout=_ANSWER_SECONDS)
+    except HostError as error:
+        return f"can't be run ({error})"
+    return answer_problem(done.code, done.stdout + done.stderr, option)
 
 
 def root_problems(config: EffectiveConfig) -> dict[str, str]:

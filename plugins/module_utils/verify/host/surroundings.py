@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import stat
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,7 +42,23 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     parse_status,
 )
 
+# What the kernel adds to the path of an open file that was deleted.
+_DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
+# CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
+_POD_FILES = ("/etc/hosts", "/etc/resolv.conf")
+# The directories that plugins write to, below the daemon's root and state directory. The last one is that of runc.
+_OWN = (
+    "io.containerd.*",
+    "io.containerd.*/snapshots",
+    "io.containerd.*/ingest",
+    "io.containerd.*/blobs/*",
+    "snapshots",
+    "tmpmounts",
+    "runc",
+)
+# FS_IOC_GETFLAGS and FS_IMMUTABLE_FL of linux/fs.h.
+_GET_FLAGS, _IMMUTABLE = 0x80086601, 0x10
 _CGROUPS = "/sys/fs/cgroup"
 _CRI_NAMESPACE = "k8s.io"
 # The sandboxes of pods: containerd internal/cri/labels.
@@ -56,7 +75,8 @@ def read_room(
     the daemon makes directories to mount on.
     """
     found: dict[Any, Room] = {}
-    for directory in directories:
+    own = (one for given in directories for one in (given, *([] if given == temporary else _own_directories(given, pid))))
+    for directory in own:
         places = ([f"/proc/{pid}/root{directory}"] if pid else []) + [directory]
         place = next((place for place in places if os.path.isdir(place)), None)
         if place is not None:
@@ -65,6 +85,29 @@ def read_room(
         elif directory == temporary:
             found[directory] = Room(directory, 0, 0, 0, 0, missing=True)
     return tuple(found.values())
+
+
+def _own_directories(directory: str, pid: int | None) -> list[str]:
+    """Return the directories of the daemon's plugins in its root or state directory, each of which may be mounted by itself."""
+    above = f"/proc/{pid}/root" if pid else ""
+    found = [one for pattern in _OWN for one in sorted(glob.glob(f"{above}{glob.escape(directory)}/{pattern}"))]
+    return [one[len(above) :] for one in found]
+
+
+def _is_immutable(place: str) -> bool:
+    """Return whether root can't create files in a directory: ``chattr +i``, ioctl_iflags(2). Not all file systems know it."""
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        flags = bytearray(8)
+        fcntl.ioctl(descriptor, _GET_FLAGS, flags)
+        return bool(int.from_bytes(flags[:4], sys.byteorder) & _IMMUTABLE)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _room(directory: str, place: str, *, runs_programs: bool) -> tuple[Any, Room]:
@@ -84,9 +127,11 @@ def _room(directory: str, place: str, *, runs_programs: bool) -> tuple[Any, Room
         available=got.f_bavail * got.f_frsize,
         noexec=bool(got.f_flag & os.ST_NOEXEC),
         runs_programs=runs_programs,
+        immutable=_is_immutable(place),
     )
     # statvfs(2) shows the project quota of a directory as its size. A mount may be read-only or noexec by itself.
-    return (device, room.size, room.inodes, room.read_only, room.noexec, runs_programs and room.noexec), room
+    faults = (room.read_only, room.noexec, runs_programs and room.noexec, room.immutable and directory)
+    return (device, room.size, room.inodes, *faults), room
 
 
 def read_kubelet() -> Kubelet | None:
@@ -128,6 +173,27 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
     )
+
+
+def read_lost_databases(pid: int) -> tuple[str, ...]:
+    """Return the databases that a process has open, and that aren't at their paths any more. Raises HostError."""
+    directory, found = f"/proc/{pid}/fd", []
+    with naming("look at", directory):
+        descriptors = [os.path.join(directory, name) for name in os.listdir(directory)]
+    for descriptor in descriptors:
+        try:
+            path, opened = os.readlink(descriptor).removesuffix(_DELETED), os.stat(descriptor)
+        except FileNotFoundError:
+            continue
+        if not path.endswith(".db") or not stat.S_ISREG(opened.st_mode):
+            continue
+        try:
+            there = os.stat(f"/proc/{pid}/root{path}")
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino):
+            found.append(path)
+    return tuple(sorted(set(found)))
 
 
 def _groups(pid: int, controller: str, limit: str, usage: str) -> Iterator[tuple[int, int]]:
@@ -202,6 +268,11 @@ def read_network(config: EffectiveConfig, architecture: str) -> PodNetwork:
         if problem:
             problems.append(f"the CNI plugin {kind} {problem}")
     return PodNetwork(cni.conf_dir, tuple(read), tuple(problems))
+
+
+def read_pod_files() -> tuple[str, ...]:
+    """Return what is wrong with the node's files that CRI copies for each pod."""
+    return tuple(f"{path} {problem}" for path in _POD_FILES for problem in [file_problem(path)] if problem)
 
 
 def read_registry_files(config: EffectiveConfig, version: Version) -> tuple[RegistryFile, ...]:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.plain_programs import PlainPrograms
 from ansible_collections.slipway.node.plugins.module_utils.kata.directory import FILE, MODE, DirectoryEntry
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DeclaredHandler, KataState
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import (
@@ -19,6 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     program_problem,
     read_programs,
     root_problems,
+    with_answers,
 )
 
 RELATIVE = "isn't an absolute path, and the shim's directory differs for each container"
@@ -71,6 +74,30 @@ def test_a_client_of_a_daemon_without_handlers_needs_runc(tmp_path: Path) -> Non
         "containerd-shim-runc-v2 is not on the PATH of the daemon",
         "runc is not on the PATH of the daemon",
     ]
+
+
+def test_runc_and_its_shim_are_asked_for_their_versions(tmp_path: Path) -> None:
+    program(tmp_path / "containerd-shim-runc-v2", "#!/bin/sh\n[ $1 = -v ] && echo Version: 2.3.7\n")
+    program(tmp_path / "runc", "#!/bin/sh\nexit 0\n")
+    given = config(
+        tmp_path,
+        kata={"runtime_type": "io.containerd.kata.v2", "runtime_path": "/never/run"},
+        runc={"runtime_type": "io.containerd.runc.v2"},
+    )
+    programs = read_programs(given, {"PATH": str(tmp_path)}, None, ANY)
+    found = with_answers(Runner(PlainPrograms()), given, programs)
+    assert [one.problem for one in found["runc"]] == ["", "is damaged, or another program: with --version it prints no version"]
+    assert found["kata"] == programs["kata"]
+
+
+def test_a_program_that_hangs_cannot_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible_collections.slipway.node.plugins.module_utils.verify.host.programs._ANSWER_SECONDS", 0.1)
+    program(tmp_path / "containerd-shim-runc-v2", "#!/bin/sh\nexec sleep 60\n")
+    without = EffectiveConfig({})
+    (shim, _runc) = with_answers(Runner(PlainPrograms()), without, read_programs(without, {"PATH": str(tmp_path)}, None, ANY))[
+        "runc"
+    ]
+    assert "took more than 0.1 seconds" in shim.problem
 
 
 def test_a_program_that_is_there_but_cannot_be_run_is_named_with_its_path(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.config.host.unit_files import read_unit_files
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.verify.host import surroundings
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    read_lost_databases,
     read_network,
+    read_pod_files,
     read_registry_files,
     read_room,
 )
@@ -45,6 +49,40 @@ def test_a_file_system_is_listed_once_and_its_reserved_blocks_are_known(tmp_path
     (tmp_path / "a").mkdir()
     (room,) = read_room([str(tmp_path), str(tmp_path / "a")], None, with_programs=[str(tmp_path / "a")])
     assert room.available is not None and room.available <= room.free and not room.noexec
+
+
+def test_the_directories_of_plugins_may_be_file_systems_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = tmp_path / "io.containerd.content.v1.content"
+    for name in ("ingest", "blobs/sha256", "other"):
+        (content / name).mkdir(parents=True)
+    (tmp_path / "lost+found").mkdir()
+    seen = []
+    monkeypatch.setattr(os, "statvfs", lambda place, real=os.statvfs: seen.append(place) or real(place))
+    read_room([str(tmp_path)], None)
+    assert seen == [str(one) for one in (tmp_path, content, content / "ingest", content / "blobs/sha256")]
+    seen.clear()
+    read_room([str(tmp_path)], None, temporary=str(tmp_path))
+    assert seen == [str(tmp_path)]
+
+
+def test_files_that_pods_get_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hosts").touch()
+    (tmp_path / "link").symlink_to("stub")
+    monkeypatch.setattr(surroundings, "_POD_FILES", tuple(str(tmp_path / name) for name in ("hosts", "link", "gone")))
+    assert read_pod_files() == (f"{tmp_path}/link is a link to stub, which isn't there", f"{tmp_path}/gone isn't there")
+
+
+def test_databases_that_are_gone_below_a_process_are_named(tmp_path: Path) -> None:
+    names = ("kept.db", "deleted.db", "replaced.db", "deleted.log")
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context((tmp_path / name).open("w"))
+        for name in names[1:]:
+            (tmp_path / name).unlink()
+        # A file that is new for certain: the deleted one's inode isn't free while it is open.
+        (tmp_path / "replaced.db").touch()
+        found = read_lost_databases(os.getpid())
+    assert found == (str(tmp_path / "deleted.db"), str(tmp_path / "replaced.db"))
 
 
 def test_no_directory_of_cni_is_no_problem(tmp_path: Path) -> None:
