@@ -69,8 +69,8 @@ class NodeState:
     by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
     the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines that
     systemd ignores, in its own words. ``confinement`` is that of the daemon's process, ``lost_databases`` those that it has open
-    and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for pods. ``hosts`` are the directories of
-    registries that the inventory's are compared with.
+    and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for pods.
+    ``hosts`` are the directories of registries that the inventory's are compared with.
     """
 
     config_file: str
