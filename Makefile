@@ -19,13 +19,13 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(WORK)/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup build demo check test style types unit lint docs-setup docs-lint docsite sanity importer molecule integration smoke crash \
+.PHONY: help setup build demo check test style types unit page lint docs-setup docs-lint docsite sanity importer molecule integration smoke crash \
   test-vm bench changelog clean distclean
 
 help:
 	@cat <<'TEXT'
 	make demo         provision and verify one disposable node, and say how to look inside
-	make test         everything: the steps style types lint unit docs-lint docsite sanity importer molecule integration crash
+	make test         everything: the steps style types lint unit page docs-lint docsite sanity importer molecule integration crash
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
 	make check        the inner loop: style types lint unit
 	make smoke        one successful and one refused or rolled back run per module, on trixie; five minutes
@@ -72,6 +72,10 @@ types: setup
 unit: setup
 	@pytest --numprocesses 2 tests/unit
 
+page: setup
+	@tests/setup chromium
+	pytest --numprocesses 2 tests/page
+
 lint: build
 	@ansible-lint
 
@@ -114,7 +118,7 @@ bench: build
 	@for program in bench/*; do [ ! -x $$program ] || $$program; done
 
 test: build
-	@tests/steps style types lint unit docs-lint docsite sanity importer molecule integration crash
+	@tests/steps style types lint unit page docs-lint docsite sanity importer molecule integration crash
 
 changelog: setup
 	@antsibull-changelog release --update-existing --refresh --reload-plugins

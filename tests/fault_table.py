@@ -11,11 +11,21 @@ from kata_tables import ROOT, table, updated
 
 SCRIPT = "fault_table"
 PAGE = ROOT / "docs/verify.md"
+HEALED_BY = {
+    "provision": "`slipway.node.provision`",
+    "repair": "`slipway.node.repair`",
+    "command": "the command in the remedy",
+    "hand": "hand, as the remedy says",
+}
 
 
 def faults() -> str:
-    rows = [[one["name"], f"`{one['check']}`", _status(one["status"]), _proof(one)] for faults in ROUNDS for one in faults]
-    return table(["fault", "found by", "status", "proved by"], sorted(rows, key=lambda row: row[1]))
+    rows = [
+        [one["name"], f"`{one['check']}`", _status(one["status"]), _proof(one), HEALED_BY[one.get("heal_by", "hand")]]
+        for faults in ROUNDS
+        for one in faults
+    ]
+    return table(["fault", "found by", "status", "proved by", "healed by"], sorted(rows, key=lambda row: row[1]))
 
 
 def _status(status: str | dict[str, str]) -> str:
@@ -25,7 +35,9 @@ def _status(status: str | dict[str, str]) -> str:
 def _proof(fault: Fault) -> str:
     if "handler" in fault:
         return "a pod that does not start"
-    return "a command that fails" if "proof" in fault else ""
+    if "proof" in fault:
+        return "a command that fails"
+    return f"not proved: {fault['reason']}" if "reason" in fault else ""
 
 
 SECTIONS = {"faults": faults}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 
 from kata_tables import ROOT, table, updated
@@ -13,9 +14,15 @@ from kata_tables import ROOT, table, updated
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.config.tables import require_version
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability
+from ansible_collections.slipway.node.plugins.module_utils.containerd.dropped_keys import KEYS, NOTHING
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import LINES, Line, Version, schema_support
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.report import report
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.state import UpgradeState
 
 SCRIPT = "version_tables"
+RECORDED = ROOT / "tests/unit/recorded"
 # More than any line has had.
 _PATCHES = 100
 
@@ -65,8 +72,45 @@ def capabilities() -> str:
     return table(["containerd", "schemas", *CAPABILITIES], rows)
 
 
+def dropped() -> str:
+    """The keys that a release ignores, and what takes their place."""
+    rows = []
+    for key in KEYS:
+        instead = "nothing" if key.instead == NOTHING else f"{key.instead[0].upper()}{key.instead[1:]}"
+        schemas = ", ".join(map(str, key.schemas))
+        rows.append([f"`{dotted(key.path)}`", schemas, key.gone.removesuffix(".0"), instead.replace("{value!r}", "…")])
+    return table(["key", "in files of schema", "ignored from", "instead"], rows)
+
+
+def configuration(line: Line) -> EffectiveConfig:
+    """What the tested release of a line has without any file."""
+    return EffectiveConfig(tomllib.loads((RECORDED / line.tested / "default.toml").read_text()))
+
+
+def defaults() -> str:
+    """What changes from one tested release to the next one on a node without configuration files."""
+    rows = []
+    tested = [line for line in LINES if line.tested]
+    for old, new in zip(tested, tested[1:]):
+        before, after = configuration(old), configuration(new)
+        versions = (Version.parse(old.tested), Version.parse(new.tested))
+        state = UpgradeState("", *versions, before=before, after=after, default_before=before, default_after=after)
+        names = [f"{line.tested}{f' ({line.distribution})' if line.distribution else ''}" for line in (old, new)]
+        rows += [[" → ".join(names), _code(one.what), _code(one.now), _code(one.then)] for one in report(state)]
+    return table(["upgrade", "setting", "now", "then"], rows)
+
+
+def _code(value: object) -> str:
+    """A value as the page has it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    shown = ", ".join(value) if isinstance(value, list) else str(value)
+    return f"`{shown}`" if shown.startswith(("/", "plugins.")) or ":" in shown else shown or "none"
+
+
 PAGES = {
     ROOT / "README.md": {"lines": lines},
+    ROOT / "docs/upgrade.md": {"defaults": defaults, "dropped": dropped},
     ROOT / "docs/configuration.md": {"capabilities": capabilities},
 }
 

@@ -38,16 +38,18 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 
+def words(value: Any) -> str:
+    """Return what a finding expected or found as one line."""
+    if isinstance(value, Mapping):
+        # What is said of no one thing has no name.
+        return ", ".join(f"{key}: {one}" if key else str(one) for key, one in value.items())
+    return ", ".join(str(one) for one in value) if isinstance(value, (list, tuple)) else str(value)
+
+
 def finding_line(finding: Any) -> str:
     """``STATUS id: found -> remedy``. Raises AnsibleFilterError for what is not a finding."""
     try:
-        found = finding["found"]
-        if isinstance(found, Mapping):
-            # What is said of no one thing has no name.
-            found = ", ".join(f"{key}: {value}" if key else str(value) for key, value in found.items())
-        elif isinstance(found, (list, tuple)):
-            found = ", ".join(str(one) for one in found)
-        line = f"{finding['status'].upper()} {finding['id']}: {found}"
+        line = f"{finding['status'].upper()} {finding['id']}: {words(finding['found'])}"
         return f"{line} -> {finding['remedy']}" if finding["remedy"] else line
     except (KeyError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"finding_line takes a finding of node_verify, not {finding!r}") from error

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: fleet
-short_description: What node_verify found on every node, worst first
+short_description: The findings of node_verify on many nodes, worst first
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Gathers the variable C(verify_node), which the role C(verify) registers, from the hosts of a play.
+  - Gathers the variable C(verify_node), which the role P(slipway.node.verify#role) registers, from the hosts of a play.
 positional: _input, hosts
 options:
   _input:
@@ -23,6 +23,11 @@ options:
     type: list
     elements: str
     required: true
+  query:
+    description:
+      - A JMESPath expression. The filter then returns what the expression selects, instead of the fleet.
+      - Needs the Python library C(jmespath) on the controller.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -30,42 +35,48 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ (hostvars | slipway.node.fleet(ansible_play_hosts_all)).summary }}"
   run_once: true
+
+- name: Print the names of the nodes that fail
+  ansible.builtin.debug:
+    msg: "{{ hostvars | slipway.node.fleet(ansible_play_hosts_all, query='nodes[?worst==`fail`].name') }}"
+  run_once: true
 """
 
 RETURN = r"""
 _value:
   description:
-    - C(nodes), a list of C(name), C(version), C(worst), C(summary), C(findings) by check, and C(reason), why a node that was
-      reached couldn't be read; C(checks), the ids in order; C(summary), how many nodes have which worst status.
-  type: dict
+    - C(date), the time of the report in UTC, and C(seconds), the duration of the run; V(null) if it is unknown.
+    - C(summary), how many nodes have which worst status.
+    - C(checks), the ids of the checks that ran on any node, in the order of the checks.
+    - C(groups), the findings that are not V(ok), worst first. Findings of one check are in one group if their status and their
+      remedy are the same. A group has C(check), C(status), C(count), the C(nodes), and C(found), C(expected) and C(remedy) of its
+      most frequent text. C(texts) are C(found) and C(count) of all texts. Texts that differ only in numbers count as one. Nodes
+      that were not read are in groups with the check and the status V(unreachable).
+    - C(nodes), worst first. A node has C(name), C(version), C(worst), C(summary), and C(findings) by check. C(reason) is why the
+      node was not read, and C(reached) whether the connection worked.
+    - With O(query), what the expression selects.
+  type: raw
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# Worst first; a node that couldn't be read may be anything.
-_ORDER = ("fail", "unreachable", "unknown", "warn", "ok")
+from ansible.errors import AnsibleFilterError
 
 
-def fleet(variables: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> dict[str, Any]:
-    """Return the fleet as ``nodes`` (worst first, then by name), ``checks`` and ``summary``."""
-    nodes = [_node(name, variables[name].get("verify_node") or {}) for name in hosts]
-    nodes.sort(key=lambda node: (_ORDER.index(node["worst"]), -node["summary"].get("fail", 0), node["name"]))
-    checks = dict.fromkeys(check for node in nodes for check in node["findings"])
-    counts = {status: sum(node["worst"] == status for node in nodes) for status in _ORDER}
-    return {"nodes": nodes, "checks": list(checks), "summary": {key: count for key, count in counts.items() if count}}
+def fleet(variables: Mapping[str, Mapping[str, Any]], hosts: Sequence[str], query: str | None = None) -> Any:
+    """Return the fleet, or what the query selects from it. Raises AnsibleFilterError for a query that can't be used."""
+    # Ansible loads every filter of the collection in each worker: only the one that needs the checks imports them.
+    from ansible_collections.slipway.node.plugins.plugin_utils.fleet import read_fleet, select  # noqa: PLC0415
 
-
-def _node(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    summary = dict(found.get("summary") or {})
-    return {
-        "name": name,
-        "version": found.get("version"),
-        "worst": summary.get("worst", "unreachable"),
-        "summary": summary,
-        "reason": "" if summary or found.get("unreachable") else str(found.get("msg") or ""),
-        "findings": {finding["id"]: finding for finding in found.get("checks", [])},
-    }
+    found = read_fleet(variables, hosts, time.time())
+    if query is None:
+        return found
+    try:
+        return select(found, query)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
 
 
 class FilterModule:

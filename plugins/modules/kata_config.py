@@ -265,116 +265,14 @@ kata_deploy:
   returned: success
 """
 
-from contextlib import nullcontext
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
+import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401
 from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
-from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
-    Handler,
-    Vendor,
-    assumed_vendor,
-    check_twice,
-    handler_name,
-    parse_config_dir,
-    parse_handlers,
-)
-from ansible_collections.slipway.node.plugins.module_utils.kata.host.apply import LOCK, apply_plan
-from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import (
-    kata_deploy_directories,
-    read_found,
-    read_vendor,
-)
-from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import UNKNOWN
-from ansible_collections.slipway.node.plugins.module_utils.kata.options import AIO, HYPERVISOR_NAMES, HYPERVISORS, RUNTIMES
-from ansible_collections.slipway.node.plugins.module_utils.kata.plan import Plan, plan_absent, plan_present
+from ansible_collections.slipway.node.plugins.module_utils.kata.host.kata_config import OPTIONS, run
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
-def argument_spec() -> dict[str, Any]:
-    drivers = dict.fromkeys(driver for one in HYPERVISORS for driver in one.drivers)
-    shared_fs = ["virtio-fs", "virtio-9p", "virtio-fs-nydus", "inline-virtio-fs", "none"]
-    handler = {
-        "name": {"type": "str", "required": True},
-        "runtime": {"type": "str", "choices": list(RUNTIMES)},
-        "hypervisor": {"type": "str", "choices": list(HYPERVISOR_NAMES)},
-        "base_config": {"type": "path"},
-        "version": {"type": "str"},
-        "snapshotter": {"type": "str", "default": "overlayfs"},
-        "disable_block_device_use": {"type": "bool"},
-        "allow_host_disk_hotplug": {"type": "bool", "default": False},
-        "block_device_driver": {"type": "str", "choices": list(drivers)},
-        "block_device_aio": {"type": "str", "choices": list(AIO)},
-        "block_device_cache_set": {"type": "bool"},
-        "block_device_cache_direct": {"type": "bool"},
-        "block_device_cache_noflush": {"type": "bool"},
-        "block_device_logical_sector_size": {"type": "int"},
-        "block_device_physical_sector_size": {"type": "int"},
-        "enable_iothreads": {"type": "bool"},
-        "indep_iothreads": {"type": "int"},
-        "shared_fs": {"type": "str", "choices": shared_fs},
-        "extra": {"type": "dict", "default": {}},
-    }
-    return {
-        "handlers": {"type": "list", "elements": "dict", "default": [], "options": handler},
-        "config_dir": {"type": "path", "default": "/etc/kata-containers"},
-        "purge": {"type": "bool", "default": True},
-        "defer_unsafe": {"type": "bool", "default": False},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "timeout": {"type": "int", "default": 60},
-    }
-
-
-def vendor_of(handler: Handler, *, assume: bool) -> Vendor:
-    """Read the file that the handler's file is a copy of; with ``assume``, predict a missing one."""
-    vendor = read_vendor(handler.base_config)
-    if vendor is None and assume:
-        return assumed_vendor(handler)
-    if vendor is None:
-        raise ValueError(
-            f"{handler.option}.base_config: there is no file {handler.base_config}: install Kata first, or name another"
-        )
-    return vendor
-
-
-def make_plan(module: AnsibleModule) -> tuple[Plan, list[Handler]]:
-    params = module.params
-    config_dir = parse_config_dir(params["config_dir"])
-    if params["state"] == "absent":
-        names = [handler_name(entry["name"]) for entry in params["handlers"]]
-        check_twice(names)
-        return plan_absent(read_found(config_dir), names, config_dir=config_dir), []
-    handlers = parse_handlers(params["handlers"])
-    vendors = {handler.name: vendor_of(handler, assume=module.check_mode) for handler in handlers}
-    plan = plan_present(
-        read_found(config_dir),
-        handlers,
-        vendors,
-        config_dir=config_dir,
-        purge=params["purge"],
-        defer_unsafe=params["defer_unsafe"],
-    )
-    return plan, handlers
-
-
-def run(module: AnsibleModule) -> dict[str, Any]:
-    with exclusive(module.params["timeout"], LOCK) if not module.check_mode else nullcontext():
-        plan, handlers = make_plan(module)
-        if plan.changed and not module.check_mode:
-            apply_plan(plan)
-    for report in plan.reports:
-        for sentence in report["warnings"]:
-            module.warn(f"{report['name']}: {sentence}")
-        if report["rootfs_transport"] == UNKNOWN:
-            module.warn(f"{report['name']}: how root file systems reach the guest is unknown: {report['reason']}")
-    deployed = dict.fromkeys(path for handler in handlers for path in kata_deploy_directories(handler.base_config))
-    return {**plan.result(), "kata_deploy": list(deployed)}
-
-
 def main() -> None:
-    run_module(run, argument_spec(), module_type=SecretParamsModule)
+    run_module(run, OPTIONS, module_type=SecretParamsModule)
 
 
 if __name__ == "__main__":

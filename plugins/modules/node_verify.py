@@ -69,6 +69,13 @@ options:
         type: str
         choices: [present, mounted, absent]
         default: mounted
+  registries:
+    description:
+      - Expected registries. The files in the first directory of O(settings.registry_config_path), by default C(/etc/containerd/certs.d),
+        are compared with those that M(slipway.node.containerd_registry) would write.
+      - Registries that the module configured and that aren't listed are reported. If the option isn't set, nothing is compared.
+    type: list
+    elements: dict
   min_layers:
     description:
       - Number of layers of an image that overlayfs must be able to mount on this node. The default allows all images that Docker
@@ -136,6 +143,7 @@ options:
 extends_documentation_fragment:
   - slipway.node.attributes
   - slipway.node.daemon
+  - slipway.node.registries
   - slipway.node.settings
 requirements:
   - tomlkit, on Python older than 3.11
@@ -251,6 +259,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import Service
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
@@ -262,6 +271,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.expected impor
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, LEVELS
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import parse_handlers
 from ansible_collections.slipway.node.plugins.module_utils.probe.plan import KINDS, NONE
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import parse_registries, registry_options
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, MOUNTED, PRESENT
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox
@@ -295,6 +305,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         thin_pool_warn_percent=params["thin_pool_warn_percent"],
         thin_pool_fail_percent=params["thin_pool_fail_percent"],
         probe=params["probe"],
+        registries=None if params["registries"] is None else parse_registries(params["registries"]),
     )
     timeout = at_least(1)("timeout", params["timeout"])
     wanted = chosen(params["only"], params["skip"])
@@ -350,6 +361,7 @@ def main() -> None:
                     "state": {"type": "str", "choices": [PRESENT, MOUNTED, ABSENT], "default": MOUNTED},
                 },
             },
+            "registries": {"type": "list", "elements": "dict", "options": registry_options()},
             "min_layers": {"type": "int", "default": 128},
             "integrity": {"type": "str", "choices": [AUTO, *LEVELS], "default": AUTO},
             "kata_handlers": {"type": "list", "elements": "dict", "default": []},

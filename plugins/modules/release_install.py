@@ -23,7 +23,7 @@ options:
     type: str
     required: true
   version:
-    description: Version of O(src). Required with O(state=present).
+    description: Version of O(src). Required with O(state=present) and O(state=staged).
     type: str
   src:
     description:
@@ -32,14 +32,14 @@ options:
         node itself downloads a URL.
       - It is neither sent, downloaded nor read if the version is already installed. In check mode, nothing is sent or downloaded,
         and a path on the node doesn't have to exist.
-      - Required with O(state=present).
+      - Required with O(state=present) and O(state=staged).
     type: str
   remote_src:
     description: Whether a path in O(src) is an absolute path on the node.
     type: bool
     default: false
   sha256:
-    description: SHA-256 checksum of O(src), 64 hexadecimal digits. Required with O(state=present).
+    description: SHA-256 checksum of O(src), 64 hexadecimal digits. Required with O(state=present) and O(state=staged).
     type: str
   architecture:
     description: Architecture of the executables, as C(uname -m) or Go name it. Default is the architecture of the node.
@@ -83,9 +83,11 @@ options:
   state:
     description:
       - V(present) installs and links the version.
+      - V(staged) installs the version beside the linked one. No link changes and no other version is removed. A later V(present)
+        links it without a download.
       - V(absent) removes all versions and links.
     type: str
-    choices: [present, absent]
+    choices: [present, staged, absent]
     default: present
 extends_documentation_fragment:
   - slipway.node.attributes
@@ -135,6 +137,14 @@ EXAMPLES = r"""
     remote_src: true
     sha256: "{{ runc_sha256 }}"
 
+- name: Bring the next version to the node, and keep the linked one in use
+  slipway.node.release_install:
+    name: containerd
+    version: 2.3.7
+    src: https://github.com/containerd/containerd/releases/download/v2.3.7/containerd-2.3.7-linux-amd64.tar.gz
+    sha256: "{{ containerd_next_sha256 }}"
+    state: staged
+
 - name: Remove all versions
   slipway.node.release_install:
     name: runc
@@ -143,7 +153,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 version:
-  description: The linked version; null with O(state=absent).
+  description: The installed version; null with O(state=absent).
   type: str
   returned: success
   sample: 2.1.4
@@ -153,13 +163,13 @@ path:
   returned: success
   sample: /usr/local/lib/slipway/containerd/2.1.4-316d510a0428
 links:
-  description: Paths of the links. Empty in check mode if O(src) can't be read.
+  description: Paths of the links. Empty with O(state=staged), and in check mode if O(src) can't be read.
   type: list
   elements: str
   returned: success
   sample: [/usr/local/bin/containerd, /usr/local/bin/ctr]
 previous:
-  description: The version that was linked before; null if there was none.
+  description: The version that was linked before, and still is with O(state=staged); null if there was none.
   type: str
   returned: success
 installed:
@@ -175,132 +185,13 @@ removed:
   returned: success
 """
 
-import os
-import posixpath
-from contextlib import ExitStack
-from typing import IO, Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import LATER, NEEDS_FILE, NOW
-from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import Contents, inspect
-from ansible_collections.slipway.node.plugins.module_utils.release.host.install import (
-    apply_plan,
-    check_room,
-    local_path,
-    open_source,
-    read_state,
-)
-from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
-    InstalledReleases,
-    Plan,
-    Release,
-    parse_directory,
-    parse_name,
-    parse_release,
-    plan_absent,
-    plan_present,
-)
+import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401
+from ansible_collections.slipway.node.plugins.module_utils.release.host.release_install import OPTIONS, RULES, run
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 
 
-def result_of(plan: Plan, found: InstalledReleases, release: Release | None, home: str) -> dict[str, Any]:
-    before = {path: link.target for path, link in found.links.items() if path in (*plan.links.wanted, *plan.links.stale)}
-    version = release.version if release else None
-    return {
-        "changed": plan.changed,
-        "version": version,
-        "path": f"{home}/{plan.current}" if plan.current else None,
-        "links": sorted(plan.links.wanted),
-        "previous": found.version,
-        "installed": release is not None and not plan.install,
-        "removed": [*plan.links.stale, *(f"{home}/{name}" for name in plan.dropped)],
-        "diff": {
-            "before": {"path": f"{home}/{found.current}" if found.current else None, "links": before},
-            "after": {"path": f"{home}/{plan.current}" if plan.current else None, "links": dict(plan.links.wanted)},
-        },
-    }
-
-
-def remove(module: AnsibleModule, home: str, links: str) -> dict[str, Any]:
-    found = read_state(home, links)
-    plan = plan_absent(found, home=home)
-    if plan.changed and not module.check_mode:
-        apply_plan(plan, home, None)
-    return result_of(plan, found, None, home)
-
-
-def on_controller(module: AnsibleModule) -> bool:
-    return not module.params["remote_src"] and "://" not in module.params["src"]
-
-
-def can_look(module: AnsibleModule, src: str) -> bool:
-    """Whether the archive can be read now. Only a real run downloads, or insists on a file that an earlier task brings."""
-    path = local_path(src)
-    return not module.check_mode or (path is not None and os.path.exists(path))
-
-
-def install(module: AnsibleModule, release: Release, home: str, links: str) -> dict[str, Any]:
-    params = module.params
-    found = read_state(home, links)
-    with ExitStack() as stack:
-        source: tuple[IO[bytes], Release, Contents] | None = None
-        there = found.whole(release)
-        executables = there.executables if there else None
-        waiting = there is None and on_controller(module)
-        if waiting and not module.check_mode:
-            return {NEEDS_FILE: NOW}
-        if there is None and not waiting and can_look(module, params["src"]):
-            stream = stack.enter_context(open_source(module, params["src"], release, home))
-            contents = inspect(stream, release, params["src"])
-            check_room(home, contents)
-            source = (stream, release, contents)
-            executables = tuple(contents.executables)
-        if release.tree is not None:
-            executables = (release.tree,)
-        plan = plan_present(
-            found, release, executables, links=links, home=home, adopt=params["adopt"], keep=params["keep_versions"]
-        )
-        if plan.changed and not module.check_mode:
-            apply_plan(plan, home, source)
-    return {**result_of(plan, found, release, home), **({NEEDS_FILE: LATER} if waiting else {})}
-
-
-def run(module: AnsibleModule) -> dict[str, Any]:
-    params = module.params
-    links = parse_directory(params["link_dir"], "link_dir")
-    if params["install_root"] is not None:
-        links = posixpath.dirname(parse_directory(params["install_root"], "install_root"))
-    home = f"{parse_directory(params['prefix'], 'prefix')}/{parse_name(params['name'])}"
-    if params["state"] == "absent":
-        return remove(module, home, links)
-    release = parse_release(params, node_architecture=os.uname().machine)
-    return install(module, release, home, links)
-
-
 def main() -> None:
-    run_module(
-        run,
-        {
-            "name": {"type": "str", "required": True},
-            "version": {"type": "str"},
-            "src": {"type": "str"},
-            "remote_src": {"type": "bool", "default": False},
-            "sha256": {"type": "str"},
-            "architecture": {"type": "str"},
-            "bin_dir": {"type": "str", "default": "bin"},
-            "install_root": {"type": "path"},
-            "prefix": {"type": "path", "default": "/usr/local/lib/slipway"},
-            "link_dir": {"type": "path", "default": "/usr/local/bin"},
-            "adopt": {"type": "bool", "default": False},
-            "keep_versions": {"type": "int", "default": 1},
-            "url_username": {"type": "str"},
-            "url_password": {"type": "str", "no_log": True},
-            "timeout": {"type": "int", "default": 60},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
-        required_if=[("state", "present", ("version", "src", "sha256"))],
-    )
+    run_module(run, OPTIONS, **RULES)
 
 
 if __name__ == "__main__":

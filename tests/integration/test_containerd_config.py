@@ -473,6 +473,36 @@ def test_the_proxys_password_is_not_shown(modern: Node) -> None:
     assert "hunter2" not in modern.ssh("journalctl --no-pager").stdout
 
 
+def test_a_file_of_the_unit_that_systemd_reads_later_is_refused(modern: Node) -> None:
+    """Docker's documentation has administrators write such a file."""
+    directory = "/etc/systemd/system/containerd.service.d"
+    theirs = f"{directory}/http-proxy.conf"
+    wanted = {
+        "http_proxy": {"https": "http://ours.example:3128"},
+        "service_directives": {"LimitNOFILE": 4321},
+    }
+    daemon.write(modern, theirs, '[Service]\nEnvironment="HTTPS_PROXY=http://theirs.example:3128"')
+    for check in (True, False):
+        refused = modern.module(MODULE, wanted, check=check)
+        assert refused["failed"] and f"HTTPS_PROXY is set by {theirs}" in refused["msg"], refused
+    daemon.write(modern, theirs, "[Service]\nLimitNOFILE=9999")
+    refused = modern.module(MODULE, wanted)
+    assert f"LimitNOFILE=4321 of {directory}/60-slipway.conf is overridden by LimitNOFILE=9999 in {theirs}" in refused["msg"]
+    modern.ssh(f"rm {theirs}")
+    assert not modern.module(MODULE, wanted).get("failed")
+    # A run on a converged node refuses it too, and the file's removal starts the daemon again.
+    daemon.write(modern, theirs, "[Service]\nEnvironment=HTTPS_PROXY=http://theirs.example:3128")
+    daemon.restart(modern)
+    assert modern.module(MODULE, wanted)["failed"]
+    only = {"http_proxy": wanted["http_proxy"], "only": ["http_proxy"]}
+    (found,) = modern.module("node_verify", only)["checks"]
+    assert (found["status"], theirs in found["remedy"]) == ("fail", True), found
+    modern.ssh(f"rm {theirs}")
+    assert modern.module(MODULE, wanted)["changed"]
+    assert not modern.module("node_verify", only).get("failed")
+    assert not modern.module(MODULE, wanted)["changed"]
+
+
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[tuple[int, list[bytes]]]:
     """The port of a proxy that answers 404, and what it was asked. Nodes share this machine's loopback."""

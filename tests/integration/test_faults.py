@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 from faults import ROUNDS, Fault
 
-from nodes import cri, daemon
+from nodes import cri, daemon, toolboxes
 from nodes.images import busybox, write_layout
 from nodes.node import PODMAN, Node, run
+from nodes.payload import run_module
 
 BASE = "/root/healthy-config.toml"
 # Nodes lack CAP_SYS_RESOURCE, which a lower oom_score_adj needs, and may lack the cpu controller.
@@ -28,6 +30,21 @@ disable_cgroup = true
 [IMAGES.registry]
 config_path = "/etc/containerd/certs.d"
 """
+TOOLBOXES = {fault["toolbox"]: fault for faults in ROUNDS for fault in faults if "toolbox" in fault}
+# The inventory's registries, which no server answers for.
+REGISTRIES = [
+    {"name": f"{name}.invalid", "server": "https://mirror.invalid", "username": "node", "password": "never-shown"}
+    for name in ("deleted", "changed", "open", "foreign")
+]
+# An image with a volume, and the commands that bring all images.
+VOLUMINOUS = "docker.io/library/voluminous:1"
+IMPORTS = "/root/imports"
+HOSTS = "/etc/containerd/certs.d"
+EXPECTED = {"fail_on": [], "registries": REGISTRIES, "toolboxes": [{"path": path} for path in TOOLBOXES]}
+PROBES_CRICTL = "/usr/local/bin/crictl"
+# What a proof that was cut short has left.
+REMOVE_PROOF = "ctr tasks rm --force proof; ctr containers rm proof"
+PLAYBOOKS = {"provision": "slipway.node.provision", "repair": "slipway.node.repair"}
 CRICTL = f"{cri.PROGRAM} --runtime-endpoint {cri.SOCKET} --image-endpoint {cri.SOCKET} --timeout 20s"
 
 
@@ -41,17 +58,62 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     name = sandbox_image(modern)
     repository, _colon, tag = name.rpartition(":")
     layout = write_layout(tmp_path / "pause", [busybox()], tag=tag, command=["/bin/busybox", "sleep", "1000"])
-    run(["tar", "-C", str(layout), "-cf", str(tmp_path / "pause.tar"), "."])
+    toolboxes.removed(modern)
     modern.ssh("rm -rf /root/faults /var/lib/kubelet /etc/cni/net.d; mkdir -p /root/boxed/bin /root/faults")
-    for file, place in ((program, "/root/boxed/bin/busybox"), (tmp_path / "pause.tar", "/root/pause.tar")):
-        run([*PODMAN, "cp", str(file), f"{modern.container}:{place}"])
+    # The probe of pods finds it there.
+    modern.ssh(f"cp {cri.PROGRAM} {PROBES_CRICTL}")
+    run([*PODMAN, "cp", str(program), f"{modern.container}:/root/boxed/bin/busybox"])
     daemon.write(modern, daemon.ROOT, f"version = {2 if modern.line < (2,) else 3}" + named(modern, CONFIG))
     daemon.restart(modern)
-    modern.ssh(f"cp {daemon.ROOT} {BASE}; ctr --namespace k8s.io images import --base-name {repository} /root/pause.tar")
+    modern.ssh(f"{CRICTL} rmp --all --force; {REMOVE_PROOF}", check=False)
+    modern.ssh(f"cp {daemon.ROOT} {BASE}; rm -f {IMPORTS}")
+    bring(modern, layout, "k8s.io", repository)
+    create_toolboxes(modern, tmp_path)
+    bring(modern, write_layout(tmp_path / "volume", [busybox()], volumes=["/volume"]), "k8s.io", VOLUMINOUS.partition(":")[0])
+    configured = run_module(modern, "containerd_registry", {"registries": REGISTRIES})
+    assert not configured.get("failed"), configured
+    modern.ssh(f"rm -rf {HOSTS}.healthy; cp -a {HOSTS} {HOSTS}.healthy")
     pod = {"metadata": {"name": "a", "namespace": "default", "uid": "a"}, "log_directory": "/run", "linux": cri.NODE_NETWORK}
     daemon.write(modern, cri.POD, json.dumps(pod))
+    container = {"metadata": {"name": "a"}, "image": {"image": VOLUMINOUS}, "log_path": "a.log", "linux": cri.NODE_NETWORK}
+    daemon.write(modern, cri.CONTAINER, json.dumps(container))
     yield modern
-    modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}; rm -r /root/faults", check=False)
+    toolboxes.removed(modern)
+    modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}", check=False)
+    modern.ssh(f"rm -rf /root/faults {PROBES_CRICTL}")
+
+
+def create_toolboxes(node: Node, directory: Path) -> None:
+    """Create a toolbox for each fault of one, of an image that most of them share."""
+    program = {"bin/busybox": busybox()["bin/busybox"], "etc/os-release": b"ID=boxed\n"}
+    node.ssh("mkdir -p /srv/boxes")
+    for kind in ("shared", "own"):
+        layout = write_layout(directory / kind, [program, {f"etc/{kind}": b"layer"}], tag=kind)
+        bring(node, layout, "default", "docker.io/library/boxed")
+    for path, fault in TOOLBOXES.items():
+        image = f"docker.io/library/boxed:{fault.get('layers', 'shared')}"
+        created = run_module(node, "toolbox_snapshot", {"name": Path(path).name, "path": path, "image": image})
+        assert not created.get("failed"), created
+
+
+def bring(node: Node, layout: Path, namespace: str, base: str) -> None:
+    """Import a layout now, and its like again after a round that removed the images of CRI."""
+    archive = layout.with_suffix(".tar")
+    run(["tar", "-C", str(layout), "-cf", str(archive), "."])
+    run([*PODMAN, "cp", str(archive), f"{node.container}:/root/{archive.name}"])
+    line = f"ctr --namespace {namespace} images import --base-name {base} /root/{archive.name}"
+    node.ssh(f"{line} && echo '{line}' >> {IMPORTS}")
+
+
+def command(fault: Fault, key: str) -> str:
+    """A shell command of a fault, with the names that it stands for."""
+    text: str = fault.get(key, "true")
+    path = fault.get("toolbox", "")
+    mounts = f"$(ctr snapshots mounts / {path} | grep -o '{{}}=[^,: ]*' | cut -d= -f2)"
+    places = {"UPPER": "upperdir", "WORK": "workdir", "LAYER": "lowerdir"}
+    names = {name: mounts.format(option) for name, option in places.items()}
+    names.update(POD=cri.POD, CONTAINER=cri.CONTAINER, BOX=path, UNIT=f"{path[1:].replace('/', '-')}.mount", CRICTL=CRICTL)
+    return re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[1]], text)
 
 
 def named(node: Node, text: str) -> str:
@@ -77,26 +139,45 @@ def injected(node: Node, faults: Sequence[Fault]) -> Iterator[None]:
     daemon.write(node, daemon.ROOT, config)
     ordered = [[one for one in faults if one.get("last", False) is last] for last in (False, True)]
     try:
-        node.ssh("\n".join(one.get("inject", "true") for one in ordered[0]))
+        node.ssh("\n".join(["set -e", *(command(one, "inject") for one in ordered[0])]))
         daemon.restart(node)
         for one in ordered[0]:
             shown(node, one)
+        probed(node, [one for one in ordered[0] if "handler" in one])
         for one in ordered[1]:
-            node.ssh(one["inject"])
+            node.ssh(command(one, "inject"))
             shown(node, one)
         yield
     finally:
-        heals = [one["heal"] for one in [*ordered[1], *ordered[0]] if "heal" in one]
-        node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, f"rm -rf /etc/containerd/certs.d; cp {BASE} {daemon.ROOT}"]))
+        heals = [command(one, "heal") for one in [*ordered[1], *ordered[0]] if "heal" in one]
+        written = f"{HOSTS} /etc/containerd/conf.d {daemon.RECORD}"
+        restored = f"rm -rf {written}; cp -a {HOSTS}.healthy {HOSTS}; cp {BASE} {daemon.ROOT}"
+        node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, restored]))
         daemon.restart(node)
+        node.ssh(REMOVE_PROOF, check=False)
+        node.ssh(f"ctr --namespace k8s.io images ls -q | grep -q . || sh {IMPORTS}")
 
 
 def shown(node: Node, fault: Fault) -> None:
     """The truth: no pod of the handler starts, or the proof fails."""
-    proof = f"{CRICTL} runp --runtime {fault['handler']} {cri.POD}" if "handler" in fault else fault.get("proof")
-    if proof:
-        done = node.ssh("bash -o pipefail -c " + shlex.quote(proof.replace("CRICTL", CRICTL)), check=False)
+    proof = f"{CRICTL} runp --runtime {fault['handler']} {cri.POD}" if "handler" in fault else command(fault, "proof")
+    if {"handler", "proof"}.intersection(fault):
+        # The name of a pod that is there couldn't be used again.
+        proof = f"{CRICTL} rmp --all --force; {proof}"
+        done = node.ssh("bash -o pipefail -c " + shlex.quote(proof), check=False)
         assert done.returncode != 0, (fault["name"], done)
+
+
+def probed(node: Node, faults: Sequence[Fault]) -> None:
+    """No container and no pod of the faults' handlers starts, and the probe says why in the runtime's own words."""
+    for kind in ("container", "pod"):
+        seen = [one for one in faults if kind not in one.get("unprobed", {})]
+        if seen:
+            (finding,) = findings(node, probe=kind, only=["handler_starts"]).values()
+            assert isinstance(finding["found"], dict), (kind, finding)
+            said = {one["name"]: (one["says"], finding["found"][one["handler"]]) for one in seen}
+            unlike = {name: both for name, both in said.items() if not both[1].startswith("failed: ") or both[0] not in both[1]}
+            assert unlike == {}, kind
 
 
 def status_of(fault: Fault, node: Node) -> str:
@@ -104,8 +185,8 @@ def status_of(fault: Fault, node: Node) -> str:
     return str(status if isinstance(status, str) else status[".".join(map(str, node.line))])
 
 
-def findings(node: Node) -> dict[str, dict[str, Any]]:
-    return {one["id"]: one for one in node.module("node_verify", {"fail_on": []})["checks"]}
+def findings(node: Node, **options: Any) -> dict[str, dict[str, Any]]:
+    return {one["id"]: one for one in node.module("node_verify", {**EXPECTED, **options})["checks"]}
 
 
 def well(node: Node, number: int) -> None:
@@ -114,17 +195,60 @@ def well(node: Node, number: int) -> None:
     assert {name: one for name, one in findings(node).items() if name in checks and one["status"] != "ok"} == {}, number
 
 
+def check_found(node: Node, faults: Sequence[Fault], found: dict[str, dict[str, Any]]) -> None:
+    """Each fault is found by its check, with a remedy."""
+    for one in faults:
+        finding = found[one["check"]]
+        assert finding["status"] == status_of(one, node), (one, finding)
+        assert one["found"] in str(finding["found"]), (one, finding)
+        assert "never-shown" not in str(finding)
+        assert finding["remedy"], one
+
+
+def follow_remedies(node: Node, faults: Sequence[Fault], found: dict[str, dict[str, Any]]) -> None:
+    """Do what the remedies say, commands first; one run of a playbook repairs the faults of a round."""
+    followed = [one for one in faults if "heal_by" in one]
+    plays = set()
+    for one in followed:
+        remedy = found[one["check"]]["remedy"]
+        playbook = PLAYBOOKS.get(one["heal_by"])
+        if playbook:
+            assert playbook in remedy, (one, remedy)
+            plays.add(playbook)
+        else:
+            (named_command,) = re.findall("'([^']+)'", remedy)
+            node.ssh(named_command)
+    for playbook in plays:
+        played = node.play(playbook)
+        said = [task["hosts"][node.name] for play in played["plays"] for task in play["tasks"] if node.name in task["hosts"]]
+        assert [one.get("msg") for one in said if one.get("failed")] == []
+    if followed:
+        healed = findings(node, only=[one["check"] for one in followed])
+        assert {name: one for name, one in healed.items() if one["status"] != "ok"} == {}
+
+
 def test_each_fault_is_found_and_none_on_the_healed_node(healthy: Node) -> None:
     well(healthy, 0)
-    healthy.ssh(f"{CRICTL} runp --runtime runc {cri.POD}")
+    healthy.ssh(f"{CRICTL} runp --runtime runc {cri.POD} && {CRICTL} rmp --all --force")
     line = ".".join(map(str, healthy.line))
     for number, every in enumerate(ROUNDS, 1):
         faults = [one for one in every if line in one.get("lines", [line])]
         with injected(healthy, faults):
             found = findings(healthy)
-        for one in faults:
-            finding = found[one["check"]]
-            assert finding["status"] == status_of(one, healthy), (number, one, finding)
-            assert one["found"] in str(finding["found"]), (number, one, finding)
-            assert finding["remedy"], one
+            check_found(healthy, faults, found)
+            follow_remedies(healthy, faults, found)
         well(healthy, number)
+
+
+def test_surroundings_of_every_version_are_well(node: Node) -> None:
+    """Without a kubelet and CNI, and with a kubelet whose network is not there yet."""
+    daemon.install(node)
+    daemon.reset(node)
+    node.ssh("rm -rf /var/lib/kubelet /etc/cni/net.d")
+    checks = {fault["check"] for faults in ROUNDS for fault in faults}
+    found = {name: one for name, one in findings(node, only=sorted(checks)).items() if one["status"] != "ok"}
+    assert found == {}
+    daemon.write(node, "/var/lib/kubelet/config.yaml", "kind: KubeletConfiguration")
+    named = findings(node, only=["sandbox_image", "pod_network"])
+    node.ssh("rm -r /var/lib/kubelet")
+    assert {name: one["status"] for name, one in named.items()} == dict.fromkeys(("sandbox_image", "pod_network"), "warn")

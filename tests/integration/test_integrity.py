@@ -46,9 +46,9 @@ else:
     here = "linux/" + {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     names = [reference.name for reference in store.images.references()]
     contents = [store.images.read(reference, here, store.content.digests()) for reference in store.images.references()]
-    options = {"namespace": namespace, "snapshotter": snapshotter, "content_root": content_root(ctr), "level": what}
+    options = {"content_root": content_root(ctr), "unpacked": store.snapshots(snapshotter).layers(), "level": what}
     options.update(trees=dict(enumerate(sys.argv)).get(5), keep=True)
-    results = compare.compare_images(ctr, contents=contents, **options)
+    results = compare.compare_images(views.Views(ctr, namespace, snapshotter), contents=contents, **options)
     found = {}
     for name, content, compared in zip(names, contents, results):
         found[name] = {

@@ -70,6 +70,24 @@ def test_check_mode_before_the_archive_is_on_the_node(installation: Installation
     assert "cannot open" in real["msg"] and "later.tgz: No such file or directory" in real["msg"]
 
 
+def test_a_staged_version_is_linked_later_without_its_archive(installation: Installation, tmp_path: Path) -> None:
+    one, two = release(tmp_path, "a", "old"), release(tmp_path, "b", "new")
+    installation(one, "1.0")
+    before = installation.tree()
+    predicted = installation(two, "2.0", state="staged", check=True)
+    assert installation.tree() == before
+    staged = installation(two, "2.0", state="staged")
+    for done in (predicted, staged):
+        assert (done["changed"], done["version"], done["previous"], done["removed"]) == (True, "2.0", "1.0", [])
+    assert (Path(staged["path"]) / "bin/new").exists()
+    assert {name: found for name, found in installation.tree().items() if name in before} == before
+    assert not installation(two, "2.0", state="staged")["changed"]
+    options = {"version": "2.0", "src": str(two), "sha256": hashlib.sha256(two.read_bytes()).hexdigest()}
+    two.unlink()
+    assert installation(**options)["previous"] == "1.0"
+    assert (installation.links / "demo").read_bytes().endswith(b"b")
+
+
 @pytest.mark.smoke
 def test_upgrade_and_back_without_the_archive(installation: Installation, tmp_path: Path) -> None:
     one, two, three = (release(tmp_path, name, *extra) for name, extra in (("a", ["old"]), ("b", ["new"]), ("c", ["new"])))

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -290,6 +291,7 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
     inventory.write_text(json.dumps({"all": {"children": {"nodes": {"hosts": hosts}}}}))
     report = tmp_path / "report"
     argv = ["-i", str(inventory), VERIFY, "-e", f"verify_report_dir={os.path.relpath(report, CHECKOUT)}"]
+    argv += ["-e", "verify_query=nodes[:2].name"]
     report.mkdir()
     before = daemon.etc_hashes(trixie)
     played = ansible("ansible-playbook", *argv, check=False)
@@ -308,10 +310,29 @@ def test_the_fleets_report_puts_the_worst_first(trixie: Node, tmp_path: Path) ->
     failed = [finding["id"] for finding in fleet["nodes"][0]["findings"].values() if finding["status"] == "fail"]
     assert failed == ["config_settings"], failed
     page = (report / "fleet.html").read_text()
-    places = [page.index(f">{name}<") for name in ("c-broken", "b-gone", "a-good")]
+    places = [page.index(f">{name}<") for name in ("c-broken", "b-gone", "d-unread")]
     assert places == sorted(places)
-    assert "ansible -m ping b-gone" in page and "only names no check" in page
+    assert "ansible -m ping NODE" in page and "only names no check" in page
+    assert 0 < fleet["seconds"] < 600
+    assert fleet["nodes"][1]["reason"] in (group["found"] for group in fleet["groups"] if group["status"] == "unreachable")
+    assert re.search(r"msg:\s+- c-broken\s+- b-gone\n", played.stdout), played.stdout
     assert "c-broken" in played.stdout and "max_concurrent_downloads" in played.stdout
+
+
+def test_a_wrong_query_ends_the_run_before_a_node_is_read(trixie: Node) -> None:
+    argv = [
+        "-i",
+        str(trixie.inventory),
+        "--limit",
+        f"{trixie.name},localhost",
+        "-e",
+        "verify_query=nodes[?worst='fail'].name",
+        VERIFY,
+    ]
+    played = ansible("ansible-playbook", *argv, check=False)
+    assert played.returncode != 0
+    assert "verify_query is not a JMESPath expression: \"nodes[?worst='fail'].name\": Unknown token '='" in played.stdout
+    assert "Compare the node with the specification" not in played.stdout
 
 
 @pytest.fixture

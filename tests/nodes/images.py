@@ -67,7 +67,13 @@ def busybox() -> Layer:
 
 
 def write_layout(
-    directory: Path, layers: Sequence[Layer], *, tag: str = "1", command: Sequence[str] = (), platform: Mapping[str, str] = {}
+    directory: Path,
+    layers: Sequence[Layer],
+    *,
+    tag: str = "1",
+    command: Sequence[str] = (),
+    platform: Mapping[str, str] = {},
+    volumes: Sequence[str] = (),
 ) -> Path:
     """An OCI layout of one image, for this machine's architecture; skopeo takes it as ``oci:DIRECTORY:TAG``.
 
@@ -86,7 +92,7 @@ def write_layout(
         "architecture": run(["dpkg", "--print-architecture"]).stdout.strip(),
         "os": "linux",
         **platform,
-        "config": {"Cmd": list(command)},
+        "config": {"Cmd": list(command), **({"Volumes": {path: {} for path in volumes}} if volumes else {})},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(archive).hexdigest()}" for archive in archives]},
     }
     manifest = {

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from fault_table import PAGE, SCRIPT, SECTIONS
+from fault_table import HEALED_BY, PAGE, SCRIPT, SECTIONS
 from faults import ROUNDS
 from kata_tables import updated
 
@@ -25,6 +25,16 @@ def test_each_fault_names_a_check_and_its_finding() -> None:
         assert fault["found"] and {"inject", "config", "top", "proof"} & set(fault), fault
 
 
+def test_each_fault_of_a_handler_is_seen_by_a_probe_or_has_the_reason() -> None:
+    for fault in FAULTS:
+        seen = {"container", "pod"} - set(fault.get("unprobed", {}))
+        assert "handler" not in fault or not seen or fault["says"], fault
+
+
+def test_faults_that_a_remedy_repairs_are_of_a_known_kind() -> None:
+    assert {fault["heal_by"] for fault in FAULTS if "heal_by" in fault} == set(HEALED_BY) - {"hand"}
+
+
 def test_no_fault_is_listed_twice() -> None:
     names = [fault["name"] for fault in FAULTS]
-    assert len(names) == len(set(names)) > 40
+    assert len(names) == len(set(names)) > 60

@@ -98,7 +98,9 @@ def test_a_modules_documentation_is_its_argument_spec(name: str, monkeypatch: py
     options = documentation["options"]
     for fragment in documentation.get("extends_documentation_fragment", []):
         path = f"ansible_collections.slipway.node.plugins.doc_fragments.{fragment.removeprefix('slipway.node.')}"
-        options |= yaml.safe_load(importlib.import_module(path).ModuleDocFragment.DOCUMENTATION)["options"]
+        shared = yaml.safe_load(importlib.import_module(path).ModuleDocFragment.DOCUMENTATION)["options"]
+        # Ansible merges an option that the module describes too.
+        options = {**options, **{key: {**value, **options.get(key, {})} for key, value in shared.items()}}
     assert comparable(options, "suboptions") == comparable(spec, "options")
 
 
@@ -263,12 +265,18 @@ def test_no_run_of_apt_removes_a_package() -> None:
     assert [line for line in lines if "apt-get install" in line and "--no-remove" not in line] == []
 
 
+def included() -> list[dict[str, Any]]:
+    """The tasks of the files that playbooks include."""
+    return [task for path in (ROOT / "playbooks/tasks").glob("*.yml") for task in flattened(load(path))]
+
+
 def test_there_are_no_tags_as_the_readme_says() -> None:
     plays = [play for path in (ROOT / "playbooks").glob("*.yml") for play in load(path)]
     steps = [
         *plays,
         *(task for role in ROLES for task in tasks(role)),
         *(task for play in plays for task in play.get("tasks", [])),
+        *included(),
     ]
     assert not [step["name"] for step in steps if "tags" in step]
     assert "have no tags, so a run with `--tags` does nothing" in (ROOT / "README.md").read_text()
@@ -313,3 +321,5 @@ def test_every_task_that_asks_the_daemon_gets_its_places() -> None:
         asking = [task["name"] for task in used if any(f"slipway.node.{name}" in task for name in modules)]
         assert given or not asking, asking
         assert all(one == places for one in given), role.name
+    images = [task["module_defaults"] for task in included() if "module_defaults" in task]
+    assert images == [{group: places}]

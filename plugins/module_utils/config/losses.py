@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
@@ -19,25 +19,41 @@ _MISSING = object()
 _NEVER_LOST = ("version", "imports", "disabled_plugins", "required_plugins")
 
 
+def keys_in_both(sources: Sequence[Source], before: int, after: int) -> Iterator[tuple[FileKey, FileKey]]:
+    """Yield the keys of files twice: as a daemon that prints schema ``before`` reads them, and one that prints ``after``."""
+    for earlier, later in zip(file_keys(sources, before), file_keys(sources, after)):
+        yield from ((one, other) for one, other in zip(earlier, later) if one.place[0] not in _NEVER_LOST)
+
+
+def own_places(wanted: Mapping[Path, Any], record: Record, printed: int) -> frozenset[Path]:
+    """Return the places of the collection's own settings in a daemon that prints this schema. An empty table is no setting.
+
+    ``wanted`` are settings as leaves in that schema; ``record`` says what earlier runs set in the root file.
+    """
+    own = {path for path, value in wanted.items() if value != {}}
+    return frozenset(own | {place(path, key.value, 2, printed)[0] for path, key in record.keys.items() if key.value != {}})
+
+
+def is_own(path: Path, own: Iterable[Path]) -> bool:
+    """Return whether one of the collection's own settings is at a path, above it or below it."""
+    return any(path[: len(one)] == one[: len(path)] for one in own)
+
+
 def lost_by_change(
     others: Sequence[Source], before: EffectiveConfig, after: EffectiveConfig, wanted: Mapping[Path, Any], record: Record
 ) -> list[FileKey]:
     """List the keys of other files that a change takes from the daemon, though it has them now.
 
-    ``wanted`` are the settings of the change, as leaves in the schema that the daemon prints; ``record`` says what earlier ones
-    set in the root file. An empty table is no setting.
+    ``before`` and ``after`` may be of different schemas. ``wanted`` are the settings of the change, as leaves in the schema of
+    ``after``; ``record`` says what earlier ones set in the root file. An empty table is no setting.
     """
-    printed = before.schema
-    own = {path for path, value in wanted.items() if value != {}}
-    own |= {place(path, key.value, 2, printed)[0] for path, key in record.keys.items() if key.value != {}}
+    own = own_places(wanted, record, after.schema)
     return [
         key
-        for keys in file_keys(others, printed)
-        for key in keys
-        if key.place[0] not in _NEVER_LOST
-        and agrees(key.value, before.lookup(key.place))
-        and not agrees(key.value, after.lookup(key.place))
-        and not any(key.place[: len(one)] == one[: len(key.place)] for one in own)
+        for key, later in keys_in_both(others, before.schema, after.schema)
+        if agrees(key.value, before.lookup(key.place))
+        and not agrees(later.value, after.lookup(later.place))
+        and not is_own(later.place, own)
     ]
 
 

@@ -24,7 +24,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_ro
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, lookup
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, flatten, lookup
 
 # containerd defaults/defaults_unix.go
 _DEFAULT_ROOT = "/var/lib/containerd"
@@ -83,6 +83,10 @@ class EffectiveConfig:
         """Return the value at a path, or the default if there is none."""
         return lookup(self.dump, path, default)
 
+    def leaves(self) -> dict[Path, Any]:
+        """Return every setting by its path."""
+        return flatten(self.dump)
+
     def setting(self, row: Setting) -> Any:
         """Return a setting's value."""
         return self.lookup(row.path(self.schema))
@@ -117,10 +121,22 @@ class EffectiveConfig:
         return self.dump.get("state")
 
     @cached_property
+    def temporary(self) -> str | None:
+        """The daemon's directory of temporary files; None leaves it to its environment."""
+        return self.dump.get("temp") or None
+
+    @cached_property
     def socket(self) -> str | None:
         """The socket that the daemon creates; schema 4 has moved it, and ignores the old place."""
         found = self.lookup(("grpc", "address") if self.schema < 4 else ("plugins", SERVER_GRPC, "address"))
         return found if isinstance(found, str) and found else None
+
+    @cached_property
+    def message_bytes(self) -> int | None:
+        """The size in bytes of the largest message that the daemon takes; None for the default (16 MiB)."""
+        table = self.lookup(("grpc",) if self.schema < 4 else ("plugins", SERVER_GRPC), {})
+        size = table.get("max_recv_message_size") if isinstance(table, Mapping) else None
+        return size if isinstance(size, int) and size > 0 else None
 
     @cached_property
     def cri_enabled(self) -> bool:
@@ -196,6 +212,12 @@ class EffectiveConfig:
         """The directory that the daemon puts before its PATH: containerd plugins/services/opt/service.go."""
         path = self.lookup(("plugins", "io.containerd.internal.v1.opt", "path"))
         return posixpath.join(str(path or _DEFAULT_OPT), "bin")
+
+    @cached_property
+    def shim_path(self) -> str | None:
+        """The PATH that shims get instead of the daemon's: containerd core/runtime/v2, ManagerConfig (2.0 and newer)."""
+        variables = self.lookup(("plugins", "io.containerd.shim.v1.manager", "env")) or ()
+        return next((one.partition("=")[2] for one in reversed(list(map(str, variables))) if one.startswith("PATH=")), None)
 
     @cached_property
     def cni(self) -> Cni:

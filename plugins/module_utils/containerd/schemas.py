@@ -37,7 +37,7 @@ _SHORT_NAMES = {
     **{name: f"io.containerd.snapshotter.v1.{name}" for name in ("btrfs", "devmapper", "native", "overlayfs", "zfs")},
 }
 # What 2.x has renamed as a whole, and what it has left in the CRI service's own table.
-_RENAMED = {
+RENAMED = {
     "io.containerd.internal.v1.restart": "io.containerd.monitor.container.v1.restart",
     "io.containerd.monitor.v1.cgroups": "io.containerd.monitor.task.v1.cgroups",
 }
@@ -129,8 +129,8 @@ def place(path: Path, value: Any, written: int, printed: int) -> tuple[Path, Any
 def _migrated(path: Path, value: Any) -> tuple[Path, Any]:
     if path[0] != "plugins" or len(path) < 3:
         return path, value
-    if path[1] in _RENAMED:
-        return ("plugins", _RENAMED[path[1]], *path[2:]), value
+    if path[1] in RENAMED:
+        return ("plugins", RENAMED[path[1]], *path[2:]), value
     if path[1:] == ("io.containerd.runtime.v2.task", "sched_core"):
         return ("plugins", "io.containerd.shim.v1.manager", "env"), ["SCHED_CORE=1"] if value is True else []
     return _migrated_cri(path[2:], value) if path[1] == CRI_V2 else (path, value)

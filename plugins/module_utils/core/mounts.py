@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 FAIL = "fail"
@@ -27,6 +28,7 @@ class Mount:
     """One mounted file system; ``options`` are those of the mount and of the file system together.
 
     ``device`` are the numbers of the one that it is on, as 8:1; ``root`` is the directory of the file system that it shows.
+    ``parent`` is the id of the mount that it is mounted on.
     """
 
     id: int
@@ -36,6 +38,7 @@ class Mount:
     options: tuple[str, ...]
     device: str = ""
     root: str = field(default="/", compare=False)
+    parent: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         return f"{self.type} at {self.path}"
@@ -54,6 +57,18 @@ def parse_mounts(text: str) -> dict[int, Mount]:
     """From /proc/self/mountinfo, by mount id. Raises ValueError if a line is none of proc_pid_mountinfo(5)."""
     found = (_parsed(line) for line in text.splitlines() if line)
     return {mount.id: mount for mount in found}
+
+
+def cover_of(mount: Mount, table: Iterable[Mount]) -> Mount | None:
+    """Return the mount of a table that hides another one, on its path or on a directory above; None if its path shows it."""
+    mounts = {one.id: one for one in table}
+    below = {mount.id}
+    parent = mount.parent
+    while parent in mounts and parent not in below:
+        below.add(parent)
+        parent = mounts[parent].parent
+    above = (one for one in mounts.values() if one.id not in below)
+    return next((one for one in above if f"{mount.path}/".startswith(f"{one.path.rstrip('/')}/")), None)
 
 
 def parse_mount_id(text: str) -> int:
@@ -97,10 +112,11 @@ def _of_type(name: str) -> Weakness:
 def _parsed(line: str) -> Mount:
     before, dash, after = line.partition(" - ")
     head, tail = before.split(" "), after.split(" ")
-    if not dash or len(head) < 6 or len(tail) < 3 or not head[0].isdigit():
+    if not dash or len(head) < 6 or len(tail) < 3 or not (head[0].isdigit() and head[1].isdigit()):
         raise ValueError(f"this is no line of mountinfo: {line!r}")
     options = dict.fromkeys([*head[5].split(","), *tail[2].split(",")])
-    return Mount(int(head[0]), _plain(head[4]), _plain(tail[0]), _plain(tail[1]), tuple(options), head[2], _plain(head[3]))
+    path, root, parent = _plain(head[4]), _plain(head[3]), int(head[1])
+    return Mount(int(head[0]), path, _plain(tail[0]), _plain(tail[1]), tuple(options), head[2], root, parent)
 
 
 def _plain(text: str) -> str:

@@ -13,15 +13,16 @@ from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path
 
 BYTE_ORDER_MARK = "\ufeff"
 _loads: Callable[[str], Tree] | None
+tomlkit: Any = None
 try:
     from tomllib import loads as _loads
 except ImportError:  # Python < 3.11
     _loads = None
-try:
-    import tomlkit
-    import tomlkit.items
-except ImportError:
-    tomlkit = None  # type: ignore[assignment]
+    # Only then: to import it takes as long as to read a configuration.
+    try:
+        import tomlkit
+    except ImportError:
+        tomlkit = None
 
 
 def parse(text: str) -> Tree:
@@ -44,12 +45,12 @@ def plain_value(item: Any) -> Any:
         return {str(key): plain_value(item[key]) for key in item}
     if isinstance(item, list):
         return [plain_value(one) for one in item]
-    if isinstance(item, tomlkit.items.Bool):
-        return bool(item)
     for kind in (str, int, float):
         if isinstance(item, kind) and not isinstance(item, bool):
             return kind(item)
-    return item
+    # That of tomlkit can't be a subclass of bool.
+    value = getattr(item, "value", item)
+    return value if isinstance(value, bool) else item
 
 
 def value_text(value: Any) -> str:

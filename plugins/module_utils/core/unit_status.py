@@ -28,6 +28,30 @@ _PROGRAM = re.compile(r"path=(\S+)")
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """One line KEY=VALUE of a unit's file, with the name of its section."""
+
+    section: str
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"
+
+
+def assignments(text: str) -> list[Assignment]:
+    """Return the assignments of a unit's file in order: systemd.syntax(7)."""
+    section, found = "", []
+    for line in map(str.strip, re.sub(r"\\\n", " ", text).splitlines()):
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif "=" in line and line[0] not in "#;":
+            key, _equals, value = line.partition("=")
+            found.append(Assignment(section, key.strip(), value.strip()))
+    return found
+
+
+@dataclass(frozen=True)
 class UnitStatus:
     """What ``systemctl show`` says of a unit; the main PID is 0 when it doesn't run, ``program`` what is to be run.
 

@@ -54,6 +54,10 @@ def reading_order(name: str) -> bytes:
 
 def check_drop_in(runtime: str, path: str, entry: DirectoryEntry) -> None:
     """Raise ValueError for what makes the runtime fail."""
+    if path.rpartition("/")[2] == DROP_IN_DIRECTORY and entry.kind == LINK:
+        raise ValueError(f"{path} is a link that leads to no directory, so Kata reads no drop-ins, or doesn't start: remove it")
+    if path.rpartition("/")[2] == DROP_IN_DIRECTORY:
+        raise ValueError(f"{path} is no directory, so Kata can't start with it: remove it")
     if entry.kind == LINK and runtime == RUST:
         raise ValueError(f"{path} is a symbolic link, and the Rust runtime doesn't start with one: put the file itself there")
     if entry.content is None:

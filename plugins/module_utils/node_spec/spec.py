@@ -80,7 +80,7 @@ def _settings(
     settings["snapshotters"] = merge(thin_pool_snapshotters, _mapping("containerd_snapshotters", variables))
     settings["runtimes"] = [*_sequence("containerd_runtimes", variables), *kata_runtimes]
     settings["extra_config"] = _mapping("containerd_extra_config", variables)
-    settings["allow_unverified_pulls"] = _boolean("containerd_allow_unverified_pulls", variables) or None
+    settings["allow_unverified_pulls"] = boolean("containerd_allow_unverified_pulls", variables) or None
     return {name: value for name, value in settings.items() if value is not None}
 
 
@@ -96,7 +96,7 @@ def _thin_pool(variables: Mapping[str, Any]) -> dict[str, Any]:
     if enabled:
         check_thin_pool(variables)
     root = variables["containerd_root"] or _ROOT
-    flags = {name: bool(_boolean(f"devmapper_{name}", variables)) for name in ("discard_blocks", "async_remove")}
+    flags = {name: bool(boolean(f"devmapper_{name}", variables)) for name in ("discard_blocks", "async_remove")}
     return {
         "enabled": enabled,
         "name": pool_name(variables["devmapper_volume_group"], variables["devmapper_pool"]),
@@ -127,10 +127,10 @@ def _toolboxes(variables: Mapping[str, Any]) -> dict[str, Any]:
     default = default_toolbox(
         entries,
         variables["toolbox_default_name"],
-        flatcar=bool(_boolean("toolbox_flatcar_defaults", variables)),
-        command=bool(_boolean("toolbox_install_command", variables)),
+        flatcar=bool(boolean("toolbox_flatcar_defaults", variables)),
+        command=bool(boolean("toolbox_install_command", variables)),
     )
-    pruned = bool(_boolean("toolbox_prune_unlisted", variables) or variables["toolbox_prune_after"])
+    pruned = bool(boolean("toolbox_prune_unlisted", variables) or variables["toolbox_prune_after"])
     return {
         "managed": bool(entries) or pruned,
         "pruned": pruned,
@@ -163,12 +163,13 @@ def _is_network(text: str) -> bool:
 
 
 def _scalar(row: Setting, variables: Mapping[str, Any]) -> Any:
-    convert = {"bool": _boolean, "int": _integer}.get(row.type)
+    convert = {"bool": boolean, "int": _integer}.get(row.type)
     name = f"containerd_{row.name}"
     return convert(name, variables) if convert else variables[name]
 
 
-def _boolean(name: str, variables: Mapping[str, Any]) -> bool | None:
+def boolean(name: str, variables: Mapping[str, Any]) -> bool | None:
+    """Return the variable as Ansible understands it, None if it is not set. Raises ValueError that names it."""
     value = variables[name]
     if value is None or isinstance(value, bool):
         return value

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+
 MARKER = "# Managed by slipway.node"
 HOSTS_FILE = "hosts.toml"
 PEM_PREFIX = "slipway-"
@@ -72,6 +74,33 @@ class File:
     shown: str
 
 
+def _endpoint_options() -> dict[str, Any]:
+    """Options that a registry and each of its mirrors have in common."""
+    return {
+        "capabilities": {"type": "list", "elements": "str", "choices": list(CAPABILITIES)},
+        "ca": {"type": "list", "elements": "str", "default": []},
+        "client_cert": {"type": "str"},
+        "client_key": {"type": "str", "no_log": True},
+        "skip_verify": {"type": "bool"},
+        "override_path": {"type": "bool", "default": False},
+        "headers": {"type": "dict", "no_log": True},
+        "username": {"type": "str"},
+        "password": {"type": "str", "no_log": True},
+    }
+
+
+def registry_options() -> dict[str, Any]:
+    """Return the suboptions of a module's option ``registries``."""
+    mirror = {"url": {"type": "str", "required": True}, **_endpoint_options()}
+    mirror["capabilities"]["default"] = ["pull", "resolve"]
+    return {
+        "name": {"type": "str", "required": True},
+        "server": {"type": "str"},
+        "mirrors": {"type": "list", "elements": "dict", "default": [], "options": mirror},
+        **_endpoint_options(),
+    }
+
+
 def directories_of(name: str) -> tuple[str, ...]:
     """Return the directory names that containerd tries for a registry, in its order.
 
@@ -118,6 +147,15 @@ def ipv6_mirror(registries: Sequence[Registry]) -> str | None:
     """
     urls = [host.url for registry in registries for host in registry.mirrors or (_explicit(registry),)]
     return next((url for url in urls if "[" in url), None)
+
+
+def refuse_ipv6(version: Version, url: str | None) -> None:
+    """Raise ValueError if a containerd of this version can't read the URL of ipv6_mirror()."""
+    if url is not None and version.major == 1:
+        raise ValueError(
+            f"registries: containerd {version} ignores a hosts.toml with the IPv6 address of {url}: give the mirror a name in "
+            "the DNS or in /etc/hosts, or upgrade to containerd 2"
+        )
 
 
 def _registry(entry: Mapping[str, Any], where: str) -> Registry:

@@ -43,6 +43,16 @@ class Change:
     found: CurrentFile | None
     wanted: File | None
 
+    def difference(self) -> str:
+        """Return how the node differs, without anything of the content, which may be secret."""
+        if self.wanted is None:
+            return f"{self.path} is there, and the inventory has no such registry or certificate"
+        if self.found is None:
+            return f"{self.path} is missing"
+        if self.found.content != self.wanted.content:
+            return f"{self.path} has another content"
+        return f"{self.path} has the mode {self.found.mode:04o}, not {self.wanted.mode:04o}"
+
 
 @dataclass(frozen=True)
 class Plan:

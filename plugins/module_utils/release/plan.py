@@ -351,6 +351,18 @@ def plan_present(
     )
 
 
+def plan_staged(found: InstalledReleases, release: Release) -> Plan:
+    """Plan a version directory to which nothing leads yet. All other versions and all links stay."""
+    return Plan(
+        install=found.whole(release) is None,
+        switch=False,
+        current=found.current,
+        links=LinkPlan({}, (), ()),
+        dropped=(),
+        leftovers=found.leftovers,
+    )
+
+
 def plan_absent(found: InstalledReleases, *, home: str) -> Plan:
     """Plan the removal of every version and of the links that lead to them."""
     return Plan(

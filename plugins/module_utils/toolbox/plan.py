@@ -57,13 +57,14 @@ class CurrentSnapshot:
 class CurrentUnit:
     """``text`` None: there is no file. ``link``: it is a symbolic link, which is how units are masked.
 
-    ``loaded``: systemd has read the file as it is.
+    ``loaded``: systemd has read the file as it is. ``drop_ins`` are the paths of files that change it.
     """
 
     text: str | None = None
     link: bool = False
     loaded: bool = False
     enabled: bool = False
+    drop_ins: tuple[str, ...] = ()
 
     @property
     def foreign(self) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, plain_name
 from ansible_collections.slipway.node.plugins.module_utils.store.leases import Lease, parse_time, plain_path
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import ABSENT, IMAGE_LABEL, MOUNTED, PIN_LABEL
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import IMAGE_LABEL, MOUNTED, PIN_LABEL
 
 _DURATION = re.compile(r"(\d{1,6})([smhdw])\Z")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -25,7 +26,7 @@ class WritableSnapshot:
     """A writable snapshot that no container has, by its path if its key is one. ``mount_points`` None: that can't be told.
 
     ``lease`` is the one that is made for it, the longest lasting if there are several; ``others`` are the ids of leases whose
-    content isn't known. ``created`` is as containerd says it.
+    content isn't known. ``created`` is as containerd says it. ``source`` is None if one mount can't show it.
     """
 
     namespace: str
@@ -37,6 +38,7 @@ class WritableSnapshot:
     lease: Lease | None = None
     others: tuple[str, ...] = ()
     mount_points: tuple[str, ...] | None = ()
+    source: Source | None = None
 
     @property
     def path(self) -> str:
@@ -109,11 +111,15 @@ class ExpectedToolbox:
 
 @dataclass(frozen=True)
 class ToolboxState:
-    """An expected toolbox as the node has it; ``problem`` says what is wrong with it, ``trouble`` what couldn't be told."""
+    """An expected toolbox as the node has it; ``problem`` says what is wrong with it, ``trouble`` what couldn't be told.
+
+    ``remedies`` are the steps that correct it, as in toolbox/faults.py.
+    """
 
     expected: ExpectedToolbox
     problem: str = ""
     trouble: str = ""
+    remedies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,21 +177,6 @@ def risk_of(held: WritableSnapshot) -> Risk | None:
         return Risk(*own, "", reason, certain=False)
     reason = f"nothing keeps it: it is deleted with the next garbage collection{unseen}"
     return Risk(*own, "", reason, not unseen)
-
-
-def problem_of(expected: ExpectedToolbox, held: WritableSnapshot | None, *, enabled: bool) -> str:
-    """Return the problem of an expected toolbox; empty if there is none. ``enabled``: its unit is started at boot."""
-    if expected.state == ABSENT:
-        return "it is still there" if held is not None else ""
-    if held is None:
-        return "there is no such snapshot"
-    wrong = [] if held.pinned else ["it isn't pinned, so garbage collection may delete it"]
-    if held.lease is not None and held.lease.expires:
-        wrong.append(f"it has the lease {held.lease.id}, which ends at {held.lease.expires}")
-    if expected.state == MOUNTED:
-        wrong += [] if held.mounted else ["it isn't mounted"]
-        wrong += [] if enabled else ["no enabled unit mounts it at boot"]
-    return "; ".join(wrong)
 
 
 def is_prunable(held: WritableSnapshot, listed: bool, age: int | None, now: float) -> bool:

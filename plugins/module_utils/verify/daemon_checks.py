@@ -10,7 +10,8 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config import losses, mismatches
-from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import is_foreign
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path, overridden_variables
 from ansible_collections.slipway.node.plugins.module_utils.config.settings import Settings
 from ansible_collections.slipway.node.plugins.module_utils.containerd import durability, names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import SPARING_KILL_MODES
@@ -27,6 +28,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 )
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import LATE
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
@@ -44,7 +46,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     unread,
     warn,
 )
-from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import environment_file
+from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings_checks import CRI_PLUGINS
 
 # A daemon that crashed is called stable again after this many seconds without another crash.
 STABLE_SECONDS = 600
@@ -146,11 +148,11 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
         return fail(
             expected,
             state.trouble.get("config", "not read"),
-            f"repair {state.config_file}, or {CONFIGURE}",
+            f"repair {state.config_file} or the file that it imports",
         )
     trouble = state.config.cri_config_error()
     if trouble:
-        return fail(expected, trouble, f"repair {state.config_file}, or {CONFIGURE}")
+        return fail(expected, trouble, f"repair {state.config_file} or the file that it imports, then {CONFIGURE}")
     return ok(expected, f"{len(state.sources)} files")
 
 
@@ -277,7 +279,9 @@ def cri_plugin(state: NodeState, expectation: Expectation) -> Finding:
         return not_answering("ok", state)
     problem = state.daemon.plugin_problem((), cri=True)
     if problem:
-        return fail("ok", problem, f"read 'journalctl -u {state.unit}' for CRI's reason")
+        reason = next((state.plugin_reasons[name] for name in CRI_PLUGINS if state.plugin_reasons.get(name)), "")
+        said = f"{problem}: {reason}" if reason else problem
+        return fail("ok", said, f"correct the tables of CRI in {state.config_file} as its reason says, and restart {state.unit}")
     return ok("ok", "ok")
 
 
@@ -289,16 +293,28 @@ def config_settings(state: NodeState, expectation: Expectation) -> Finding | Non
     if state.version is None:
         return unread("as in the inventory", state, "version")
     if state.config is None:
-        return unknown("as in the inventory", "the configuration can't be loaded", CONFIGURE, "config_loads")
+        remedy = f"repair {state.config_file}, then {CONFIGURE}"
+        return unknown("as in the inventory", "the configuration can't be loaded", remedy, "config_loads")
     known = state.defaults.plugins if state.defaults is not None else None
     try:
-        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.config, known)
+        others = _later_files(state, state.version)
+        wrong = mismatches.mismatches(expectation.settings, state.version, state.architecture, state.config, known, others)
     except ValueError as error:
         return fail("possible with this version", str(error), "change the inventory, or upgrade containerd")
     if not wrong:
         return ok("as in the inventory", "all as expected")
     expected = {dotted(one.path): one.shown()[0] for one in wrong}
-    return fail(expected, {dotted(one.path): one.shown()[1] for one in wrong}, CONFIGURE)
+    # A run refuses to write what another file overrides.
+    foreign = [f"remove {dotted(one.path)} from {one.culprit}" for one in wrong if one.culprit is not None]
+    remedy = f"{', '.join(foreign)}, then {CONFIGURE}" if foreign else CONFIGURE
+    return fail(expected, {dotted(one.path): one.shown()[1] for one in wrong}, remedy)
+
+
+def _later_files(state: NodeState, version: Version) -> list[Source]:
+    """Return the files that have the last word over the file that the collection writes: on 1.x that is the root file."""
+    places = [place for place, one in enumerate(state.sources) if not is_foreign(one.text)]
+    first = 1 if version.major == 1 else (places[0] + 1 if places else len(state.sources))
+    return list(state.sources[first:])
 
 
 @check
@@ -311,10 +327,12 @@ def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
         return unknown(expected, "the daemon's environment can't be read", "start the daemon", daemon_cause(state))
     wrong = sorted(name for name, value in expectation.environment.items() if state.environment.get(name) != value)
     if wrong:
-        winner = environment_file(state.unit_files or (), drop_in_path(state.unit), wrong)
-        if winner:
-            remedy = f"remove these variables from {winner}, run 'systemctl daemon-reload', then {CONFIGURE}"
-            return fail(expected, f"set by {winner}: {', '.join(wrong)}", remedy)
+        own = drop_in_path(state.unit)
+        named = overridden_variables(state.unit_files or (), own, expectation.environment, state.environment_files)
+        if named:
+            found = "; ".join(f"{name} is set by {path}" for name, path in named.items())
+            paths = ", ".join(dict.fromkeys(named.values()))
+            return fail(expected, found, f"remove these variables from {paths}, then {CONFIGURE}")
         return fail(expected, f"missing or different: {', '.join(wrong)}", CONFIGURE)
     return ok(expected, expected)
 

@@ -32,12 +32,15 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.levels impo
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import Handler
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
 from ansible_collections.slipway.node.plugins.module_utils.probe.plan import NONE, Report
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import Registry
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import FoundDirectory
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.stranded import StrandedImage
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import KERNEL_LAYERS, Headroom
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.verify.programs import Program
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
+    Confinement,
     Kubelet,
     PodNetwork,
     RegistryFile,
@@ -64,7 +67,9 @@ class NodeState:
 
     ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems`` say
     by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
-    the files of the unit, ``ignored_directives`` the lines of them that systemd ignores, in its own words.
+    the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines that
+    systemd ignores, in its own words. ``confinement`` is that of the daemon's process. ``hosts`` are the directories of
+    registries that the inventory's are compared with.
     """
 
     config_file: str
@@ -105,8 +110,11 @@ class NodeState:
     network: PodNetwork | None = None
     kubelet: Kubelet | None = None
     unit_files: tuple[Source, ...] | None = None
+    environment_files: tuple[Source, ...] = ()
     ignored_directives: tuple[str, ...] = ()
+    confinement: Confinement | None = None
     registry_files: tuple[RegistryFile, ...] | None = None
+    hosts: Mapping[str, FoundDirectory] | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -141,7 +149,8 @@ class Expectation:
     ``environment`` are the proxy variables of the daemon's environment; ``toolboxes`` None: the toolboxes aren't listed.
     ``min_layers`` is the number of layers that an image must be able to have, ``integrity`` how closely images are compared
     with theirs, ``kata`` the Kata handlers. A thin pool that is used to ``thin_pool_warn_percent`` is warned of; at
-    ``thin_pool_fail_percent`` it fails. ``probe`` is what is started with each handler.
+    ``thin_pool_fail_percent`` it fails. ``probe`` is what is started with each handler. ``registries`` None: they aren't
+    compared.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -154,6 +163,13 @@ class Expectation:
     thin_pool_warn_percent: int = 80
     thin_pool_fail_percent: int = 95
     probe: str = NONE
+    registries: tuple[Registry, ...] | None = None
+
+    @property
+    def hosts_dir(self) -> str:
+        """The directory in which provisioning writes the files of registries."""
+        paths: str = self.settings.scalars.get("registry_config_path") or "/etc/containerd/certs.d"
+        return paths.split(":", maxsplit=1)[0].rstrip("/")
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_layers <= KERNEL_LAYERS:
@@ -176,10 +192,21 @@ class Check:
         if finding is None:
             return None
         remedy = finding.remedy
-        if state.broken_imports and CONFIGURE in remedy:
-            # The run refuses to restart a daemon that would not come up again.
-            remedy = f"{state.broken_imports[0].remedy()}, then {remedy}"
+        first = _refusal(state) if CONFIGURE in remedy else ""
+        if first and not remedy.startswith(first):
+            remedy = f"{first}, then {remedy}"
         return replace(finding, id=self.id, remedy=remedy, cause=finding.cause if finding.cause != self.id else "")
+
+
+def _refusal(state: NodeState) -> str:
+    """Return what has to be done before a run of the playbook, which refuses the node otherwise; empty if nothing has to be."""
+    if state.broken_imports:
+        return "; ".join(broken.remedy() for broken in state.broken_imports)
+    if state.version is not None and "config" in state.trouble:
+        return f"repair {state.config_file}"
+    if state.daemon is not None and state.daemon.unit.masked:
+        return f"run 'systemctl unmask {state.unit}'"
+    return ""
 
 
 def check(judge: Callable[[NodeState, Expectation], Finding | None]) -> Check:
@@ -217,7 +244,7 @@ def unread(expected: Any, state: NodeState, *parts: str) -> Finding:
         remedy = "start the daemon"
     elif why == state.trouble.get("config"):
         broken = state.broken_imports
-        remedy = broken[0].remedy() if broken else f"repair {state.config_file}, or {CONFIGURE}"
+        remedy = broken[0].remedy() if broken else f"repair {state.config_file}, then {CONFIGURE}"
     return unknown(expected, why or "not read", remedy, cause_of(state, why))
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import Handler
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     Expectation,
     Finding,
@@ -76,8 +77,8 @@ def handler_programs(state: NodeState, expectation: Expectation) -> Finding:
 
 @check
 def handler_options(state: NodeState, expectation: Expectation) -> Finding | None:
-    """The options of each handler have the types that its shim reads, and its sandboxer exists."""
-    expected = "options of the right types, and a known sandboxer"
+    """The type of each handler is a name, its options have the types that its shim reads, and its sandboxer exists."""
+    expected = "names of runtimes, options of the right types, and a known sandboxer"
     if state.config is None:
         return unread(expected, state, "config", "version")
     if not state.config.handlers:
@@ -100,12 +101,22 @@ def _option_faults(state: NodeState, name: str) -> Iterator[str]:
         kind = by_key.get(key.casefold())
         if kind is not None and not _is_of(kind, value):
             yield f"{key} has to be {_WORDS[kind]}, not {value!r}"
+    yield from _type_faults(state, state.config.handlers[name])
     if name in state.runtime_root_problems:
         yield f"Root: {state.runtime_root_problems[name]}"
     sandboxer = state.config.handler_sandboxer(name)
     known = _sandboxers(state)
     if sandboxer and known and sandboxer not in known:
         yield f"the sandboxer {sandboxer} is not loaded: the daemon has {', '.join(known)}"
+
+
+def _type_faults(state: NodeState, handler: Handler) -> Iterator[str]:
+    if not handler.type or handler.path:
+        return
+    if handler.type != _LINUX_V1 and not shim_name(handler.type):
+        yield f"runtime_type {handler.type} is no name of a runtime: it has to be like {_RUNC_TYPES[-1]}, or a path"
+    if handler.type == _LINUX_V1 and state.version is not None and state.version.at_least("2.0.0"):
+        yield f"runtime_type {handler.type} was removed in containerd 2.0: use {_RUNC_TYPES[-1]}"
 
 
 def _is_of(kind: type, value: Any) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.kata.handler import (
     runtime_of,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, UNKNOWN, Combination, Verdict, classify
-from ansible_collections.slipway.node.plugins.module_utils.kata.options import HYPERVISORS, RUST
+from ansible_collections.slipway.node.plugins.module_utils.kata.options import GO, HYPERVISORS, RUST
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DEVICES, DeclaredHandler
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
@@ -32,6 +33,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     unread,
     warn,
 )
+from ansible_collections.slipway.node.plugins.module_utils.verify.handler_checks import is_runc
 
 # The values of shared_fs with which Kata starts the program virtio_fs_daemon.
 _SHARED_BY_DAEMON = ("virtio-fs", "virtio-fs-nydus")
@@ -49,21 +51,22 @@ class NotReadable(ValueError):
 class Inspection:
     """What a handler's files come to. A verdict of None: they name an unknown hypervisor.
 
-    ``files`` are the programs and files that the hypervisor needs, by key.
+    ``files`` are the programs and files that the hypervisor needs, by key. ``confidential``: the firmware may bring them.
     """
 
     runtime: str
     effective: Mapping[str, Any]
     verdict: Verdict | None
     files: Mapping[str, str] = field(default_factory=dict)
+    confidential: bool = False
 
 
 def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *, risk_accepted: bool = False) -> Inspection:
     """What Kata makes of the handler's files. Raises NotReadable for files that it can't start with."""
-    if handler.main is None or handler.config_path is None:
-        raise NotReadable(f"there is no file {handler.config_path}")
+    if handler.main is None or handler.path is None:
+        raise NotReadable(f"there is no file {handler.path}" if handler.path else "no ConfigPath, and no file in Kata's places")
     try:
-        tree = parse_file(handler.config_path, handler.main)
+        tree = parse_file(handler.path, handler.main)
         runtime = runtime_of(tree)
         tree = _with_drop_ins(handler, runtime, tree)
         section = _section(handler, runtime, tree)
@@ -85,17 +88,31 @@ def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *,
         allow_host_disk_hotplug=risk_accepted,
         guest_pull=settings["force_guest_pull"],
     )
-    return Inspection(runtime, settings, classify(combination), files)
+    confidential = tree["hypervisor"][section].get("confidential_guest") is True
+    return Inspection(runtime, settings, classify(combination), files, confidential)
 
 
 def _named_files(section: str, table: Mapping[str, Any]) -> dict[str, str]:
-    """Return the absolute paths that a hypervisor's table names, by key, as far as the hypervisor reads them."""
+    """Return the paths that a hypervisor's table names, by key, as far as the hypervisor reads them."""
     keys = ["path", "jailer_path", "kernel", "image", "initrd", "firmware"]
     if table.get("shared_fs", "virtio-fs") in _SHARED_BY_DAEMON:
         keys.append("virtio_fs_daemon")
     if section == _BUILT_IN:
         keys.remove("path")
-    return {key: table[key] for key in keys if isinstance(table.get(key), str) and table[key].startswith("/")}
+    return {key: table[key] for key in keys if isinstance(table.get(key), str) and table[key]}
+
+
+def image_problem(inspection: Inspection) -> str:
+    """Return why the Go runtime doesn't know what the guest boots from, empty if it does: CONFIG_GO, getInitrdAndImage."""
+    if inspection.runtime != GO or inspection.verdict is None or inspection.confidential:
+        return ""
+    number = len({"image", "initrd"}.intersection(inspection.files))
+    return ("neither image nor initrd is set", "", "image and initrd are both set, and Kata takes only one")[number]
+
+
+def _starts_runc(kind: str, path: str | None) -> bool:
+    """Return whether a handler's shim is runc's. A path replaces the shim of the type."""
+    return posixpath.basename(path).startswith("containerd-shim-runc-") if path else is_runc(kind)
 
 
 def _with_drop_ins(handler: DeclaredHandler, runtime: str, tree: Tree) -> Tree:
@@ -111,7 +128,7 @@ def _section(handler: DeclaredHandler, runtime: str, tree: Tree) -> str:
         # The Rust runtime starts the one that is named.
         sections = [name for name in sections if name == tree["runtime"]["hypervisor_name"]]
     if len(sections) != 1:
-        raise ValueError(f"{handler.config_path} and its drop-ins have {len(sections)} hypervisors to start, not one")
+        raise ValueError(f"{handler.path} and its drop-ins have {len(sections)} hypervisors to start, not one")
     return str(sections[0])
 
 
@@ -152,10 +169,31 @@ def kata_handlers(state: NodeState, expectation: Expectation) -> Finding | None:
     if state.kata is None:
         return unread(expected, state, "kata", "config", "version")
     declared = [handler.name for handler in state.kata.handlers]
-    missing = [name for name in expected if name not in declared]
+    others = {name: handler.type for name, handler in state.config.handlers.items()} if state.config is not None else {}
+    missing = [
+        f"{name} is declared with {others[name]}, which doesn't start Kata" if name in others else f"not declared: {name}"
+        for name in expected
+        if name not in declared
+    ]
     if missing:
-        return fail(expected, f"not declared: {', '.join(missing)}", CONFIGURE)
+        return fail(expected, "; ".join(missing), CONFIGURE)
     return ok(expected, declared)
+
+
+@check
+def kata_isolation(state: NodeState, expectation: Expectation) -> Finding | None:
+    """No handler with Kata's configuration starts containers without a guest."""
+    expected = "each handler with a configuration of Kata starts Kata"
+    if state.kata is None or state.config is None:
+        return _unread(expected, state, expectation)
+    wrong = [
+        f"{name} has Kata's ConfigPath {handler.config_path}, and {handler.path or handler.type} starts runc"
+        for name, handler in state.config.handlers.items()
+        if handler.config_path and _starts_runc(handler.type or "", handler.path)
+    ]
+    if wrong:
+        return fail(expected, "; ".join(wrong), "correct runtime_type and runtime_path of these handlers, and restart the daemon")
+    return ok(expected, [handler.name for handler in state.kata.handlers]) if state.kata.handlers else None
 
 
 @check
@@ -167,19 +205,21 @@ def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | N
     named = (state.environment or {}).get("KATA_CONF_FILE")
 
     def look(handler: DeclaredHandler) -> str | None:
-        if handler.config_path is None:
-            return "no ConfigPath: which file it reads depends on the environment of containerd"
         try:
             runtime = inspect(handler).runtime
         except NotReadable as error:
             return str(error)
-        if runtime == RUST and named and named != handler.config_path:
+        if runtime == RUST and named and handler.config_path and named != handler.config_path:
             return f"KATA_CONF_FILE in the environment of {state.unit} makes it read {named}, not {handler.config_path}"
         return None
 
     finding = _of_each(expected, state, expectation, look, remedy)
     if finding is None or finding.status != "ok" or state.kata is None:
         return finding
+    assumed = [f"{one.name}: {one.assumed_path}" for one in state.kata.handlers if one.config_path is None]
+    if assumed:
+        remedy = "set ConfigPath in the options of these handlers"
+        return warn(expected, f"no ConfigPath, so Kata searches its file and probably reads {', '.join(assumed)}", remedy)
     odd = [name for handler in state.kata.handlers for name in sorted(handler.drop_ins) if not name.endswith(".toml")]
     if odd:
         return warn(expected, f"read as drop-ins: {', '.join(dict.fromkeys(odd))}", "remove them if they are backups")
@@ -263,7 +303,9 @@ def kata_snapshotters(state: NodeState, expectation: Expectation) -> Finding | N
             return f"{name} is {states.get(name, 'not loaded')} in the daemon"
         return None
 
-    return _of_each("one snapshotter for each handler, in state ok", state, expectation, look, CONFIGURE)
+    # A run sets that of the inventory's handlers alone.
+    remedy = CONFIGURE if expectation.kata else "name one snapshotter for each handler in the daemon's configuration"
+    return _of_each("one snapshotter for each handler, in state ok", state, expectation, look, remedy)
 
 
 @check

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import directives
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 
@@ -22,10 +23,17 @@ CNI_SUFFIXES = (".conf", ".conflist", ".json")
 _CAPABILITIES = ("pull", "resolve", "push", "referrers")
 _CGROUP_DRIVER = re.compile(r"^cgroupDriver:\s*[\"']?([a-z]+)", re.MULTILINE)
 
+_LOG_DIR = re.compile(r"^podLogsDir:\s*[\"']?(/[^\s\"']*)", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Room:
-    """The file system of a directory: sizes in bytes, ``inodes`` 0 where the file system has no fixed number."""
+    """The file system of a directory: sizes in bytes, ``inodes`` 0 where the file system has no fixed number.
+
+    ``free`` is for root, which may use the reserved blocks, ``available`` for others. ``runs_programs``: containers run programs
+    of this very mount, so ``noexec`` matters. ``missing``: the directory isn't there, and the daemon doesn't create it.
+    ``directories_only``: the daemon writes no file there.
+    """
 
     directory: str
     size: int
@@ -33,6 +41,11 @@ class Room:
     inodes: int
     inodes_free: int
     read_only: bool = False
+    available: int | None = None
+    noexec: bool = False
+    runs_programs: bool = False
+    missing: bool = False
+    directories_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,12 +63,35 @@ class Kubelet:
     """A kubelet that has been configured. The driver is None where its file leaves it to the kubelet."""
 
     cgroup_driver: str | None
+    log_dir: str = "/var/log/pods"
 
     @classmethod
     def parse(cls, text: str) -> Kubelet:
         """Parse the file that kubeadm and the kubelet's own documentation call config.yaml."""
-        found = _CGROUP_DRIVER.search(text)
-        return cls(found[1] if found else None)
+        found, logs = _CGROUP_DRIVER.search(text), _LOG_DIR.search(text)
+        return cls(found[1] if found else None, logs[1] if logs else cls.log_dir)
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What the daemon's process may do less than the node's first process, and sees otherwise than the node does.
+
+    ``missing`` are capabilities. ``tasks_left`` is how many tasks its control group may still start, ``memory`` how many bytes
+    that may use, ``file_size`` (bytes), ``files`` and ``processes`` are limits of its own: None for no limit. ``hidden`` are
+    files that it doesn't see, or sees as others, ``moved`` directories for which the same is true, ``in_memory`` those of them
+    that are in memory.
+    """
+
+    missing: tuple[str, ...] = ()
+    tasks_left: int | None = None
+    memory: int | None = None
+    file_size: int | None = None
+    files: int | None = None
+    processes: int | None = None
+    no_new_privileges: bool = False
+    hidden: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    in_memory: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,52 +190,36 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def directives(text: str) -> list[tuple[str, str]]:
-    """Return the assignments of the section [Service] of a unit's file, in order."""
-    section, found = "", []
-    for line in re.sub(r"\\\n", " ", text).splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            section = line
-        elif section == "[Service]" and "=" in line and line[0] not in "#;":
-            key, _equals, value = line.partition("=")
-            found.append((key.strip(), value.strip()))
-    return found
-
-
 # A daemon with fewer files can't start a container.
 FEWEST_FILES = 1024
 _ON = ("1", "yes", "true", "on", "y", "t")
-# With each of these the daemon runs, and starts no container or reaches no registry. Measured with containerd 2.3.7.
+_OFF = ("0", "no", "false", "off", "n", "f")
+_NAMESPACES = frozenset({"cgroup", "ipc", "mnt", "net", "pid", "uts"})
+
+
+def _restricts_namespaces(value: str) -> bool:
+    """Return whether a value of RestrictNamespaces= denies a kind that containers have."""
+    if value.lower() in ("", *_OFF):
+        return False
+    kinds = frozenset(value.lstrip("~").split())
+    denied = _NAMESPACES & kinds if value.startswith("~") else _NAMESPACES - kinds
+    return bool(denied)
+
+
+# With each of these the daemon runs, and starts no container or reaches no registry. Measured with containerd 1.7.24 and 2.3.7.
 _HARMFUL: Mapping[str, Callable[[str], bool]] = {
     "PrivateDevices": lambda value: value.lower() in _ON,
     "PrivateNetwork": lambda value: value.lower() in _ON,
     "PrivateUsers": lambda value: value.lower() in _ON,
     "ProtectControlGroups": lambda value: value.lower() in _ON,
-    "RestrictNamespaces": lambda value: value.lower() in _ON,
-    "CapabilityBoundingSet": lambda value: bool(value) and value.startswith("~") is ("CAP_SYS_ADMIN" in value),
-    "LimitNOFILE": lambda value: value.partition(":")[0].isdigit() and int(value.partition(":")[0]) < FEWEST_FILES,
+    "RestrictNamespaces": _restricts_namespaces,
 }
+# Directives that give the daemon another view of files than the node's.
+_VIEWS = re.compile(
+    r"(Bind|BindReadOnly|Inaccessible|ReadOnly|NoExec)Paths|TemporaryFileSystem|Root(Directory|Image)|MountImages|\w+Images"
+)
 # The files of packages, which an administrator can't correct, and which other versions of systemd read.
 _PACKAGES = ("/usr/lib/", "/lib/")
-# Later lines of these add to earlier ones.
-_LISTS = ("Environment", "EnvironmentFile", "ExecStartPre", "ExecStartPost")
-
-
-def overridden_directives(files: Sequence[Source], own: str) -> list[str]:
-    """Return which directives of the file ``own`` a later file of the unit sets to another value."""
-    names = [one.path for one in files]
-    if own not in names:
-        return []
-    ours = dict(directives(files[names.index(own)].text))
-    found: dict[str, str] = {}
-    for file in files[names.index(own) + 1 :]:
-        for key, value in directives(file.text):
-            if key in ours and key not in _LISTS:
-                found.pop(key, None)
-                if value != ours[key]:
-                    found[key] = f"{key}={ours[key]} of {own} is overridden by {key}={value} in {file.path}"
-    return list(found.values())
 
 
 def harmful_directives(files: Sequence[Source]) -> list[str]:
@@ -214,15 +234,67 @@ def harmful_directives(files: Sequence[Source]) -> list[str]:
     return list(found.values())
 
 
-def environment_file(files: Sequence[Source], own: str, names: Iterable[str]) -> str | None:
-    """Return the file of the unit, read after the file ``own``, that sets one of these variables; None if there is none."""
-    paths = [one.path for one in files]
-    later = files[paths.index(own) + 1 :] if own in paths else ()
-    setting = re.compile(rf"(?:^|[\s\"'])(?:{'|'.join(map(re.escape, names))})=")
-    for file in reversed(later):
-        if any(key == "Environment" and setting.search(value) for key, value in directives(file.text)):
-            return file.path
-    return None
+# The bits of capabilities(7) that containers have by default (containerd pkg/oci, defaultUnixCaps), and those that runc needs.
+CAPABILITIES: Mapping[str, int] = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FOWNER": 3,
+    "CAP_FSETID": 4,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SETPCAP": 8,
+    "CAP_NET_BIND_SERVICE": 10,
+    "CAP_NET_ADMIN": 12,
+    "CAP_NET_RAW": 13,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_MKNOD": 27,
+    "CAP_AUDIT_WRITE": 29,
+    "CAP_SETFCAP": 31,
+}
+
+
+def parse_status(text: str) -> tuple[int, bool]:
+    """Return the bounding set of capabilities and the flag no_new_privs from ``/proc/PID/status``."""
+    values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return int(values.get("CapBnd", "0").strip(), 16), values.get("NoNewPrivs", "").strip() == "1"
+
+
+def parse_limit(text: str, name: str) -> int | None:
+    """Return a soft limit from ``/proc/PID/limits``, None for none."""
+    found = re.search(rf"^{name}\s+(\d+|unlimited)", text, re.MULTILINE)
+    return int(found[1]) if found and found[1].isdigit() else None
+
+
+def parse_number(text: str | None) -> int | None:
+    """Return the number in a file of a control group, None for none (``max``, or 2^63 less a page) or no file."""
+    word = (text or "").strip()
+    return int(word) if word.isdigit() and int(word) < 2**62 else None
+
+
+def parse_groups(text: str) -> dict[str, str]:
+    """Return the control group of a process by controller, from ``/proc/PID/cgroup``; that of version 2 under an empty name."""
+    rows = (line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2)
+    return {name: path for _number, names, path in rows for name in names.split(",")}
+
+
+def directives_of(files: Iterable[Source], *keys: str) -> str:
+    """Return where the unit's files set these directives, for a message; empty if none does. The last assignment counts."""
+    found = {key: f"{key}={value} in {file.path}" for file in files for key, value in directives(file.text) if key in keys}
+    return ", ".join(found.values())
+
+
+def views_of(files: Iterable[Source], paths: Iterable[str]) -> str:
+    """Return which directives of the unit hide these paths, for a message; empty if none names them or what is above them."""
+    above = {path[:end] for path in paths for end, letter in enumerate(f"{path}/") if letter == "/" and end}
+    found = [
+        f"{key}={value} in {file.path}"
+        for file in files
+        for key, value in directives(file.text)
+        if _VIEWS.fullmatch(key) and above.intersection(part for word in value.split() for part in word.lstrip("-+").split(":"))
+    ]
+    return ", ".join(found)
 
 
 def ignored_lines(said: str, files: Iterable[str]) -> tuple[str, ...]:

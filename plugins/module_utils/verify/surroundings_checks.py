@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path, overridden_directives
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import ipv6_mirror, refuse_ipv6
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import plan_present
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
     Expectation,
@@ -23,8 +28,9 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.handler_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     KUBELET_CONFIG,
     Room,
+    directives_of,
     harmful_directives,
-    overridden_directives,
+    views_of,
 )
 
 # A file system with less room counts as full: a container needs a few files and some megabytes to start.
@@ -32,6 +38,20 @@ FULL_BYTES = 16 * 1024 * 1024
 FULL_INODES = 100
 # Below so many percent of free space or inodes a file system will soon be full.
 LOW_PERCENT = 5
+# A daemon with fewer files can't serve a few containers.
+FEWEST_FILES = 1024
+# A shim has about a dozen threads, and runc as many while a container starts.
+FEWEST_TASKS = 32
+# Blobs of layers are larger.
+LEAST_FILE_BYTES = 1024**3
+# The daemon alone takes about 50 MB. With 40 MB it is killed while it imports an image.
+LEAST_MEMORY_BYTES = 64 * 1024 * 1024
+# The processes of containers that don't run as root count by user, on the whole node.
+FEWEST_PROCESSES = 1024
+# The largest messages that ctr sends, a megabyte of an image and its name, and those of the transfer service's streams.
+# Measured with containerd 1.7.24 and 2.3.7.
+LOCAL_MESSAGE_BYTES = 1024 * 1024 + 512
+STREAM_MESSAGE_BYTES = 65536
 # Without each of these CRI or ctr starts no container, or pulls no image. Measured with containerd 1.7.24 and 2.3.7.
 _REQUIRED = (
     "containers-service",
@@ -64,6 +84,8 @@ REQUIRED_BY_CRI = (
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
 )
+# CRI itself, the parts first whose failure is the cause of the others'.
+CRI_PLUGINS = ("io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri")
 # CRI of 1.x doesn't use it.
 TRANSFER = "io.containerd.transfer.v1.local"
 
@@ -74,26 +96,40 @@ def storage_space(state: NodeState, expectation: Expectation) -> Finding:
     expected = f"writable, with more than {LOW_PERCENT} % of space and inodes free"
     if state.room is None:
         return unread(expected, state, "config", "room", "version")
-    full = [fault for room in state.room for fault in _full(room)]
+    full = {fault: remedy for room in state.room for fault, remedy in _full(room)}
     if full:
-        return fail(expected, "; ".join(full), "free space on the file system, enlarge it, or mount it writable")
+        return fail(expected, "; ".join(full), ", then ".join(dict.fromkeys(full.values())))
     low = [fault for room in state.room for fault in _low(room)]
     if low:
         return warn(expected, "; ".join(low), "free space on the file system, or enlarge it")
-    return ok(expected, {room.directory: f"{_percent(room.free, room.size)} % free" for room in state.room})
+    return ok(expected, {room.directory: f"{_percent(*_usable(room))} % free" for room in state.room})
 
 
-def _full(room: Room) -> Iterator[str]:
+def _full(room: Room) -> Iterator[tuple[str, str]]:
+    """Return each fault with its remedy."""
+    if room.missing:
+        yield f"{room.directory} isn't there", "create it, or correct TMPDIR in the unit of containerd, and restart the unit"
     if room.read_only:
-        yield f"{room.directory} is on a read-only file system"
-    if room.free < min(FULL_BYTES, room.size // 100):
-        yield f"{room.directory} is on a full file system"
+        yield f"{room.directory} is on a read-only file system", f"mount the file system of {room.directory} writable"
+    if room.noexec and room.runs_programs:
+        fault = f"{room.directory} is on a file system that is mounted noexec, so no container of it can run a program"
+        yield fault, f"mount the file system of {room.directory} without noexec"
+    if room.free < min(FULL_BYTES, room.size // 100) and not room.directories_only:
+        yield f"{room.directory} is on a full file system", f"free space in the file system of {room.directory}, or enlarge it"
     if room.inodes and room.inodes_free < min(FULL_INODES, room.inodes // 100):
-        yield f"{room.directory} is on a file system without free inodes"
+        fault = f"{room.directory} is on a file system without free inodes"
+        yield fault, f"delete files in the file system of {room.directory}, or enlarge it"
+
+
+def _usable(room: Room) -> tuple[int, int]:
+    """Return the bytes that users other than root can still write, and all that they could."""
+    if room.available is None:
+        return room.free, room.size
+    return room.available, room.size - room.free + room.available
 
 
 def _low(room: Room) -> Iterator[str]:
-    for free, size, what in ((room.free, room.size, "space"), (room.inodes_free, room.inodes, "inodes")):
+    for (free, size), what in ((_usable(room), "space"), ((room.inodes_free, room.inodes), "inodes")):
         if size and _percent(free, size) < LOW_PERCENT:
             yield f"{room.directory} is on a file system with {_percent(free, size)} % of its {what} free"
 
@@ -108,40 +144,120 @@ def unit_directives(state: NodeState, expectation: Expectation) -> Finding:
     expected = "systemd applies every directive of the unit, and none keeps containers from working"
     if state.unit_files is None or "ignored_directives" in state.trouble:
         return unread(expected, state, "unit_files", "ignored_directives", "daemon")
-    harmful = harmful_directives(state.unit_files)
+    harmful = [*harmful_directives(state.unit_files), *_obstacles(state)]
     if harmful:
         remedy = f"remove the directives, run 'systemctl daemon-reload', and restart {state.unit}"
         return fail(expected, f"containers don't work with {'; '.join(harmful)}", remedy)
     own = drop_in_path(state.unit)
-    overridden = overridden_directives(state.unit_files, own)
+    text = next((one.text for one in state.unit_files if one.path == own), "")
+    overridden = overridden_directives(state.unit_files, own, text)
     if overridden:
-        return fail(expected, "; ".join(overridden), "remove the directives from the named file, which systemd reads later")
+        remedy = f"remove the directives from the named file, which systemd reads later, then {CONFIGURE}"
+        return fail(expected, "; ".join(overridden), remedy)
     ignored = [line for line in state.ignored_directives if line.startswith(f"{own}:")]
     if ignored:
         return fail(expected, "; ".join(ignored), f"correct containerd_service_directives, then {CONFIGURE}")
-    if state.ignored_directives:
-        return warn(expected, "; ".join(state.ignored_directives), "correct or remove the named lines: systemd ignores them")
+    mild = [*state.ignored_directives, *_limits(state)]
+    if mild:
+        remedy = f"correct or remove the named lines, run 'systemctl daemon-reload', and restart {state.unit}"
+        return warn(expected, "; ".join(mild), remedy)
     return ok(expected, f"{len(state.unit_files)} files")
+
+
+def _obstacles(state: NodeState) -> Iterator[str]:
+    """Yield what the daemon's process lacks to start containers, with the directives that may be the cause."""
+    found, files = state.confinement, state.unit_files or ()
+    if found is None:
+        return
+    if found.tasks_left is not None and found.tasks_left < FEWEST_TASKS:
+        yield f"{found.tasks_left} tasks left for the daemon and its shims{_set_by(directives_of(files, 'TasksMax'))}"
+    if found.missing:
+        yield f"a daemon without {', '.join(found.missing)}{_set_by(directives_of(files, 'CapabilityBoundingSet'))}"
+    if found.file_size is not None and found.file_size < LEAST_FILE_BYTES:
+        yield f"files of at most {found.file_size} bytes{_set_by(directives_of(files, 'LimitFSIZE'))}"
+    if found.memory is not None and found.memory < LEAST_MEMORY_BYTES:
+        source = _set_by(directives_of(files, "MemoryMax", "MemoryHigh", "MemoryLimit"))
+        yield f"at most {found.memory} bytes of memory for the daemon and its shims{source}"
+    if found.files is not None and found.files < FEWEST_FILES:
+        yield f"at most {found.files} open files{_set_by(directives_of(files, 'LimitNOFILE'))}"
+    if found.hidden:
+        yield f"a configuration that the daemon doesn't see: {', '.join(found.hidden)}{_set_by(views_of(files, found.hidden))}"
+    if found.in_memory:
+        where = ", ".join(found.in_memory)
+        yield f"directories of the daemon that are in memory for it alone: {where}{_set_by(views_of(files, found.in_memory))}"
+
+
+def _limits(state: NodeState) -> Iterator[str]:
+    """Yield what limits containers, or the collection, and keeps none from starting."""
+    found, files = state.confinement, state.unit_files or ()
+    if found is None:
+        return
+    moved = [path for path in found.moved if path not in found.in_memory]
+    if moved:
+        yield f"the daemon sees other directories than the node: {', '.join(moved)}{_set_by(views_of(files, moved))}"
+    if found.no_new_privileges:
+        source = _set_by(directives_of(files, "NoNewPrivileges"))
+        yield f"no process of a container can gain privileges, such as with sudo{source}"
+    if found.processes is not None and found.processes < FEWEST_PROCESSES:
+        source = _set_by(directives_of(files, "LimitNPROC"))
+        yield f"each user other than root can have {found.processes} processes in all containers{source}"
+
+
+def _set_by(found: str) -> str:
+    return f" ({found})" if found else ""
 
 
 @check
 def required_plugins(state: NodeState, expectation: Expectation) -> Finding:
-    """disabled_plugins leaves on what containers need."""
-    expected = "no plugin that containers need is disabled"
+    """No plugin that containers need is disabled, or has failed."""
+    expected = "every plugin that containers need is loaded"
     if state.config is None or state.version is None:
         return unread(expected, state, "config", "version")
-    required = REQUIRED_PLUGINS
-    if state.config.cri_enabled:
-        required += (*REQUIRED_BY_CRI, TRANSFER) if state.version.at_least("2.0.0") else REQUIRED_BY_CRI
+    required = required_by(state.config, state.version)
     disabled = [name for name in state.config.disabled_plugins if name in required]
     if disabled:
         return fail(expected, f"disabled: {', '.join(disabled)}", "remove them from disabled_plugins, and restart the daemon")
+    failed = {name: state.plugin_reasons.get(name, "") for name in failed_plugins(state.daemon, (*REQUIRED_PLUGINS, TRANSFER))}
+    if failed:
+        found = {name: f"error: {reason}" if reason else "error" for name, reason in failed.items()}
+        return fail(expected, found, f"correct the table of the plugin in {state.config_file}, and restart the daemon")
     for_clients = [name for name in state.config.disabled_plugins if name in REQUIRED_BY_CLIENTS]
     if for_clients:
         remedy = "remove them from disabled_plugins, and restart the daemon: ctr and slipway.node need them"
-        found = f"disabled, so that clients of the daemon's own API don't work: {', '.join(for_clients)}"
-        return (warn if state.config.cri_enabled else fail)(expected, found, remedy)
+        said = f"disabled, so that clients of the daemon's own API don't work: {', '.join(for_clients)}"
+        return (warn if state.config.cri_enabled else fail)(expected, said, remedy)
     return ok(expected, "none")
+
+
+@check
+def message_size(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon takes messages as large as those that its clients send."""
+    expected = f"at least {LOCAL_MESSAGE_BYTES} bytes"
+    if state.config is None or state.version is None:
+        return unread(expected, state, "config", "version")
+    size = state.config.message_bytes
+    if size is None or size >= LOCAL_MESSAGE_BYTES:
+        return ok(expected, size or "the default")
+    remedy = f"remove max_recv_message_size from {state.config_file} or from the file that it imports, and restart the daemon"
+    found = f"max_recv_message_size is {size}"
+    # From 2.0 on clients send content in small pieces, unless they unpack it themselves.
+    if state.version.at_least("2.0.0") and size >= STREAM_MESSAGE_BYTES:
+        return warn(expected, f"{found}: 'ctr images' with --local fails", remedy)
+    return fail(expected, f"{found}: no image can be imported", remedy)
+
+
+def required_by(config: EffectiveConfig, version: Version) -> tuple[str, ...]:
+    """Return the plugins that containers need, as TYPE.ID."""
+    if not config.cri_enabled:
+        return REQUIRED_PLUGINS
+    cri = (*REQUIRED_BY_CRI, TRANSFER) if version.at_least("2.0.0") else REQUIRED_BY_CRI
+    return (*REQUIRED_PLUGINS, *cri)
+
+
+def failed_plugins(daemon: Daemon | None, names: Collection[str]) -> list[str]:
+    """Return those of the named plugins that the daemon could not load."""
+    plugins = (daemon.plugins if daemon is not None else None) or ()
+    return [f"{one.type}.{one.id}" for one in plugins if one.status == "error" and f"{one.type}.{one.id}" in names]
 
 
 @check
@@ -214,9 +330,30 @@ def registry_files(state: NodeState, expectation: Expectation) -> Finding | None
         return unread(expected, state, "config", "version", "registry_files")
     broken = [f"{one.path} {problem}" for one in state.registry_files for problem in one.problems]
     if broken:
-        return fail(expected, "; ".join(broken), f"repair or remove the named files, or {CONFIGURE}")
+        remedy = "repair or remove the named files; slipway.node.provision writes those of containerd_registries"
+        return fail(expected, "; ".join(broken), remedy)
     exposed = [path for one in state.registry_files for path in one.exposed]
     if exposed:
-        remedy = f"run 'chmod o-r' on the named files: {', '.join(exposed)}"
+        remedy = f"run 'chmod o-r {' '.join(exposed)}'"
         return warn(expected, f"secrets that every user can read: {', '.join(exposed)}", remedy)
     return ok(expected, f"{len(state.registry_files)} files")
+
+
+@check
+def registry_hosts(state: NodeState, expectation: Expectation) -> Finding | None:
+    """The files of the registries are those that provisioning would write."""
+    if expectation.registries is None:
+        return None
+    expected = f"the files of containerd_registries in {expectation.hosts_dir}"
+    if state.hosts is None:
+        return unread(expected, state, "hosts")
+    try:
+        if state.version is not None:
+            refuse_ipv6(state.version, ipv6_mirror(expectation.registries))
+        plan = plan_present(state.hosts, expectation.registries, config_path=expectation.hosts_dir, purge=True, adopt=False)
+    except ValueError as error:
+        cause, _colon, remedy = str(error).rpartition(": ")
+        return fail(expected, cause, f"{remedy}, then {CONFIGURE}")
+    if plan.changes:
+        return fail(expected, "; ".join(change.difference() for change in plan.changes), CONFIGURE)
+    return ok(expected, f"{len(expectation.registries)} registries")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import Risk
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.faults import PROVISION
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import Risk, ToolboxState
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
     Expectation,
@@ -27,7 +28,7 @@ _KEEP = "'ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY contain
 
 @check
 def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Expected toolboxes are pinned, mounted now and after a reboot, and no lease of theirs expires."""
+    """Expected toolboxes are pinned, can be used now and after a reboot, and no lease of theirs expires."""
     if not expectation.toolboxes:
         return None
     expected = [f"{one.path} {one.state}" for one in expectation.toolboxes]
@@ -35,13 +36,19 @@ def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
         return unread(expected, state, "toolboxes", "config", "version")
     wrong = {one.expected.path: one.problem for one in state.toolboxes.expected if one.problem}
     if wrong and not state.toolboxes.trouble:
-        return fail(expected, wrong, CONFIGURE)
+        return fail(expected, wrong, _remedy(state.toolboxes.expected))
     doubtful = {one.expected.path: one.trouble for one in state.toolboxes.expected if one.trouble}
     if wrong or doubtful:
         # What couldn't be read may be what is missing.
         reasons = {**wrong, **doubtful, **({"": state.toolboxes.trouble} if state.toolboxes.trouble else {})}
         return unknown(expected, reasons, _LOOK)
     return ok(expected, "as expected")
+
+
+def _remedy(toolboxes: Sequence[ToolboxState]) -> str:
+    """Return the steps of all toolboxes; the playbook comes last."""
+    steps = dict.fromkeys(step for one in toolboxes if one.problem for step in one.remedies or (PROVISION,))
+    return ", then ".join([*(step for step in steps if step != PROVISION), *([CONFIGURE] if PROVISION in steps else [])])
 
 
 @check

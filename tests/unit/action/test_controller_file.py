@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 PLUGINS = "ansible_collections.slipway.node.plugins"
-ACTIONS = sorted(path.stem for path in (Path(__file__).parents[3] / "plugins" / "action").glob("*.py") if path.stem != "__init__")
+FILES = sorted((Path(__file__).parents[3] / "plugins" / "action").glob("*.py"))
+ACTIONS = [path.stem for path in FILES if "ControllerFileAction" in path.read_text()]
 
 
 def documentation(name: str) -> dict[str, Any]:

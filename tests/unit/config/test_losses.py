@@ -90,3 +90,24 @@ def test_nothing_is_lost_of_a_files_own_schema(recorded: Recorded, version: str)
     for name in ("node", "default"):
         dump = "node.dump.toml" if name == "node" else "default.toml"
         assert lost(recorded, version, Source("/etc/c.toml", recorded(version, f"{name}.toml")), dump=dump) == []
+
+
+@pytest.mark.parametrize("version", ["2.1.9", "2.2.9", *MOVED])
+def test_keys_are_compared_between_versions_in_the_place_of_each(recorded: Recorded, version: str) -> None:
+    text = f'''version = 2
+[plugins."{V2}"]
+max_concurrent_downloads = 9
+[plugins."{V2}".containerd]
+snapshotter = "native"
+'''
+    own = {
+        ("plugins", V2, "max_concurrent_downloads"): 9,
+        ("plugins", V2, "containerd", "snapshotter"): "native",
+    }
+    before = EffectiveConfig(merge(config(recorded, "1.7.24", "default.toml").dump, nest(own)))
+    default = config(recorded, version, "default.toml")
+    after = EffectiveConfig(merge(default.dump, nest({("plugins", IMAGES, "max_concurrent_downloads"): 9})))
+    lost = losses.lost_by_change([Source("/etc/c.toml", text)], before, after, {}, Record())
+    assert [str(key) for key in lost] == [f'/etc/c.toml: plugins."{V2}".containerd.snapshotter']
+    wanted: dict[Any, Any] = {("plugins", IMAGES, "snapshotter"): "overlayfs"}
+    assert losses.lost_by_change([Source("/etc/c.toml", text)], before, after, wanted, Record()) == []

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import Service, drop_in_path
+from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import (
+    Service,
+    directives,
+    drop_in_path,
+    environment_files,
+    overridden_directives,
+    overridden_variables,
+)
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.options import unit_name
 
 
@@ -77,3 +85,72 @@ def test_refuses_what_is_no_proxy_without_showing_it(key: str, url: str) -> None
 def test_refuses_two_names_in_one_entry(entry: str) -> None:
     with pytest.raises(ValueError, match=r"http_proxy\.no_proxy"):
         Service.from_params({}, {"http": "http://proxy:3128", "no_proxy": [entry]})
+
+
+OWN = drop_in_path("containerd.service")
+DIRECTORY = "/etc/systemd/system/containerd.service.d"
+THEIRS = f"{DIRECTORY}/http-proxy.conf"
+OURS = "[Service]\nLimitNOFILE=5\nTasksMax=9\nReadWritePaths=/a\n"
+
+
+def unit(*drop_ins: tuple[str, str]) -> list[Source]:
+    return [
+        Source("/usr/lib/systemd/system/containerd.service", "[Service]\nLimitNOFILE=7000\n"),
+        *(Source(path, f"[Service]\n{text}\n") for path, text in drop_ins),
+    ]
+
+
+def test_a_later_drop_in_that_wins_is_named() -> None:
+    files = unit((OWN, "LimitNOFILE=5"), (THEIRS, "LimitNOFILE=6\nTasksMax=9"))
+    assert overridden_directives(files, OWN, OURS) == [f"LimitNOFILE=5 of {OWN} is overridden by LimitNOFILE=6 in {THEIRS}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (f"{DIRECTORY}/override.conf", "ReadWritePaths=/b"),
+        (f"{DIRECTORY}/override.conf", "LimitNOFILE=5"),
+        (f"{DIRECTORY}/10-limits.conf", "LimitNOFILE=6"),
+        ("/run/systemd/system.control/containerd.service.d/50-TasksMax.conf", "TasksMax=1"),
+    ],
+)
+def test_earlier_files_and_lists_override_nothing(path: str, line: str) -> None:
+    assert overridden_directives(unit((path, line)), OWN, OURS) == []
+
+
+def test_an_empty_line_takes_a_list_back() -> None:
+    assert len(overridden_directives(unit((THEIRS, "ReadWritePaths=")), OWN, OURS)) == 1
+
+
+def test_the_last_assignment_counts() -> None:
+    files = unit((f"{DIRECTORY}/z.conf", "LimitNOFILE=5"), (THEIRS, "LimitNOFILE=6"))
+    assert overridden_directives(files, OWN, OURS) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "winner"),
+    [
+        ('Environment="NO_PROXY=a" "HTTPS_PROXY=http://other"', THEIRS),
+        ("Environment=HTTPS_PROXY=http://other", THEIRS),
+        ("Environment=", THEIRS),
+        ("UnsetEnvironment=HTTPS_PROXY", THEIRS),
+        ('Environment="HTTPS_PROXY=http://u:p%%40@ours"', None),
+        ("Environment=HTTP_PROXY=http://other", None),
+    ],
+)
+def test_the_file_that_sets_a_variable_is_named(line: str, winner: str | None) -> None:
+    wanted = {"HTTPS_PROXY": "http://u:p%40@ours"}
+    assert overridden_variables(unit((THEIRS, line)), OWN, wanted).get("HTTPS_PROXY") == winner
+
+
+def test_a_file_of_variables_has_the_last_word() -> None:
+    wanted = {"HTTPS_PROXY": "http://ours"}
+    files = unit((f"{DIRECTORY}/10-file.conf", "EnvironmentFile=/old\nEnvironmentFile=\nEnvironmentFile=-/etc/default/proxy"))
+    assert environment_files(files) == ["/etc/default/proxy"]
+    for text, winner in (("# HTTPS_PROXY=a", None), ('HTTPS_PROXY="http://other"', "proxy"), ("HTTPS_PROXY=http://ours\n", None)):
+        assert overridden_variables(files, OWN, wanted, [Source("proxy", text)]).get("HTTPS_PROXY") == winner
+
+
+def test_only_the_section_of_the_service_is_read() -> None:
+    text = "[Unit]\nAfter=a\n[Service]\n# Type=simple\nExecStart=a \\\n  b\nLimitNOFILE = 5\n"
+    assert directives(text) == [("ExecStart", "a    b"), ("LimitNOFILE", "5")]

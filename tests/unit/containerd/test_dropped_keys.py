@@ -70,3 +70,18 @@ def test_what_an_upgrade_keeps_is_not_named(text: str, version: str) -> None:
 @pytest.mark.parametrize("version", ["1.6.20", "1.7.24", "2.1.9", "2.2.9", "2.3.7", "2.4.2"])
 def test_a_file_of_defaults_loses_nothing(version: str, recorded: Callable[[str, str], str]) -> None:
     assert found(recorded(version, "default.toml"), version) == []
+
+
+def test_keys_of_every_handler_are_found() -> None:
+    handlers = "[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes."
+    text = f"version = 2\n{handlers}a]\nruntime_engine = '/opt/runc'\n{handlers}b.options]\nCriuPath = '/opt/criu'\n"
+    [one, other] = found(text, "1.7.24")
+    assert "runtimes.a.runtime_engine" in one[0] and one[1].endswith("write options.BinaryName = '/opt/runc'")
+    assert "runtimes.b.options.CriuPath" in other[0]
+    assert found(f"version = 2\n{handlers}a]\nruntime_engine = ''\n", "1.7.24") == []
+
+
+@pytest.mark.parametrize(("version", "dropped"), [("1.7.24", False), ("2.3.7", False), ("2.4.0", True)])
+def test_a_key_is_dropped_from_a_release_on(version: str, dropped: bool) -> None:
+    [key] = dropped_keys([Source(ROOT, f"version = 3\n{CNI}")], Version.parse("2.3.7"))
+    assert key.is_dropped_by(Version.parse(version)) is dropped

@@ -285,3 +285,10 @@ def test_durability_for_the_snapshotter_of_a_handler(version: str, places: set[s
     tree = {"version": 2 if version.startswith("1.") else 3, "plugins": tables}
     found = EffectiveConfig(tree).handlers_durability(Version.parse(version))
     assert {name: one["durability"] for name, one in found.items()} == {"native": durable}
+
+
+def test_the_largest_message_is_read_where_the_schema_has_it() -> None:
+    assert EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": 5}}).message_bytes == 5
+    table = {"io.containerd.server.v1.grpc": {"max_recv_message_size": 6}}
+    assert EffectiveConfig({"version": 4, "grpc": {"max_recv_message_size": 5}, "plugins": table}).message_bytes == 6
+    assert EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": 0}}).message_bytes is None

@@ -8,7 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount, parse_mount_id, parse_mounts, weakness
+from ansible_collections.slipway.node.plugins.module_utils.core.mounts import (
+    Mount,
+    cover_of,
+    parse_mount_id,
+    parse_mounts,
+    weakness,
+)
 
 
 @pytest.fixture
@@ -93,3 +99,26 @@ def test_the_mount_of_an_open_file_is_read() -> None:
     assert parse_mount_id("pos:\t0\nflags:\t010000000\nmnt_id:\t426\nino:\t131073\n") == 426
     with pytest.raises(ValueError, match="doesn't say"):
         parse_mount_id("pos:\t0\n")
+
+
+def placed(*mounts: tuple[int, int, str]) -> list[Mount]:
+    """Mounts by id, the id of the mount below, and path."""
+    return [Mount(number, path, "tmpfs", "tmpfs", (), parent=parent) for number, parent, path in mounts]
+
+
+@pytest.mark.parametrize(
+    ("table", "cover"),
+    [
+        ([(1, 1, "/"), (2, 1, "/a/b")], None),
+        ([(1, 1, "/"), (3, 1, "/a"), (2, 3, "/a/b")], None),
+        ([(1, 1, "/"), (2, 1, "/a/b"), (3, 2, "/a/b/c"), (4, 1, "/a/bb")], None),
+        ([(1, 1, "/"), (3, 1, "/a/b"), (2, 3, "/a/b")], None),
+        ([(1, 1, "/"), (2, 1, "/a/b"), (3, 2, "/a/b")], 3),
+        ([(1, 1, "/"), (2, 1, "/a/b"), (3, 1, "/a")], 3),
+        ([(1, 1, "/"), (3, 1, "/a"), (2, 3, "/a/b"), (4, 3, "/a")], 4),
+    ],
+)
+def test_a_mount_on_the_path_or_above_hides_another(table: list[tuple[int, int, str]], cover: int | None) -> None:
+    mounts = placed(*table)
+    found = cover_of(next(one for one in mounts if one.id == 2), mounts)
+    assert (found.id if found else None) == cover

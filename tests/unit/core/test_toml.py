@@ -7,6 +7,7 @@ import tomllib
 from typing import Any
 
 import pytest
+import tomlkit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +78,7 @@ def test_parses_alike_without_the_standard_library(tree: dict[str, Any]) -> None
     text = render(tree)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toml, "_loads", None)
+        patch.setattr(toml, "tomlkit", tomlkit)
         assert parse(text) == tree
         with pytest.raises(ValueError, match="line"):
             parse("a = 1\na = 2\nb = ")

@@ -29,6 +29,7 @@ from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
     plan_absent,
     plan_links,
     plan_present,
+    plan_staged,
     versions_to_drop,
 )
 
@@ -300,6 +301,23 @@ def test_another_bin_dir_is_installed_again() -> None:
     found = InstalledReleases((version,), version.directory, (), {})
     assert found.whole(release()) == version
     assert found.whole(release(bin_dir="sbin")) is None
+
+
+def test_a_staged_version_changes_no_link_and_drops_no_version() -> None:
+    links = {f"{LINKS}/containerd": CurrentLink(f"{HOME}/current/bin/containerd")}
+    found = InstalledReleases(tuple(installed("1-a", "2-b", "3-c")), "1-a", (), links)
+    plan = plan_staged(found, release())
+    assert (plan.install, plan.switch, plan.current, plan.links.changed, plan.links.stale, plan.dropped) == (
+        True,
+        False,
+        "1-a",
+        (),
+        (),
+        (),
+    )
+    there = Installed(release().directory, "2.1.4", ("bin/containerd",), 9.0)
+    again = InstalledReleases((*found.installed, there), "1-a", (), links)
+    assert not plan_staged(again, release()).changed
 
 
 def test_absent() -> None:

@@ -25,7 +25,6 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import 
     is_prunable,
     parse_duration,
     parse_writable_snapshot,
-    problem_of,
     risk_of,
 )
 
@@ -154,32 +153,6 @@ def test_what_garbage_collection_deletes_is_at_risk(held: WritableSnapshot, expe
     assert risk.to_dict()["expires"] == (expected[1] or None)
 
 
-BOX = ExpectedToolbox(PATH)
-GONE = ExpectedToolbox(PATH, state="absent")
-PROBLEMS: list[tuple[ExpectedToolbox, WritableSnapshot | None, bool, str]] = [
-    (BOX, PINNED, True, ""),
-    (BOX, replace(PINNED, lease=Lease(PATH)), True, ""),
-    (BOX, None, True, "there is no such snapshot"),
-    (BOX, HELD, True, "it isn't pinned, so garbage collection may delete it"),
-    (BOX, replace(PINNED, lease=Lease(PATH, END)), True, f"it has the lease {PATH}, which ends at {END}"),
-    (BOX, replace(PINNED, mount_points=("/elsewhere",)), True, "it isn't mounted"),
-    (BOX, PINNED, False, "no enabled unit mounts it at boot"),
-    (ExpectedToolbox(PATH, state="present"), replace(PINNED, mount_points=()), False, ""),
-    (ExpectedToolbox(PATH, state="present"), HELD, False, "it isn't pinned, so garbage collection may delete it"),
-    (GONE, None, False, ""),
-    (GONE, PINNED, False, "it is still there"),
-]
-
-
-@pytest.mark.parametrize(
-    ("expected", "held", "enabled", "problem"), PROBLEMS, ids=[str(number) for number in range(len(PROBLEMS))]
-)
-def test_what_is_wrong_with_a_toolbox_is_said(
-    expected: ExpectedToolbox, held: WritableSnapshot | None, enabled: bool, problem: str
-) -> None:
-    assert problem_of(expected, held, enabled=enabled) == problem
-
-
 def test_only_what_is_old_and_not_listed_goes() -> None:
     made = parse_time(HELD.created)
     assert not is_prunable(HELD, listed=True, age=0, now=made + 100)
@@ -196,7 +169,7 @@ def entry(path: str = PATH, **options: Any) -> dict[str, Any]:
 
 def test_expected_toolboxes_are_read() -> None:
     assert ExpectedToolbox.several([entry(f"{PATH}/"), entry("/srv/box", snapshotter="native", state="absent")]) == (
-        BOX,
+        ExpectedToolbox(PATH),
         ExpectedToolbox("/srv/box", "default", "native", "absent"),
     )
 

@@ -322,10 +322,13 @@ FAULTS: list[tuple[str, str, Change, str]] = [
             environment={"HTTPS_PROXY": "http://other"},
             unit_files=(
                 Source("/etc/systemd/system/containerd.service.d/60-slipway.conf", "[Service]\n"),
-                Source("/http-proxy.conf", "[Service]\nEnvironment=HTTPS_PROXY=http://other\n"),
+                Source(
+                    "/etc/systemd/system/containerd.service.d/http-proxy.conf",
+                    "[Service]\nEnvironment=HTTPS_PROXY=http://other\n",
+                ),
             ),
         ),
-        "set by /http-proxy.conf: HTTPS_PROXY",
+        "HTTPS_PROXY is set by /etc/systemd/system/containerd.service.d/http-proxy.conf",
     ),
     ("http_proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
     ("http_proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
@@ -560,7 +563,7 @@ def test_a_file_that_the_daemon_could_not_load_is_to_be_repaired(passing: NodeSt
         ("config", "stranded", "headroom", "pulls", "mounts", "shutdown", "uuid_problem"), None
     )
     found = run_checks(replace(passing, trouble=trouble, toolboxes=None, **unread), EXPECTED)
-    assert {one.remedy.partition(",")[0] for one in found if one.found == broken} == {f"repair {ROOT}"}
+    assert {one.remedy.partition(" or ")[0].partition(",")[0] for one in found if one.found == broken} == {f"repair {ROOT}"}
     assert not [one for one in found if "run this as root" in one.remedy]
 
 
@@ -814,3 +817,27 @@ def test_expected_images_are_spelled_out_and_named_once() -> None:
 def test_a_wrong_expected_image_is_refused_by_its_option(wrong: dict[str, Any], option: str) -> None:
     with pytest.raises(ValueError, match=rf"^{option}"):
         ExpectedImage.several([wrong])
+
+
+def test_a_setting_that_another_file_overrides_is_removed_there_first(passing: NodeState) -> None:
+    key = f'[plugins."{V2}"]\nimage_pull_with_sync_fs = false\n'
+    broken = replace(passing, config=changed(passing.config, "plugins", V2, "image_pull_with_sync_fs", value=False))
+    for sources, remedy in (
+        ((Source(ROOT, key), Source("/etc/containerd/conf.d/99.toml", key)), "from /etc/containerd/conf.d/99.toml, then run the"),
+        ((Source(ROOT, key),), "run the playbook"),
+    ):
+        found = finding("config_settings", replace(broken, sources=sources))
+        assert found is not None and remedy in found.remedy
+        assert "remove" not in found.remedy.partition(" from ")[2]
+
+
+def test_a_remedy_begins_with_what_a_run_would_refuse(passing: NodeState) -> None:
+    assert passing.daemon is not None
+    stopped = replace(passing.daemon, process=None, plugins=None)
+    masked = replace(stopped, unit=replace(stopped.unit, active="inactive", pid=0, enabled="masked"))
+    for state, words in (
+        (replace(passing, daemon=masked), f"run 'systemctl unmask {passing.unit}', then read 'journalctl"),
+        (replace(passing, daemon=stopped, config=None, trouble={"config": "no TOML"}), f"repair {ROOT}, then read 'journalctl"),
+    ):
+        found = finding("daemon_running", state)
+        assert found is not None and found.remedy.startswith(words)

@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon, Plugin
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.verify import handler_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, run_checks
@@ -80,6 +81,12 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
         {"config": config(runtime_type="io.containerd.kata.v2", options={"ConfigPath": 1})},
         "ConfigPath has to be",
     ),
+    ("handler_options", {"config": config(runtime_type="runc")}, "runtime_type runc is no name of a runtime"),
+    (
+        "handler_options",
+        {"config": config(runtime_type="io.containerd.runtime.v1.linux"), "version": Version(2, 0, 0)},
+        "was removed in containerd 2.0",
+    ),
     ("handler_options", {"config": config(sandboxer="absent")}, "absent is not loaded: the daemon has podsandbox, shim"),
     ("handler_options", {"runtime_root_problems": {"runc": "/a can't be made"}}, "Root: /a can't be made"),
 ]
@@ -98,6 +105,9 @@ def test_each_fault_is_found(name: str, changes: dict[str, Any], words: str) -> 
         {"config": config(options={"SystemdCgroup": True, "IoUid": 0, "Own": 1})},
         {"config": config(runtime_type="io.containerd.runsc.v1", options={"SystemdCgroup": "other"})},
         {"config": config(sandboxer="shim")},
+        {"config": config(runtime_type="io.containerd.runtime.v1.linux"), "version": Version(1, 7, 24)},
+        {"config": config(runtime_type="runc", runtime_path="/usr/bin/shim")},
+        {"config": config(runtime_type="/usr/bin/shim")},
         # A daemon that doesn't answer says nothing of its sandboxers.
         {"config": config(sandboxer="other"), "daemon": Daemon(UNIT, None, None)},
     ],

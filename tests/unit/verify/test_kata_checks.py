@@ -104,6 +104,9 @@ def test_handlers_that_could_not_be_read_are_not_passed_over() -> None:
 FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("kata_handlers", "fail", {"name": "kata-other"}, "not declared: kata-qemu"),
     ("kata_config_files", "fail", {"config_path": None}, "no ConfigPath"),
+    ("kata_config_files", "warn", {"config_path": None, "assumed_path": PATH}, f"probably reads kata-qemu: {PATH}"),
+    ("kata_config_files", "fail", {"drop_ins": {"/x/config.d": DirectoryEntry(LINK)}}, "a link that leads to no directory"),
+    ("kata_config_files", "fail", {"drop_ins": {"/x/config.d": DirectoryEntry(FILE)}}, "/x/config.d is no directory"),
     ("kata_config_files", "fail", {"main": None}, f"there is no file {PATH}"),
     ("kata_config_files", "fail", {"main": b"["}, "is not TOML"),
     ("kata_config_files", "fail", {"drop_ins": {"/x/config.d/old": DirectoryEntry(DIRECTORY)}}, "/x/config.d/old is a directory"),
@@ -155,7 +158,7 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
 
 
 def test_every_check_can_be_other_than_ok() -> None:
-    assert {one[0] for one in FAULTS} | {"kata_devices", "kata_files"} == set(CHECKS)
+    assert {one[0] for one in FAULTS} | {"kata_devices", "kata_files", "kata_isolation"} == set(CHECKS)
 
 
 @pytest.mark.parametrize(("name", "status", "changes", "message"), FAULTS)
@@ -232,3 +235,58 @@ def test_the_places_of_a_handlers_snapshotter(
     }
     (handler,) = declared(EffectiveConfig(tree), Version.parse(version))
     assert (handler.shim_name, handler.shim, handler.snapshotters) == ("containerd-shim-kata-clh-v2", "/x", expected)
+
+
+def handlers(**tables: dict[str, Any]) -> EffectiveConfig:
+    return EffectiveConfig({"version": 3, "plugins": {V3_RUNTIME: {"containerd": {"runtimes": tables}}}})
+
+
+RUNC, CONFIGURED = {"runtime_type": "io.containerd.runc.v2"}, {"options": {"ConfigPath": PATH}}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {**RUNC, **CONFIGURED},
+        {"runtime_type": "io.containerd.kata.v2", "runtime_path": "/usr/bin/containerd-shim-runc-v2", **CONFIGURED},
+    ],
+)
+def test_a_configuration_of_kata_for_runc_is_found(table: dict[str, Any]) -> None:
+    found = findings(state(WELL, config=handlers(kata=table)), Expectation())["kata_isolation"]
+    assert found.status == "fail" and found.remedy and f"kata has Kata's ConfigPath {PATH}" in str(found.found)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        RUNC,
+        {"runtime_type": "io.containerd.runsc.v1", **CONFIGURED},
+        {**RUNC, "runtime_path": "/opt/kata/bin/containerd-shim-kata-v2", **CONFIGURED},
+    ],
+)
+def test_a_handler_without_kata_or_with_its_shim_is_well(table: dict[str, Any]) -> None:
+    assert findings(state(WELL, config=handlers(any=table)), Expectation())["kata_isolation"].status == "ok"
+
+
+def test_an_expected_handler_of_another_type_is_named_with_it() -> None:
+    found = findings(state(config=handlers(**{"kata-qemu": RUNC})))["kata_handlers"]
+    assert (found.status, found.found) == ("fail", "kata-qemu is declared with io.containerd.runc.v2, which doesn't start Kata")
+
+
+@pytest.mark.parametrize(
+    ("table", "shim_name", "shim"),
+    [
+        ({"runtime_type": "io.containerd.kata-qemu.v2"}, "containerd-shim-kata-qemu-v2", None),
+        ({"runtime_type": "io.containerd.run.kata.v2"}, "containerd-shim-kata-v2", None),
+        ({"runtime_type": "/opt/containerd-shim-kata-v2"}, "containerd-shim-kata-v2", "/opt/containerd-shim-kata-v2"),
+        ({**RUNC, "runtime_path": "/opt/containerd-shim-kata-v2"}, "containerd-shim-kata-v2", "/opt/containerd-shim-kata-v2"),
+    ],
+)
+def test_a_kata_handler_is_known_by_its_shim(table: dict[str, Any], shim_name: str, shim: str | None) -> None:
+    (found,) = declared(handlers(any=table), Version(2, 3, 7))
+    assert (found.shim_name, found.shim) == (shim_name, shim)
+
+
+@pytest.mark.parametrize("kind", ["io.containerd.runc.v2", "io.containerd.runsc.v1", "io.containerd.katastrophe.runc.v2"])
+def test_other_handlers_are_not_of_kata(kind: str) -> None:
+    assert declared(handlers(any={"runtime_type": kind}), Version(2, 3, 7)) == []

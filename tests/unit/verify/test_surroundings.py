@@ -9,12 +9,14 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Sou
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     Kubelet,
     cni_plugins,
-    directives,
-    environment_file,
     harmful_directives,
     ignored_lines,
-    overridden_directives,
+    parse_groups,
     parse_hosts,
+    parse_limit,
+    parse_number,
+    parse_status,
+    views_of,
 )
 
 OWN = "/etc/systemd/system/containerd.service.d/60-slipway.conf"
@@ -28,17 +30,6 @@ def unit(*drop_ins: tuple[str, str]) -> list[Source]:
     ]
 
 
-def test_a_later_drop_in_that_wins_is_named() -> None:
-    files = unit((OWN, "[Service]\nLimitNOFILE=5\nTasksMax=9\n"), (THEIRS, "[Service]\nLimitNOFILE=6\nTasksMax=9\n"))
-    assert overridden_directives(files, OWN) == [f"LimitNOFILE=5 of {OWN} is overridden by LimitNOFILE=6 in {THEIRS}"]
-
-
-def test_earlier_files_and_lists_override_nothing() -> None:
-    proxy = (THEIRS, '[Service]\nEnvironment="HTTPS_PROXY=http://other"\n')
-    assert overridden_directives(unit((OWN, '[Service]\nLimitNOFILE=5\nEnvironment="A=1"\n'), proxy), OWN) == []
-    assert overridden_directives(unit(proxy), OWN) == []
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -46,16 +37,14 @@ def test_earlier_files_and_lists_override_nothing() -> None:
         "PrivateNetwork=true",
         "ProtectControlGroups=1",
         "RestrictNamespaces=yes",
-        "LimitNOFILE=64",
-        "LimitNOFILE=64:524288",
-        "CapabilityBoundingSet=CAP_NET_ADMIN",
-        "CapabilityBoundingSet=~CAP_SYS_ADMIN",
+        "RestrictNamespaces=user",
+        "RestrictNamespaces=~mnt",
     ],
 )
 def test_directives_with_which_containers_do_not_work_are_named(line: str) -> None:
     assert harmful_directives(unit((THEIRS, f"[Service]\n{line}\n"))) == [f"{line} in {THEIRS}"]
     key = line.partition("=")[0]
-    undone = ("/etc/z.conf", f"[Service]\n{key}={'infinity' if key == 'LimitNOFILE' else ''}\n")
+    undone = ("/etc/z.conf", f"[Service]\n{key}=\n")
     assert harmful_directives(unit((THEIRS, f"[Service]\n{line}\n"), undone)) == []
 
 
@@ -63,10 +52,8 @@ def test_directives_with_which_containers_do_not_work_are_named(line: str) -> No
     "line",
     [
         "PrivateDevices=no",
-        "LimitNOFILE=infinity",
-        "LimitNOFILE=1048576",
-        "CapabilityBoundingSet=~CAP_SYS_TIME",
-        "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN",
+        "RestrictNamespaces=~user time",
+        "RestrictNamespaces=cgroup ipc mnt net pid uts",
         "PrivateTmp=yes",
         "NoNewPrivileges=yes",
     ],
@@ -75,24 +62,37 @@ def test_directives_with_which_containers_work_are_not_named(line: str) -> None:
     assert harmful_directives(unit((THEIRS, f"[Service]\n{line}\n"))[1:]) == []
 
 
-def test_the_file_that_sets_a_variable_is_named() -> None:
-    theirs = (THEIRS, '[Service]\nEnvironment="NO_PROXY=a" "HTTPS_PROXY=http://other"\n')
-    files = unit((OWN, '[Service]\nEnvironment="HTTPS_PROXY=http://ours"\n'), theirs)
-    assert environment_file(files, OWN, ["HTTPS_PROXY"]) == THEIRS
-    assert environment_file(files, OWN, ["HTTP_PROXY"]) is None
-    assert environment_file(unit(theirs), OWN, ["HTTPS_PROXY"]) is None
-
-
-def test_the_last_assignment_counts() -> None:
-    last = ("/etc/z.conf", "[Service]\nLimitNOFILE=5\n")
-    assert (
-        overridden_directives(unit((OWN, "[Service]\nLimitNOFILE=5\n"), (THEIRS, "[Service]\nLimitNOFILE=6\n"), last), OWN) == []
+def test_the_capabilities_and_limits_of_a_process_are_read() -> None:
+    assert parse_status("Name:\tcontainerd\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t1\n") == (0xA80425FB, True)
+    limits = (
+        "Limit  Soft Limit  Hard Limit  Units\nMax processes  50  60  processes\nMax open files  unlimited  unlimited  files\n"
     )
+    assert (parse_limit(limits, "Max processes"), parse_limit(limits, "Max open files")) == (50, None)
 
 
-def test_only_the_section_of_the_service_is_read() -> None:
-    text = "[Unit]\nAfter=a\n[Service]\n# Type=simple\nExecStart=a \\\n  b\nLimitNOFILE = 5\n"
-    assert directives(text) == [("ExecStart", "a    b"), ("LimitNOFILE", "5")]
+@pytest.mark.parametrize(("text", "number"), [("40\n", 40), ("max\n", None), ("9223372036854771712\n", None), (None, None)])
+def test_the_limit_of_a_control_group_is_read(text: str | None, number: int | None) -> None:
+    assert parse_number(text) == number
+
+
+def test_the_control_groups_of_a_process_are_read() -> None:
+    groups = parse_groups("3:cpu,cpuacct:/a\n2:pids:/system.slice/b\n0::/c:d\n")
+    assert groups == {"cpu": "/a", "cpuacct": "/a", "pids": "/system.slice/b", "": "/c:d"}
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("TemporaryFileSystem=/etc/containerd", True),
+        ("BindReadOnlyPaths=/usr:/etc", True),
+        ("InaccessiblePaths=-/etc/containerd/config.toml", True),
+        ("BindPaths=/etc/other", False),
+        ("ReadWritePaths=/etc", False),
+    ],
+)
+def test_the_directive_that_hides_a_file_is_named(line: str, named: bool) -> None:
+    found = views_of(unit((THEIRS, f"[Service]\n{line}\n")), ["/etc/containerd/config.toml"])
+    assert found == (f"{line} in {THEIRS}" if named else "")
 
 
 def test_only_lines_that_an_administrator_wrote_are_reported_as_ignored() -> None:
@@ -180,3 +180,16 @@ def test_a_file_without_a_table_of_a_host_is_lost_on_1_x_alone() -> None:
 
 def test_headers_without_secrets_are_no_credentials() -> None:
     assert not parse_hosts('[header]\nUser-Agent = "a"\n', "/d", before_2=False).credentials
+
+
+@pytest.mark.parametrize(
+    ("text", "directory"),
+    [
+        ("kind: KubeletConfiguration\n", "/var/log/pods"),
+        ("podLogsDir: /srv/logs\n", "/srv/logs"),
+        ('cgroupDriver: systemd\npodLogsDir: "/srv/logs"  # large\n', "/srv/logs"),
+        ("podLogsDir:\n", "/var/log/pods"),
+    ],
+)
+def test_the_directory_of_the_kubelets_logs_is_read(text: str, directory: str) -> None:
+    assert Kubelet.parse(text).log_dir == directory

@@ -13,6 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.node impo
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
 from ansible_collections.slipway.node.plugins.module_utils.config.host.refusals import check_effective, check_kept
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import directories_of, missing_directories
+from ansible_collections.slipway.node.plugins.module_utils.config.host.unit_files import check_last_word
 from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig, own_text, plan_config
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ALWAYS, CHANGED, ConfigRequest
@@ -88,6 +89,7 @@ def _with_directories(record: Record, found: CurrentConfig, files: Sequence[File
 def plan_stage(node: ContainerdHost, wanted: ConfigRequest, found: CurrentConfig) -> ConfigStage:
     """Plan the files and validate them with the daemon's program. Raises ValueError or HostError if they are refused."""
     plan, files = plan_files(wanted, found)
+    check_last_word(node, wanted)
     config = node.planned_config(plan)
     check_effective(node, wanted, plan, found, config)
     if plan.changes and wanted.present:

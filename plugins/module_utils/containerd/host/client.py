@@ -50,12 +50,15 @@ class Containerd:
 
     @classmethod
     def from_module(cls, module: AnsibleModule, timeout: int = 0) -> Containerd:
-        """Return the client for a module's OPTIONS. Raises ValueError that names the option."""
+        """Return the client for a module's OPTIONS. Raises ValueError that names the option.
+
+        Runs of modules that change nothing share it: they have a dictionary ``clients``.
+        """
         params = module.params
         for option in ("config_file", "address", "binary"):
             if params[option] is not None:
                 absolute_path(option, params[option])
-        return cls(
+        client = cls(
             Runner(module, timeout or None),
             config_file=params["config_file"],
             unit=unit_name(params["unit"]),
@@ -63,15 +66,24 @@ class Containerd:
             binary=params["binary"],
             timeout=timeout,
         )
+        clients: dict[tuple[Any, ...], Containerd] | None = getattr(module, "clients", None)
+        return client if clients is None else clients.setdefault((timeout, *(params[option] for option in cls.OPTIONS)), client)
 
     def renewed(self) -> Containerd:
         """Return a client that has read nothing yet, for use after the daemon was restarted."""
+        return self._another(self._binary)
+
+    def with_binary(self, path: str) -> Containerd:
+        """Return a client with another program for the same files."""
+        return self._another(path)
+
+    def _another(self, binary: str | None) -> Containerd:
         return Containerd(
             self.runner,
             config_file=self.config_file,
             unit=self.unit.name,
             address=self.address,
-            binary=self._binary,
+            binary=binary,
             timeout=self._timeout,
         )
 

@@ -46,7 +46,9 @@ class RunningDaemon:
         if process is None:
             return Daemon(status, None, None, (), self._binary)
         sources = read_sources(self._config_file)
-        inputs = [source.path for source in sources] + import_directories(sources) + list(status.files)
+        # A directory changes when a file is removed from it.
+        drop_ins = [os.path.dirname(path) for path in status.files if os.path.dirname(path).endswith(f"/{self.unit.name}.d")]
+        inputs = [*(source.path for source in sources), *import_directories(sources), *status.files, *dict.fromkeys(drop_ins)]
         times = {path: changed for path in inputs if (changed := change_time(path)) is not None}
         newer, undated = changed_since(times, process.started_then(status.started), time.time())
         age = time.time() - process.started

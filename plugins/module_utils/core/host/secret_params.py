@@ -21,8 +21,12 @@ class SecretParamsModule(AnsibleModule):
 
     def _log_invocation(self) -> None:
         # The only moment between the check of the parameters and their way into the node's log.
-        secrets = secret_values(self.params)
+        secrets = self._secrets()
         self.no_log_values.update(secrets)
         if register_secrets is not None:
             register_secrets(secrets)
         super()._log_invocation()
+
+    def _secrets(self) -> set[str]:
+        """Return the values to hide."""
+        return secret_values(self.params)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
 
 # Rare enough to cost nothing, often enough that the disk and the unpacking overlap.
@@ -33,13 +32,12 @@ class Synced:
         return {"path": self.path, "duration": round(self.seconds, 3)}
 
 
-def sync_file_systems(runner: Runner, directories: Iterable[str]) -> tuple[Synced, ...]:
+def sync_file_systems(directories: Iterable[str]) -> tuple[Synced, ...]:
     """Each file system that one of the directories is on, once. Raises HostError if one can't be written."""
     done = []
     for path in _one_each(directories):
         started = time.monotonic()
-        # Python has no syncfs; that of coreutils reports what couldn't be written.
-        runner.run("sync", "-f", path, doing=f"bring {path} to disk")
+        _sync_file_system(path)
         done.append(Synced(path, time.monotonic() - started))
     return tuple(done)
 
@@ -52,14 +50,15 @@ def writing_back(directories: Iterable[str]) -> Iterator[None]:
     the kernel says so only once.
     """
     paths, ended = _one_each(directories), threading.Event()
-    failed: list[str] = []
+    failed: list[HostError] = []
 
     def work() -> None:
         while not ended.wait(_WRITE_BACK_SECONDS):
             for path in paths:
-                done = subprocess.run(["sync", "-f", path], capture_output=True, text=True, check=False)
-                if done.returncode:
-                    failed.append(done.stderr.strip())
+                try:
+                    _sync_file_system(path)
+                except HostError as error:
+                    failed.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -69,7 +68,20 @@ def writing_back(directories: Iterable[str]) -> Iterator[None]:
         ended.set()
         thread.join()
     if failed:
-        raise HostError(f"cannot bring what was unpacked to disk: {failed[0]}")
+        raise failed[0]
+
+
+def _sync_file_system(path: str) -> None:
+    """syncfs(2), which Python lacks. Raises HostError if something could not be written."""
+    with naming("bring to disk the file system of", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+        finally:
+            os.close(descriptor)
 
 
 def _one_each(directories: Iterable[str]) -> tuple[str, ...]:

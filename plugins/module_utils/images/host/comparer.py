@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import NOT_FOUND, Ctr
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison, compare_images
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import Views
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import METADATA
 from ansible_collections.slipway.node.plugins.module_utils.store.host.content import DamagedDocumentError
 from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Content, Reference
@@ -33,6 +35,15 @@ class ReadableImage:
     def chain(self) -> tuple[str, ...]:
         """The chain IDs of its layers, lowest first."""
         return self.content.config.chain_ids
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a namespace has at one time: its images, the digests of its blobs, and the chain IDs of what is unpacked."""
+
+    references: tuple[Reference, ...]
+    blobs: frozenset[str]
+    unpacked: frozenset[str]
 
 
 class ImageComparer:
@@ -61,17 +72,31 @@ class ImageComparer:
         self._level = level
         self._trees = trees
 
-    def compare(self, names: Iterable[str], *, keep: bool = False) -> dict[str, Comparison]:
-        """Compare the images of these names; those that aren't there or can't be read are left out."""
-        known = self.readable()
-        return self.compare_images({name: known[name] for name in names if name in known}, keep=keep)
+    def compare(self, names: Iterable[str], *, keep: bool = False, listed: Listed | None = None) -> dict[str, Comparison]:
+        """Compare the images of these names; those that aren't there or can't be read are left out.
+
+        ``listed`` is what the namespace has, as far as it is known already.
+        """
+        listed = listed or self.listed()
+        known = self.readable(listed)
+        return self.compare_images({name: known[name] for name in names if name in known}, keep=keep, listed=listed)
+
+    def listed(self) -> Listed:
+        """Ask containerd for what the namespace has, all at once."""
+        with ThreadPoolExecutor() as pool:
+            references = pool.submit(self.store.images.references)
+            blobs = pool.submit(self.store.content.digests)
+            unpacked = pool.submit(self.store.snapshots(self.snapshotter).layers)
+        return Listed(references.result(), blobs.result(), unpacked.result())
 
     def compare_unpacked(self) -> dict[str, Comparison]:
         """Compare every image that is unpacked, each under one of its names."""
-        known, unpacked = self.readable(), self.store.snapshots(self.snapshotter).layers()
+        listed = self.listed()
+        known = self.readable(listed)
         names = canonical_names({name: image.reference.digest for name, image in known.items()})
         present = {str(name): known[str(name)] for name in names}
-        return self.compare_images({name: one for name, one in present.items() if not one.chain or one.chain[-1] in unpacked})
+        images = {name: one for name, one in present.items() if not one.chain or one.chain[-1] in listed.unpacked}
+        return self.compare_images(images, listed=listed)
 
     def images_with_damaged_metadata(self) -> dict[str, Comparison]:
         """Return the images whose documents are damaged or can't be read, each under one of its names."""
@@ -89,32 +114,34 @@ class ImageComparer:
                 continue  # it is for another platform, or no image
         return found
 
-    def readable(self) -> dict[str, ReadableImage]:
+    def readable(self, listed: Listed | None = None) -> dict[str, ReadableImage]:
         """Return the images whose documents can be read, by name."""
-        blobs = self.store.content.digests()
+        listed = listed or self.listed()
         found = {}
-        for reference in self.store.images.references():
+        for reference in listed.references:
             try:
-                found[reference.name] = ReadableImage(reference, self.store.images.read(reference, self._platform, blobs))
+                content = self.store.images.read(reference, self._platform, listed.blobs)
+                found[reference.name] = ReadableImage(reference, content)
             except (ValueError, HostError):
                 continue
         return found
 
-    def compare_images(self, images: Mapping[str, ReadableImage], *, keep: bool = False) -> dict[str, Comparison]:
+    def compare_images(
+        self, images: Mapping[str, ReadableImage], *, keep: bool = False, listed: Listed | None = None
+    ) -> dict[str, Comparison]:
         """Compare images, each once even if it has several names. A blob counts only if this namespace has it."""
-        blobs = self.store.content.digests()
+        listed = listed or self.listed()
         contents = {image.content.manifest: image.content for image in images.values()}
         found = compare_images(
-            self.ctr,
-            namespace=self.namespace,
-            snapshotter=self.snapshotter,
+            Views(self.ctr, self.namespace, self.snapshotter),
             content_root=self.content_root,
             contents=tuple(contents.values()),
+            unpacked=listed.unpacked,
             level=self._level,
             trees=self._trees,
             keep=keep,
         )
-        by_manifest = {manifest: _without_discarded(one, manifest, blobs) for manifest, one in zip(contents, found)}
+        by_manifest = {manifest: _without_discarded(one, manifest, listed.blobs) for manifest, one in zip(contents, found)}
         return {name: by_manifest[image.content.manifest] for name, image in images.items()}
 
 

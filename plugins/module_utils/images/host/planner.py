@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.images import plan as model
+from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import Listed
 from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import ImageRepairer
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair_plan import NOT_ASKED, RepairPlanner, not_fetchable
@@ -57,7 +58,7 @@ class ImagePlanner:
             remote, failures = self._replacements(needed)
             found = {name: one for name, one in found.items() if str(name) not in failures}
         else:
-            remote = dict(zip(needed, self._map_parallel(self._remote, needed)))
+            remote = self._remotes(needed)
         steps = tuple(self._step(name, one, remote.get(name)) for name, one in found.items())
         refusals = [f"{step.name}: {reason}" for step in steps if (reason := self._refusal(step))]
         if refusals:
@@ -103,6 +104,14 @@ class ImagePlanner:
         if name.digest and image.digest != name.digest:
             raise ValueError(f"archive {archive.path} has it with another digest: {image.digest or 'none'}")
         return image, position
+
+    def _remotes(self, names: Sequence[ImageName]) -> dict[ImageName, Remote]:
+        """Return the images as the registries or the archive have them; meanwhile, the daemon is asked about overlayfs."""
+        with ThreadPoolExecutor(1) as pool:
+            if names and self._target.snapshotter == "overlayfs":
+                # Needed later for the limit of layers, and kept by ctr. What fails now fails there.
+                pool.submit(self._target.containerd.ctr.plugin_details, "overlayfs")
+            return dict(zip(names, self._map_parallel(self._remote, names)))
 
     def _unread(self) -> RemoteImage:
         """Only a change of the image under its name can't be predicted without the archive."""
@@ -175,7 +184,8 @@ class ImagePlanner:
         """Return the steps with the results of integrity checking, if that is requested."""
         if self._request.integrity == levels.INTEGRITY_NONE:
             return steps, {}
-        repairs = RepairPlanner(
-            ImageRepairer(self._target.comparer()), self._remote, repair=self._request.repair, keep=not self._watch
-        )
+        current = self.current
+        listed = Listed(tuple(current.references.values()), current.blobs, current.snapshots)
+        repairer = ImageRepairer(self._target.comparer())
+        repairs = RepairPlanner(repairer, self._remote, listed, repair=self._request.repair, keep=not self._watch)
         return repairs.compared(steps)

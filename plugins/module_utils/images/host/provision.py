@@ -89,7 +89,7 @@ class ImageProvisioner:
         with writing_back(roots):
             outcome = self._bring(plan)
         if flush:
-            outcome = outcome.plus(Outcome(synced=sync_file_systems(target.containerd.runner, roots)))
+            outcome = outcome.plus(Outcome(synced=sync_file_systems(roots)))
         outcome = outcome.plus(self._name(outcome.successful(plan.steps), plan))
         if durable:
             unresolved = recovery.unresolved if recovery is not None else ()

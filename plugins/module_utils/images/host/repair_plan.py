@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.images import plan
+from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import Listed
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import (
     DISCARDED,
     FAILED,
@@ -27,15 +28,22 @@ NOT_ASKED = "set repair to repair it"
 
 
 class RepairPlanner:
-    """Changes nothing. ``remote`` asks the registry or the archive for an image.
+    """Changes nothing. ``remote`` asks the registry or the archive for an image, ``listed`` is what the namespace has.
 
     Raises HostError where containerd fails.
     """
 
     def __init__(
-        self, repairer: ImageRepairer, remote: Callable[[ImageName], tuple[RemoteImage, int]], *, repair: bool, keep: bool
+        self,
+        repairer: ImageRepairer,
+        remote: Callable[[ImageName], tuple[RemoteImage, int]],
+        listed: Listed,
+        *,
+        repair: bool,
+        keep: bool,
     ) -> None:
         self._repairer = repairer
+        self._listed = listed
         self._remote = remote
         self._repair = repair
         self._keep = keep
@@ -43,7 +51,7 @@ class RepairPlanner:
     def compared(self, steps: Sequence[Step]) -> tuple[tuple[Step, ...], Mapping[str, str]]:
         """Return the steps with what was found of images that are there, and by name why what is wrong stays so."""
         there = {str(step.name): step.present for step in steps if step.action in (plan.NONE, plan.SYNC, plan.TAG)}
-        judged = self._repairer.comparer.compare(there.values(), keep=self._keep)
+        judged = self._repairer.comparer.compare(there.values(), keep=self._keep, listed=self._listed)
         used = self._repairer.in_use(judged) if self._repair else {}
         verdicts = {
             str(step.name): self._judged(step, judged[present], used.get(present, ()))

@@ -21,6 +21,7 @@ from typing import Any
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import ENVIRONMENT
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.layer_reader import LayerReader
+from ansible_collections.slipway.node.plugins.module_utils.store.host.content import blob_path
 from ansible_collections.slipway.node.plugins.module_utils.store.oci import Descriptor, digest
 
 # What containerd unpacks itself; others, as encrypted ones, need a program that is set in its configuration.
@@ -98,12 +99,6 @@ class Blob:
         if self._hasher is not None:
             self._hasher.shutdown()
         os.close(self._descriptor)
-
-
-def blob_path(content_root: str, name: str) -> str:
-    """Return where the content store has the blob of a digest. Raises ValueError if it is none."""
-    algorithm, _colon, encoded = digest(name).partition(":")
-    return os.path.join(content_root, "blobs", algorithm, encoded)
 
 
 def has_its_size(content_root: str, descriptor: Descriptor) -> bool:

@@ -83,25 +83,23 @@ class Comparison:
 
 
 def compare_images(
-    ctr: Ctr,
+    views: Views,
     *,
-    namespace: str,
-    snapshotter: str,
     content_root: str,
     contents: Sequence[Content],
+    unpacked: frozenset[str],
     level: str = METADATA,
     trees: str | None = None,
     keep: bool = False,
 ) -> tuple[Comparison, ...]:
     """Images that are unpacked for a snapshotter; layers that they share from the lowest one on are read once.
 
+    ``unpacked`` are the chain IDs that the snapshotter has.
     ``level``: METADATA, all but the bytes of files, or CONTENT. ``trees`` is a directory, which may not exist, where what is
     expected of images is kept from one run to the next; ``keep``: also write there. For METADATA, layers of which that is known
     are not read: of their blobs it is only looked whether they are there and have their size. All others are compared with
     their digests. Raises HostError if the node refuses to be looked at.
     """
-    views = Views(ctr, namespace, snapshotter)
-    unpacked = views.layers() if contents else frozenset()
     with ExitStack() as stack:
         images: list[tuple[View | None, tuple[Descriptor, ...]]] = []
         for content in contents:
@@ -113,7 +111,7 @@ def compare_images(
             images.append((view, content.manifest.layers))
         found = compare_views(images, content_root, level, trees=trees, keep=keep)
     return tuple(
-        _with_config(one if view is not None else _unseen(one, content, snapshotter, unpacked), content_root, content)
+        _with_config(one if view is not None else _unseen(one, content, views.snapshotter, unpacked), content_root, content)
         for one, content, (view, _layers) in zip(found, contents, images)
     )
 

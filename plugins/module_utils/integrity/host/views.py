@@ -61,7 +61,7 @@ class Views:
     def __init__(self, ctr: Ctr, namespace: str, snapshotter: str) -> None:
         self._ctr = ctr
         self._namespace = namespace
-        self._snapshotter = snapshotter
+        self.snapshotter = snapshotter
 
     @contextmanager
     def open(self, chain_id: str) -> Iterator[View]:
@@ -75,15 +75,11 @@ class Views:
                 mounts = self._make(key, directory, chain_id)
                 root = mount_detached(mounts, directory)
                 try:
-                    yield View(root, mounts[-1].kind == "overlay", packed=self._snapshotter == EROFS)
+                    yield View(root, mounts[-1].kind == "overlay", packed=self.snapshotter == EROFS)
                 finally:
                     os.close(root)
             finally:
                 self._remove(key)
-
-    def layers(self) -> frozenset[str]:
-        """Return the chain IDs of what is unpacked."""
-        return frozenset(key for key in self._first_column() if key.startswith("sha256:"))
 
     def sweep(self) -> None:
         """Remove what killed processes left; what running ones need stays."""
@@ -101,7 +97,8 @@ class Views:
     def _make(self, key: str, directory: str, chain_id: str) -> tuple[SnapshotMount, ...]:
         for attempt in range(_ATTEMPTS):
             try:
-                self._ask("view", key, chain_id, doing=f"make a view of the snapshot {chain_id}")
+                # With a target, ctr prints the mounts of the view, as "ctr snapshots mounts" does.
+                mounts = self._ask("view", "--target", directory, key, chain_id, doing=f"make a view of the snapshot {chain_id}")
                 # Without it, garbage collection removes the view; that may happen even before.
                 self._ask("label", key, "containerd.io/gc.root=view", doing="keep a view from garbage collection")
                 break
@@ -110,7 +107,7 @@ class Views:
                     raise LostSnapshotError(str(error)) from error
                 if attempt + 1 == _ATTEMPTS:
                     raise
-        return parse_ctr_mounts(self._ask("mounts", directory, key, doing="ask for a view's mounts"), directory)
+        return parse_ctr_mounts(mounts, directory)
 
     def _remove(self, key: str) -> None:
         try:
@@ -123,11 +120,11 @@ class Views:
         return [key for key in self._first_column() if is_view(key)]
 
     def _first_column(self) -> list[str]:
-        rows = self._ask("ls", doing=f"ask containerd for the snapshots of {self._snapshotter}").splitlines()[1:]
+        rows = self._ask("ls", doing=f"ask containerd for the snapshots of {self.snapshotter}").splitlines()[1:]
         return [words[0] for words in map(str.split, rows) if words]
 
     def _ask(self, *arguments: str, doing: str) -> str:
-        return self._ctr.in_namespace(self._namespace, "snapshots", "--snapshotter", self._snapshotter, *arguments, doing=doing)
+        return self._ctr.in_namespace(self._namespace, "snapshots", "--snapshotter", self.snapshotter, *arguments, doing=doing)
 
 
 def mount_detached(mounts: tuple[SnapshotMount, ...], directory: str) -> int:

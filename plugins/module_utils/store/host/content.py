@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import NamespaceCtr
-from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, read_bytes
 from ansible_collections.slipway.node.plugins.module_utils.store import oci
 from ansible_collections.slipway.node.plugins.module_utils.store.host.leases import Leases
 
@@ -31,11 +29,15 @@ class DamagedDocumentError(ValueError):
 
 
 class ContentStore:
-    """containerd core/content. Raises HostError where the daemon refuses. Documents that it has read are remembered."""
+    """containerd core/content. Raises HostError where the daemon refuses. Documents that it has read are remembered.
 
-    def __init__(self, ctr: NamespaceCtr, leases: Leases) -> None:
+    ``root`` returns the directory of the content store.
+    """
+
+    def __init__(self, ctr: NamespaceCtr, leases: Leases, root: Callable[[], str]) -> None:
         self._ctr = ctr
         self._leases = leases
+        self._root = root
         self._documents: dict[str, str] = {}
 
     def digests(self) -> frozenset[str]:
@@ -73,16 +75,12 @@ class ContentStore:
         if digest not in blobs:
             raise ValueError(f"{digest}, which describes it, is not in the content store: pull it again")
         if digest not in self._documents:
-            try:
-                text = self._ctr.ask("content", "get", oci.digest(digest), doing=f"read the blob {digest}")
-            except HostError as error:
-                if os.strerror(errno.ENOENT).lower() in str(error):
-                    raise DamagedDocumentError(digest) from error
-                raise
-            algorithm, _colon, value = digest.partition(":")
-            if hashlib.new(algorithm, text.encode(errors="surrogateescape")).hexdigest() != value:
+            algorithm, _colon, value = oci.digest(digest).partition(":")
+            # Read as a file: a question to the daemon takes a hundred times as long.
+            content = read_bytes(blob_path(self._root(), digest))
+            if content is None or hashlib.new(algorithm, content).hexdigest() != value:
                 raise DamagedDocumentError(digest)
-            self._documents[digest] = text
+            self._documents[digest] = content.decode(errors="surrogateescape")
         return self._documents[digest]
 
 
@@ -90,7 +88,7 @@ def is_whole(root: str, digest: str) -> bool:
     """Return whether the content store at ``root`` has a blob, and it is what its digest says."""
     algorithm, _colon, value = oci.digest(digest).partition(":")
     found = hashlib.new(algorithm)
-    path = os.path.join(root, "blobs", algorithm, value)
+    path = blob_path(root, digest)
     with naming("read", path):
         try:
             with open(path, "rb") as stream:
@@ -99,3 +97,8 @@ def is_whole(root: str, digest: str) -> bool:
         except FileNotFoundError:
             return False
     return found.hexdigest() == value
+
+
+def blob_path(root: str, digest: str) -> str:
+    """Return where the content store at ``root`` has the blob of a digest. Raises ValueError if it is none."""
+    return os.path.join(root, "blobs", *oci.digest(digest).split(":"))

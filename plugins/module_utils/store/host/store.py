@@ -10,6 +10,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.host.containers
 from ansible_collections.slipway.node.plugins.module_utils.store.host.content import ContentStore
 from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Images
 from ansible_collections.slipway.node.plugins.module_utils.store.host.leases import Leases
+from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import content_root
 from ansible_collections.slipway.node.plugins.module_utils.store.host.snapshots import Snapshots
 
 
@@ -19,7 +20,7 @@ class NamespaceStore:
     def __init__(self, ctr: Ctr, name: str) -> None:
         self._ctr = NamespaceCtr(ctr, name)
         self.leases = Leases(self._ctr)
-        self.content = ContentStore(self._ctr, self.leases)
+        self.content = ContentStore(self._ctr, self.leases, lambda: content_root(ctr))
         self.images = Images(self._ctr, self.content)
         self.containers = Containers(self._ctr)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Plugin
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import mounted_on_demand
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_table
@@ -24,6 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.leases import L
 from ansible_collections.slipway.node.plugins.module_utils.store.snapshot_mounts import parse_ctr_mounts
 from ansible_collections.slipway.node.plugins.module_utils.store.snapshots import is_unpacking
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import state as model
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.expected import read_expected
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.shown import shows
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit import Source, option, unit_name
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import (
@@ -51,17 +54,11 @@ class NodeMounts:
 
     def __init__(self) -> None:
         # Of several mounts on one path, the last one is seen.
-        self._seen = {mount.path: mount for mount in read_table()}
+        self.table = read_table()
+        self._seen = {mount.path: mount for mount in self.table}
 
-    def of(self, shown: str) -> tuple[str, ...] | None:
-        """Return where a snapshot is mounted, from its mounts as ``ctr`` prints them for ``/``; None if that is unknown."""
-        try:
-            asked = parse_ctr_mounts(shown, "/")
-        except HostError:
-            return None
-        if len(asked) > 1:
-            return None
-        source = Source(asked[0].kind, asked[0].source, asked[0].options)
+    def of(self, source: Source) -> tuple[str, ...]:
+        """Return where a snapshot is mounted."""
         return tuple(path for path, mount in self._seen.items() if path != source.what and shows(mount, source))
 
     def lost(self) -> tuple[str, ...]:
@@ -72,6 +69,15 @@ class NodeMounts:
         # Of a container that has ended since, the mount went first and then the directory.
         still = {mount.path: mount for mount in read_table()}
         return tuple(path for path in suspects if path in still and _is_lost(still[path]))
+
+
+def _source_in(shown: str) -> Source | None:
+    """Return what a snapshot is mounted from, by its mounts as ``ctr`` prints them for ``/``; None if that is unknown."""
+    try:
+        asked = parse_ctr_mounts(shown, "/")
+    except HostError:
+        return None
+    return Source(asked[0].kind, asked[0].source, asked[0].options) if len(asked) == 1 else None
 
 
 def _is_lost(mount: Mount) -> bool:
@@ -119,7 +125,7 @@ class WritableSnapshots:
             self.trouble.append(str(error))
             return ()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = pool.map(lambda one: self._try_held(namespace, one, leases), listed)
+            answers = pool.map(lambda one: self._try_held(namespace, one[0], one[1], leases), listed)
         found = [held for held in answers if held is not None]
         theirs = self._snapshots_of(namespace, unexplained) if found else frozenset()
         return tuple(held for held in found if held.key not in theirs)
@@ -156,10 +162,10 @@ class WritableSnapshots:
         except ValueError as error:
             raise HostError(f"cannot {doing}: {error}") from error
 
-    def _try_held(self, namespace: str, listed: tuple[str, str], leases: Sequence[Lease]) -> WritableSnapshot | None:
+    def _try_held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> WritableSnapshot | None:
         """Return a snapshot; None if it is gone, or can't be read."""
         try:
-            return self._held(namespace, *listed, leases)
+            return self._held(namespace, snapshotter, key, leases)
         except (HostError, ValueError) as error:
             if _NOT_FOUND not in str(error):
                 self.trouble.append(str(error))
@@ -170,15 +176,16 @@ class WritableSnapshots:
         held = model.parse_writable_snapshot(
             namespace, snapshotter, self._snapshots(namespace, snapshotter, "info", "--", key, doing=doing)
         )
-        mount_points = None
+        source = None
         if snapshotter not in self._on_demand:
             doing = f"ask for the mounts of the snapshot {key}"
-            mount_points = self._mounts.of(self._snapshots(namespace, snapshotter, "mounts", "/", key, doing=doing))
+            source = _source_in(self._snapshots(namespace, snapshotter, "mounts", "/", key, doing=doing))
         return replace(
             held,
             lease=lease_of(snapshotter, key, leases),
             others=tuple(lease.id for lease in leases if not lease.names(snapshotter, key)),
-            mount_points=mount_points,
+            mount_points=self._mounts.of(source) if source is not None else None,
+            source=source,
         )
 
     def _snapshots_of(self, namespace: str, containers: Iterable[str]) -> frozenset[str]:
@@ -223,25 +230,24 @@ def enabled_units(runner: Runner, paths: Iterable[str]) -> dict[str, bool]:
 
 
 def read_toolboxes(
-    runner: Runner,
-    ctr: Ctr,
-    snapshotters: Sequence[str],
-    default: str,
-    expected: Sequence[ExpectedToolbox] | None,
-    on_demand: Collection[str],
+    containerd: Containerd, snapshotters: Sequence[str], default: str, expected: Sequence[ExpectedToolbox] | None
 ) -> Toolboxes:
     """Read a node's writable snapshots. ``expected`` None: nothing is expected, and no pin is unlisted.
 
     Raises HostError if nothing can be said of them.
     """
     mounts = NodeMounts()
-    snapshots = WritableSnapshots(ctr, mounts, on_demand)
+    snapshots = WritableSnapshots(containerd.ctr, mounts, mounted_on_demand(containerd.version))
     held = snapshots.all(snapshotters)
     wanted = {_place(one, default): one for one in expected or ()}
-    enabled = enabled_units(runner, [one.path for one in wanted.values()])
     found = {(one.namespace, one.snapshotter, one.path): one for one in held}
     unlisted = [one for one in held if one.pinned and (one.namespace, one.snapshotter, one.path) not in wanted]
-    judged = [_judged(one, found.get(place), place[1] in snapshotters, enabled) for place, one in wanted.items()]
+    judged = [
+        read_expected(containerd, one, place[1], found.get(place), mounts.table)
+        if place[1] in snapshotters
+        else ToolboxState(one, trouble=f"the snapshotter {place[1]} isn't loaded")
+        for place, one in wanted.items()
+    ]
     return Toolboxes(
         expected=tuple(judged),
         unlisted=snapshots.sizes(unlisted) if expected is not None else {},
@@ -254,14 +260,6 @@ def read_toolboxes(
 
 def _place(expected: ExpectedToolbox, default: str) -> tuple[str, str, str]:
     return expected.namespace, expected.snapshotter or default, expected.path
-
-
-def _judged(expected: ExpectedToolbox, held: WritableSnapshot | None, loaded: bool, enabled: Mapping[str, bool]) -> ToolboxState:
-    if not loaded:
-        return ToolboxState(expected, trouble=f"the snapshotter {expected.snapshotter or 'of the daemon'} isn't loaded")
-    if held is not None and held.mount_points is None:
-        return ToolboxState(expected, trouble="whether it is mounted can't be told")
-    return ToolboxState(expected, model.problem_of(expected, held, enabled=enabled.get(expected.path, False)))
 
 
 def _described(held: WritableSnapshot) -> str:

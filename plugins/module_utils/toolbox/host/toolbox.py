@@ -71,21 +71,26 @@ class Toolbox:
         self._check_unmounted()
         snapshots = self._snapshots()
         only = snapshots[0] if len(snapshots) == 1 and snapshots[0].kind == steps.ACTIVE else None
-        self.source = self._ask_source(only.key) if only is not None else None
-        point = mountpoint.read_mountpoint(path, self.source, self._root)
+        found = self.state_of(snapshots, self._ask_source(only.key) if only is not None else None, self._leases())
+        mountpoint.check_safe(path)
+        return found
+
+    def state_of(self, snapshots: tuple[CurrentSnapshot, ...], source: Source | None, leases: tuple[str, ...]) -> CurrentToolbox:
+        """Return the state of a toolbox whose snapshots, source and leases are known. Raises ValueError for a foreign unit."""
+        self.source = source
+        point = mountpoint.read_mountpoint(self._wanted.path, source, self._root)
         self._top = point.top
         mounted = point.mount != steps.NOTHING
-        mountpoint.check_safe(path)
         return CurrentToolbox(
             snapshots=snapshots,
-            leases=self._leases(),
+            leases=leases,
             mount=point.mount,
             mounted_from=point.described,
             elsewhere=point.elsewhere,
             inside=point.inside,
-            point=steps.EMPTY if mounted else _kind_of(path),
+            point=steps.EMPTY if mounted else _kind_of(self._wanted.path),
             unit=self._look_at_unit(),
-            unit_text=self._unit_text(only.key) if only is not None else None,
+            unit_text=self._unit_text(snapshots[0].key) if source is not None else None,
         )
 
     def with_users(self, found: CurrentToolbox) -> CurrentToolbox:
@@ -140,7 +145,8 @@ class Toolbox:
         status = self._unit.status()
         loaded = status.loaded and file in status.files and not status.needs_reload
         enabled = os.path.realpath(mount_unit.enabling_link(path)) == file
-        return CurrentUnit(content.decode(errors="replace") + layers, loaded=loaded, enabled=enabled)
+        drop_ins = tuple(one for one in status.files if one != file)
+        return CurrentUnit(content.decode(errors="replace") + layers, loaded=loaded, enabled=enabled, drop_ins=drop_ins)
 
     def _layers_unit(self) -> str | None:
         """Return the text of the path's other unit, if it was made here. Raises ValueError if another has its place."""
@@ -215,7 +221,7 @@ class Toolbox:
         path = self._wanted.path
         # containerd's client pins it in the same step (cmd/ctr/commands/snapshots, prepareCommand).
         self._ask("prepare", path, *[chain] * bool(chain), doing=f"make the snapshot {path}")
-        sync_file_systems(self._runner, [self._root])
+        sync_file_systems([self._root])
         try:
             self.source = self._ask_source(path)
         except ValueError:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
+from ansible_collections.slipway.node.plugins.module_utils.config.host.unit_files import read_environment_files, read_unit_files
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import broken_imports, read_sources
@@ -22,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_
     unread_hosts_dirs,
 )
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import uuid_problem
-from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS, mounted_on_demand
+from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
@@ -38,6 +39,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.host.expected 
 from ansible_collections.slipway.node.plugins.module_utils.images.host.intent import boot_id, read_pulls
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import AUTO, INTEGRITY_NONE, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host.files import read_hosts
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import missing_requirement_reasons
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.state import plugin_reasons, stranded
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import read_pool
@@ -58,13 +60,19 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     root_problems,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    read_confinement,
     read_ignored_directives,
     read_kubelet,
     read_network,
     read_registry_files,
     read_room,
     read_sandbox,
-    read_unit_files,
+)
+from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings_checks import (
+    CRI_PLUGINS,
+    REQUIRED_PLUGINS,
+    TRANSFER,
+    failed_plugins,
 )
 
 # A file or a directory that isn't read by then is on a file system that hangs.
@@ -114,7 +122,7 @@ def read_node(
 def _read(reader: Reader, containerd: Containerd, expectation: Expectation, *, writable: bool) -> tuple[NodeState, str | None]:
     """Return the state of the node, and the directory of the content store if images can be compared."""
     chosen = expectation.settings.chosen_snapshotters()
-    state = _without_asking_the_daemon(reader, containerd, chosen)
+    state = _with_hosts(reader, _without_asking_the_daemon(reader, containerd, chosen), expectation)
     daemon, config = state.daemon, state.config
     if daemon is None or daemon.plugins is None or config is None:
         return _silent(state), None
@@ -123,13 +131,8 @@ def _read(reader: Reader, containerd: Containerd, expectation: Expectation, *, w
     state = _with_images(reader, state, ctr, config, expectation.images)
     if writable:
         loaded = loaded_snapshotters(daemon.plugins)
-        on_demand = mounted_on_demand(containerd.version)
         probe = _Probe(reader)
-        probe.try_read(
-            "toolboxes",
-            lambda: read_toolboxes(runner, ctr, loaded, own[0], expectation.toolboxes, on_demand),
-            patient=True,
-        )
+        probe.try_read("toolboxes", lambda: read_toolboxes(containerd, loaded, own[0], expectation.toolboxes), patient=True)
         state = _with(state, probe)
     return _with_shutdown(reader, state, runner, ctr)
 
@@ -142,6 +145,7 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
     """Read the program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
     probe = _Probe(reader)
     runner, config_file = containerd.runner, containerd.config_file
+    probe.try_read("kubelet", read_kubelet)
     if probe.try_read("version", lambda: containerd.version):
         probe.try_read("config", lambda: containerd.config)
         probe.try_read("defaults", lambda: containerd.default_config)
@@ -161,12 +165,17 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
         if kata is not None:
             probe.try_read("kata_file_problems", lambda: kata_file_problems(kata, containerd.architecture))
         _read_surroundings(probe, containerd, config, version, process)
-    probe.try_read("kubelet", read_kubelet)
     if daemon is not None and daemon.unit.loaded:
         files = daemon.unit.files
-        probe.try_read("unit_files", lambda: read_unit_files(files))
+        texts = probe.try_read("unit_files", lambda: read_unit_files(files)) or ()
+        probe.try_read("environment_files", lambda: read_environment_files(texts))
         probe.try_read("ignored_directives", lambda: read_ignored_directives(runner, containerd.unit.name, files))
-    if probe.try_read("sources", lambda: tuple(read_sources(config_file))):
+    sources = probe.try_read("sources", lambda: tuple(read_sources(config_file)))
+    if process is not None and sources is not None and "config" in probe.parts:
+        directories = [one for one in (containerd.config.root, containerd.config.state) if one]
+        paths = [one.path for one in sources]
+        probe.try_read("confinement", lambda: read_confinement(process.pid, paths, directories))
+    if sources:
         probe.parts["broken_imports"] = tuple(broken_imports(probe.parts["sources"]))
     record = probe.try_read("record", lambda: read_record(config_file))
     probe.parts.pop("record", None)
@@ -191,11 +200,20 @@ def _read_surroundings(
     elif "daemon" not in probe.trouble:
         probe.trouble["programs"] = DAEMON_UNREACHABLE
     probe.try_read("runtime_root_problems", lambda: root_problems(config))
-    snapshotters = [config.snapshotter_root(name) for name in config.own_snapshotters if name in BUILTIN_SNAPSHOTTERS]
-    directories = [one for one in (config.root, config.state, *snapshotters) if one]
-    probe.try_read("room", lambda: read_room(directories, process.pid if process is not None else None))
+    _read_room(probe, config, process.pid if process is not None else None)
     probe.try_read("network", lambda: read_network(config, architecture))
     probe.try_read("registry_files", lambda: read_registry_files(config, version))
+
+
+def _read_room(probe: _Probe, config: EffectiveConfig, pid: int | None) -> None:
+    snapshotters = {name: config.snapshotter_root(name) for name in config.own_snapshotters if name in BUILTIN_SNAPSHOTTERS}
+    temporary = config.temporary or (probe.parts.get("environment") or {}).get("TMPDIR") or "/tmp"  # noqa: S108
+    kubelet = probe.parts.get("kubelet")
+    logs = kubelet.log_dir if kubelet is not None else None
+    directories = [one for one in (config.root, config.state, *snapshotters.values(), temporary, logs) if one]
+    # Mounts of the other snapshotters have flags of their own; a bind mount has those of the directory.
+    bound = [root for name, root in snapshotters.items() if name == "native"]
+    probe.try_read("room", lambda: read_room(directories, pid, with_programs=bound, temporary=temporary))
 
 
 def _silent(state: NodeState) -> NodeState:
@@ -211,11 +229,25 @@ def _with_snapshotters(reader: Reader, state: NodeState, ctr: Ctr, config: Effec
     plugins = (state.daemon.plugins if state.daemon is not None else None) or ()
     states = {plugin.id: plugin.status for plugin in plugins if plugin.is_snapshotter}
     names = dict.fromkeys((*config.used_snapshotters, *expected))
-    probe.try_read("plugin_reasons", lambda: plugin_reasons(ctr, states, names), patient=True)
+    required = (*REQUIRED_PLUGINS, TRANSFER, *CRI_PLUGINS)
+    failed = failed_plugins(state.daemon, required)
+    probe.try_read(
+        "plugin_reasons",
+        lambda: {**plugin_reasons(ctr, states, names), **{name: ctr.plugin_reason(name.split(".")[-1]) for name in failed}},
+        patient=True,
+    )
     if config.sandbox_image and config.cri_enabled:
         name = config.sandbox_image
         probe.try_read("sandbox", lambda: read_sandbox(ctr, name), patient=True)
     probe.try_read("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)), patient=True)
+    return _with(state, probe)
+
+
+def _with_hosts(reader: Reader, state: NodeState, expectation: Expectation) -> NodeState:
+    """Read the directories of registries, if there are any to compare them with."""
+    probe = _Probe(reader)
+    if expectation.registries is not None:
+        probe.try_read("hosts", lambda: read_hosts(expectation.hosts_dir))
     return _with(state, probe)
 
 

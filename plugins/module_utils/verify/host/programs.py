@@ -10,6 +10,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import RUNC_TYPE
@@ -17,12 +18,18 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import archive_hint
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
 from ansible_collections.slipway.node.plugins.module_utils.verify.handler_checks import is_runc, shim_name
-from ansible_collections.slipway.node.plugins.module_utils.verify.kata_checks import PROGRAM_KEYS, NotReadable, inspect
+from ansible_collections.slipway.node.plugins.module_utils.verify.kata_checks import (
+    PROGRAM_KEYS,
+    NotReadable,
+    image_problem,
+    inspect,
+)
 from ansible_collections.slipway.node.plugins.module_utils.verify.programs import HEAD_BYTES, Program, head_problem, interpreter
 
 # Where containerd's unit finds programs if the unit doesn't say it, as systemd sets it.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+_RELATIVE = "isn't an absolute path, and the shim's directory differs for each container"
 # As deep as the kernel follows scripts that name scripts.
 _SCRIPTS = 4
 
@@ -41,7 +48,11 @@ def read_programs(
         programs = [find_program(shim or shim_name(kind), path, architecture, beside)]
         if is_runc(kind):
             runtime = config.handler_options(name).get("BinaryName") or "runc"
-            programs.append(find_program(str(runtime), path, architecture))
+            found = find_program(str(runtime), path if config.shim_path is None else config.shim_path, architecture)
+            hidden = found.path is None and config.shim_path is not None
+            programs.append(
+                replace(found, problem="is not on the PATH in env of io.containerd.shim.v1.manager") if hidden else found
+            )
         return tuple(programs)
 
     default = config.default_runtime or "runc"
@@ -77,15 +88,16 @@ def kata_file_problems(kata: KataState, architecture: str) -> dict[str, str]:
     found = {}
     for handler in kata.handlers:
         try:
-            files = inspect(handler).files
+            inspection = inspect(handler)
         except NotReadable:
             continue
         problems = [
             f"{key} {path} {problem}"
-            for key, path in files.items()
+            for key, path in inspection.files.items()
             for problem in [_kata_program_problem(path, architecture) if key in PROGRAM_KEYS else _guest_file_problem(path)]
             if problem
         ]
+        problems += [problem for problem in [image_problem(inspection)] if problem]
         if problems:
             found[handler.name] = "; ".join(problems)
     return found
@@ -93,12 +105,16 @@ def kata_file_problems(kata: KataState, architecture: str) -> dict[str, str]:
 
 def _kata_program_problem(path: str, architecture: str) -> str:
     """Return why Kata can't run a program, and which archive has one that isn't there; empty if it can."""
+    if not path.startswith("/"):
+        return _RELATIVE
     problem = program_problem(path, architecture)
     return f"{problem}{archive_hint(path)}" if problem and not os.path.exists(path) else problem
 
 
 def _guest_file_problem(path: str) -> str:
     """Return why a guest can't get a file, empty if it can. An image may also be a disk."""
+    if not path.startswith("/"):
+        return _RELATIVE
     problem = file_problem(path)
     if problem:
         return "" if problem == "is a device" else problem

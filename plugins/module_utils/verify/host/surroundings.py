@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import file_problem, program_problem
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
+    CAPABILITIES,
     CNI_SUFFIXES,
     KUBELET_CONFIG,
+    Confinement,
     Kubelet,
     PodNetwork,
     RegistryFile,
@@ -29,53 +32,67 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     SandboxImage,
     cni_plugins,
     ignored_lines,
+    parse_groups,
     parse_hosts,
+    parse_limit,
+    parse_number,
+    parse_status,
 )
 
 _ANALYZE_SECONDS = 20.0
+_CGROUPS = "/sys/fs/cgroup"
 _CRI_NAMESPACE = "k8s.io"
 # The sandboxes of pods: containerd internal/cri/labels.
 _PODS = 'labels."io.cri-containerd.kind"==sandbox'
 _PINNED = "io.cri-containerd.pinned=pinned"
 
 
-def read_room(directories: Iterable[str], pid: int | None) -> tuple[Room, ...]:
-    """Return the room of each file system, by its first directory, as the daemon's process sees it. Raises HostError."""
-    found: dict[int, Room] = {}
+def read_room(
+    directories: Iterable[str], pid: int | None, *, with_programs: Collection[str] = (), temporary: str = ""
+) -> tuple[Room, ...]:
+    """Return the room of each file system, by its first directory, as the daemon's process sees it. Raises HostError.
+
+    Directories ``with_programs`` have programs that containers run from there. In the ``temporary`` one, which it doesn't create,
+    the daemon makes directories to mount on.
+    """
+    found: dict[Any, Room] = {}
     for directory in directories:
         places = ([f"/proc/{pid}/root{directory}"] if pid else []) + [directory]
         place = next((place for place in places if os.path.isdir(place)), None)
-        if place is None:
-            continue
-        try:
-            device = os.stat(place).st_dev
-            if device in found:
-                continue
-            got = os.statvfs(place)
-        except OSError as error:
-            raise HostError(f"cannot look at {directory}: {error.strerror}") from error
-        found[device] = Room(
-            directory=directory,
-            size=got.f_blocks * got.f_frsize,
-            # The daemon is root, which may use the reserved blocks.
-            free=got.f_bfree * got.f_frsize,
-            inodes=got.f_files,
-            inodes_free=got.f_ffree,
-            read_only=bool(got.f_flag & os.ST_RDONLY),
-        )
+        if place is not None:
+            device, room = _room(directory, place, runs_programs=directory in with_programs)
+            found.setdefault(device, replace(room, directories_only=directory == temporary))
+        elif directory == temporary:
+            found[directory] = Room(directory, 0, 0, 0, 0, missing=True)
     return tuple(found.values())
+
+
+def _room(directory: str, place: str, *, runs_programs: bool) -> tuple[Any, Room]:
+    """Return what tells a file system and its quota from others, and its room."""
+    try:
+        device = os.stat(place).st_dev
+        got = os.statvfs(place)
+    except OSError as error:
+        raise HostError(f"cannot look at {directory}: {error.strerror}") from error
+    room = Room(
+        directory=directory,
+        size=got.f_blocks * got.f_frsize,
+        free=got.f_bfree * got.f_frsize,
+        inodes=got.f_files,
+        inodes_free=got.f_ffree,
+        read_only=bool(got.f_flag & os.ST_RDONLY),
+        available=got.f_bavail * got.f_frsize,
+        noexec=bool(got.f_flag & os.ST_NOEXEC),
+        runs_programs=runs_programs,
+    )
+    # statvfs(2) shows the project quota of a directory as its size. A mount may be read-only or noexec by itself.
+    return (device, room.size, room.inodes, room.read_only, room.noexec, runs_programs and room.noexec), room
 
 
 def read_kubelet() -> Kubelet | None:
     """Return the kubelet of the node, None if none has been configured. Raises HostError."""
     text = read_text(KUBELET_CONFIG)
     return None if text is None else Kubelet.parse(text)
-
-
-def read_unit_files(paths: Sequence[str]) -> tuple[Source, ...]:
-    """Return the files of the unit in the order in which systemd reads them. Raises HostError."""
-    texts = ((path, read_text(path)) for path in paths)
-    return tuple(Source(path, text) for path, text in texts if text is not None)
 
 
 def read_ignored_directives(runner: Runner, unit: str, paths: Sequence[str]) -> tuple[str, ...]:
@@ -85,6 +102,62 @@ def read_ignored_directives(runner: Runner, unit: str, paths: Sequence[str]) -> 
         return ()
     done = runner.try_run(program, "verify", "--man=no", unit, timeout=_ANALYZE_SECONDS)
     return ignored_lines(done.stderr + done.stdout, paths)
+
+
+def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str]) -> Confinement | None:
+    """Compare the daemon's process with the node: None if it has ended.
+
+    ``files`` and ``directories`` are those of its configuration and of its data. Raises HostError.
+    """
+    own, first, limits = (read_text(f"/proc/{one}") for one in (f"{pid}/status", "1/status", f"{pid}/limits"))
+    if own is None or first is None or limits is None:
+        return None
+    (has, no_new), (could, _flag) = parse_status(own), parse_status(first)
+    moved = [path for path in directories if os.path.isdir(path) and _is_elsewhere(path, pid)]
+    return Confinement(
+        # A node inside a container may lack some itself.
+        missing=tuple(name for name, bit in CAPABILITIES.items() if could >> bit & 1 and not has >> bit & 1),
+        tasks_left=min((most - now for most, now in _groups(pid, "pids", "pids.max", "pids.current")), default=None),
+        memory=min((most for most, _now in _groups(pid, "memory", "memory.max", "memory.current")), default=None)
+        or min((most for most, _now in _groups(pid, "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")), default=None),
+        file_size=parse_limit(limits, "Max file size"),
+        files=parse_limit(limits, "Max open files"),
+        processes=parse_limit(limits, "Max processes"),
+        no_new_privileges=no_new,
+        hidden=tuple(path for path in files if os.path.isfile(path) and _is_elsewhere(path, pid)),
+        moved=tuple(moved),
+        in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
+    )
+
+
+def _groups(pid: int, controller: str, limit: str, usage: str) -> Iterator[tuple[int, int]]:
+    """Yield a limit and its usage for the control group of a process and for those above it that are limited."""
+    groups = parse_groups(read_text(f"/proc/{pid}/cgroup") or "")
+    # cgroups(7): version 2 alone, or version 1 with a hierarchy for each controller.
+    for mount, path in ((_CGROUPS, groups.get("")), (f"{_CGROUPS}/{controller}", groups.get(controller))):
+        while path:
+            most, now = (parse_number(read_text(f"{mount}{path.rstrip('/')}/{name}")) for name in (limit, usage))
+            if most is not None and now is not None:
+                yield most, now
+            path = os.path.dirname(path) if path != "/" else ""
+
+
+def _is_elsewhere(path: str, pid: int) -> bool:
+    """Return whether a process sees nothing at a path of the node, or something else."""
+    place = os.path.realpath(path)
+    try:
+        here, there = os.stat(place), os.stat(f"/proc/{pid}/root{place}")
+    except FileNotFoundError:
+        return os.path.exists(place) and os.path.exists(f"/proc/{pid}")
+    except OSError as error:
+        raise HostError(f"cannot look at {path} as process {pid} sees it: {error.strerror}") from error
+    return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
+
+
+def _is_in_memory(path: str, pid: int) -> bool:
+    place = f" {os.path.realpath(path)} "
+    lines = (read_text(f"/proc/{pid}/mountinfo") or "").splitlines()
+    return any(place in line and line.partition(" - ")[2].startswith(("tmpfs ", "ramfs ")) for line in lines)
 
 
 def read_sandbox(ctr: Ctr, name: str) -> SandboxImage:

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from unit.stand_ins import Module
 from unit.store.host.noting_ctr import CONFIG, calls, store
 
-from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr, NamespaceCtr
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.store.host.content import ContentStore, DamagedDocumentError
+from ansible_collections.slipway.node.plugins.module_utils.store.host.leases import Leases
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 
 VERSIONS = ("1.6.20", "1.7.24", "2.1.9")
@@ -44,3 +47,34 @@ def test_blobs_are_removed_and_what_only_they_kept_is_collected(tmp_path: Path) 
 def test_no_blobs_are_no_work(tmp_path: Path) -> None:
     store(tmp_path).content.remove([])
     assert not (tmp_path / "calls").exists()
+
+
+TEXT = b'{"name": "\xff"}'
+DOCUMENT = f"sha256:{hashlib.sha256(TEXT).hexdigest()}"
+
+
+def content_in(directory: Path, content: bytes | None) -> ContentStore:
+    """A content store with one blob, or none, and a daemon that answers nothing."""
+    blobs = directory / "root/blobs/sha256"
+    blobs.mkdir(parents=True)
+    if content is not None:
+        (blobs / DOCUMENT.removeprefix("sha256:")).write_bytes(content)
+    ctr = NamespaceCtr(Ctr(Runner(Module()), "/run/none.sock", None), "default")
+    return ContentStore(ctr, Leases(ctr), lambda: str(directory / "root"))
+
+
+def test_a_document_is_read_without_asking_the_daemon(tmp_path: Path) -> None:
+    read = content_in(tmp_path, TEXT).document(DOCUMENT, frozenset([DOCUMENT]))
+    assert read.encode(errors="surrogateescape") == TEXT
+
+
+@pytest.mark.parametrize("content", [None, b"", TEXT[:-1]])
+def test_a_document_that_is_not_what_its_digest_says_is_damaged(tmp_path: Path, content: bytes | None) -> None:
+    with pytest.raises(DamagedDocumentError) as raised:
+        content_in(tmp_path, content).document(DOCUMENT, frozenset([DOCUMENT]))
+    assert raised.value.digest == DOCUMENT
+
+
+def test_a_document_of_another_namespace_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not in the content store"):
+        content_in(tmp_path, TEXT).document(DOCUMENT, frozenset())

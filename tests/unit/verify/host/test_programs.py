@@ -21,6 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     root_problems,
 )
 
+RELATIVE = "isn't an absolute path, and the shim's directory differs for each container"
 ANY = "an architecture that isn't judged"
 
 
@@ -54,6 +55,14 @@ def test_programs_are_searched_where_the_daemon_searches(tmp_path: Path) -> None
     }
     assert list(found) == ["runc", "kata"], "the default first"
     assert not any(one.sentence() for programs in found.values() for one in programs)
+
+
+def test_runc_is_searched_where_the_shims_search(tmp_path: Path) -> None:
+    (tmp_path / "runc").write_bytes(b"")
+    (tmp_path / "runc").chmod(0o755)
+    manager = {"io.containerd.shim.v1.manager": {"env": ["A=1", "PATH=/nowhere"]}}
+    (_shim, runc) = read_programs(EffectiveConfig({"plugins": manager}), {"PATH": str(tmp_path)}, None, ANY)["runc"]
+    assert runc.sentence() == "runc is not on the PATH in env of io.containerd.shim.v1.manager"
 
 
 def test_a_client_of_a_daemon_without_handlers_needs_runc(tmp_path: Path) -> None:
@@ -115,7 +124,7 @@ def test_the_files_of_a_guest_are_looked_at(tmp_path: Path) -> None:
 
 def test_a_missing_firecracker_is_named_with_its_archive(tmp_path: Path) -> None:
     firecracker = tmp_path / "firecracker"
-    text = f'[hypervisor.firecracker]\npath = "{firecracker}"\n'
+    text = f'[hypervisor.firecracker]\npath = "{firecracker}"\nimage = "/bin/true"\n'
     handler = DeclaredHandler("kata", "s", None, "/c.toml", main=text.encode())
     problem = f"path {firecracker} isn't there (from 4.1.0 on, Firecracker is in the archive kata-go-static alone)"
     assert kata_file_problems(KataState((handler,)), ANY) == {"kata": problem}
@@ -125,7 +134,9 @@ def test_a_missing_firecracker_is_named_with_its_archive(tmp_path: Path) -> None
 
 def test_the_hypervisor_that_a_drop_in_names_is_looked_at(tmp_path: Path) -> None:
     here, drop_in = program(tmp_path / "qemu"), "/config.d/70.toml"
-    handler = DeclaredHandler("kata", "s", None, "/c.toml", main=f'[hypervisor.qemu]\npath = "{here}"\n'.encode())
+    handler = DeclaredHandler(
+        "kata", "s", None, "/c.toml", main=f'[hypervisor.qemu]\npath = "{here}"\nimage = "/bin/true"\n'.encode()
+    )
     assert kata_file_problems(KataState((handler,)), ANY) == {}
     other = replace(handler, drop_ins={drop_in: DirectoryEntry(FILE, b'[hypervisor.qemu]\npath = "/nowhere/qemu"\n', MODE)})
     assert kata_file_problems(KataState((other,)), ANY) == {"kata": "path /nowhere/qemu isn't there"}
@@ -134,3 +145,25 @@ def test_the_hypervisor_that_a_drop_in_names_is_looked_at(tmp_path: Path) -> Non
 def test_a_handler_whose_files_cannot_be_read_is_left_to_another_check() -> None:
     handler = DeclaredHandler("kata", "s", None, "/c.toml", main=None)
     assert kata_file_problems(KataState((handler,)), ANY) == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ('image = "/bin/true"', ""),
+        ('initrd = "/bin/true"', ""),
+        ('image = "/bin/true"\ninitrd = "/bin/true"', "image and initrd are both set, and Kata takes only one"),
+        ('image = ""', "neither image nor initrd is set"),
+        ("confidential_guest = true", ""),
+        ('image = "/bin/true"\nkernel = "vmlinux"', f"kernel vmlinux {RELATIVE}"),
+        ('image = "/bin/true"\nvirtio_fs_daemon = "virtiofsd"', f"virtio_fs_daemon virtiofsd {RELATIVE}"),
+    ],
+)
+def test_what_a_guest_boots_from_has_to_be_clear(lines: str, problem: str) -> None:
+    handler = DeclaredHandler("kata", "s", None, "/c.toml", main=f"[hypervisor.qemu]\n{lines}\n".encode())
+    assert kata_file_problems(KataState((handler,)), ANY) == ({"kata": problem} if problem else {})
+
+
+def test_the_rust_runtime_is_not_judged_by_the_rules_of_the_go_runtime() -> None:
+    text = b'[hypervisor.qemu]\n[runtime]\nhypervisor_name = "qemu"\n'
+    assert kata_file_problems(KataState((DeclaredHandler("kata", "s", None, "/c.toml", main=text),)), ANY) == {}

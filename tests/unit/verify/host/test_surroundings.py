@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.config.host.unit_files import read_unit_files
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
     read_network,
     read_registry_files,
     read_room,
-    read_unit_files,
 )
 
 ANY = "an architecture that isn't judged"
@@ -32,6 +32,19 @@ def test_the_room_of_directories_that_exist_is_read(tmp_path: Path) -> None:
     for pid in (None, os.getpid()):
         (room,) = read_room([str(tmp_path), str(tmp_path / "none")], pid)
         assert room.directory == str(tmp_path) and 0 <= room.free <= room.size and not room.read_only
+
+
+def test_a_temporary_directory_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    away = str(tmp_path / "none")
+    assert read_room([away], None) == ()
+    (room,) = read_room([away], None, temporary=away)
+    assert (room.directory, room.missing) == (away, True)
+
+
+def test_a_file_system_is_listed_once_and_its_reserved_blocks_are_known(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (room,) = read_room([str(tmp_path), str(tmp_path / "a")], None, with_programs=[str(tmp_path / "a")])
+    assert room.available is not None and room.available <= room.free and not room.noexec
 
 
 def test_no_directory_of_cni_is_no_problem(tmp_path: Path) -> None:
