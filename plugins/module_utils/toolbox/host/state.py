@@ -125,7 +125,7 @@ class WritableSnapshots:
             self.trouble.append(str(error))
             return ()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = pool.map(lambda one: self._try_held(namespace, one, leases), listed)
+            answers = pool.map(lambda one: self._try_held(namespace, one[0], one[1], leases), listed)
         found = [held for held in answers if held is not None]
         theirs = self._snapshots_of(namespace, unexplained) if found else frozenset()
         return tuple(held for held in found if held.key not in theirs)
@@ -162,10 +162,10 @@ class WritableSnapshots:
         except ValueError as error:
             raise HostError(f"cannot {doing}: {error}") from error
 
-    def _try_held(self, namespace: str, listed: tuple[str, str], leases: Sequence[Lease]) -> WritableSnapshot | None:
+    def _try_held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> WritableSnapshot | None:
         """Return a snapshot; None if it is gone, or can't be read."""
         try:
-            return self._held(namespace, *listed, leases)
+            return self._held(namespace, snapshotter, key, leases)
         except (HostError, ValueError) as error:
             if _NOT_FOUND not in str(error):
                 self.trouble.append(str(error))
