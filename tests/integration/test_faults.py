@@ -30,6 +30,8 @@ disable_cgroup = true
 config_path = "/etc/containerd/certs.d"
 """
 PROBES_CRICTL = "/usr/local/bin/crictl"
+# A daemon may need a second start, on a busy machine.
+WAIT = "for i in $(seq 50); do ctr plugins ls >/dev/null 2>&1 && break; sleep 0.2; done"
 # What a proof that was cut short has left.
 REMOVE_PROOF = "ctr tasks rm --force proof; ctr containers rm proof"
 PLAYBOOKS = {"provision": "slipway.node.provision", "repair": "slipway.node.repair"}
@@ -88,6 +90,7 @@ def injected(node: Node, faults: Sequence[Fault]) -> Iterator[None]:
     try:
         node.ssh("\n".join(one.get("inject", "true") for one in ordered[0]))
         daemon.restart(node)
+        node.ssh(WAIT)
         for one in ordered[0]:
             shown(node, one)
         probed(node, [one for one in ordered[0] if "handler" in one])
@@ -100,7 +103,7 @@ def injected(node: Node, faults: Sequence[Fault]) -> Iterator[None]:
         written = f"/etc/containerd/certs.d /etc/containerd/conf.d {daemon.RECORD}"
         node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, f"rm -rf {written}; cp {BASE} {daemon.ROOT}"]))
         daemon.restart(node)
-        node.ssh(REMOVE_PROOF, check=False)
+        node.ssh(f"{WAIT}; {REMOVE_PROOF}", check=False)
 
 
 def shown(node: Node, fault: Fault) -> None:
@@ -186,7 +189,7 @@ def test_surroundings_of_every_version_are_well(node: Node) -> None:
     """Without a kubelet and CNI, and with a kubelet whose network is not there yet."""
     daemon.install(node)
     daemon.reset(node)
-    node.ssh("rm -rf /var/lib/kubelet /etc/cni/net.d")
+    node.ssh(f"rm -rf /var/lib/kubelet /etc/cni/net.d; {WAIT}")
     checks = {fault["check"] for faults in ROUNDS for fault in faults}
     found = {name: one for name, one in findings(node, only=sorted(checks)).items() if one["status"] != "ok"}
     assert found == {}
