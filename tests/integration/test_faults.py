@@ -159,12 +159,8 @@ def injected(node: Node, faults: Sequence[Fault]) -> Iterator[None]:
         restored = f"rm -rf {written}; cp -a {HOSTS}.healthy {HOSTS}; cp {BASE} {daemon.ROOT}"
         node.ssh("\n".join([f"{CRICTL} rmp --all --force", *heals, restored]))
         daemon.restart(node)
-<<<<<<< HEAD
-        node.ssh(REMOVE_PROOF, check=False)
-        node.ssh(f"ctr --namespace k8s.io images ls -q | grep -q . || sh {IMPORTS}")
-=======
         node.ssh(f"{WAIT}; {REMOVE_PROOF}", check=False)
->>>>>>> faults-b
+        node.ssh(f"ctr --namespace k8s.io images ls -q | grep -q . || sh {IMPORTS}")
 
 
 def shown(node: Node, fault: Fault) -> None:
