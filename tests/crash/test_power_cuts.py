@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from nodes import own_disk, payload
+from nodes import daemon, own_disk, payload
 from nodes.fixtures import EVERY_TEST, SUITES
 from nodes.images import Layer, chain_ids, mixed_layers
 from nodes.node import Node
@@ -42,8 +42,19 @@ PULLING = f"while [ ! -e {RECORD} ]; do systemctl is-active -q {RUN_UNIT}; sleep
 UNPACKED = f"""
 until [ "$(ctr --address {SOCKET} snapshots ls | grep -c Committed)" = 10 ]; do systemctl is-active -q {RUN_UNIT}; done
 """
-# A sync(1) that doesn't end, for a run that has this first in its PATH.
+# For a run that has this first in its PYTHONPATH.
 STUCK = "/run/own-disk-stuck"
+# Python imports it when it starts: syncfs never returns.
+STUCK_SYNC = """
+import ctypes, time
+
+class Library(ctypes.CDLL):
+    @property
+    def syncfs(self):
+        return lambda descriptor: time.sleep(600)
+
+ctypes.CDLL = Library
+"""
 
 
 @pytest.fixture(params=DISKS, ids="-".join)
@@ -57,8 +68,8 @@ def disk(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Iterator[Own
 
 
 def args(*names: str, **options: Any) -> dict[str, Any]:
-    daemon = {"address": SOCKET, "config_file": CONFIG, "binary": f"{PROGRAMS}/containerd"}
-    return {"name": list(names), "plain_http": True, **daemon, **options}
+    own = {"address": SOCKET, "config_file": CONFIG, "binary": f"{PROGRAMS}/containerd"}
+    return {"name": list(names), "plain_http": True, **own, **options}
 
 
 def one_image() -> list[Layer]:
@@ -286,14 +297,14 @@ def test_a_run_that_is_cut_off_is_mended_by_the_next(disk: OwnDisk, source: Regi
     """At random moments of a batch of pulls, and once when everything has been unpacked and nothing synced."""
     batch = Batch(source)
     duration = prepared(disk, batch)
-    disk.sh(f"mkdir {STUCK}; printf '#!/bin/sh\nexec sleep 600\n' > {STUCK}/sync; chmod +x {STUCK}/sync")
+    daemon.write(disk.node, f"{STUCK}/sitecustomize.py", STUCK_SYNC)
     run = payload.command("containerd_image", args(*batch.names))
     for number in range(CUTS // len(FILE_SYSTEMS)):
         seed = SEED + number
         delay = random.Random(seed).uniform(0, duration)
         found = cut_off(disk, batch, run, f"{PULLING}sleep {delay:.3f}")
         report(capsys, disk, f"seed {seed}, after {delay:.2f} of {duration:.2f} s", found)
-    found = cut_off(disk, batch, ["env", f"PATH={STUCK}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *run], UNPACKED)
+    found = cut_off(disk, batch, ["env", f"PYTHONPATH={STUCK}:{payload.UNPACKED}", *run[2:]], UNPACKED)
     report(capsys, disk, "before anything was synced", found)
     assert found["broken"] == 7, found
 
