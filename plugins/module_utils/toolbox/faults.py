@@ -99,7 +99,7 @@ def _gone(held: WritableSnapshot, source: Source, missing: Sequence[str]) -> Fau
     layer = next((one for one in missing if one in source.layers), None)
     remove = f"remove it with the module slipway.node.toolbox_snapshot (path: {held.path}, state: absent)"
     if files in missing:
-        return Fault(f"{files}, which has its files, is gone", (remove, PROVISION))
+        return Fault(f"{files}, which has its files, is gone", (f"run 'mkdir {files}'", remove, PROVISION))
     if layer is not None:
         copy = f"copy the files that you need from {files}"
         return Fault(f"{layer}, a layer below it, is gone", (copy, remove, _REPAIR, PROVISION))

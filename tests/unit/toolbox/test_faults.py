@@ -161,7 +161,7 @@ REPAIR = "run the playbook slipway.node.repair on this node"
 @pytest.mark.parametrize(
     ("missing", "problem", "remedies"),
     [
-        (("/s/u", "/s/w"), "/s/u, which has its files, is gone", (REMOVE, PROVISION)),
+        (("/s/u", "/s/w"), "/s/u, which has its files, is gone", ("run 'mkdir /s/u'", REMOVE, PROVISION)),
         (
             ("/l/1", "/s/w/work"),
             "/l/1, a layer below it, is gone",
