@@ -52,9 +52,10 @@ class ActionModule(ActionBase):
             return {**result, **_unplanned("requirements", str(answer.get("msg") or "the module doesn't run"))}
         # It repeats the specification, for every host of the run.
         answer.pop("invocation", None)
+        # Ansible masks every value that contains a password, also these.
+        answer["changed"] = False
         if "stages" not in self._task.args and not set(answer["parts"]) <= set(PARTS):
-            # Ansible masks every text that contains a password, also these names.
-            return {**result, **answer, "parts": list(PARTS)}
+            answer["parts"] = list(PARTS)
         return {**result, **answer}
 
     def _stages(self, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -168,3 +168,17 @@ def test_an_unlisted_setting_is_work_until_it_is_taken_back(fleet: Fleet) -> Non
     assert gone.plan()["stage"] == "Kata handlers"
     refused = Fleet(fleet.node, {**fleet.variables, "containerd_images": [{"name": "a b"}]})
     assert (refused.plan()["stage"], refused.plan()["parts"]) == ("inventory", PARTS)
+
+
+def test_no_password_keeps_roles_out_or_reaches_the_log(fleet: Fleet) -> None:
+    """Ansible masks each text that contains the password, such as the part images."""
+    odd = 'i\\t\'s "hidden"'
+    hosts = fleet.variables["containerd_registries"]
+    for password in ("a", odd):
+        mirror = {"url": "http://mirror.example", "username": "node", "password": password}
+        other = Fleet(
+            fleet.node, {**fleet.variables, "containerd_registries": [*hosts, {"name": "b.example", "mirrors": [mirror]}]}
+        )
+        assert other.plan()["parts"] == PARTS
+    logged = fleet.node.ssh("journalctl --no-pager").stdout
+    assert "node_plan" in logged and PASSWORD not in logged and "hidden" not in logged

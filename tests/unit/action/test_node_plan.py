@@ -61,8 +61,14 @@ def test_the_interpreter_of_the_configuration_is_kept(monkeypatch: pytest.Monkey
 
 
 def test_parts_that_are_masked_because_they_contain_a_password_are_all_entered() -> None:
-    masked = {**PLANNED, "parts": ["********s", "toolboxes"], "stage": "********s"}
-    assert acted(masked)[0]["parts"] == ALL
+    masked = {
+        **PLANNED,
+        "changed": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER",
+        "parts": ["********s", "toolboxes"],
+        "stage": "********s",
+    }
+    result, _ = acted(masked)
+    assert (result["parts"], result["changed"]) == (ALL, False)
     assert acted({**PLANNED, "parts": ["images", "toolboxes"]})[0]["parts"] == ["images", "toolboxes"]
 
 
