@@ -65,12 +65,12 @@ class NodeState:
     ``stranded`` are images of CRI's that no snapshotter in use has. ``unread_hosts_dirs`` are directories of registries that
     CRI doesn't read, ``verifiers`` the paths of the image verifiers. ``probe`` is what became of a container with each handler.
 
-    ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems`` say
-    by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
-    the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines that
-    systemd ignores, in its own words. ``confinement`` is that of the daemon's process, ``lost_databases`` those that it has open
-    and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for pods. ``hosts`` are the directories of
-    registries that the inventory's are compared with.
+    ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems``
+    say by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files``
+    are the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines
+    that systemd ignores, in its own words. ``confinement`` is that of the daemon's process, ``lost_databases`` those that it
+    has open and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI
+    copies for pods. ``hosts`` are the directories of registries that the inventory's are compared with.
     """
 
     config_file: str

@@ -108,7 +108,9 @@ def storage_space(state: NodeState, expectation: Expectation) -> Finding:
 def _full(room: Room) -> Iterator[tuple[str, str]]:
     """Return each fault with its remedy."""
     if room.missing:
-        yield f"{room.directory} isn't there", "create it, or correct TMPDIR in the unit of containerd, and restart the unit"
+        # The daemon creates its own directories when it starts.
+        first = "create it, or correct TMPDIR in the unit of containerd" if room.directories_only else "unmount what may hide it"
+        yield f"{room.directory} isn't there", f"{first}, and restart the unit"
     if room.read_only:
         yield f"{room.directory} is on a read-only file system", f"mount the file system of {room.directory} writable"
     if room.immutable:

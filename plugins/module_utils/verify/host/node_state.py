@@ -61,6 +61,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     with_answers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    CREATED_AT_START,
     read_confinement,
     read_ignored_directives,
     read_kubelet,
@@ -217,10 +218,11 @@ def _read_room(probe: _Probe, config: EffectiveConfig, pid: int | None) -> None:
     temporary = config.temporary or (probe.parts.get("environment") or {}).get("TMPDIR") or "/tmp"  # noqa: S108
     kubelet = probe.parts.get("kubelet")
     logs = kubelet.log_dir if kubelet is not None else None
-    directories = [one for one in (config.root, config.state, *snapshotters.values(), temporary, logs) if one]
+    needed = [os.path.join(config.root, name) for name in CREATED_AT_START] if config.root else []
+    directories = [one for one in (config.root, config.state, *snapshotters.values(), *needed, temporary, logs) if one]
     # Mounts of the other snapshotters have flags of their own; a bind mount has those of the directory.
     bound = [root for name, root in snapshotters.items() if name == "native"]
-    probe.try_read("room", lambda: read_room(directories, pid, with_programs=bound, temporary=temporary))
+    probe.try_read("room", lambda: read_room(directories, pid, with_programs=bound, temporary=temporary, needed=needed))
 
 
 def _silent(state: NodeState) -> NodeState:

@@ -42,7 +42,10 @@ def test_a_temporary_directory_that_is_not_there_is_missing(tmp_path: Path) -> N
     away = str(tmp_path / "none")
     assert read_room([away], None) == ()
     (room,) = read_room([away], None, temporary=away)
-    assert (room.directory, room.missing) == (away, True)
+    assert (room.directory, room.missing, room.directories_only) == (away, True, True)
+    assert read_room([away], None, needed=[away]) == (), "the daemon creates it"
+    (room,) = read_room([away], os.getpid(), needed=[away])
+    assert (room.missing, room.directories_only) == (True, False)
 
 
 def test_a_file_system_is_listed_once_and_its_reserved_blocks_are_known(tmp_path: Path) -> None:
