@@ -55,6 +55,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit imp
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DAEMON_UNREACHABLE, Expectation, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import (
+    base_spec_problems,
     kata_file_problems,
     read_programs,
     root_problems,
@@ -62,6 +63,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
     CREATED_AT_START,
+    read_cgroups_problem,
     read_confinement,
     read_ignored_directives,
     read_kubelet,
@@ -157,6 +159,7 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
     process = daemon.process if daemon is not None else None
     if process is not None:
         probe.try_read("environment", lambda: read_environment(process.pid))
+        probe.try_read("cgroups_problem", lambda: read_cgroups_problem(process.pid))
         probe.try_read("lost_databases", lambda: read_lost_databases(process.pid))
     if "config" in probe.parts:
         config, version, environment = probe.parts["config"], probe.parts["version"], probe.parts.get("environment")
@@ -206,6 +209,7 @@ def _read_surroundings(
             probe.try_read("programs", lambda: with_answers(containerd.runner, config, found), patient=True)
     elif "daemon" not in probe.trouble:
         probe.trouble["programs"] = DAEMON_UNREACHABLE
+    probe.try_read("base_spec_problems", lambda: base_spec_problems(config, architecture))
     probe.try_read("runtime_root_problems", lambda: root_problems(config))
     _read_room(probe, config, process.pid if process is not None else None)
     probe.try_read("pod_files", read_pod_files)

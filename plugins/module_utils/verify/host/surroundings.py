@@ -183,6 +183,17 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
     )
 
 
+def read_cgroups_problem(pid: int) -> str:
+    """Return why a process can make no control groups, as runc does; empty if it can. Raises HostError."""
+    mounts = (_CGROUPS, *(f"{_CGROUPS}/{name}" for name in ("memory", "devices", "cpu")))
+    found = [one for one in mounts if os.path.exists(f"/proc/{pid}/root{one}/cgroup.procs")]
+    if not found:
+        return f"no control groups are mounted at {_CGROUPS}" if os.path.exists(f"/proc/{pid}") else ""
+    with naming("look at", found[0]):
+        read_only = os.statvfs(f"/proc/{pid}/root{found[0]}").f_flag & os.ST_RDONLY
+    return f"{found[0]} is mounted read-only" if read_only else ""
+
+
 def read_lost_databases(pid: int) -> tuple[str, ...]:
     """Return the databases that a process has open, and that aren't at their paths any more. Raises HostError."""
     directory, found = f"/proc/{pid}/fd", []

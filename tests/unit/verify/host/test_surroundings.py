@@ -16,6 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.verify.host import surroundings
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    read_cgroups_problem,
     read_lost_databases,
     read_network,
     read_pod_files,
@@ -73,6 +74,14 @@ def test_files_that_pods_get_are_looked_at(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "link").symlink_to("stub")
     monkeypatch.setattr(surroundings, "_POD_FILES", tuple(str(tmp_path / name) for name in ("hosts", "link", "gone")))
     assert read_pod_files() == (f"{tmp_path}/link is a link to stub, which isn't there", f"{tmp_path}/gone isn't there")
+
+
+def test_control_groups_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "_CGROUPS", str(tmp_path))
+    assert read_cgroups_problem(os.getpid()) == f"no control groups are mounted at {tmp_path}"
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/cgroup.procs").touch()
+    assert read_cgroups_problem(os.getpid()) == ""
 
 
 def test_databases_that_are_gone_below_a_process_are_named(tmp_path: Path) -> None:
