@@ -183,6 +183,10 @@ class EffectiveConfig:
         """Return the sandbox controller that a handler names (2.0 and newer); None for the default one."""
         return lookup(self._handler_tables, (name, "sandboxer")) or None
 
+    def handler_base_spec(self, name: str) -> str | None:
+        """Return the file of the OCI specification that a handler's containers start from; None for CRI's own."""
+        return lookup(self._handler_tables, (name, "base_runtime_spec")) or None
+
     def _platform_snapshotter(self, handler: str) -> str | None:
         return self.lookup(("plugins", names.CRI_IMAGES, "runtime_platforms", handler, "snapshotter")) or None
 

@@ -65,12 +65,14 @@ class NodeState:
     ``stranded`` are images of CRI's that no snapshotter in use has. ``unread_hosts_dirs`` are directories of registries that
     CRI doesn't read, ``verifiers`` the paths of the image verifiers. ``probe`` is what became of a container with each handler.
 
-    ``programs`` are those of each handler, the default handler first. ``runtime_root_problems`` and ``kata_file_problems`` say
-    by handler which of its directories and files are missing. ``kubelet`` is None on a node without one. ``unit_files`` are
-    the files of the unit, ``environment_files`` those that its EnvironmentFile= names, ``ignored_directives`` the lines that
-    systemd ignores, in its own words. ``confinement`` is that of the daemon's process, ``lost_databases`` those that it has open
-    and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for pods.
-    ``hosts`` are the directories of registries that the inventory's are compared with.
+        ``programs`` are those of each handler, the default handler first. ``runtime_root_problems``, ``base_spec_problems`` and
+    ``kata_file_problems`` say by handler which of its directories and files are missing or wrong. ``kubelet`` is None on a
+    node without one. ``unit_files`` are the files of the unit, ``environment_files`` those that its EnvironmentFile= names,
+    ``ignored_directives`` the lines that systemd ignores, in its own words. ``listener`` is the process at the daemon's
+    socket, ``cgroups_problem`` why the daemon can make no control groups, ``confinement`` is that of the daemon's process,
+    ``lost_databases`` those that it has open and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what
+    is wrong with files that CRI copies for pods. ``hosts`` are the directories of registries that the inventory's are
+    compared with.
     """
 
     config_file: str
@@ -105,6 +107,7 @@ class NodeState:
     probe: Report | None = None
     programs: Mapping[str, tuple[Program, ...]] | None = None
     runtime_root_problems: Mapping[str, str] = field(default_factory=dict)
+    base_spec_problems: Mapping[str, str] = field(default_factory=dict)
     kata_file_problems: Mapping[str, str] = field(default_factory=dict)
     room: tuple[Room, ...] | None = None
     sandbox: SandboxImage | None = None
@@ -116,6 +119,8 @@ class NodeState:
     ignored_directives: tuple[str, ...] = ()
     confinement: Confinement | None = None
     lost_databases: tuple[str, ...] | None = None
+    cgroups_problem: str | None = None
+    listener: int | None = None
     registry_files: tuple[RegistryFile, ...] | None = None
     hosts: Mapping[str, FoundDirectory] | None = None
     trouble: Mapping[str, str] = field(default_factory=dict)

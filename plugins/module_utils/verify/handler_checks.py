@@ -83,8 +83,8 @@ def handler_options(state: NodeState, expectation: Expectation) -> Finding | Non
         return unread(expected, state, "config", "version")
     if not state.config.handlers:
         return None
-    if "runtime_root_problems" in state.trouble:
-        return unread(expected, state, "runtime_root_problems")
+    if {"runtime_root_problems", "base_spec_problems"}.intersection(state.trouble):
+        return unread(expected, state, "runtime_root_problems", "base_spec_problems")
     wrong = {name: "; ".join(found) for name in state.config.handlers for found in [list(_option_faults(state, name))] if found}
     if wrong:
         return fail(expected, wrong, f"correct these keys in {state.config_file} or in the file that it imports")
@@ -104,6 +104,8 @@ def _option_faults(state: NodeState, name: str) -> Iterator[str]:
     yield from _type_faults(state, state.config.handlers[name])
     if name in state.runtime_root_problems:
         yield f"Root: {state.runtime_root_problems[name]}"
+    if name in state.base_spec_problems:
+        yield state.base_spec_problems[name]
     sandboxer = state.config.handler_sandboxer(name)
     known = _sandboxers(state)
     if sandboxer and known and sandboxer not in known:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # How much of a file shows what it is. A script's first line is shorter (execve(2)).
@@ -59,6 +61,17 @@ def answer_problem(code: int, said: str, option: str) -> str:
         last = (said.strip().splitlines() or ["nothing"])[-1]
         return f"can't be run: with {option} it ends with {code}, and says {last}"
     return "" if re.search(r"\d\.\d", said) else f"is damaged, or another program: with {option} it prints no version"
+
+
+def spec_needs(text: str) -> tuple[str, ...]:
+    """Return the programs of the hooks in an OCI specification. Raises ValueError if runc can't start a container of it."""
+    tree = json.loads(text)
+    if not isinstance(tree, Mapping):
+        raise ValueError("it is no object")
+    if not any(mount.get("destination") == "/proc" for mount in tree.get("mounts") or ()):
+        raise ValueError("it mounts no /proc: write it anew with 'ctr oci spec'")
+    hooks = tree.get("hooks") or {}
+    return tuple(hook["path"] for several in hooks.values() for hook in several or () if hook.get("path"))
 
 
 def interpreter(head: bytes) -> str:

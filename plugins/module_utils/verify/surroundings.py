@@ -214,6 +214,7 @@ _HARMFUL: Mapping[str, Callable[[str], bool]] = {
     "PrivateUsers": lambda value: value.lower() in _ON,
     "ProtectControlGroups": lambda value: value.lower() in _ON,
     "RestrictNamespaces": _restricts_namespaces,
+    "SecureBits": lambda value: "noroot" in value,
 }
 # Directives that give the daemon another view of files than the node's.
 _VIEWS = re.compile(

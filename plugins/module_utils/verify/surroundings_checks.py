@@ -20,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     NodeState,
     check,
     fail,
+    not_running,
     ok,
     unread,
     warn,
@@ -108,7 +109,9 @@ def storage_space(state: NodeState, expectation: Expectation) -> Finding:
 def _full(room: Room) -> Iterator[tuple[str, str]]:
     """Return each fault with its remedy."""
     if room.missing:
-        yield f"{room.directory} isn't there", "create it, or correct TMPDIR in the unit of containerd, and restart the unit"
+        # The daemon creates its own directories when it starts.
+        first = "create it, or correct TMPDIR in the unit of containerd" if room.directories_only else "unmount what may hide it"
+        yield f"{room.directory} isn't there", f"{first}, and restart the unit"
     if room.read_only:
         yield f"{room.directory} is on a read-only file system", f"mount the file system of {room.directory} writable"
     if room.immutable:
@@ -260,6 +263,20 @@ def failed_plugins(daemon: Daemon | None, names: Collection[str]) -> list[str]:
     """Return those of the named plugins that the daemon could not load."""
     plugins = (daemon.plugins if daemon is not None else None) or ()
     return [f"{one.type}.{one.id}" for one in plugins if one.status == "error" and f"{one.type}.{one.id}" in names]
+
+
+@check
+def cgroups(state: NodeState, expectation: Expectation) -> Finding:
+    """runc can make control groups for containers."""
+    expected = "control groups that the daemon can write to"
+    if state.cgroups_problem is None:
+        if state.daemon is None or state.daemon.process is None:
+            return not_running(expected, state)
+        return unread(expected, state, "cgroups_problem")
+    if state.cgroups_problem:
+        remedy = "unmount what hides /sys/fs/cgroup, or remount it writable; a reboot mounts it anew"
+        return fail(expected, state.cgroups_problem, remedy)
+    return ok(expected, "writable")
 
 
 @check

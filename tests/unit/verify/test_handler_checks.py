@@ -89,6 +89,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("handler_options", {"config": config(sandboxer="absent")}, "absent is not loaded: the daemon has podsandbox, shim"),
     ("handler_options", {"runtime_root_problems": {"runc": "/a can't be made"}}, "Root: /a can't be made"),
+    ("handler_options", {"base_spec_problems": {"runc": "base_runtime_spec /a: it mounts no /proc"}}, "it mounts no /proc"),
 ]
 
 

@@ -33,6 +33,7 @@ def unit(*drop_ins: tuple[str, str]) -> list[Source]:
 @pytest.mark.parametrize(
     "line",
     [
+        "SecureBits=keep-caps noroot",
         "PrivateDevices=yes",
         "PrivateNetwork=true",
         "ProtectControlGroups=1",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 
 def answers(address: str, seconds: float = 2.0) -> bool:
@@ -23,3 +24,16 @@ def answers(address: str, seconds: float = 2.0) -> bool:
         except OSError:
             return False
     return True
+
+
+def listener(address: str, seconds: float = 2.0) -> int | None:
+    """Return the process that listens at a Unix socket (SO_PEERCRED, unix(7)); None if none does, or it can't be told."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(seconds)
+        try:
+            client.connect(address.removeprefix("unix://"))
+            pid, _user, _group = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return None
+    # 0 is a process of another PID namespace, 1 a socket that systemd made.
+    return pid if pid > 1 else None

@@ -31,6 +31,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts impo
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import read_environment
 from ansible_collections.slipway.node.plugins.module_utils.core.host.reader import Reader, read_in_process
 from ansible_collections.slipway.node.plugins.module_utils.core.host.shutdown import last_shutdown
+from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
@@ -55,12 +56,15 @@ from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit imp
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DAEMON_UNREACHABLE, Expectation, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import (
+    base_spec_problems,
     kata_file_problems,
     read_programs,
     root_problems,
     with_answers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    CREATED_AT_START,
+    read_cgroups_problem,
     read_confinement,
     read_ignored_directives,
     read_kubelet,
@@ -156,6 +160,8 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
     process = daemon.process if daemon is not None else None
     if process is not None:
         probe.try_read("environment", lambda: read_environment(process.pid))
+        probe.try_read("listener", lambda: listener(containerd.address))
+        probe.try_read("cgroups_problem", lambda: read_cgroups_problem(process.pid))
         probe.try_read("lost_databases", lambda: read_lost_databases(process.pid))
     if "config" in probe.parts:
         config, version, environment = probe.parts["config"], probe.parts["version"], probe.parts.get("environment")
@@ -205,6 +211,7 @@ def _read_surroundings(
             probe.try_read("programs", lambda: with_answers(containerd.runner, config, found), patient=True)
     elif "daemon" not in probe.trouble:
         probe.trouble["programs"] = DAEMON_UNREACHABLE
+    probe.try_read("base_spec_problems", lambda: base_spec_problems(config, architecture))
     probe.try_read("runtime_root_problems", lambda: root_problems(config))
     _read_room(probe, config, process.pid if process is not None else None)
     probe.try_read("pod_files", read_pod_files)
@@ -217,10 +224,11 @@ def _read_room(probe: _Probe, config: EffectiveConfig, pid: int | None) -> None:
     temporary = config.temporary or (probe.parts.get("environment") or {}).get("TMPDIR") or "/tmp"  # noqa: S108
     kubelet = probe.parts.get("kubelet")
     logs = kubelet.log_dir if kubelet is not None else None
-    directories = [one for one in (config.root, config.state, *snapshotters.values(), temporary, logs) if one]
+    needed = [os.path.join(config.root, name) for name in CREATED_AT_START] if config.root else []
+    directories = [one for one in (config.root, config.state, *snapshotters.values(), *needed, temporary, logs) if one]
     # Mounts of the other snapshotters have flags of their own; a bind mount has those of the directory.
     bound = [root for name, root in snapshotters.items() if name == "native"]
-    probe.try_read("room", lambda: read_room(directories, pid, with_programs=bound, temporary=temporary))
+    probe.try_read("room", lambda: read_room(directories, pid, with_programs=bound, temporary=temporary, needed=needed))
 
 
 def _silent(state: NodeState) -> NodeState:

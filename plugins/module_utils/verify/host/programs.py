@@ -17,6 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.names impo
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, not_a_file, open_file
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import archive_hint
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
 from ansible_collections.slipway.node.plugins.module_utils.verify.handler_checks import is_runc, shim_name
@@ -32,6 +33,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.programs impor
     answer_problem,
     head_problem,
     interpreter,
+    spec_needs,
 )
 
 # Where containerd's unit finds programs if the unit doesn't say it, as systemd sets it.
@@ -111,6 +113,28 @@ def root_problems(config: EffectiveConfig) -> dict[str, str]:
             if problem:
                 found[name] = f"{root} can't be made: {problem}"
     return found
+
+
+def base_spec_problems(config: EffectiveConfig, architecture: str) -> dict[str, str]:
+    """Return by handler what is wrong with the OCI specification that its containers start from, and with its hooks."""
+    found = {}
+    for name in config.handlers:
+        path = config.handler_base_spec(name)
+        problems = _spec_problems(path, architecture) if path else []
+        if problems:
+            found[name] = f"base_runtime_spec {path}: {'; '.join(problems)}"
+    return found
+
+
+def _spec_problems(path: str, architecture: str) -> list[str]:
+    if file_problem(path):
+        # CRI says so itself, and doesn't start.
+        return []
+    try:
+        hooks = spec_needs(read_text(path) or "")
+    except (ValueError, TypeError, AttributeError, HostError) as error:
+        return [f"no container starts with it ({error})"]
+    return [f"its hook {hook} {problem}" for hook in hooks for problem in [program_problem(hook, architecture)] if problem]
 
 
 def directory_problem(path: str) -> str:

@@ -45,6 +45,9 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 # What the kernel adds to the path of an open file that was deleted.
 _DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
+# Where the daemon writes new blobs, and mounts layers to unpack them: containerd plugins/content/local and cmd/containerd/server.
+# It creates them when it starts, and misses them when they are gone.
+CREATED_AT_START = ("io.containerd.content.v1.content/ingest", "tmpmounts")
 # CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
 _POD_FILES = ("/etc/hosts", "/etc/resolv.conf")
 # The directories that plugins write to, below the daemon's root and state directory. The last one is that of runc.
@@ -67,12 +70,17 @@ _PINNED = "io.cri-containerd.pinned=pinned"
 
 
 def read_room(
-    directories: Iterable[str], pid: int | None, *, with_programs: Collection[str] = (), temporary: str = ""
+    directories: Iterable[str],
+    pid: int | None,
+    *,
+    with_programs: Collection[str] = (),
+    temporary: str = "",
+    needed: Collection[str] = (),
 ) -> tuple[Room, ...]:
     """Return the room of each file system, by its first directory, as the daemon's process sees it. Raises HostError.
 
     Directories ``with_programs`` have programs that containers run from there. In the ``temporary`` one, which it doesn't create,
-    the daemon makes directories to mount on.
+    the daemon makes directories to mount on. Those that are ``needed`` it creates when it starts, and only then.
     """
     found: dict[Any, Room] = {}
     own = (one for given in directories for one in (given, *([] if given == temporary else _own_directories(given, pid))))
@@ -82,8 +90,8 @@ def read_room(
         if place is not None:
             device, room = _room(directory, place, runs_programs=directory in with_programs)
             found.setdefault(device, replace(room, directories_only=directory == temporary))
-        elif directory == temporary:
-            found[directory] = Room(directory, 0, 0, 0, 0, missing=True)
+        elif directory == temporary or (pid and directory in needed):
+            found[directory] = Room(directory, 0, 0, 0, 0, missing=True, directories_only=directory == temporary)
     return tuple(found.values())
 
 
@@ -173,6 +181,17 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
     )
+
+
+def read_cgroups_problem(pid: int) -> str:
+    """Return why a process can make no control groups, as runc does; empty if it can. Raises HostError."""
+    mounts = (_CGROUPS, *(f"{_CGROUPS}/{name}" for name in ("memory", "devices", "cpu")))
+    found = [one for one in mounts if os.path.exists(f"/proc/{pid}/root{one}/cgroup.procs")]
+    if not found:
+        return f"no control groups are mounted at {_CGROUPS}" if os.path.exists(f"/proc/{pid}") else ""
+    with naming("look at", found[0]):
+        read_only = os.statvfs(f"/proc/{pid}/root{found[0]}").f_flag & os.ST_RDONLY
+    return f"{found[0]} is mounted read-only" if read_only else ""
 
 
 def read_lost_databases(pid: int) -> tuple[str, ...]:

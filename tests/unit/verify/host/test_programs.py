@@ -16,6 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.plain_progr
 from ansible_collections.slipway.node.plugins.module_utils.kata.directory import FILE, MODE, DirectoryEntry
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import DeclaredHandler, KataState
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import (
+    base_spec_problems,
     find_program,
     kata_file_problems,
     program_problem,
@@ -194,3 +195,28 @@ def test_what_a_guest_boots_from_has_to_be_clear(lines: str, problem: str) -> No
 def test_the_rust_runtime_is_not_judged_by_the_rules_of_the_go_runtime() -> None:
     text = b'[hypervisor.qemu]\n[runtime]\nhypervisor_name = "qemu"\n'
     assert kata_file_problems(KataState((DeclaredHandler("kata", "s", None, "/c.toml", main=text),)), ANY) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "it mounts no /proc"),
+        ("[]", "it is no object"),
+        ('{"mounts": [{"destination": "/proc"}]}', ""),
+        (
+            '{"mounts": [{"destination": "/proc"}], "hooks": {"createRuntime": [{"path": "/nowhere/hook"}]}}',
+            "its hook /nowhere/hook isn't",
+        ),
+        ('{"mounts": [{"destination": "/proc"}], "hooks": {"prestart": null, "poststop": [{"path": "/bin/true"}]}}', ""),
+    ],
+)
+def test_a_specification_with_which_no_container_starts_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "spec.json").write_text(text)
+    runtimes = {
+        "based": {"runtime_type": "io.containerd.runc.v2", "base_runtime_spec": str(tmp_path / "spec.json")},
+        "absent": {"runtime_type": "io.containerd.runc.v2", "base_runtime_spec": str(tmp_path / "none")},
+        "plain": {"runtime_type": "io.containerd.runc.v2"},
+    }
+    found = base_spec_problems(config(tmp_path, **runtimes), ANY)
+    assert set(found) == ({"based"} if words else set())
+    assert words in found.get("based", "")

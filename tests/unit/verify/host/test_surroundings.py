@@ -16,6 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.verify.host import surroundings
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    read_cgroups_problem,
     read_lost_databases,
     read_network,
     read_pod_files,
@@ -42,7 +43,10 @@ def test_a_temporary_directory_that_is_not_there_is_missing(tmp_path: Path) -> N
     away = str(tmp_path / "none")
     assert read_room([away], None) == ()
     (room,) = read_room([away], None, temporary=away)
-    assert (room.directory, room.missing) == (away, True)
+    assert (room.directory, room.missing, room.directories_only) == (away, True, True)
+    assert read_room([away], None, needed=[away]) == (), "the daemon creates it"
+    (room,) = read_room([away], os.getpid(), needed=[away])
+    assert (room.missing, room.directories_only) == (True, False)
 
 
 def test_a_file_system_is_listed_once_and_its_reserved_blocks_are_known(tmp_path: Path) -> None:
@@ -56,8 +60,14 @@ def test_the_directories_of_plugins_may_be_file_systems_of_their_own(tmp_path: P
     for name in ("ingest", "blobs/sha256", "other"):
         (content / name).mkdir(parents=True)
     (tmp_path / "lost+found").mkdir()
-    seen = []
-    monkeypatch.setattr(os, "statvfs", lambda place, real=os.statvfs: seen.append(place) or real(place))
+    seen: list[str] = []
+    real = os.statvfs
+
+    def statvfs(place: str) -> os.statvfs_result:
+        seen.append(place)
+        return real(place)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
     read_room([str(tmp_path)], None)
     assert seen == [str(one) for one in (tmp_path, content, content / "ingest", content / "blobs/sha256")]
     seen.clear()
@@ -70,6 +80,14 @@ def test_files_that_pods_get_are_looked_at(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "link").symlink_to("stub")
     monkeypatch.setattr(surroundings, "_POD_FILES", tuple(str(tmp_path / name) for name in ("hosts", "link", "gone")))
     assert read_pod_files() == (f"{tmp_path}/link is a link to stub, which isn't there", f"{tmp_path}/gone isn't there")
+
+
+def test_control_groups_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "_CGROUPS", str(tmp_path))
+    assert read_cgroups_problem(os.getpid()) == f"no control groups are mounted at {tmp_path}"
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/cgroup.procs").touch()
+    assert read_cgroups_problem(os.getpid()) == ""
 
 
 def test_databases_that_are_gone_below_a_process_are_named(tmp_path: Path) -> None:
