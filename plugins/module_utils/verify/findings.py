@@ -63,9 +63,9 @@ class NodeState:
     ``defaults`` is the configuration that the program has without any file.
     ``plugin_reasons`` say by name why the daemon hasn't a snapshotter, ``missing_requirements`` what the node lacks for one.
     ``stranded`` are images of CRI's that no snapshotter in use has. ``unread_hosts_dirs`` are directories of registries that
-    CRI doesn't read, ``verifiers`` the paths of the image verifiers. ``probe`` is what became of a container with each handler.
+    CRI doesn't read, ``verifiers`` the paths of the image verifiers. ``probe`` is what a container with each handler did.
 
-        ``programs`` are those of each handler, the default handler first. ``runtime_root_problems``, ``base_spec_problems`` and
+    ``programs`` are those of each handler, the default handler first. ``runtime_root_problems``, ``base_spec_problems`` and
     ``kata_file_problems`` say by handler which of its directories and files are missing or wrong. ``kubelet`` is None on a
     node without one. ``unit_files`` are the files of the unit, ``environment_files`` those that its EnvironmentFile= names,
     ``ignored_directives`` the lines that systemd ignores, in its own words. ``listener`` is the process at the daemon's
