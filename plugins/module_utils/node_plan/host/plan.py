@@ -45,7 +45,7 @@ def first_work(module: AnsibleModule, stages: Sequence[Mapping[str, Any]]) -> tu
             shown = [warning for part, warning in warnings if part != stage["part"]]
             return Work(stage["part"], stage["stage"], reason), shown
         warnings += [(stage["part"], warning) for warning in new]
-    return None, [warning for _, warning in warnings]
+    return None, [warning for _part, warning in warnings]
 
 
 def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any], clients: dict[Any, Any]) -> tuple[str, list[str]]:
