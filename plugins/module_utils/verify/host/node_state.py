@@ -60,6 +60,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     kata_file_problems,
     read_programs,
     root_problems,
+    stream_processor_problems,
     with_answers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
@@ -206,9 +207,14 @@ def _read_surroundings(
     """Read what the daemon's configuration needs of the node: programs, room on disks, networks and registries."""
     architecture, environment = containerd.architecture, probe.parts.get("environment")
     if process is not None and environment is not None:
-        found = probe.try_read("programs", lambda: read_programs(config, environment, process.executable, architecture))
-        if found is not None:
+        # Two parts: files have a limit of their own, programs theirs.
+        found = probe.try_read("files", lambda: read_programs(config, environment, process.executable, architecture))
+        probe.parts.pop("files", None)
+        if found is None:
+            probe.trouble["programs"] = probe.trouble.pop("files")
+        else:
             probe.try_read("programs", lambda: with_answers(containerd.runner, config, found), patient=True)
+        probe.try_read("stream_processor_problems", lambda: stream_processor_problems(config, environment, architecture))
     elif "daemon" not in probe.trouble:
         probe.trouble["programs"] = DAEMON_UNREACHABLE
     probe.try_read("base_spec_problems", lambda: base_spec_problems(config, architecture))
