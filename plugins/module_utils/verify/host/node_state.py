@@ -31,7 +31,6 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts impo
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import read_environment
 from ansible_collections.slipway.node.plugins.module_utils.core.host.reader import Reader, read_in_process
 from ansible_collections.slipway.node.plugins.module_utils.core.host.shutdown import last_shutdown
-from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
@@ -69,6 +68,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
     read_confinement,
     read_ignored_directives,
     read_kubelet,
+    read_listener,
     read_lost_databases,
     read_network,
     read_pod_files,
@@ -161,7 +161,7 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
     process = daemon.process if daemon is not None else None
     if process is not None:
         probe.try_read("environment", lambda: read_environment(process.pid))
-        probe.try_read("listener", lambda: listener(containerd.address))
+        probe.try_read("listener", lambda: read_listener(containerd.address, process.pid))
         probe.try_read("cgroups_problem", lambda: read_cgroups_problem(process.pid))
         probe.try_read("lost_databases", lambda: read_lost_databases(process.pid))
     if "config" in probe.parts:

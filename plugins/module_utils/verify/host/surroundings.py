@@ -21,6 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
+from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import file_problem, program_problem
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
@@ -181,6 +182,14 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
     )
+
+
+def read_listener(address: str, pid: int) -> int | None:
+    """Return the process at the daemon's socket if it is of another unit; None if it isn't, or can't be told."""
+    found = listener(address)
+    own, other = (read_text(f"/proc/{one}/cgroup") for one in (pid, found))
+    # A unit's main process may have started the daemon.
+    return None if found == pid or other is None or other == own else found
 
 
 def read_cgroups_problem(pid: int) -> str:
