@@ -46,7 +46,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 # What the kernel adds to the path of an open file that was deleted.
 _DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
-# Where the daemon writes new blobs, and mounts layers to unpack them: containerd plugins/content/local and cmd/containerd/command.
+# Where the daemon writes new blobs, and mounts layers to unpack them: containerd plugins/content/local, cmd/containerd/command.
 # It creates them when it starts, and misses them when they are gone.
 CREATED_AT_START = ("io.containerd.content.v1.content/ingest", "tmpmounts")
 # CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
