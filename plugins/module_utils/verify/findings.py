@@ -108,6 +108,7 @@ class NodeState:
     programs: Mapping[str, tuple[Program, ...]] | None = None
     runtime_root_problems: Mapping[str, str] = field(default_factory=dict)
     base_spec_problems: Mapping[str, str] = field(default_factory=dict)
+    stream_processor_problems: Mapping[str, str] | None = None
     kata_file_problems: Mapping[str, str] = field(default_factory=dict)
     room: tuple[Room, ...] | None = None
     sandbox: SandboxImage | None = None

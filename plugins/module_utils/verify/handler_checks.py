@@ -91,6 +91,18 @@ def handler_options(state: NodeState, expectation: Expectation) -> Finding | Non
     return ok(expected, list(state.config.handlers))
 
 
+@check
+def stream_processors(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon can run the programs that its configuration puts before the unpacking of layers."""
+    expected = "the programs of stream processors can be run"
+    if state.stream_processor_problems is None:
+        return unread(expected, state, "config", "environment", "programs", "daemon", "version")
+    if state.stream_processor_problems:
+        remedy = f"install the named programs, or remove the tables of stream_processors from {state.config_file}"
+        return fail(expected, f"no image can be unpacked: {'; '.join(state.stream_processor_problems.values())}", remedy)
+    return ok(expected, "none is missing that plain layers need")
+
+
 def _option_faults(state: NodeState, name: str) -> Iterator[str]:
     if state.config is None:
         return

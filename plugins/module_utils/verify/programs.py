@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 # How much of a file shows what it is. A script's first line is shorter (execve(2)).
 HEAD_BYTES = 4096
+# The media types of layers that are neither encrypted nor of another project.
+_OCI, _DOCKER = "application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"
+PLAIN_LAYERS = frozenset({_OCI, f"{_OCI}+gzip", f"{_OCI}+zstd", _DOCKER, f"{_DOCKER}.gzip"})
 _ELF = b"\x7fELF"
 # e_machine in the header of ELF (elf.h), by Go's name of the architecture. The second one is the 32-bit architecture that the
 # kernel may run as well.

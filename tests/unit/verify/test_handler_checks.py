@@ -39,6 +39,7 @@ def state(**changes: Any) -> NodeState:
         "config": config(),
         "daemon": Daemon(UNIT, None, CONTROLLERS),
         "programs": {"runc": (SHIM, RUNC)},
+        "stream_processor_problems": {},
         **changes,
     }
     return NodeState("/etc/containerd/config.toml", "containerd.service", 2000.0, **options)
@@ -56,7 +57,7 @@ def test_all_is_well(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_node_that_could_not_be_read_is_unknown(name: str) -> None:
-    found = finding(name, state(config=None, programs=None, trouble={"config": "bad TOML"}))
+    found = finding(name, state(config=None, programs=None, stream_processor_problems=None, trouble={"config": "bad TOML"}))
     assert found is not None and (found.status, found.found) == ("unknown", "bad TOML")
 
 
@@ -90,6 +91,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("handler_options", {"config": config(sandboxer="absent")}, "absent is not loaded: the daemon has podsandbox, shim"),
     ("handler_options", {"runtime_root_problems": {"runc": "/a can't be made"}}, "Root: /a can't be made"),
     ("handler_options", {"base_spec_problems": {"runc": "base_runtime_spec /a: it mounts no /proc"}}, "it mounts no /proc"),
+    ("stream_processors", {"stream_processor_problems": {"x": "/a isn't there"}}, "no image can be unpacked: /a isn't there"),
 ]
 
 

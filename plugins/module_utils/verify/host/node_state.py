@@ -31,7 +31,6 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts impo
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import read_environment
 from ansible_collections.slipway.node.plugins.module_utils.core.host.reader import Reader, read_in_process
 from ansible_collections.slipway.node.plugins.module_utils.core.host.shutdown import last_shutdown
-from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount
 from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
 from ansible_collections.slipway.node.plugins.module_utils.images.expected import ExpectedImage
@@ -60,6 +59,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     kata_file_problems,
     read_programs,
     root_problems,
+    stream_processor_problems,
     with_answers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
@@ -68,6 +68,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
     read_confinement,
     read_ignored_directives,
     read_kubelet,
+    read_listener,
     read_lost_databases,
     read_network,
     read_pod_files,
@@ -160,7 +161,7 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
     process = daemon.process if daemon is not None else None
     if process is not None:
         probe.try_read("environment", lambda: read_environment(process.pid))
-        probe.try_read("listener", lambda: listener(containerd.address))
+        probe.try_read("listener", lambda: read_listener(containerd.address, process.pid))
         probe.try_read("cgroups_problem", lambda: read_cgroups_problem(process.pid))
         probe.try_read("lost_databases", lambda: read_lost_databases(process.pid))
     if "config" in probe.parts:
@@ -206,9 +207,14 @@ def _read_surroundings(
     """Read what the daemon's configuration needs of the node: programs, room on disks, networks and registries."""
     architecture, environment = containerd.architecture, probe.parts.get("environment")
     if process is not None and environment is not None:
-        found = probe.try_read("programs", lambda: read_programs(config, environment, process.executable, architecture))
-        if found is not None:
+        # Two parts: files have a limit of their own, programs theirs.
+        found = probe.try_read("files", lambda: read_programs(config, environment, process.executable, architecture))
+        probe.parts.pop("files", None)
+        if found is None:
+            probe.trouble["programs"] = probe.trouble.pop("files")
+        else:
             probe.try_read("programs", lambda: with_answers(containerd.runner, config, found), patient=True)
+        probe.try_read("stream_processor_problems", lambda: stream_processor_problems(config, environment, architecture))
     elif "daemon" not in probe.trouble:
         probe.trouble["programs"] = DAEMON_UNREACHABLE
     probe.try_read("base_spec_problems", lambda: base_spec_problems(config, architecture))

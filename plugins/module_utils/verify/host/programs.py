@@ -29,6 +29,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.kata_checks im
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.programs import (
     HEAD_BYTES,
+    PLAIN_LAYERS,
     Program,
     answer_problem,
     head_problem,
@@ -101,6 +102,16 @@ def _answer_problem(runner: Runner, path: str, option: str) -> str:
     except HostError as error:
         return f"can't be run ({error})"
     return answer_problem(done.code, done.stdout + done.stderr, option)
+
+
+def stream_processor_problems(config: EffectiveConfig, environment: Mapping[str, str], architecture: str) -> dict[str, str]:
+    """Return by stream processor of plain layers why its program can't be run. Default ones are for encrypted layers only."""
+    path, found = environment.get("PATH") or _PATH, {}
+    for name, table in (config.lookup(("stream_processors",), {}) or {}).items():
+        if PLAIN_LAYERS.intersection(table.get("accepts") or ()):
+            problem = find_program(str(table.get("path") or ""), path, architecture).sentence()
+            found.update({name: problem} if problem else {})
+    return found
 
 
 def root_problems(config: EffectiveConfig) -> dict[str, str]:

@@ -21,6 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
+from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import file_problem, program_problem
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
@@ -45,7 +46,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 # What the kernel adds to the path of an open file that was deleted.
 _DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
-# Where the daemon writes new blobs, and mounts layers to unpack them: containerd plugins/content/local and cmd/containerd/server.
+# Where the daemon writes new blobs, and mounts layers to unpack them: containerd plugins/content/local, cmd/containerd/command.
 # It creates them when it starts, and misses them when they are gone.
 CREATED_AT_START = ("io.containerd.content.v1.content/ingest", "tmpmounts")
 # CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
@@ -181,6 +182,14 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
     )
+
+
+def read_listener(address: str, pid: int) -> int | None:
+    """Return the process at the daemon's socket if it is of another unit; None if it isn't, or can't be told."""
+    found = listener(address)
+    own, other = (read_text(f"/proc/{one}/cgroup") for one in (pid, found))
+    # A unit's main process may have started the daemon.
+    return None if found == pid or other is None or other == own else found
 
 
 def read_cgroups_problem(pid: int) -> str:

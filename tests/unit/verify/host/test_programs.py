@@ -22,6 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     program_problem,
     read_programs,
     root_problems,
+    stream_processor_problems,
     with_answers,
 )
 
@@ -220,3 +221,16 @@ def test_a_specification_with_which_no_container_starts_is_named(tmp_path: Path,
     found = base_spec_problems(config(tmp_path, **runtimes), ANY)
     assert set(found) == ({"based"} if words else set())
     assert words in found.get("based", "")
+
+
+def test_stream_processors_of_plain_layers_need_their_programs(tmp_path: Path) -> None:
+    there = str(program(tmp_path / "there"))
+    plain, encrypted = "application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"
+    tables = {
+        "gone": {"accepts": [plain], "path": "/nowhere"},
+        "there": {"accepts": [plain], "path": there},
+        "decoder": {"accepts": [encrypted], "path": "ctd-decoder"},
+    }
+    found = stream_processor_problems(EffectiveConfig({"stream_processors": tables}), {"PATH": str(tmp_path)}, ANY)
+    assert found == {"gone": "/nowhere isn't there"}
+    assert stream_processor_problems(EffectiveConfig({}), {}, ANY) == {}

@@ -17,6 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.verify.host import surroundings
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
     read_cgroups_problem,
+    read_listener,
     read_lost_databases,
     read_network,
     read_pod_files,
@@ -80,6 +81,16 @@ def test_files_that_pods_get_are_looked_at(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "link").symlink_to("stub")
     monkeypatch.setattr(surroundings, "_POD_FILES", tuple(str(tmp_path / name) for name in ("hosts", "link", "gone")))
     assert read_pod_files() == (f"{tmp_path}/link is a link to stub, which isn't there", f"{tmp_path}/gone isn't there")
+
+
+def test_a_process_of_another_unit_at_the_socket_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = {"/proc/7/cgroup": "0::/containerd", "/proc/8/cgroup": "0::/containerd", "/proc/9/cgroup": "0::/user"}
+    monkeypatch.setattr(surroundings, "read_text", groups.get)
+    found = {}
+    for at in (None, 7, 8, 9, 10):
+        monkeypatch.setattr(surroundings, "listener", lambda _address, at=at: at)
+        found[at] = read_listener("/s", 7)
+    assert found == {None: None, 7: None, 8: None, 9: 9, 10: None}
 
 
 def test_control_groups_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
