@@ -82,8 +82,9 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     daemon.write(modern, cri.CONTAINER, json.dumps({**container, "linux": cri.NODE_NETWORK}))
     yield modern
     toolboxes.removed(modern)
-    modern.ssh(f"{CRICTL} rmp --all --force; ctr --namespace k8s.io images rm {name}", check=False)
-    modern.ssh(f"rm -rf /root/faults {PROBES_CRICTL}")
+    removed = "; ".join(f"ctr -n {one} images ls -q | xargs -r ctr -n {one} images rm --sync" for one in ("k8s.io", "default"))
+    modern.ssh(f"{CRICTL} rmp --all --force; {removed}", check=False)
+    modern.ssh(f"rm -rf /root/faults {HOSTS} {HOSTS}.healthy {PROBES_CRICTL}")
 
 
 def create_toolboxes(node: Node, directory: Path) -> None:
