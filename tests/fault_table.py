@@ -15,6 +15,7 @@ HEALED_BY = {
     "provision": "`slipway.node.provision`",
     "repair": "`slipway.node.repair`",
     "command": "the command in the remedy",
+    "steps": "the steps of the remedy",
     "hand": "hand, as the remedy says",
 }
 

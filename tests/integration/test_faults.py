@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,13 @@ disable_cgroup = true
 [IMAGES.registry]
 config_path = "/etc/containerd/certs.d"
 """
+
+
+def image_of(fault: Fault) -> str:
+    """The image of a fault's toolbox."""
+    return f"docker.io/library/boxed:{fault.get('layers', 'shared')}"
+
+
 TOOLBOXES = {fault["toolbox"]: fault for faults in ROUNDS for fault in faults if "toolbox" in fault}
 # The inventory's registries, which no server answers for.
 REGISTRIES = [
@@ -47,6 +55,10 @@ PROBES_CRICTL = "/usr/local/bin/crictl"
 WAIT = "for i in $(seq 50); do ctr plugins ls >/dev/null 2>&1 && break; sleep 0.2; done"
 # What a proof that was cut short has left.
 REMOVE_PROOF = "ctr tasks rm --force proof; ctr containers rm proof"
+INVENTORY = {
+    "containerd_registries": REGISTRIES,
+    "toolbox_snapshots": [{"name": Path(path).name, "path": path, "image": image_of(fault)} for path, fault in TOOLBOXES.items()],
+}
 PLAYBOOKS = {"provision": "slipway.node.provision", "repair": "slipway.node.repair"}
 CRICTL = f"{cri.PROGRAM} --runtime-endpoint {cri.SOCKET} --image-endpoint {cri.SOCKET} --timeout 20s"
 
@@ -95,8 +107,7 @@ def create_toolboxes(node: Node, directory: Path) -> None:
         layout = write_layout(directory / kind, [program, {f"etc/{kind}": b"layer"}], tag=kind)
         bring(node, layout, "default", "docker.io/library/boxed")
     for path, fault in TOOLBOXES.items():
-        image = f"docker.io/library/boxed:{fault.get('layers', 'shared')}"
-        created = run_module(node, "toolbox_snapshot", {"name": Path(path).name, "path": path, "image": image})
+        created = run_module(node, "toolbox_snapshot", {"name": Path(path).name, "path": path, "image": image_of(fault)})
         assert not created.get("failed"), created
 
 
@@ -215,17 +226,17 @@ def follow_remedies(node: Node, faults: Sequence[Fault], found: dict[str, dict[s
     """Do what the remedies say, commands first; one run of a playbook repairs the faults of a round."""
     followed = [one for one in faults if "heal_by" in one]
     plays = set()
-    for one in followed:
-        remedy = found[one["check"]]["remedy"]
-        playbook = PLAYBOOKS.get(one["heal_by"])
-        if playbook:
-            assert playbook in remedy, (one, remedy)
-            plays.add(playbook)
-        else:
+    for remedy, by in {found[one["check"]]["remedy"]: one["heal_by"] for one in followed}.items():
+        if by == "steps":
+            plays |= follow_steps(node, remedy)
+        elif by == "command":
             (named_command,) = re.findall("'([^']+)'", remedy)
             node.ssh(named_command)
-    for playbook in plays:
-        played = node.play(playbook)
+        else:
+            assert PLAYBOOKS[by] in remedy, remedy
+            plays.add(PLAYBOOKS[by])
+    for playbook in sorted(plays):
+        played = node.play(playbook, INVENTORY)
         said = [task["hosts"][node.name] for play in played["plays"] for task in play["tasks"] if node.name in task["hosts"]]
         assert [one.get("msg") for one in said if one.get("failed")] == []
     if followed:
@@ -233,11 +244,34 @@ def follow_remedies(node: Node, faults: Sequence[Fault], found: dict[str, dict[s
         assert {name: one for name, one in healed.items() if one["status"] != "ok"} == {}
 
 
+def follow_steps(node: Node, remedy: str) -> set[str]:
+    """Do the steps of a remedy on the node; return the playbooks that it ends with."""
+    plays = set()
+    for step in remedy.split(", then "):
+        if found := re.match("run '([^']+)'", step):
+            node.ssh(found[1])
+        elif found := re.match(
+            r"remove it with the module slipway\.node\.(\w+) \(name: (\S+), path: (\S+), state: absent\)", step
+        ):
+            removed = run_module(node, found[1], {"name": found[2], "path": found[3], "state": "absent"})
+            assert not removed.get("failed"), removed
+        elif found := re.match(r"remove (/\S+)$", step):
+            node.ssh(f"rm {found[1]}")
+        elif found := re.match(r"run the playbook (\S+) on this node", step):
+            plays.add(found[1])
+        else:
+            assert "was not made here: remove it" in step, step
+    return plays
+
+
 def test_each_fault_is_found_and_none_on_the_healed_node(healthy: Node) -> None:
     well(healthy, 0)
     healthy.ssh(f"{CRICTL} runp --runtime runc {cri.POD} && {CRICTL} rmp --all --force")
     line = ".".join(map(str, healthy.line))
+    chosen = os.environ.get("FAULT_ROUNDS", "").split(",")
     for number, every in enumerate(ROUNDS, 1):
+        if chosen != [""] and str(number) not in chosen:
+            continue
         faults = [one for one in every if line in one.get("lines", [line])]
         with injected(healthy, faults):
             found = findings(healthy)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -97,7 +98,8 @@ def _gone(held: WritableSnapshot, source: Source, missing: Sequence[str]) -> Fau
     """Return the fault of a snapshot without some of its directories. Only the loss of its files has to be accepted."""
     files, work = source.upper or source.what, option(source.options, "workdir")
     layer = next((one for one in missing if one in source.layers), None)
-    remove = f"remove it with the module slipway.node.toolbox_snapshot (path: {held.path}, state: absent)"
+    name = posixpath.basename(held.path)
+    remove = f"remove it with the module slipway.node.toolbox_snapshot (name: {name}, path: {held.path}, state: absent)"
     if files in missing:
         return Fault(f"{files}, which has its files, is gone", (f"run 'mkdir {files}'", remove, PROVISION))
     if layer is not None:

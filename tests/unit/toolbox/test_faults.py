@@ -154,7 +154,7 @@ def test_a_toolbox_as_expected_has_no_fault(
 
 
 SOURCE = Source("overlay", "overlay", ("index=off", "workdir=/s/w", "upperdir=/s/u", "lowerdir=/l/2:/l/1"))
-REMOVE = f"remove it with the module slipway.node.toolbox_snapshot (path: {PATH}, state: absent)"
+REMOVE = f"remove it with the module slipway.node.toolbox_snapshot (name: {PATH.rpartition('/')[2]}, path: {PATH}, state: absent)"
 REPAIR = "run the playbook slipway.node.repair on this node"
 
 
