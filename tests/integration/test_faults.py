@@ -241,7 +241,8 @@ def follow_remedies(node: Node, faults: Sequence[Fault], found: dict[str, dict[s
         assert [one.get("msg") for one in said if one.get("failed")] == []
     if followed:
         healed = findings(node, only=[one["check"] for one in followed])
-        assert {name: one for name, one in healed.items() if one["status"] != "ok"} == {}
+        left = {name: one for name, one in healed.items() if one["status"] != "ok"}
+        assert not left, json.dumps(left)
 
 
 def follow_steps(node: Node, remedy: str) -> set[str]:

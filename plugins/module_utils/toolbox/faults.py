@@ -23,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import 
 _WHAT = ("What", "Type")
 _RESTRICTIONS = ("ro", "noexec")
 _REPAIR = "run the playbook slipway.node.repair on this node"
-_RELOAD = "run 'systemctl daemon-reload'"
+RELOAD = "run 'systemctl daemon-reload'"
 # Among the remedies: what the module toolbox_snapshot does when the node is provisioned.
 PROVISION = ""
 
@@ -143,11 +143,11 @@ def _not_at_boot(path: str, found: CurrentToolbox, boot: BootUnit) -> Iterator[F
     elif wanted is not None and unit.text != wanted:
         yield Fault(f"{file} was changed: {_difference(unit.text, wanted)}")
     elif not unit.loaded:
-        yield Fault("systemd has not read its unit, or not since a file of it was changed", (_RELOAD,))
+        yield Fault("systemd has not read its unit, or not since a file of it was changed", (RELOAD,))
     if boot.drop_ins and (boot.complaints or overriding_lines(wanted or "", boot.drop_ins)):
         names = ", ".join(one.path for one in boot.drop_ins)
         said = "; ".join([*overriding_lines(wanted or "", boot.drop_ins), *boot.complaints])
-        yield Fault(f"its unit doesn't mount it at boot: {said}", (f"remove {names}", _RELOAD))
+        yield Fault(f"its unit doesn't mount it at boot: {said}", (f"remove {names}", RELOAD))
 
 
 def _difference(found: str, wanted: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.faults import PROVISION
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.faults import PROVISION, RELOAD
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import Risk, ToolboxState
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
@@ -46,9 +46,12 @@ def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
 
 
 def _remedy(toolboxes: Sequence[ToolboxState]) -> str:
-    """Return the steps of all toolboxes; the playbook comes last."""
+    """Return the steps of all toolboxes: files first, then systemd's reload, then what is mounted. The playbook comes last."""
     steps = dict.fromkeys(step for one in toolboxes if one.problem for step in one.remedies or (PROVISION,))
-    return ", then ".join([*(step for step in steps if step != PROVISION), *([CONFIGURE] if PROVISION in steps else [])])
+    files = [step for step in steps if step.startswith(("/", "remove /"))]
+    mounts = [step for step in steps if step not in (*files, RELOAD, PROVISION)]
+    reload = [RELOAD] if RELOAD in steps else []
+    return ", then ".join([*files, *reload, *mounts, *([CONFIGURE] if PROVISION in steps else [])])
 
 
 @check

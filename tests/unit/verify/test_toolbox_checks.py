@@ -27,4 +27,10 @@ def test_the_steps_of_all_toolboxes_are_named_once_with_the_playbook_last() -> N
 
 
 def test_a_playbook_that_is_not_needed_is_not_named() -> None:
+    restart, reload = "run 'systemctl restart a.mount' when no process is in it", "run 'systemctl daemon-reload'"
+    several = toolboxes(
+        ToolboxState(BOXES[0], "read-only", remedies=(restart, "remove /a", reload)),
+        ToolboxState(BOXES[1], "masked", remedies=("remove /b", reload, "")),
+    )
+    assert several.remedy == f"remove /a, then remove /b, then {reload}, then {restart}, then {CONFIGURE}"
     assert toolboxes(ToolboxState(BOXES[0], "covered", remedies=("umount it",)), ToolboxState(BOXES[1])).remedy == "umount it"
