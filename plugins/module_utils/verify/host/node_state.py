@@ -219,18 +219,18 @@ def _read_surroundings(
         probe.trouble["programs"] = DAEMON_UNREACHABLE
     probe.try_read("base_spec_problems", lambda: base_spec_problems(config, architecture))
     probe.try_read("runtime_root_problems", lambda: root_problems(config))
-    _read_room(probe, config, version, process.pid if process is not None else None)
+    _read_room(probe, config, process.pid if process is not None else None)
     probe.try_read("pod_files", read_pod_files)
     probe.try_read("network", lambda: read_network(config, architecture))
     probe.try_read("registry_files", lambda: read_registry_files(config, version))
 
 
-def _read_room(probe: _Probe, config: EffectiveConfig, version: Version, pid: int | None) -> None:
+def _read_room(probe: _Probe, config: EffectiveConfig, pid: int | None) -> None:
     snapshotters = {name: config.snapshotter_root(name) for name in config.own_snapshotters if name in BUILTIN_SNAPSHOTTERS}
     temporary = config.temporary or (probe.parts.get("environment") or {}).get("TMPDIR") or "/tmp"  # noqa: S108
     kubelet = probe.parts.get("kubelet")
     logs = kubelet.log_dir if kubelet is not None else None
-    needed = created_at_start(config.root, version) if config.root and pid is not None else []
+    needed = created_at_start(config.root) if config.root and pid is not None else []
     directories = [one for one in (config.root, config.state, *snapshotters.values(), *needed, temporary, logs) if one]
     # Mounts of the other snapshotters have flags of their own; a bind mount has those of the directory.
     bound = [root for name, root in snapshotters.items() if name == "native"]

@@ -46,10 +46,9 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 # What the kernel adds to the path of an open file that was deleted.
 _DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
-# Where the daemon mounts layers to unpack them, and 1.x writes new blobs: containerd cmd/containerd/command, content/local.
-# It creates them when it starts, and misses them when they are gone. 2.x creates the directory of new blobs when it needs it.
+# Where the daemon mounts layers to unpack them: containerd cmd/containerd/command. It creates the directory when it starts, and
+# misses it when it is gone.
 _CREATED_AT_START = ("tmpmounts",)
-_CREATED_BY_1 = ("io.containerd.content.v1.content/ingest",)
 # CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
 _POD_FILES = ("/etc/hosts", "/etc/resolv.conf")
 # The directories that plugins write to, below the daemon's root and state directory. The last one is that of runc.
@@ -71,9 +70,9 @@ _PODS = 'labels."io.cri-containerd.kind"==sandbox'
 _PINNED = "io.cri-containerd.pinned=pinned"
 
 
-def created_at_start(root: str, version: Version) -> list[str]:
+def created_at_start(root: str) -> list[str]:
     """Return the directories below its root that a running daemon has created, and doesn't create again."""
-    return [os.path.join(root, name) for name in (*_CREATED_AT_START, *(_CREATED_BY_1 if version.major == 1 else ()))]
+    return [os.path.join(root, name) for name in _CREATED_AT_START]
 
 
 def read_room(
