@@ -89,7 +89,7 @@ fs_type:
   sample: ext4
 """
 
-import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401  # pylint: disable=unused-import
+import ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.blockfile_scratch import OPTIONS, run
 

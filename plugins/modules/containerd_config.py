@@ -262,7 +262,7 @@ journal:
   elements: str
 """
 
-import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401  # pylint: disable=unused-import
+import ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.slipway.node.plugins.module_utils.config.host.containerd_config import OPTIONS, run
 from ansible_collections.slipway.node.plugins.module_utils.core.host.secret_params import SecretParamsModule
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module

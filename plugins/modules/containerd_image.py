@@ -349,7 +349,7 @@ snapshotter:
   sample: overlayfs
 """
 
-import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401  # pylint: disable=unused-import
+import ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.slipway.node.plugins.module_utils.images.host.containerd_image import OPTIONS, run
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 

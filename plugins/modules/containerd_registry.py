@@ -114,7 +114,7 @@ foreign:
   returned: success
 """
 
-import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401  # pylint: disable=unused-import
+import ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host.containerd_registry import OPTIONS, run
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 

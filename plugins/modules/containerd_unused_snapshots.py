@@ -104,7 +104,7 @@ freed_bytes:
   returned: success
 """
 
-import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401  # pylint: disable=unused-import
+import ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.containerd_unused_snapshots import OPTIONS, run
 

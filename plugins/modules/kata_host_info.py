@@ -68,7 +68,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401  # pylint: disable=unused-import
+import ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.slipway.node.plugins.module_utils.kata.hardware import MODULES, parse_modules, problems, to_load
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.hardware import read_machine
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module

@@ -89,7 +89,7 @@ reason:
   returned: always
 """
 
-import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401  # pylint: disable=unused-import
+import ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.plan import OPTIONS, PlanModule, run
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 

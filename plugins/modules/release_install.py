@@ -185,7 +185,7 @@ removed:
   returned: success
 """
 
-import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401  # pylint: disable=unused-import
+import ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.slipway.node.plugins.module_utils.release.host.release_install import OPTIONS, RULES, run
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 

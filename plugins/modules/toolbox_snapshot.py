@@ -209,7 +209,7 @@ steps:
   sample: [pull, prepare, directory, unit, enable, mount]
 """
 
-import ansible_collections.slipway.node.plugins.module_utils.bytecode  # noqa: F401  # pylint: disable=unused-import
+import ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.slipway.node.plugins.module_utils.run import run_module
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.toolbox_snapshot import OPTIONS, run
 

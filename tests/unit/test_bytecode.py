@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.bytecode import UNUSED, BytecodeCache
+from ansible_collections.slipway.node.plugins.module_utils.core.host.bytecode import UNUSED, BytecodeCache
 
-UTILS = Path(__file__).parents[2] / "plugins" / "module_utils"
+UTILS = Path(__file__).parents[2] / "plugins" / "module_utils" / "core" / "host"
 SOURCE = b"VALUE = 'own'\n"
 # Imports a package from a ZIP file as modules do; prints its value, and how often its files were compiled.
 RUN = """

@@ -109,7 +109,7 @@ def overridden_directives(files: Iterable[Source], own: str, text: str) -> list[
 def overridden_variables(
     files: Iterable[Source], own: str, wanted: Mapping[str, str], variables: Iterable[Source] = ()
 ) -> dict[str, str]:
-    """Return the variables that systemd doesn't set as the file ``own`` does, each with the file that has the last word.
+    """Return the variables that systemd doesn't set as the file ``own`` does, each with the file that overrides it.
 
     ``variables`` are the files that EnvironmentFile= of the unit names, which override the unit's own variables.
     """
@@ -138,7 +138,7 @@ def _compare(found: dict[str, str], wanted: Mapping[str, str], got: Mapping[str,
 
 
 def _later(files: Iterable[Source], own: str) -> list[Source]:
-    """Return the drop-ins that systemd reads after the file ``own``, in its order: by name, whatever their directory.
+    """Return the drop-ins that systemd reads after the file ``own``, sorted by name across directories.
 
     systemd.unit(5). Of two files of one name, systemd lists only the one that it reads.
     """

@@ -3,8 +3,7 @@
 
 """What the configuration means to a daemon, one row each, and how a change of it is judged.
 
-A row reads the same values from two configurations that two versions have made, whatever their schemas are. To report another
-change, add a row.
+A row reads the same values from the configurations of two versions, in any schema. To report another change, add a row.
 """
 
 from __future__ import annotations

@@ -333,7 +333,7 @@ def config_settings(state: NodeState, expectation: Expectation) -> Finding | Non
 
 
 def _later_files(state: NodeState, version: Version) -> list[Source]:
-    """Return the files that have the last word over the file that the collection writes: on 1.x that is the root file."""
+    """Return the files that override the file that the collection writes. On 1.x, that is the root file."""
     places = [place for place, one in enumerate(state.sources) if not is_foreign(one.text)]
     first = 1 if version.major == 1 else (places[0] + 1 if places else len(state.sources))
     return list(state.sources[first:])

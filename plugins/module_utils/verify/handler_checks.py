@@ -77,7 +77,7 @@ def handler_programs(state: NodeState, expectation: Expectation) -> Finding:
 
 @check
 def handler_options(state: NodeState, expectation: Expectation) -> Finding | None:
-    """The type of each handler is a name, its options have the types that its shim reads, and its sandboxer exists."""
+    """The options of each handler are valid: its runtime, the types of the options, its specification and its sandboxer."""
     expected = "names of runtimes, options of the right types, and a known sandboxer"
     if state.config is None:
         return unread(expected, state, "config", "version")

@@ -89,7 +89,7 @@ class ConfigApplication:
         unit.reload_manager()
         status = unit.status()
         if status.running:
-            # Another drop-in of the unit may have the last word.
+            # Another drop-in of the unit may override the setting.
             check_kill_mode(node, stage.wanted, status.kill_mode, stage.reason)
         self._restarted = True
         probed = snapshotters_to_probe(stage.wanted, stage.config)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The files of the daemon's unit, and those that have the last word on what the collection's drop-in sets."""
+"""The files of the daemon's unit, and those that override the collection's drop-in."""
 
 from __future__ import annotations
 
@@ -54,4 +54,4 @@ def check_last_word(node: ContainerdHost, wanted: ConfigRequest) -> None:
     variables = overridden_variables(files, own, wanted.service.environment(), read_environment_files(files))
     if variables:
         named = "; ".join(f"{name} is set by {path}" for name, path in variables.items())
-        raise ValueError(f"http_proxy: {named}, which has the last word over {own}: remove the variables there")
+        raise ValueError(f"http_proxy: {named}, which overrides {own}: remove the variables there")
