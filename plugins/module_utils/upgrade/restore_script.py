@@ -5,7 +5,7 @@
 The script needs neither Python nor Ansible. A generation is a directory whose file ``list`` has one line for each object, with
 tabs between the fields:
 
-- ``packages DIRECTORY``: the Debian packages in it are installed, before anything else is put back.
+- ``packages DIRECTORY``: the Debian packages of this directory (packages.py) are put back before anything else.
 - ``file MODE UID GID COPY PATH``: a file. PATH is no symbolic link: a link has a line of its own, as has its target.
 - ``link TARGET PATH``: a symbolic link.
 - ``absent PATH``: there was no such file or link.
@@ -16,14 +16,15 @@ DIRECTORY and COPY are relative to the generation's directory, and PATH is absol
 
 from __future__ import annotations
 
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.packages import RESTORE_PACKAGES
+
 SCRIPT = "/var/lib/slipway-node/restore"
 UNIT_NAME = "slipway-restore.service"
 UNIT_PATH = f"/etc/systemd/system/{UNIT_NAME}"
 
 # Each object is replaced by a rename, and is on disk before the next one. So the script can end at any point, and is called
 # again until the journal says that the generation is back. Temporary names are those of core/host/files.py, which readers of
-# drop-ins skip. While packages are installed, systemctl does nothing: at boot, a maintainer script would wait for the start of
-# containerd, which waits for this script.
+# drop-ins skip.
 RESTORE_SCRIPT = r"""#!/bin/sh
 # Managed by slipway.node: changes made here are lost.
 # Puts back what was there before an upgrade of containerd. Starts and stops no unit.
@@ -70,21 +71,7 @@ replace() {
   mv -fT "$1" "$2" && flush "${2%/*}"
 }
 
-quiet_dpkg() {
-  DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 dpkg --force-confdef --force-confold "$@" </dev/null >&2
-}
-
-restore_packages() {
-  # A package of others that can't be configured doesn't keep these from being installed.
-  quiet_dpkg --configure -a || true
-  # Another dpkg may hold the lock for a while.
-  for seconds in 1 5 10 20 0; do
-    if quiet_dpkg --force-downgrade --install "$1"/*.deb; then return; fi
-    sleep "$seconds"
-  done
-  return 1
-}
-
+__RESTORE_PACKAGES__
 restore_file() {
   new=$(temporary "$5") && cp "$4" "$new" || return 1
   # The context of the file that is replaced, where SELinux is enabled.
@@ -161,7 +148,7 @@ new=$(temporary "$journal")
 sed 's/^STEP=.*/STEP=restored/' "$journal" >"$new"
 flush "$new"
 replace "$new" "$journal"
-"""
+""".replace("__RESTORE_PACKAGES__\n", RESTORE_PACKAGES.lstrip())
 
 
 def restore_unit(unit: str) -> str:
