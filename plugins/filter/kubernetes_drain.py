@@ -66,7 +66,7 @@ def kubernetes_drain(pods: Any, force: bool = False, delete_emptydir_data: bool 
 
 
 def _place(pod: Mapping[str, Any], name: str, force: bool, delete_emptydir_data: bool) -> tuple[str, str]:
-    """The rules of kubernetes.core plugins/modules/k8s_drain.py, filter_pods, and of kubectl drain for pods of a DaemonSet."""
+    """Follow kubernetes.core plugins/modules/k8s_drain.py, filter_pods, and kubectl drain for pods of a DaemonSet."""
     metadata = pod["metadata"]
     owners: Sequence[Mapping[str, Any]] = metadata.get("ownerReferences") or ()
     if MIRROR in (metadata.get("annotations") or {}) or any(owner.get("kind") == "DaemonSet" for owner in owners):
@@ -74,7 +74,10 @@ def _place(pod: Mapping[str, Any], name: str, force: bool, delete_emptydir_data:
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return "evicted", name
     if not delete_emptydir_data and any("emptyDir" in volume for volume in pod["spec"].get("volumes") or ()):
-        return "refusals", f"the pod {name} has a volume of the type emptyDir, whose data is lost: allow it with delete_emptydir_data"
+        return (
+            "refusals",
+            f"the pod {name} has a volume of the type emptyDir, whose data is lost: allow it with delete_emptydir_data",
+        )
     if not force and not owners:
         return "refusals", f"the pod {name} has no controller that would create it again: allow it with force"
     return "evicted", name

@@ -79,7 +79,7 @@ def kubernetes_problems(node: Any, version: str = "", handlers: Sequence[str] = 
 
 
 def _number(version: str) -> str:
-    """The number in a version, such as 1.7.24 in ``containerd://1.7.24~ds1``; the text itself if there is none."""
+    """Return the number in a version, such as 1.7.24 in ``containerd://1.7.24~ds1``; the text itself if there is none."""
     found = re.search(r"\d+\.\d+\.\d+(?:-(?:alpha|beta|rc)\.\d+)?", version)
     return found.group() if found else version
 

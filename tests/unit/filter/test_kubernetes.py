@@ -9,10 +9,13 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.slipway.node.plugins.filter.kubernetes_drain import kubernetes_drain
+from ansible_collections.slipway.node.plugins.filter.kubernetes_error import kubernetes_error
 from ansible_collections.slipway.node.plugins.filter.kubernetes_problems import kubernetes_problems
 
 
-def pod(name: str, *, owner: str | None = None, volume: str | None = None, phase: str = "Running", **metadata: Any) -> dict[str, Any]:
+def pod(
+    name: str, *, owner: str | None = None, volume: str | None = None, phase: str = "Running", **metadata: Any
+) -> dict[str, Any]:
     owners = {"ownerReferences": [{"kind": owner, "name": "one"}]} if owner else {}
     volumes = {"volumes": [{"name": "one", volume: {}}]} if volume else {}
     return {"metadata": {"namespace": "apps", "name": name, **owners, **metadata}, "spec": volumes, "status": {"phase": phase}}
@@ -64,7 +67,9 @@ def test_a_node_that_is_ready_has_no_problem() -> None:
     assert kubernetes_problems(node(handlers=["", "runc", "kata"]), version="2.3.7", handlers=["kata"]) == []
 
 
-@pytest.mark.parametrize(("ready", "words"), [("False", "container runtime is down"), ("Unknown", "Unknown"), (None, "not reported")])
+@pytest.mark.parametrize(
+    ("ready", "words"), [("False", "container runtime is down"), ("Unknown", "Unknown"), (None, "not reported")]
+)
 def test_a_node_that_is_not_ready_gets_no_pods(ready: str | None, words: str) -> None:
     [problem] = kubernetes_problems(node(ready=ready))
     assert words in problem
@@ -92,6 +97,28 @@ def test_a_handler_that_the_kubelet_does_not_report_is_named() -> None:
 
 def test_a_kubelet_that_reports_no_handlers_is_not_asked_for_them() -> None:
     assert kubernetes_problems(node(handlers=None), handlers=["kata"]) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("Could not create API client: Invalid kube-config file. No configuration found.", None),
+        (
+            "Could not find or access '/x' on the Ansible Controller.\nIf you are using a module",
+            "Could not find or access '/x' on the Ansible Controller",
+        ),
+        (
+            "Failed to import the required Python library (kubernetes) on vm's Python /venv/bin/python3. Please read the docs",
+            "the Python package kubernetes is not installed for /venv/bin/python3",
+        ),
+        (
+            'Failed to patch object: b\'{"kind":"Status","message":"nodes \\\\"one\\\\" is forbidden","code":403}\\n\'',
+            'nodes "one" is forbidden',
+        ),
+    ],
+)
+def test_the_message_of_a_failure_is_one_line(message: str, line: str | None) -> None:
+    assert kubernetes_error(message) == (line or message.rstrip("."))
 
 
 def test_other_objects_are_refused() -> None:
