@@ -21,7 +21,9 @@ from nodes.node import Done
 from nodes.upstream import unpacked, unpacked_package
 
 # By version; the packages and releases that the nodes of the tests have.
-SUITES = {line.tested: suite for line in LINES for suite, number in LINE_OF_SUITE.items() if number == f"{line.major}.{line.minor}"}
+SUITES = {
+    line.tested: suite for line in LINES for suite, number in LINE_OF_SUITE.items() if number == f"{line.major}.{line.minor}"
+}
 METADATA = "io.containerd.metadata.v1.bolt/meta.db"
 # One task of a daemon may take so many seconds.
 LIMIT = 60
@@ -98,7 +100,9 @@ state = "{self.state}"
             check=False,
             timeout=LIMIT,
         )
-        assert not check or done.returncode == 0, f"ctr {arguments} of {self.version}: {done.stderr}\n{self.log.read_text()[-2000:]}"
+        assert not check or done.returncode == 0, (
+            f"ctr {arguments} of {self.version}: {done.stderr}\n{self.log.read_text()[-2000:]}"
+        )
         return done
 
     def clear(self) -> None:
