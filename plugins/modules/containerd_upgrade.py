@@ -63,6 +63,10 @@ options:
         description: The version directory, as RV(slipway.node.release_install#module:path) names it.
         type: path
         required: true
+  prefix:
+    description: The directory of releases. With O(packages), the links to the releases V(containerd) and V(runc) in it are removed.
+    type: path
+    default: /usr/local/lib/slipway
   link_dir:
     description: The directory of the links to the programs of O(releases).
     type: path
@@ -70,7 +74,7 @@ options:
   packages:
     description:
       - Packages to install with APT, as V(name) or V(name=version). With packages, a unit of this collection in C(/etc/systemd/system)
-        is removed.
+        is removed, and so are the links to releases, see O(prefix). The version directories of the releases stay.
     type: list
     elements: str
     default: []

@@ -43,6 +43,7 @@ OPTIONS: Mapping[str, Any] = {
         "default": [],
         "options": {"name": {"type": "str", "required": True}, "path": {"type": "path", "required": True}},
     },
+    "prefix": {"type": "path", "default": "/usr/local/lib/slipway"},
     "link_dir": {"type": "path", "default": "/usr/local/bin"},
     "packages": {"type": "list", "elements": "str", "default": []},
     "replace_packages": {"type": "list", "elements": "str", "default": []},

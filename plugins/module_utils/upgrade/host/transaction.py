@@ -197,24 +197,26 @@ class Transaction:
         journal = store.read_journal()
         databases = "restored" if journal is not None and journal.databases else "kept"
         try:
-            problem = self._restored(manifest)
+            problem = self._restored(manifest, databases)
             copied = any(one.kind == DATABASE for one in store.objects_of(manifest.number))
             if problem and databases == "kept" and copied and not self._unit.status().running:
                 # The daemon may not read what the other version has written.
                 store.write_journal(Journal(manifest.number, STARTED, databases=True))
                 databases = "restored"
-                problem = self._restored(manifest)
+                problem = self._restored(manifest, databases)
         except HostError as error:
             problem = str(error)
         return databases, problem
 
-    def _restored(self, manifest: Manifest) -> str:
+    def _restored(self, manifest: Manifest, databases: str) -> str:
         """Run the script and start the daemon; return what is wrong with it, or an empty text."""
         self._unit.stop()
         store.restore(None, self._lock)
         for directory in reversed(manifest.directories):
             remove_empty_dir(directory)
-        return self._proven(manifest)
+        problem = self._proven(manifest)
+        # The first snapshot meets directories of snapshots that databases of before don't know, and removes them.
+        return self._proven(manifest) if problem and databases == "restored" else problem
 
     def _proven(self, manifest: Manifest) -> str:
         try:

@@ -87,7 +87,8 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
     final = replace(final, reason=f"containerd {installed.version} becomes {upgraded.version}")
     check_healthy(before, current)
     if changed:
-        _check(before, final, current, predicted=module.check_mode)
+        for one in _check(before, final, current, predicted=module.check_mode):
+            module.warn(f"{one}. This fails outside of check mode, unless another task creates what is missing first")
         for one in packages.warnings(installed.runner, switch.packages, switch.replaced):
             module.warn(one)
     return NodeChange(
@@ -116,8 +117,11 @@ def check_healthy(node: ContainerdHost, config: EffectiveConfig) -> None:
         )
 
 
-def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *, predicted: bool) -> None:
-    """Raise ValueError or HostError for what would harm the node. ``node`` is the one of today."""
+def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *, predicted: bool) -> list[str]:
+    """Raise ValueError or HostError for what would harm the node; return what has to be created before.
+
+    ``node`` is the one of today.
+    """
     reason = str(final.reason)
     daemon = node.daemon.read_state()
     check_stop(node, final.wanted, reason)
@@ -125,7 +129,7 @@ def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *
         check_snapshotters(node, final.wanted, daemon.plugins, final.config)
     check_restart(node, final.wanted, daemon, final.config, reason)
     check_roots(current, final.config)
-    check_needs(node, final.wanted, final.config, predicted=predicted)
+    lacking = check_needs(node, final.wanted, final.config, predicted=predicted)
     old, new = current.default_snapshotter, final.config.default_snapshotter
     if old != new:
         raise ValueError(
@@ -133,6 +137,7 @@ def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *
             "slipway.node.containerd_config after the upgrade, which unpacks the images for it"
         )
     store.check_room(store.database_paths(current))
+    return lacking
 
 
 def check_stop(node: ContainerdHost, wanted: ConfigRequest, reason: str) -> None:
