@@ -20,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_ro
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, at_least
-from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import SETTLED
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import COMMITTED
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import to_drop
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.previous import plan_previous
@@ -28,7 +28,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof im
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.transaction import (
     Recovery,
     Transaction,
-    predicted_recovery,
+    recovery_of,
 )
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.upgraded import NodeChange, plan_upgraded
 
@@ -84,10 +84,11 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
     params = module.params
     containerd = Containerd.from_module(module)
     transaction = Transaction(containerd, lock=lock, timeout=params["timeout"], probes=params["probe"], warn=module.warn)
-    recovered = predicted_recovery() if module.check_mode else transaction.recover()
+    journal = store.read_journal() if module.check_mode else None
+    recovered = transaction.recover() if not module.check_mode else recovery_of(journal) if journal is not None else None
     if params["state"] == RECOVERED:
         return unchanged(recovered)
-    if recovered is not None and module.check_mode and recovered.step not in SETTLED:
+    if recovered is not None and module.check_mode and recovered.step != COMMITTED:
         module.warn("an interrupted upgrade is taken back first: the rest can be predicted after that")
         return unchanged(recovered)
     containerd = containerd.renewed()

@@ -93,8 +93,9 @@ def objects_of(number: int) -> tuple[Kept, ...]:
 
 
 def remove_generation(number: int) -> None:
-    """Remove a generation."""
-    remove_tree(directory_of(number))
+    """Remove a generation. A missing one is fine."""
+    if os.path.isdir(GENERATIONS):
+        remove_tree(directory_of(number))
 
 
 def describe(path: str) -> Kept:

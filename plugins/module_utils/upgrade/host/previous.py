@@ -87,6 +87,7 @@ def _change(
     paths = tuple(one.path for one in objects if one.kind in (FILE, LINK, ABSENT))
 
     def start() -> Containerd:
+        # The script has made systemd read its units again.
         client = containerd.renewed()
         if str(client.version) != target.version:
             program = client.program.path
