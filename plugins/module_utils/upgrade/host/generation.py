@@ -161,9 +161,16 @@ def keep_databases(number: int, paths: Iterable[str]) -> None:
     copies = [Kept(DATABASE, path, f"databases/{index}") for index, path in enumerate(paths)]
     for one in copies:
         _copy(one.path, f"{directory_of(number)}/{one.copy}")
+        _keep_snapshot_names(f"{os.path.dirname(one.path)}/snapshots", f"{directory_of(number)}/{one.copy}.snapshots")
     with naming("flush", directory):
         sync_directory(directory)
     _write_list(number, [one for one in objects_of(number) if one.kind != DATABASE] + copies)
+
+
+def _keep_snapshot_names(snapshots: str, path: str) -> None:
+    """Write which directories of snapshots there are: others are newer than the copy of the snapshotter's database."""
+    with naming("read", snapshots), suppress(FileNotFoundError):
+        write_file(path, "".join(f"{name}\n" for name in sorted(os.listdir(snapshots))).encode(), 0o600)
 
 
 def database_paths(config: EffectiveConfig) -> tuple[str, ...]:

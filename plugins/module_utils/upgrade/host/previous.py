@@ -45,7 +45,7 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
     files = tuple(_file_change(target.number, one) for one in objects if one.kind in (FILE, ABSENT))
     kept = f"{store.directory_of(target.number)}/packages" if any(one.kind == PACKAGES for one in objects) else None
     changed = not store.same(target.number) or (kept is not None and packages.differ(runner, kept))
-    copies = not opens(target.version, str(containerd.version))
+    copies = not opens(Version.parse(target.version), containerd.version)
     if changed:
         check_stop(ContainerdHost(containerd, request.drop_in_file), request, f"containerd goes back to {target.version}")
         if copies:
@@ -99,7 +99,7 @@ def _change(
         manifest=new_manifest(containerd, target.version, PREVIOUS, paths),
         paths=paths,
         databases=store.database_paths(containerd.config),
-        databases_go_back=copies or not opens(str(containerd.version), target.version),
+        databases_go_back=copies or not opens(containerd.version, Version.parse(target.version)),
         keep_packages=_keeper(containerd.runner, kept) if kept is not None else None,
         switch=lambda: store.restore(target.number, lock, databases=copies),
         start=start,

@@ -154,7 +154,7 @@ def _change(installed: Containerd, upgraded: Containerd, final: ConfigStage, swi
         manifest=new_manifest(installed, str(upgraded.version), UPGRADED, paths),
         paths=paths,
         databases=store.database_paths(installed.config),
-        databases_go_back=not opens(str(installed.version), str(upgraded.version)),
+        databases_go_back=not opens(installed.version, upgraded.version),
         keep_packages=keeps,
         switch=lambda: apply_switch(runner, switch),
         start=lambda: _start(installed, upgraded, final, switch, lock),
