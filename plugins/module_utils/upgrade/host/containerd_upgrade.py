@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.config.request import AUTO, NONE, ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.config.request import AUTO, FORCE, NONE, ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
@@ -49,6 +49,7 @@ OPTIONS: Mapping[str, Any] = {
     "replace_packages": {"type": "list", "elements": "str", "default": []},
     "unit_content": {"type": "str"},
     "generation": {"type": "int"},
+    "restart": {"type": "str", "choices": [AUTO, FORCE], "default": AUTO},
     "keep": {"type": "int", "default": 2},
     "probe": {"type": "bool", "default": True},
     "enable_cri": {"type": "bool", "default": False},
@@ -109,7 +110,7 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
 def planned(module: AnsibleModule, containerd: Containerd, lock: int) -> NodeChange:
     """Plan the change. Raises ValueError or HostError if it is refused."""
     params = module.params
-    given = {**params, "state": "present", "restart": AUTO, "unit_enabled": False, "probe": NONE}
+    given = {**params, "state": "present", "unit_enabled": False, "probe": NONE}
     wanted = ConfigRequest.from_params(given)
     if params["state"] == PREVIOUS:
         return plan_previous(containerd, params["generation"], wanted, lock)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import error_lines
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import remove_empty_dir
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import (
@@ -38,6 +39,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof im
     prove,
     running_containers,
     try_handlers,
+    unadopted,
 )
 
 
@@ -164,6 +166,7 @@ class Transaction:
 
     def _taken_back(self, manifest: Manifest, why: str, since: float) -> HostError:
         """Go back after a failed step; return the error that says so."""
+        ended = self._ends(manifest)
         self._unit.stop()
         log = self._unit.journal(since)
         databases, problem = self._go_back(manifest)
@@ -171,6 +174,8 @@ class Transaction:
         if log:
             message += ". The daemon's log before that: " + " | ".join(error_lines(log))
         message += ". " + self._outcome(manifest, problem)
+        if ended:
+            message += f". It ended containers that {manifest.to_version} had started meanwhile: {', '.join(ended)}"
         if not problem:
             self._give_up(manifest.number)
         values = {
@@ -183,6 +188,13 @@ class Transaction:
             "journal": log[-20:],
         }
         return HostError(message, values=values)
+
+    def _ends(self, manifest: Manifest) -> list[str]:
+        """Return the containers that the version of before ends when it starts: the other one has started them meanwhile."""
+        try:
+            return unadopted(self._installed.renewed(), Version.parse(manifest.version))
+        except HostError:
+            return []
 
     def _outcome(self, manifest: Manifest, problem: str) -> str:
         if not problem:
