@@ -16,7 +16,9 @@ import pytest
 from integration.private_daemon import PrivateDaemon, private_daemon
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import DATABASE, GENERATIONS, Kept, list_text
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.databases import BUNDLES, adopts, bundle_of, opens
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_script import RESTORE_SCRIPT
 from nodes.images import busybox, random_layers, write_layout
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run containers")
@@ -38,19 +40,13 @@ class Images:
             self.archives[name] = directory / f"{name}.tar"
             subprocess.run(["tar", "-C", str(layout), "-cf", str(self.archives[name]), "."], check=True)
 
-    def load(self, daemon: PrivateDaemon, name: str, *, check: bool = True) -> bool:
-        """Import an image and unpack it for each snapshotter. Returns whether that succeeded."""
+    def load(self, daemon: PrivateDaemon, name: str) -> None:
+        """Import an image, and unpack it for each snapshotter."""
         # The transfer service unpacks only for the snapshotters in its configuration.
         local = ["--local"] if daemon.version.startswith("2.") else []
-        codes = [
-            daemon.ctr(
-                *("images", "import", "--base-name", f"test.invalid/{name}", "--snapshotter", snapshotter, *local),
-                str(self.archives[name]),
-                check=check,
-            ).returncode
-            for snapshotter in SNAPSHOTTERS
-        ]
-        return not any(codes)
+        for snapshotter in SNAPSHOTTERS:
+            options = ("--base-name", f"test.invalid/{name}", "--snapshotter", snapshotter, *local)
+            daemon.ctr("images", "import", *options, str(self.archives[name]))
 
 
 def reference(name: str) -> str:
@@ -154,26 +150,33 @@ def test_databases_and_containers_survive_an_upgrade_and_the_way_back(
         time.sleep(0.1)
 
 
-def test_copies_of_the_databases_have_the_images_from_before(daemon: PrivateDaemon, images: Images) -> None:
-    """The first pull onto overlayfs may meet directories of newer snapshots; it removes them."""
+def keep_copies(daemon: PrivateDaemon) -> None:
+    """Make a generation of the databases below the daemon's directory, as a run does while the daemon is stopped."""
+    generation = daemon.directory / GENERATIONS.lstrip("/") / "1"
+    (generation / "databases").mkdir(parents=True)
+    kept = []
+    for index, path in enumerate(sorted(daemon.root.rglob("*.db"))):
+        copy = generation / "databases" / str(index)
+        shutil.copy2(path, copy)
+        names = [f"{one.name}\n" for one in path.parent.glob("snapshots/*")]
+        copy.with_name(f"{index}.snapshots").write_text("".join(names))
+        kept.append(Kept(DATABASE, f"/{path.relative_to(daemon.directory)}", f"databases/{index}"))
+    (generation / "list").write_text(list_text(kept))
+
+
+def test_copies_of_the_databases_have_what_was_there_before(daemon: PrivateDaemon, images: Images) -> None:
     daemon.start("2.3.7")
     write(daemon, images, "old")
-    held = written(daemon)
+    held, read = written(daemon), sums(daemon, "old")
     daemon.stop()
-    databases = list(daemon.root.rglob("*.db"))
-    assert {path.parent.name for path in databases} >= {
-        "io.containerd.metadata.v1.bolt",
-        "io.containerd.snapshotter.v1.overlayfs",
-    }
-    for path in databases:
-        shutil.copy2(path, f"{path}.copy")
+    keep_copies(daemon)
     daemon.start("2.4.2")
     images.load(daemon, "new")
-    read = sums(daemon, "new")
+    newer = sums(daemon, "new")
     daemon.stop()
-    for path in databases:
-        shutil.copy2(f"{path}.copy", path)
+    environment = {**os.environ, "SLIPWAY_ROOT": str(daemon.directory)}
+    subprocess.run(["sh", "-c", RESTORE_SCRIPT, "restore", "1", "restore"], env=environment, check=True)
     daemon.start("2.3.7")
-    assert written(daemon) == held
-    assert images.load(daemon, "new", check=False) or images.load(daemon, "new")
-    assert sums(daemon, "new") == read
+    assert (written(daemon), sums(daemon, "old")) == (held, read)
+    images.load(daemon, "new")
+    assert sums(daemon, "new") == newer

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ansible_collections.slipway.node.plugins.module_utils.containerd.version import LINES, NEWEST, OLDEST, Line, Version
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import LINES, OLDEST, Line, Version
 
 # The daemon's directory of running containers, below its state directory: NAMESPACE/ID/FILE.
 BUNDLES = "io.containerd.runtime.v2.task"
@@ -35,19 +35,17 @@ _V1 = Format(metadata=3, shim_files=frozenset({ADDRESS}))
 _V2 = Format(metadata=4, shim_files=frozenset({ADDRESS, BOOTSTRAP}))
 
 
-def format_of(version: Version) -> Format | None:
-    """Return the format of a release; None for a line that has not been measured."""
-    if version < OLDEST or (version.major, version.minor) > NEWEST.number:
-        return None
+def format_of(version: Version) -> Format:
+    """Return the format of a release. Lines that are newer than the measured ones are taken to be like the newest one."""
     return _V1 if version.major == 1 else _V2
 
 
 def opens(reader: Version, writer: Version) -> bool:
     """Return whether a version opens the databases that another version has written, with everything that is in them.
 
-    False for a pair with an unmeasured line: its databases are put back from copies.
+    Where a line of today's is not known yet, the answer is an assumption: copies are put back if the daemon does not start.
     """
-    return format_of(reader) is not None and format_of(writer) is not None
+    return not (reader < OLDEST or writer < OLDEST)
 
 
 def adopts(reader: Version, bundle: Collection[str]) -> bool:
@@ -56,8 +54,7 @@ def adopts(reader: Version, bundle: Collection[str]) -> bool:
     A version that doesn't ends the container when it starts. Shims of 1.x write ADDRESS, and 2.x writes only BOOTSTRAP, for
     a shim that speaks another protocol than those of 1.x.
     """
-    known = format_of(reader)
-    return known is None or not known.shim_files.isdisjoint(bundle)
+    return not format_of(reader).shim_files.isdisjoint(bundle)
 
 
 def bundle_of(starter: Version) -> tuple[str, ...]:
