@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Iterator
@@ -50,8 +51,9 @@ FOREIGN_UNIT = "/etc/systemd/system/containerd.service.d/10-theirs.conf"
 SETTINGS = {"settings": {"max_concurrent_downloads": 6, "snapshotter": "overlayfs", "runtimes": []}}
 
 
+@functools.cache
 def staged(node: Node, version: str) -> str:
-    """Bring a release to the node without using it; the path of its version directory."""
+    """Bring a release to the node without using it, once; the path of its version directory."""
     [release] = json.loads(run([str(CHECKOUT / "tests/upstream"), "--releases", "containerd", version]).stdout).values()
     done = node.module("release_install", {"name": "containerd", "version": version, "state": "staged", **release})
     assert not done.get("failed"), done
@@ -72,7 +74,7 @@ def to(path: str, **options: Any) -> dict[str, Any]:
 
 def cleaned(node: Node) -> None:
     node.ssh(
-        f"systemctl disable slipway-restore.service; rm -rf {STATE} /usr/local/lib/slipway /run/slipway-upgrading "
+        f"systemctl disable slipway-restore.service; rm -rf {STATE} {HOME}/current {HOME}/2.3.7-bad /run/slipway-upgrading "
         f"/etc/systemd/system/slipway-restore.service {UNIT} /usr/local/sbin/systemctl; "
         "find /usr/local/bin -lname '*slipway*' -delete; "
         f"ctr tasks kill --signal SIGKILL {NAME}; ctr tasks rm --force {NAME}; ctr containers rm {NAME}; pkill -KILL -x busybox; "
@@ -83,7 +85,8 @@ def cleaned(node: Node) -> None:
 
 @pytest.fixture
 def old(trixie: Node, source: Registry) -> Iterator[Node]:
-    """1.7.24 as packaged, with settings of the collection, files of others, and a container that runs."""
+    """1.7.24 as packaged, 2.3.7 staged beside it, with settings of the collection, files of others, and a container that runs."""
+    staged(trixie, "2.3.7")
     cleaned(trixie)
     daemon.reset(trixie, THEIRS)
     daemon.write(trixie, FOREIGN_UNIT, "[Service]\nLimitNOFILE=54321")
@@ -156,12 +159,13 @@ NO_DAEMON = 'case "$*" in *--version*|*config*) exec "$0.real" "$@";; esac\necho
 NO_SHIM = 'echo "this shim can not run" >&2\nexit 1'
 
 
-def is_as_before(node: Node, before: set[str], running: list[str]) -> None:
-    """The node has its files, its version and its container, and no trace of an upgrade."""
+def is_as_before(node: Node, before: set[str], running: list[str], generations: int = 0) -> None:
+    """The node has its files, its version and its container, and no trace of an upgrade but generations."""
     assert files(node) == before
     assert version(node).startswith("1.7.24") and daemon.is_well(node)
     assert container(node) == running
-    assert node.ssh(f"ls {STATE}/upgrading {STATE}/generations/* /run/slipway-upgrading", check=False).stdout == ""
+    assert node.ssh(f"ls -d {STATE}/upgrading /run/slipway-upgrading", check=False).stdout == ""
+    assert len(node.ssh(f"ls {STATE}/generations", check=False).stdout.split()) == generations
 
 
 @pytest.mark.parametrize(
@@ -225,3 +229,25 @@ def test_a_killed_run_is_taken_back_by_the_next(old: Node, step: str) -> None:
     assert not found.get("failed"), found
     assert found["recovered"]["step"] == step
     is_as_before(old, before, running)
+
+
+def test_the_node_goes_back_to_the_previous_version_and_forth(old: Node) -> None:
+    before, running = files(old), container(old)
+    done = run_module(old, MODULE, to(staged(old, "2.3.7")))
+    assert not done.get("failed"), done
+    upgraded = files(old)
+
+    predicted = run_module(old, MODULE, {"state": "previous"}, check=True)
+    assert files(old) == upgraded
+    back = run_module(old, MODULE, {"state": "previous"})
+    assert not back.get("failed"), back
+    assert (back["version"], back["to_version"], back["generation"]) == ("2.3.7", "1.7.24", 2)
+    assert {**back, "generation": None} == {**predicted, "invocation": back["invocation"]}
+    is_as_before(old, before, running, generations=2)
+    again = run_module(old, MODULE, {"state": "previous"})
+    assert (again.get("failed", False), again["changed"]) == (False, False), again
+
+    forth = run_module(old, MODULE, {"state": "previous", "generation": 2})
+    assert not forth.get("failed"), forth
+    assert (version(old), files(old), container(old)) == ("2.3.7", upgraded, running)
+    assert old.ssh(f"ls {STATE}/generations").stdout.split() == ["2", "3"]

@@ -93,8 +93,9 @@ def objects_of(number: int) -> tuple[Kept, ...]:
 
 
 def remove_generation(number: int) -> None:
-    """Remove a generation."""
-    remove_tree(directory_of(number))
+    """Remove a generation. A missing one is fine."""
+    if os.path.isdir(GENERATIONS):
+        remove_tree(directory_of(number))
 
 
 def describe(path: str) -> Kept:
@@ -258,12 +259,12 @@ def install_script(runner: Runner, unit: str) -> None:
     runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
 
 
-def restore(number: int | None, lock: int, *, databases: bool = False) -> None:
-    """Run the script for the generation of the journal, or for another one. It holds the lock until it ends.
+def restore(number: int | None, lock: int) -> None:
+    """Run the script for the generation of the journal, or for another one without its databases.
 
-    Raises HostError with what the script couldn't restore.
+    It holds the lock until it ends. Raises HostError with what the script couldn't restore.
     """
-    arguments = [] if number is None else [str(number), "restore" if databases else "keep"]
+    arguments = [] if number is None else [str(number), "keep"]
     done = run_program([SCRIPT, *arguments], timeout=_RESTORE_SECONDS, inherit=(lock,))
     if done.code != 0:
         said = "; ".join(done.stderr.split("\n")[-4:]).strip("; ") or f"it ended with {done.code}"

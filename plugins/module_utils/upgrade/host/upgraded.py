@@ -42,6 +42,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation im
 )
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import check_adopted
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.switch import (
     ProgramSwitch,
     apply_switch,
@@ -125,6 +126,8 @@ def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *
     reason = str(final.reason)
     daemon = node.daemon.read_state()
     check_stop(node, final.wanted, reason)
+    if not final.wanted.force_restart:
+        check_adopted(node.containerd, final.found.version)
     if daemon.plugins is not None:
         check_snapshotters(node, final.wanted, daemon.plugins, final.config)
     check_restart(node, final.wanted, daemon, final.config, reason)
