@@ -17,10 +17,12 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.names impo
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
+    TEMPORARY_PREFIX,
     make_directories,
     naming,
     read_bytes,
     remove_file,
+    remove_leftovers,
     sync_directory,
     write_file,
 )
@@ -96,6 +98,15 @@ def remove_generation(number: int) -> None:
     """Remove a generation. A missing one is fine."""
     if os.path.isdir(GENERATIONS):
         remove_tree(directory_of(number))
+
+
+def remove_temporary(number: int) -> None:
+    """Remove the temporary files and links that a killed run left beside the objects of a generation."""
+    for one in objects_of(number):
+        directory, name = os.path.split(one.path)
+        if os.path.isdir(directory):
+            with naming("list", directory):
+                remove_leftovers(directory, f"{TEMPORARY_PREFIX}{name}.")
 
 
 def describe(path: str) -> Kept:

@@ -224,6 +224,7 @@ class Transaction:
         """Run the script and start the daemon; return what is wrong with it, or an empty text."""
         self._unit.stop()
         store.restore(None, self._lock)
+        store.remove_temporary(manifest.number)
         for directory in reversed(manifest.directories):
             remove_empty_dir(directory)
         problem = self._proven(manifest)
@@ -251,10 +252,9 @@ class Transaction:
         Raises HostError if the node isn't proven after that.
         """
         journal = store.read_journal()
-        if journal is None:
-            return None
         with store.at_work():
-            return self._recovered(journal)
+            # A run that was killed before it wrote the journal has left the mark of its work.
+            return self._recovered(journal) if journal is not None else None
 
     def _recovered(self, journal: Journal) -> Recovery:
         found = recovery_of(journal)
