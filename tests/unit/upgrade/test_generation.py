@@ -27,7 +27,7 @@ def test_a_manifest_is_read_as_it_was_written() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "number": 1}'])
 def test_a_damaged_or_newer_manifest_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="damaged|format|Expecting"):
+    with pytest.raises(ValueError, match=r"damaged|format|Expecting"):
         Manifest.from_text(text)
 
 
