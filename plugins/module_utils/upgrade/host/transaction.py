@@ -229,15 +229,16 @@ class Transaction:
         """Run the script and start the daemon; return what is wrong with it, or an empty text."""
         self._unit.stop()
         store.restore(None, self._lock)
-        store.remove_temporary(manifest.number)
-        for directory in reversed(manifest.directories):
-            remove_empty_dir(directory)
         problem = self._proven(manifest)
         # The first snapshot meets directories of snapshots that databases of before don't know, and removes them.
         return self._proven(manifest) if problem and databases == "restored" else problem
 
     def _proven(self, manifest: Manifest) -> str:
+        """Remove what the script leaves, and prove the daemon; return what is wrong with it, or an empty text."""
         try:
+            store.remove_temporary(manifest.number)
+            for directory in reversed(manifest.directories):
+                remove_empty_dir(directory)
             self._unit.reload_manager()
             self._unit.forget_failures()
             client = self._installed.renewed()
@@ -276,9 +277,12 @@ class Transaction:
             store.remove_journal()
             return found
         store.install_script(self._installed.runner, self._unit.name)
+        databases, problem = "restored" if journal.databases else "kept", ""
         if journal.step == RESTORED:
-            databases, problem = "kept", self._proven(manifest)
-        else:
+            problem = self._proven(manifest)
+            # The script doesn't act on this step, and it may take the databases of before.
+            store.write_journal(Journal(journal.generation, STARTED if problem else RESTORED, journal.databases))
+        if journal.step != RESTORED or problem:
             databases, problem = self._go_back(manifest)
         if problem:
             taken = f"an interrupted upgrade to containerd {manifest.to_version} was taken back"
