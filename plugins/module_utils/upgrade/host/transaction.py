@@ -51,7 +51,7 @@ class Change:
     of the installed packages into a directory; None if no package changes. ``databases_go_back``: the version of before can't
     open databases that the other one has written. ``switch`` puts programs in place while the daemon is stopped. ``start``
     makes systemd read its units again, starts the daemon and returns the client for it. Without ``strict``, the daemon of
-    before may be broken.
+    before may be broken. ``ends`` are containers that the version of after ends, as NAMESPACE/ID.
     """
 
     manifest: Manifest
@@ -62,6 +62,7 @@ class Change:
     switch: Callable[[], None]
     start: Callable[[], Containerd]
     strict: bool = True
+    ends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Transaction:
                 store.write_journal(Journal(manifest.number, STARTED, change.databases_go_back))
                 if report is not None:
                     check_handlers(client.renewed(), report, self._warn)
-                found = check_containers(client.renewed(), running)
+                found = check_containers(client.renewed(), running, change.ends)
                 store.write_journal(Journal(manifest.number, COMMITTED))
             except (HostError, ValueError) as error:
                 raise self._taken_back(manifest, str(error), since) from error
