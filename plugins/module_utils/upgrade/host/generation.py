@@ -17,10 +17,12 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.names impo
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
+    TEMPORARY_PREFIX,
     make_directories,
     naming,
     read_bytes,
     remove_file,
+    remove_leftovers,
     sync_directory,
     write_file,
 )
@@ -93,8 +95,18 @@ def objects_of(number: int) -> tuple[Kept, ...]:
 
 
 def remove_generation(number: int) -> None:
-    """Remove a generation."""
-    remove_tree(directory_of(number))
+    """Remove a generation. A missing one is fine."""
+    if os.path.isdir(GENERATIONS):
+        remove_tree(directory_of(number))
+
+
+def remove_temporary(number: int) -> None:
+    """Remove the temporary files and links that a killed run left beside the objects of a generation."""
+    for one in objects_of(number):
+        directory, name = os.path.split(one.path)
+        if os.path.isdir(directory):
+            with naming("list", directory):
+                remove_leftovers(directory, f"{TEMPORARY_PREFIX}{name}.")
 
 
 def describe(path: str) -> Kept:
@@ -160,9 +172,16 @@ def keep_databases(number: int, paths: Iterable[str]) -> None:
     copies = [Kept(DATABASE, path, f"databases/{index}") for index, path in enumerate(paths)]
     for one in copies:
         _copy(one.path, f"{directory_of(number)}/{one.copy}")
+        _keep_snapshot_names(f"{os.path.dirname(one.path)}/snapshots", f"{directory_of(number)}/{one.copy}.snapshots")
     with naming("flush", directory):
         sync_directory(directory)
     _write_list(number, [one for one in objects_of(number) if one.kind != DATABASE] + copies)
+
+
+def _keep_snapshot_names(snapshots: str, path: str) -> None:
+    """Write which directories of snapshots there are: others are newer than the copy of the snapshotter's database."""
+    with naming("read", snapshots), suppress(FileNotFoundError):
+        write_file(path, "".join(f"{name}\n" for name in sorted(os.listdir(snapshots))).encode(), 0o600)
 
 
 def database_paths(config: EffectiveConfig) -> tuple[str, ...]:
@@ -244,19 +263,23 @@ def install_script(runner: Runner, unit: str) -> None:
     if read_text(SCRIPT) != RESTORE_SCRIPT:
         write_file(SCRIPT, RESTORE_SCRIPT.encode(), 0o700)
     text = restore_unit(unit)
-    if read_text(UNIT_PATH) == text:
-        return
-    write_file(UNIT_PATH, text.encode(), 0o644)
-    runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
-    runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
+    requires = f"{os.path.dirname(UNIT_PATH)}/{unit}.requires"
+    if read_text(UNIT_PATH) != text or not os.path.islink(f"{requires}/{UNIT_NAME}"):
+        write_file(UNIT_PATH, text.encode(), 0o644)
+        runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
+        runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
+    # systemctl doesn't flush its links, without which a boot after a power cut would not call the script.
+    with naming("flush", requires):
+        for directory in (requires, os.path.dirname(requires)):
+            sync_directory(directory)
 
 
-def restore(number: int | None, lock: int, *, databases: bool = False) -> None:
-    """Run the script for the generation of the journal, or for another one. It holds the lock until it ends.
+def restore(number: int | None, lock: int) -> None:
+    """Run the script for the generation of the journal, or for another one without its databases.
 
-    Raises HostError with what the script couldn't restore.
+    It holds the lock until it ends. Raises HostError with what the script couldn't restore.
     """
-    arguments = [] if number is None else [str(number), "restore" if databases else "keep"]
+    arguments = [] if number is None else [str(number), "keep"]
     done = run_program([SCRIPT, *arguments], timeout=_RESTORE_SECONDS, inherit=(lock,))
     if done.code != 0:
         said = "; ".join(done.stderr.split("\n")[-4:]).strip("; ") or f"it ended with {done.code}"
