@@ -30,6 +30,7 @@ _WORDS = {
     UNREACHABLE: "not reached",
     PENDING: "left unchanged",
 }
+_PREDICTED = {**_WORDS, PENDING: "would be upgraded"}
 _REMEDIES = {
     ROLLED_BACK: "correct the cause, and run the playbook again",
     FAILED: "correct the cause, and run the playbook again",
@@ -104,11 +105,10 @@ def summary(outcomes: Mapping[str, Mapping[str, Any]], *, predicted: bool) -> li
     """Return the run in lines: how many nodes of which outcome, with their names, and the reason of each that is bad."""
     nodes = progress(outcomes)["nodes"]
     lines = []
-    for status, text in _WORDS.items():
+    for status, text in (_PREDICTED if predicted else _WORDS).items():
         names = nodes.get(status, [])
         if names:
-            shown = "would be upgraded" if predicted and status == PENDING else text
-            lines.append(f"{len(names)} {shown}: {folded(names)}")
+            lines.append(f"{len(names)} {text}: {folded(names)}")
     return lines + [f"{host}: {outcome['reason']}" for host, outcome in outcomes.items() if outcome["status"] in BAD]
 
 
@@ -142,11 +142,12 @@ def findings(variables: Mapping[str, Any], *, predicted: bool) -> dict[str, Any]
 def _outcome_finding(outcome: Mapping[str, Any], *, predicted: bool) -> dict[str, Any]:
     status = outcome["status"]
     bad, waits = status in BAD, status == PENDING and not predicted
+    words_of = _PREDICTED if predicted else _WORDS
     return {
         "id": "upgrade",
         "status": "fail" if bad else "warn" if waits else "ok",
         "expected": "the node is upgraded",
-        "found": f"{_WORDS[status]}: {outcome['reason']}" if bad else _WORDS[status],
+        "found": f"{words_of[status]}: {outcome['reason']}" if bad else words_of[status],
         "remedy": _REMEDIES.get(status, "") if bad or waits else "",
     }
 

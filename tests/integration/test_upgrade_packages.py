@@ -42,7 +42,7 @@ def node(trixie: Node, source: Registry) -> Iterator[Node]:
     trixie.ssh(
         f"rm -rf {' '.join(SOURCES)}; apt-get -qq update; apt-mark unhold containerd; dpkg --purge containerd.io", check=False
     )
-    again = "install --allow-downgrades --no-install-recommends --reinstall containerd runc"
+    again = "install --allow-downgrades --no-install-recommends --reinstall containerd/trixie runc/trixie"
     trixie.ssh(f"DEBIAN_FRONTEND=noninteractive apt-get -qq --yes {again} >/dev/null 2>&1; systemctl daemon-reload")
     daemon.reset(trixie)
     assert "containerd.io" not in before
@@ -70,7 +70,7 @@ def unpacked(node: Node, package: str) -> str:
 def upgraded(node: Node, **options: Any) -> dict[str, Any]:
     """Run the module, which has to change the node."""
     done = run_module(node, MODULE, options)
-    assert not done.get("failed") and done["changed"], done
+    assert not done.get("failed") and done["changed"], done.get("msg", done)
     return done
 
 
