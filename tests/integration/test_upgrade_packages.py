@@ -139,7 +139,7 @@ def test_containers_run_through_an_upgrade_by_packages_and_back(node: Node) -> N
     assert (version(node), container(node), is_whole(node)) == (NEW, running, True)
     # The maintainer scripts have not started it once more.
     assert starts(node) == started + 1
-    assert daemon.read(node, daemon.ROOT) == config
+    assert (daemon.read(node, daemon.ROOT), node.ssh("apt-mark showhold").stdout.split()) == (config, ["containerd"])
     again = run_module(node, MODULE, options)
     assert not again["changed"], again
 
@@ -163,7 +163,7 @@ def test_an_archive_takes_the_place_of_a_package_and_gives_it_back(node: Node) -
     assert container(node) == running and is_whole(node)
     assert node.ssh("command -v containerd; command -v runc; command -v containerd-shim-runc-v2").stdout.split() == [
         "/usr/bin/containerd",
-        "/usr/bin/runc",
+        "/usr/sbin/runc",
         "/usr/bin/containerd-shim-runc-v2",
     ]
     assert daemon.read(node, UNIT) is None
