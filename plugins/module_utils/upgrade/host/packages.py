@@ -100,7 +100,7 @@ def install(runner: Runner, packages: Sequence[str], replace: Sequence[str] = ()
     """
     plan = _plan(runner, packages, replace)
     if plan.arguments:
-        _apt(runner, "--no-download", *_INSTALL, *plan.arguments, doing=f"install {' '.join(plan.arguments)}")
+        _apt(runner, *_INSTALL, *plan.arguments, doing=f"install {' '.join(plan.arguments)}")
 
 
 def differ(runner: Runner, directory: str) -> bool:
