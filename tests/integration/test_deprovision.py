@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from integration.test_role import PROVISION, changed, messages, succeeded
+from integration.test_role import PROVISION, changed, made, messages, succeeded
 from integration.test_running_containers import remove as remove_container
 from integration.test_running_containers import start as start_container
 
@@ -22,7 +22,7 @@ from nodes import daemon, kata
 from nodes.images import busybox
 from nodes.node import CHECKOUT, WORK, Node
 from nodes.registry import Registry, serve
-from nodes.toolboxes import PREFIX, enterable, keys, mounted, process_in, removed
+from nodes.toolboxes import PREFIX, enterable, mounted, process_in, removed
 
 DEPROVISION = "slipway.node.deprovision"
 ADMIN = "/etc/containerd/conf.d/10-admin.toml"
@@ -58,6 +58,11 @@ NOT_COMPARED = (
 # What deprovision leaves of SETTINGS.
 LEFT = ("/opt/kata", "/usr/local/lib/slipway", "/var/lib/toolbox", "/etc/systemd/system/var-lib-toolbox-debug.mount")
 KATA = "/etc/kata-containers"
+RESTORE_UNIT = """[Service]
+Type=oneshot
+ExecStart=/bin/true
+[Install]
+RequiredBy=containerd.service"""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +111,9 @@ def owned(modern: Node) -> Iterator[Node]:
     yield node
     remove_container(node)
     cleared(node)
-    node.ssh(f"rm -rf {KATA} /etc/modules-load.d/slipway-* /usr/local/lib/slipway/kata /var/lib/slipway-node; rm -f /opt/kata")
+    node.ssh("systemctl disable slipway-restore; rm -f /etc/systemd/system/slipway-restore.service /opt/kata", check=False)
+    node.ssh(f"rm -rf {KATA} /etc/modules-load.d/slipway-* /usr/local/lib/slipway/kata /var/lib/slipway-node")
+    node.ssh("rmdir --ignore-fail-on-non-empty /usr/local/lib/slipway", check=False)
     daemon.reset(node)
 
 
@@ -140,7 +147,9 @@ def removed_files(played: dict[str, Any], node: Node) -> set[str]:
         for one in (result, *result.get("results", [])):
             found |= {str(path) for path in one.get("removed", []) if one.get("changed")}
             found |= {file["path"] for file in one.get("files", []) if isinstance(file, dict) and file["changed"]}
-            found |= {one["path"]} if one.get("changed") and one.get("state") == "absent" and "path" in one else set()
+            # In check mode, state is that before.
+            gone = isinstance(one.get("diff"), dict) and isinstance(one["diff"].get("after"), dict) and one["diff"]["after"]
+            found |= {one["path"]} if gone and gone.get("state") == "absent" else set()
     return found
 
 
@@ -162,13 +171,15 @@ def killed_when(node: Node, condition: str) -> None:
     time.sleep(1)
 
 
-def test_a_node_is_as_before(owned: Node, settings: dict[str, Any], registry: Registry) -> None:
+def test_a_node_is_as_before(owned: Node, settings: dict[str, Any]) -> None:
     node = owned
     before, config = listed(node), daemon.dump(node)
-    assert succeeded(node.play(DEPROVISION), node)["changed"] == 0
-    assert differences(before, listed(node)) == set()
-
     succeeded(node.play(PROVISION, settings), node)
+    # As an upgrade leaves it.
+    daemon.write(node, "/etc/systemd/system/slipway-restore.service", RESTORE_UNIT)
+    node.ssh(
+        "systemctl enable slipway-restore; mkdir -p /var/lib/slipway-node/generations/1; echo 1 > /var/lib/slipway-node/restore"
+    )
     with_all = listed(node)
     container = start_container(node, settings["containerd_images"][0]["name"])
     node.ssh(f"echo kept > {PREFIX}/debug/kept")
@@ -177,7 +188,6 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any], registry: Re
     predicted = node.play(DEPROVISION, check=True)
     succeeded(predicted, node)
     assert differences(with_all, listed(node)) == {f"{PREFIX}/debug/kept"}
-    would_go = removed_files(predicted, node)
 
     # Settings are taken back, and nothing says any more where the handlers' files are.
     killed_when(node, f"[ ! -e {daemon.RECORD} ] && [ -e {KATA}/kata-qemu/.slipway ]")
@@ -187,12 +197,11 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any], registry: Re
     assert {path for path in differences(before, after) if not path.startswith(LEFT)} == {
         "/etc/systemd/system/multi-user.target.wants/var-lib-toolbox-debug.mount"
     }
-    assert {path for path in would_go if path in after} == {daemon.ROOT}
-    assert differences(with_all, after) - would_go - differences(before, after) == set()
+    files = {path for path in differences(with_all, after) if with_all.get(path, "").startswith("f")}
+    assert removed_files(predicted, node) == files - {daemon.RECORD}
     assert daemon.is_well(node) and daemon.dump(node) == config
     assert container.runs()
     assert mounted(node, f"{PREFIX}/debug") and node.exec("cat", f"{PREFIX}/debug/kept").stdout == "kept\n"
-    assert succeeded(node.play(DEPROVISION), node)["changed"] == 0
 
     everything = {"deprovision_remove": ["toolboxes", "kata"]}
     with process_in(node, f"{PREFIX}/debug") as pid:
@@ -201,10 +210,35 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any], registry: Re
     assert node.exec("test", "-e", "/opt/kata/VERSION", check=False).returncode == 0
     succeeded(node.play(DEPROVISION, everything), node)
     assert differences(before, listed(node)) == set()
-    assert keys(node) == set()
+    assert PREFIX not in node.exec("ctr", "snapshots", "--snapshotter", "native", "ls").stdout
     assert container.runs()
     assert succeeded(node.play(DEPROVISION, everything), node)["changed"] == 0
 
-    refused = node.play(DEPROVISION, {"deprovision_remove": ["containerd"]})
-    assert "containers run, default/survivor" in messages(refused, node)
-    assert differences(before, listed(node)) == set()
+
+def packages(node: Node) -> set[str]:
+    return set(
+        node.ssh("dpkg-query --show --showformat='${db:Status-Status} ${Package}\\n' | sed -n 's/^installed //p'").stdout.split()
+    )
+
+
+@pytest.mark.parametrize("suite", ["2.3"])
+def test_a_node_without_containerd_is_that_again(suite: str, settings: dict[str, Any]) -> None:
+    with made(suite) as node:
+        before, installed = listed(node), packages(node)
+        assert succeeded(node.play(DEPROVISION), node)["changed"] == 0
+        assert differences(before, listed(node)) == set()
+
+        succeeded(node.play(PROVISION, settings), node)
+        start_container(node, settings["containerd_images"][0]["name"])
+        everything: dict[str, Any] = {
+            "deprovision_remove": ["toolboxes", "kata", "containerd"],
+            "deprovision_packages": sorted(packages(node) - installed),
+        }
+        refused = node.play(DEPROVISION, everything)
+        assert "containers run, default/survivor" in messages(refused, node)
+        assert daemon.is_well(node)
+        remove_container(node)
+        succeeded(node.play(DEPROVISION, everything), node)
+        assert differences(before, listed(node)) == set()
+        assert packages(node) == installed
+        assert succeeded(node.play(DEPROVISION, everything), node)["changed"] == 0
