@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -232,7 +233,7 @@ def test_a_step_that_fails_leaves_the_node_as_it_was(
 
 
 # A Python that is killed right after the journal says a step.
-KILL = """
+AFTER = """
 import os, signal
 rename = os.rename
 def renamed(source, target, **options):
@@ -241,21 +242,37 @@ def renamed(source, target, **options):
         os.kill(os.getpid(), signal.SIGKILL)
 os.rename = renamed
 """
+# The same right before it renames a file or a link for the time of that number.
+BEFORE = """
+import os, signal
+rename, renames = os.rename, []
+def renamed(source, target, **options):
+    if "slipway-bytecode" not in str(target):
+        renames.append(target)
+    if len(renames) == %s:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, target, **options)
+os.rename = renamed
+"""
 
 
-def killed_after(node: Node, step: str, options: dict[str, Any]) -> None:
-    daemon.write(node, "/run/killing/sitecustomize.py", KILL % step)
+def killed(node: Node, when: str, options: dict[str, Any]) -> bool:
+    """Run the module with a Python that may be killed; whether it was."""
+    daemon.write(node, "/run/killing/sitecustomize.py", when)
     install(node)
     *argv, text = command(MODULE, options)
     argv[1] += ":/run/killing"
     done = node.ssh(f"printf %s {shlex.quote(text)} | {shlex.join(argv)}; rm -r /run/killing", check=False)
-    assert done.stdout == "", done.stdout
+    return done.stdout == ""
+
+
+def killed_after(node: Node, step: str, options: dict[str, Any]) -> None:
+    assert killed(node, AFTER % step, options)
     assert f"STEP={step}" in node.ssh(f"cat {STATE}/upgrading").stdout
 
 
 @pytest.mark.parametrize("step", ["keeping", "switching", "started"])
 def test_a_killed_run_is_taken_back_by_the_next(old: Node, step: str) -> None:
-    """tests/upgrade_kills kills at every other moment."""
     before, running = files(old), container(old)
     killed_after(old, step, to(staged(old, "2.3.7"), probe=False))
     refused = run_module(old, "containerd_config", SETTINGS)
@@ -264,6 +281,20 @@ def test_a_killed_run_is_taken_back_by_the_next(old: Node, step: str) -> None:
     assert not found.get("failed"), found
     assert found["recovered"]["step"] == step
     is_as_before(old, before, running)
+
+
+@pytest.mark.skipif("EVERY_MOMENT" not in os.environ, reason="EVERY_MOMENT=1 runs it, for some minutes")
+def test_a_run_that_is_killed_at_every_moment_is_taken_back(old: Node) -> None:
+    before, running = files(old), container(old)
+    options = to(staged(old, "2.3.7"), probe=False)
+    number = 1
+    while killed(old, BEFORE % number, options):
+        found = run_module(old, MODULE, {"state": "recovered", "probe": False})
+        assert not found.get("failed"), (number, found)
+        is_as_before(old, before, running)
+        number += 1
+    assert number > 20
+    assert version(old) == "2.3.7" and container(old) == running
 
 
 def test_a_run_that_was_killed_at_its_end_is_finished_by_the_next(old: Node) -> None:
