@@ -301,7 +301,7 @@ def install_script(runner: Runner, unit: str) -> None:
         runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
     # systemctl doesn't flush its links, without which a boot after a power cut would not call the script.
     with naming("flush", requires):
-        for directory in (requires, os.path.dirname(requires)):
+        for directory in (requires, f"{os.path.dirname(requires)}/multi-user.target.wants", os.path.dirname(requires)):
             sync_directory(directory)
 
 
