@@ -100,6 +100,20 @@ def test_databases_are_added_to_the_list(generations: Path, place: Path) -> None
     assert (generations / "1/databases/0").read_text() == "password"
 
 
+def test_databases_that_were_written_after_the_journal_are_used(
+    generations: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = generations.parent / "upgrading"
+    monkeypatch.setattr(store, "JOURNAL", str(journal))
+    keep(place, "none")
+    store.keep_databases(1, [str(place / "file")])
+    journal.touch()
+    os.utime(place / "file", (1, 1))
+    assert not store.databases_used(1)
+    os.utime(journal, (0, 0))
+    assert store.databases_used(1)
+
+
 def test_the_databases_of_the_metadata_and_of_snapshotters_are_found(tmp_path: Path) -> None:
     root, other = tmp_path / "root", tmp_path / "other"
     names = ("io.containerd.metadata.v1.bolt/meta.db", "io.containerd.snapshotter.v1.overlayfs/metadata.db")
