@@ -279,11 +279,15 @@ class Transaction:
             return found
         store.install_script(self._installed.runner, self._unit.name)
         databases, problem = "restored" if journal.databases else "kept", ""
-        if journal.step == RESTORED:
+        again = journal.step != RESTORED
+        if not again:
+            used = store.databases_used(journal.generation)
             problem = self._proven(manifest)
-            # The script doesn't act on this step, and it may take the databases of before.
-            store.write_journal(Journal(journal.generation, STARTED if problem else RESTORED, journal.databases))
-        if journal.step != RESTORED or problem:
+            # Copies of databases would take back what the daemon has done since.
+            again = bool(problem) and not used
+        if again:
+            # The script doesn't act on the step RESTORED.
+            store.write_journal(Journal(journal.generation, STARTED, journal.databases))
             databases, problem = self._go_back(manifest)
         if problem:
             taken = f"an interrupted upgrade to containerd {manifest.to_version} was taken back"
