@@ -232,6 +232,30 @@ def test_a_step_that_fails_leaves_the_node_as_it_was(
     is_as_before(old, before, running)
 
 
+def test_databases_that_the_older_version_does_not_open_go_back_too(old: Node) -> None:
+    damage = NO_DAEMON.replace("echo", "echo damaged > /var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db\necho")
+    bad = spoiled(old, staged(old, "2.3.7"), "containerd", damage)
+    before, running = files(old), container(old)
+    failed = run_module(old, MODULE, to(bad))
+    assert (failed["failed"], failed["rolled_back"], failed["databases"]) == (True, True, "restored"), failed
+    is_as_before(old, before, running)
+
+
+def test_a_node_that_does_not_come_back_is_named_and_recovered_later(old: Node) -> None:
+    damage = NO_DAEMON.replace("echo", "chmod 644 /usr/bin/containerd\necho")
+    bad = spoiled(old, staged(old, "2.3.7"), "containerd", damage)
+    before, running = files(old), container(old)
+    failed = run_module(old, MODULE, to(bad))
+    assert (failed["failed"], failed["rolled_back"], failed["generation"]) == (True, False, 1), failed
+    assert "The node is NOT proven" in failed["msg"] and "state=recovered" in failed["msg"]
+    again = run_module(old, MODULE, {"state": "recovered"})
+    assert again["failed"] and "The node is NOT proven" in again["msg"], again
+    old.ssh("chmod 755 /usr/bin/containerd")
+    found = run_module(old, MODULE, {"state": "recovered"})
+    assert not found.get("failed"), found
+    is_as_before(old, before, running)
+
+
 # A Python that is killed right after the journal says a step.
 AFTER = """
 import os, signal
