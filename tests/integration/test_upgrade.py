@@ -25,6 +25,7 @@ MODULE = "containerd_upgrade"
 HOME = "/usr/local/lib/slipway/containerd"
 STATE = "/var/lib/slipway-node"
 UNIT = "/etc/systemd/system/containerd.service"
+METADATA = "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db"
 NAME = "survivor"
 UNIT_CONTENT = """# Managed by slipway.node: changes made here are lost.
 [Unit]
@@ -91,6 +92,8 @@ def old(trixie: Node, source: Registry) -> Iterator[Node]:
     """1.7.24 as packaged, 2.3.7 staged beside it, with settings of the collection, files of others, and a container that runs."""
     staged(trixie, "2.3.7")
     cleaned(trixie)
+    # A database that a failed test has damaged.
+    trixie.ssh(f"grep -q damaged {METADATA} && systemctl stop containerd && rm {METADATA}", check=False)
     daemon.reset(trixie, THEIRS)
     daemon.write(trixie, FOREIGN_UNIT, "[Service]\nLimitNOFILE=54321")
     done = run_module(trixie, "containerd_config", SETTINGS)
@@ -233,7 +236,7 @@ def test_a_step_that_fails_leaves_the_node_as_it_was(
 
 
 def test_databases_that_the_older_version_does_not_open_go_back_too(old: Node) -> None:
-    damage = NO_DAEMON.replace("echo", "echo damaged > /var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db\necho")
+    damage = NO_DAEMON.replace("echo", f"echo damaged > {METADATA}\necho")
     bad = spoiled(old, staged(old, "2.3.7"), "containerd", damage)
     before, running = files(old), container(old)
     failed = run_module(old, MODULE, to(bad))
