@@ -287,6 +287,7 @@ class Transaction:
             store.remove_journal()
             return found
         store.install_script(self._installed.runner, self._unit.name)
+        ended = self._ends(manifest)
         databases, problem = "restored" if journal.databases else "kept", ""
         again = journal.step != RESTORED
         if not again:
@@ -302,6 +303,10 @@ class Transaction:
             taken = f"an interrupted upgrade to containerd {manifest.to_version} was taken back"
             values = {"rolled_back": False, "restarted": True, "databases": databases, "recovered": found.to_dict()}
             raise HostError(f"{taken}. {self._outcome(manifest, problem)}", values=values)
+        if ended:
+            self._warn(
+                f"containers ended that {manifest.to_version} had started before the upgrade was interrupted: {', '.join(ended)}"
+            )
         self._give_up(journal.generation)
         return found
 
