@@ -63,6 +63,10 @@ options:
         description: The version directory, as RV(slipway.node.release_install#module:path) names it.
         type: path
         required: true
+  prefix:
+    description: The directory of releases. With O(packages), the links to the releases V(containerd) and V(runc) in it are removed.
+    type: path
+    default: /usr/local/lib/slipway
   link_dir:
     description: The directory of the links to the programs of O(releases).
     type: path
@@ -70,7 +74,7 @@ options:
   packages:
     description:
       - Packages to install with APT, as V(name) or V(name=version). With packages, a unit of this collection in C(/etc/systemd/system)
-        is removed.
+        is removed, and so are the links to releases, see O(prefix). The version directories of the releases stay.
     type: list
     elements: str
     default: []
@@ -87,6 +91,14 @@ options:
     description:
       - Number of the generation for O(state=previous). By default this is the newest one that was kept before an upgrade.
     type: int
+  restart:
+    description:
+      - With V(auto), a change that would kill running containers is refused. That is so if the unit's C(KillMode) isn't V(process), and
+        if containerd 2.x started containers and the node gets containerd 1.x, which doesn't find their shims.
+      - With V(force), the change is made even if this kills running containers.
+    type: str
+    choices: [auto, force]
+    default: auto
   keep:
     description: Number of generations that stay on the node. The newest ones stay.
     type: int
@@ -123,9 +135,8 @@ requirements:
 notes:
   - O(settings), O(enable_cri), O(service_directives) and O(http_proxy) are all that the collection sets, as for
     M(slipway.node.containerd_config). Settings that aren't listed are reverted.
-  - The change is refused if the daemon isn't healthy before, if stopping it would kill containers (a unit whose C(KillMode) isn't
-    V(process)), if the other version refuses the settings, if no container starts with the default runtime handler, or if the default
-    snapshotter would change.
+  - With O(state=upgraded), the change is refused if the daemon isn't healthy before, if the other version refuses the settings, if no
+    container starts with the default runtime handler, or if the default snapshotter would change.
   - A unit that systemd stops together with containerd, such as one with C(Requires=containerd.service), is started again.
   - M(slipway.node.release_install) keeps the version directories that a generation leads to.
 seealso:

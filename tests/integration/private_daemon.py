@@ -21,10 +21,20 @@ from nodes.node import Done
 from nodes.upstream import unpacked, unpacked_package
 
 # By version; the packages and releases that the nodes of the tests have.
-SUITES = {line.tested: suite for line in LINES for suite, number in LINE_OF_SUITE.items() if number == f"{line.major}.{line.minor}"}
-METADATA = "io.containerd.metadata.v1.bolt/meta.db"
-# One task of a daemon may take so many seconds.
+SUITES = {
+    line.tested: suite for line in LINES for suite, number in LINE_OF_SUITE.items() if number == f"{line.major}.{line.minor}"
+}
+# A task of a daemon may take so many seconds.
 LIMIT = 60
+_CONFIG = """version = 2
+root = "{root}"
+state = "{state}"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{socket}"
+[ttrpc]
+  address = "{ttrpc}"
+"""
 
 
 def programs(version: str) -> Path:
@@ -38,7 +48,7 @@ def programs(version: str) -> Path:
 class PrivateDaemon:
     """``directory`` holds everything of it; its path is short, as sockets need it."""
 
-    def __init__(self, directory: Path, config: str = "") -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.root, self.state, self.log = directory / "root", directory / "state", directory / "log"
         self.socket = directory / "c.sock"
@@ -46,19 +56,9 @@ class PrivateDaemon:
         self._process: subprocess.Popen[bytes] | None = None
         # As on a node, where the path of the programs stays and what is there changes.
         self.programs = directory / "bin"
-        text = f"""version = 2
-root = "{self.root}"
-state = "{self.state}"
-[grpc]
-  address = "{self.socket}"
-[ttrpc]
-  address = "{self.socket}.ttrpc"
-{config or 'disabled_plugins = ["io.containerd.grpc.v1.cri"]'}
-"""
-        # Keys of the first level come before the tables.
-        lines = text.splitlines()
-        lines.sort(key=lambda line: not line.startswith(("version", "root", "state", "disabled_plugins")))
-        (directory / "config.toml").write_text("\n".join(lines) + "\n")
+        (directory / "config.toml").write_text(
+            _CONFIG.format(root=self.root, state=self.state, socket=self.socket, ttrpc=f"{self.socket}.ttrpc")
+        )
 
     @property
     def environment(self) -> dict[str, str]:
@@ -72,7 +72,7 @@ state = "{self.state}"
         new.symlink_to(programs(version))
         new.rename(self.programs)
         log = self.log.open("w")
-        argv = [str(self.programs / "containerd"), "--config", str(self.directory / "config.toml"), "--log-level", "debug"]
+        argv = [str(self.programs / "containerd"), "--config", str(self.directory / "config.toml")]
         self._process = subprocess.Popen(argv, stdout=log, stderr=log, env=self.environment)
         log.close()
         deadline = time.monotonic() + LIMIT
@@ -98,7 +98,9 @@ state = "{self.state}"
             check=False,
             timeout=LIMIT,
         )
-        assert not check or done.returncode == 0, f"ctr {arguments} of {self.version}: {done.stderr}\n{self.log.read_text()[-2000:]}"
+        assert not check or done.returncode == 0, (
+            f"ctr {arguments} of {self.version}: {done.stderr}\n{self.log.read_text()[-2000:]}"
+        )
         return done
 
     def clear(self) -> None:
@@ -131,11 +133,11 @@ state = "{self.state}"
 
 
 @contextmanager
-def private_daemon(config: str = "") -> Iterator[PrivateDaemon]:
+def private_daemon() -> Iterator[PrivateDaemon]:
     """One without anything; removed after the block."""
-    with tempfile.TemporaryDirectory(prefix="slipway-", dir="/var/tmp", ignore_cleanup_errors=True) as directory:
-        daemon = PrivateDaemon(Path(directory) / "d" if (Path(directory) / "d").mkdir() is None else Path(), config)
-        try:
-            yield daemon
-        finally:
-            daemon.clear()
+    directory = Path(tempfile.mkdtemp(prefix="slipway-", dir="/var/tmp"))
+    daemon = PrivateDaemon(directory)
+    try:
+        yield daemon
+    finally:
+        daemon.clear()

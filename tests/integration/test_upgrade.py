@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from nodes import daemon
 from nodes.images import busybox
 from nodes.node import CHECKOUT, Node, run
-from nodes.payload import run_module
+from nodes.payload import command, install, run_module
 from nodes.registry import Registry
 
 MODULE = "containerd_upgrade"
@@ -49,8 +51,9 @@ FOREIGN_UNIT = "/etc/systemd/system/containerd.service.d/10-theirs.conf"
 SETTINGS = {"settings": {"max_concurrent_downloads": 6, "snapshotter": "overlayfs", "runtimes": []}}
 
 
+@functools.cache
 def staged(node: Node, version: str) -> str:
-    """Bring a release to the node without using it; the path of its version directory."""
+    """Bring a release to the node without using it, once; the path of its version directory."""
     [release] = json.loads(run([str(CHECKOUT / "tests/upstream"), "--releases", "containerd", version]).stdout).values()
     done = node.module("release_install", {"name": "containerd", "version": version, "state": "staged", **release})
     assert not done.get("failed"), done
@@ -71,7 +74,7 @@ def to(path: str, **options: Any) -> dict[str, Any]:
 
 def cleaned(node: Node) -> None:
     node.ssh(
-        f"systemctl disable slipway-restore.service; rm -rf {STATE} /usr/local/lib/slipway /run/slipway-upgrading "
+        f"systemctl disable slipway-restore.service; rm -rf {STATE} {HOME}/current {HOME}/2.3.7-bad /run/slipway-upgrading "
         f"/etc/systemd/system/slipway-restore.service {UNIT} /usr/local/sbin/systemctl; "
         "find /usr/local/bin -lname '*slipway*' -delete; "
         f"ctr tasks kill --signal SIGKILL {NAME}; ctr tasks rm --force {NAME}; ctr containers rm {NAME}; pkill -KILL -x busybox; "
@@ -82,7 +85,8 @@ def cleaned(node: Node) -> None:
 
 @pytest.fixture
 def old(trixie: Node, source: Registry) -> Iterator[Node]:
-    """1.7.24 as packaged, with settings of the collection, files of others, and a container that runs."""
+    """1.7.24 as packaged, 2.3.7 staged beside it, with settings of the collection, files of others, and a container that runs."""
+    staged(trixie, "2.3.7")
     cleaned(trixie)
     daemon.reset(trixie, THEIRS)
     daemon.write(trixie, FOREIGN_UNIT, "[Service]\nLimitNOFILE=54321")
@@ -136,3 +140,114 @@ def test_a_container_runs_through_an_upgrade_that_was_predicted(old: Node) -> No
     again = run_module(old, MODULE, to(path))
     assert (again.get("failed", False), again["changed"]) == (False, False), again
     assert old.ssh(f"ls {STATE}/upgrading /run/slipway-upgrading", check=False).returncode != 0
+
+
+def spoiled(node: Node, path: str, program: str, script: str) -> str:
+    """A copy of a staged release in which a program is another one; the path of its version directory."""
+    bad = f"{HOME}/2.3.7-bad"
+    node.ssh(f"rm -rf {bad}; cp -a {path} {bad}; mv {bad}/bin/{program} {bad}/bin/{program}.real")
+    daemon.write(node, f"{bad}/bin/{program}", f"#!/bin/sh\n{script}")
+    node.ssh(
+        f"chmod 755 {bad}/bin/{program}; size=$(stat -c %s {bad}/bin/{program}); "
+        f"sed -i 's|\"bin/{program}\": [0-9]*|\"bin/{program}\": '$size'|' {bad}/.slipway-manifest.json"
+    )
+    return bad
+
+
+# A program that answers, and ends when it is to run as a daemon.
+NO_DAEMON = 'case "$*" in *--version*|*config*) exec "$0.real" "$@";; esac\necho "containerd: no daemon in this one" >&2\nexit 3'
+NO_SHIM = 'echo "this shim can not run" >&2\nexit 1'
+
+
+def is_as_before(node: Node, before: set[str], running: list[str], generations: int = 0) -> None:
+    """The node has its files, its version and its container, and no trace of an upgrade but generations."""
+    assert files(node) == before
+    assert version(node).startswith("1.7.24") and daemon.is_well(node)
+    assert container(node) == running
+    assert node.ssh(f"ls -d {STATE}/upgrading /run/slipway-upgrading", check=False).stdout == ""
+    assert len(node.ssh(f"ls {STATE}/generations", check=False).stdout.split()) == generations
+
+
+@pytest.mark.parametrize(
+    ("program", "script", "settings", "words"),
+    [
+        ("containerd", NO_DAEMON, {}, ("no daemon in this one",)),
+        ("containerd-shim-runc-v2", NO_SHIM, {}, ("no container starts with the runtime handler",)),
+        (None, "", {"extra_config": {"plugins": {daemon.CRI: {"stream_idle_timeout": "soon"}}}}, ("CRI plugin", "soon")),
+    ],
+    ids=["a daemon that doesn't start", "a shim that can't run", "a configuration that kills CRI"],
+)
+def test_a_step_that_fails_leaves_the_node_as_it_was(
+    old: Node, program: str | None, script: str, settings: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    path = staged(old, "2.3.7")
+    bad = spoiled(old, path, program, script) if program else path
+    before, running = files(old), container(old)
+    options = to(bad)
+    options["settings"] = {**options["settings"], **settings}
+    failed = run_module(old, MODULE, options)
+    assert failed["failed"] and failed["rolled_back"], failed
+    assert all(word in failed["msg"] for word in (*words, "is back on containerd 1.7.24, which is healthy")), failed["msg"]
+    is_as_before(old, before, running)
+
+
+# A Python that is killed right after the journal says a step.
+KILL = """
+import os, signal
+rename = os.rename
+def renamed(source, target, **options):
+    rename(source, target, **options)
+    if target.endswith("/slipway-node/upgrading") and "STEP=%s" in open(target).read():
+        os.kill(os.getpid(), signal.SIGKILL)
+os.rename = renamed
+"""
+
+
+def killed_after(node: Node, step: str, options: dict[str, Any]) -> None:
+    daemon.write(node, "/run/killing/sitecustomize.py", KILL % step)
+    install(node)
+    *argv, text = command(MODULE, options)
+    argv[1] += ":/run/killing"
+    done = node.ssh(f"printf %s {shlex.quote(text)} | {shlex.join(argv)}; rm -r /run/killing", check=False)
+    assert done.stdout == "", done.stdout
+    assert f"STEP={step}" in node.ssh(f"cat {STATE}/upgrading").stdout
+
+
+@pytest.mark.parametrize("step", ["keeping", "kept", "switching", "started", "committed"])
+def test_a_killed_run_is_taken_back_by_the_next(old: Node, step: str) -> None:
+    path = staged(old, "2.3.7")
+    before, running = files(old), container(old)
+    killed_after(old, step, to(path))
+    if step == "committed":
+        assert version(old) == "2.3.7"
+        found = run_module(old, MODULE, to(path))
+        assert (found["recovered"]["step"], found["changed"], version(old)) == ("committed", True, "2.3.7")
+        return
+    refused = run_module(old, "containerd_config", SETTINGS)
+    assert "run slipway.node.upgrade first" in refused["msg"]
+    found = run_module(old, MODULE, {"state": "recovered"})
+    assert not found.get("failed"), found
+    assert found["recovered"]["step"] == step
+    is_as_before(old, before, running)
+
+
+def test_the_node_goes_back_to_the_previous_version_and_forth(old: Node) -> None:
+    before, running = files(old), container(old)
+    done = run_module(old, MODULE, to(staged(old, "2.3.7")))
+    assert not done.get("failed"), done
+    upgraded = files(old)
+
+    predicted = run_module(old, MODULE, {"state": "previous"}, check=True)
+    assert files(old) == upgraded
+    back = run_module(old, MODULE, {"state": "previous"})
+    assert not back.get("failed"), back
+    assert (back["version"], back["to_version"], back["generation"]) == ("2.3.7", "1.7.24", 2)
+    assert {**back, "generation": None} == {**predicted, "invocation": back["invocation"]}
+    is_as_before(old, before, running, generations=2)
+    again = run_module(old, MODULE, {"state": "previous"})
+    assert (again.get("failed", False), again["changed"]) == (False, False), again
+
+    forth = run_module(old, MODULE, {"state": "previous", "generation": 2})
+    assert not forth.get("failed"), forth
+    assert (version(old), files(old), container(old)) == ("2.3.7", upgraded, running)
+    assert old.ssh(f"ls {STATE}/generations").stdout.split() == ["2", "3"]

@@ -9,7 +9,7 @@ tabs between the fields:
 - ``file MODE UID GID COPY PATH``: a file. PATH is no symbolic link: a link has a line of its own, as has its target.
 - ``link TARGET PATH``: a symbolic link.
 - ``absent PATH``: there was no such file or link.
-- ``database COPY PATH``: put back only on request.
+- ``database COPY PATH``: put back only on request. COPY.snapshots has the names in the directory ``snapshots`` beside PATH.
 
 DIRECTORY and COPY are relative to the generation's directory, and PATH is absolute.
 """
@@ -87,8 +87,14 @@ restore_absent() {
   rm -f "$1" && if [ -d "${1%/*}" ]; then flush "${1%/*}"; fi
 }
 
+# Directories of snapshots that the copy does not know go too. containerd could make no snapshot of the same number, and
+# removes them itself at its next cleanup. Beside the copy are the names of those that it knows.
 restore_database() {
-  new=$(temporary "$2") && cp -p "$1" "$new" && flush "$new" && replace "$new" "$2"
+  new=$(temporary "$2") && cp -p "$1" "$new" && flush "$new" && replace "$new" "$2" || return 1
+  [ -e "$1.snapshots" ] || return 0
+  for path in "${2%/*}"/snapshots/*; do
+    grep -qxF "${path##*/}" "$1.snapshots" || rm -rf --one-file-system "$path" || return 1
+  done
 }
 
 restore_object() {

@@ -19,7 +19,7 @@ GENERATIONS, JOURNAL = "/var/lib/slipway-node/generations", "/var/lib/slipway-no
 
 SHELLS = [["dash"], ["busybox", "sh"], ["bash", "--posix"]]
 # Everything that the script calls and that isn't a part of the shell.
-PROGRAMS = ("chcon", "chmod", "chown", "cp", "flock", "head", "ln", "mkdir", "mv", "rm", "sed", "sync")
+PROGRAMS = ("chcon", "chmod", "chown", "cp", "flock", "grep", "ln", "mkdir", "mv", "rm", "sed", "sync")
 STAND_INS = ("dpkg", "systemctl")
 # Calls are counted; before the one in KILL_AT, the script and everything that it started is killed.
 COUNTING = """#!/bin/sh
@@ -151,6 +151,22 @@ def test_a_generation_is_put_back_twice_the_same(root: Root, shell: tuple[str, .
 
 def test_databases_are_put_back_on_request(root: Root) -> None:
     assert root.run("7", "restore").returncode == 0
+    root.assert_back("old database\n")
+
+
+def test_snapshots_that_a_copy_does_not_know_go_with_it(root: Root) -> None:
+    root.write(f"{GENERATIONS}/7/databases/1", "old\n")
+    root.write(f"{GENERATIONS}/7/databases/1.snapshots", "1\n12\n")
+    place = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"
+    root.lines.append(["database", "databases/1", f"{place}/metadata.db"])
+    root.spoil()
+    for name in ("1", "12", "2", "21", "new-123"):
+        root.write(f"{place}/snapshots/{name}/fs/etc/file", "")
+    assert root.run("7", "keep").returncode == 0
+    assert len(list(root.at(f"{place}/snapshots").iterdir())) == 5
+    assert root.run("7", "restore").returncode == 0
+    assert sorted(path.name for path in root.at(f"{place}/snapshots").iterdir()) == ["1", "12"]
+    assert root.at(f"{place}/metadata.db").read_text() == "old\n"
     root.assert_back("old database\n")
 
 

@@ -13,22 +13,21 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.config.request import AUTO, NONE, ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.config.request import AUTO, FORCE, NONE, ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, at_least
-from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import SETTLED
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import to_drop
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import COMMITTED
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.previous import plan_previous
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import running_containers
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.transaction import (
     Recovery,
     Transaction,
-    predicted_recovery,
+    recovery_of,
 )
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.upgraded import NodeChange, plan_upgraded
 
@@ -43,11 +42,13 @@ OPTIONS: Mapping[str, Any] = {
         "default": [],
         "options": {"name": {"type": "str", "required": True}, "path": {"type": "path", "required": True}},
     },
+    "prefix": {"type": "path", "default": "/usr/local/lib/slipway"},
     "link_dir": {"type": "path", "default": "/usr/local/bin"},
     "packages": {"type": "list", "elements": "str", "default": []},
     "replace_packages": {"type": "list", "elements": "str", "default": []},
     "unit_content": {"type": "str"},
     "generation": {"type": "int"},
+    "restart": {"type": "str", "choices": [AUTO, FORCE], "default": AUTO},
     "keep": {"type": "int", "default": 2},
     "probe": {"type": "bool", "default": True},
     "enable_cri": {"type": "bool", "default": False},
@@ -83,10 +84,11 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
     params = module.params
     containerd = Containerd.from_module(module)
     transaction = Transaction(containerd, lock=lock, timeout=params["timeout"], probes=params["probe"], warn=module.warn)
-    recovered = predicted_recovery() if module.check_mode else transaction.recover()
+    journal = store.read_journal() if module.check_mode else None
+    recovered = transaction.recover() if not module.check_mode else recovery_of(journal) if journal is not None else None
     if params["state"] == RECOVERED:
         return unchanged(recovered)
-    if recovered is not None and module.check_mode and recovered.step not in SETTLED:
+    if recovered is not None and module.check_mode and recovered.step != COMMITTED:
         module.warn("an interrupted upgrade is taken back first: the rest can be predicted after that")
         return unchanged(recovered)
     containerd = containerd.renewed()
@@ -94,20 +96,27 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
     done = Done()
     if change.changed:
         if module.check_mode:
-            done = Done(containers=len(running_containers(containerd)))
+            done = Done(containers=running(containerd, strict=change.change.strict))
         else:
             found = transaction.apply(change.change, params["keep"])
             done = Done(change.change.manifest.number, found)
-    elif not module.check_mode:
-        for number in to_drop(store.numbers(), params["keep"]):
-            store.remove_generation(number)
     return report(change, done, recovered)
+
+
+def running(containerd: Containerd, *, strict: bool) -> int:
+    """Return how many containers run; 0 if the daemon can't be asked and needn't be. Raises HostError."""
+    try:
+        return len(running_containers(containerd))
+    except HostError:
+        if strict:
+            raise
+        return 0
 
 
 def planned(module: AnsibleModule, containerd: Containerd, lock: int) -> NodeChange:
     """Plan the change. Raises ValueError or HostError if it is refused."""
     params = module.params
-    given = {**params, "state": "present", "restart": AUTO, "unit_enabled": False, "probe": NONE}
+    given = {**params, "state": "present", "unit_enabled": False, "probe": NONE}
     wanted = ConfigRequest.from_params(given)
     if params["state"] == PREVIOUS:
         return plan_previous(containerd, params["generation"], wanted, lock)

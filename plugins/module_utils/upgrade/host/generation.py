@@ -17,10 +17,12 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.names impo
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
+    TEMPORARY_PREFIX,
     make_directories,
     naming,
     read_bytes,
     remove_file,
+    remove_leftovers,
     sync_directory,
     write_file,
 )
@@ -42,6 +44,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.restore_list imp
     parse_list,
 )
 from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import remove_tree
+from ansible_collections.slipway.node.plugins.module_utils.release.plan import CURRENT
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import Manifest
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_script import (
     RESTORE_SCRIPT,
@@ -52,6 +55,8 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_scrip
 
 SCRIPT = f"{STATE_DIRECTORY}/restore"
 _ROOT = "/var/lib/containerd"
+# A generation that is being removed.
+_REMOVED = ".removed-"
 # Packages are installed again, and a copy of a large database is written.
 _RESTORE_SECONDS = 900.0
 
@@ -93,8 +98,46 @@ def objects_of(number: int) -> tuple[Kept, ...]:
 
 
 def remove_generation(number: int) -> None:
-    """Remove a generation."""
-    remove_tree(directory_of(number))
+    """Remove a generation: it is whole, or it is gone. A missing one is fine."""
+    path, removed = directory_of(number), f"{GENERATIONS}/{_REMOVED}{number}"
+    if os.path.isdir(path):
+        remove_tree(removed)
+        with naming("rename", path):
+            os.rename(path, removed)
+    for leftover in glob.glob(f"{glob.escape(GENERATIONS)}/{_REMOVED}*"):
+        remove_tree(leftover)
+
+
+def exists(number: int) -> bool:
+    """Return whether there is such a generation, or a part of it."""
+    return os.path.isdir(directory_of(number))
+
+
+def in_use() -> set[int]:
+    """Return the generations with a version directory of a release from which a process runs, such as a shim."""
+    programs = [path for entry in os.listdir("/proc") if entry.isdigit() and (path := _program(entry))]
+
+    def runs_from(one: Kept) -> bool:
+        directory = os.path.join(os.path.dirname(one.path), one.target)
+        return one.kind == LINK and os.path.basename(one.path) == CURRENT and any(p.startswith(f"{directory}/") for p in programs)
+
+    return {number for number in numbers() if any(map(runs_from, objects_of(number)))}
+
+
+def _program(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return ""
+
+
+def remove_temporary(number: int) -> None:
+    """Remove the temporary files and links that a killed run left beside the objects of a generation."""
+    for one in objects_of(number):
+        directory, name = os.path.split(one.path)
+        if os.path.isdir(directory):
+            with naming("list", directory):
+                remove_leftovers(directory, f"{TEMPORARY_PREFIX}{name}.")
 
 
 def describe(path: str) -> Kept:
@@ -160,9 +203,16 @@ def keep_databases(number: int, paths: Iterable[str]) -> None:
     copies = [Kept(DATABASE, path, f"databases/{index}") for index, path in enumerate(paths)]
     for one in copies:
         _copy(one.path, f"{directory_of(number)}/{one.copy}")
+        _keep_snapshot_names(f"{os.path.dirname(one.path)}/snapshots", f"{directory_of(number)}/{one.copy}.snapshots")
     with naming("flush", directory):
         sync_directory(directory)
     _write_list(number, [one for one in objects_of(number) if one.kind != DATABASE] + copies)
+
+
+def _keep_snapshot_names(snapshots: str, path: str) -> None:
+    """Write which directories of snapshots there are: others are newer than the copy of the snapshotter's database."""
+    with naming("read", snapshots), suppress(FileNotFoundError):
+        write_file(path, "".join(f"{name}\n" for name in sorted(os.listdir(snapshots))).encode(), 0o600)
 
 
 def database_paths(config: EffectiveConfig) -> tuple[str, ...]:
@@ -244,19 +294,23 @@ def install_script(runner: Runner, unit: str) -> None:
     if read_text(SCRIPT) != RESTORE_SCRIPT:
         write_file(SCRIPT, RESTORE_SCRIPT.encode(), 0o700)
     text = restore_unit(unit)
-    if read_text(UNIT_PATH) == text:
-        return
-    write_file(UNIT_PATH, text.encode(), 0o644)
-    runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
-    runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
+    requires = f"{os.path.dirname(UNIT_PATH)}/{unit}.requires"
+    if read_text(UNIT_PATH) != text or not os.path.islink(f"{requires}/{UNIT_NAME}"):
+        write_file(UNIT_PATH, text.encode(), 0o644)
+        runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
+        runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
+    # systemctl doesn't flush its links, without which a boot after a power cut would not call the script.
+    with naming("flush", requires):
+        for directory in (requires, os.path.dirname(requires)):
+            sync_directory(directory)
 
 
-def restore(number: int | None, lock: int, *, databases: bool = False) -> None:
-    """Run the script for the generation of the journal, or for another one. It holds the lock until it ends.
+def restore(number: int | None, lock: int) -> None:
+    """Run the script for the generation of the journal, or for another one without its databases.
 
-    Raises HostError with what the script couldn't restore.
+    It holds the lock until it ends. Raises HostError with what the script couldn't restore.
     """
-    arguments = [] if number is None else [str(number), "restore" if databases else "keep"]
+    arguments = [] if number is None else [str(number), "keep"]
     done = run_program([SCRIPT, *arguments], timeout=_RESTORE_SECONDS, inherit=(lock,))
     if done.code != 0:
         said = "; ".join(done.stderr.split("\n")[-4:]).strip("; ") or f"it ended with {done.code}"

@@ -15,10 +15,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes
-from ansible_collections.slipway.node.plugins.module_utils.core.host.process import running_shims
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import (
     ABSENT,
-    DATABASE,
     FILE,
     LINK,
     PACKAGES,
@@ -28,7 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.databases imp
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import PREVIOUS, Manifest, target_of
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import prove
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import check_adopted, prove, readable_config
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.transaction import Change
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.upgraded import NodeChange, check_stop, new_manifest
 
@@ -45,33 +43,22 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
     files = tuple(_file_change(target.number, one) for one in objects if one.kind in (FILE, ABSENT))
     kept = f"{store.directory_of(target.number)}/packages" if any(one.kind == PACKAGES for one in objects) else None
     changed = not store.same(target.number) or (kept is not None and packages.differ(runner, kept))
-    copies = not opens(target.version, str(containerd.version))
+    to_version = Version.parse(target.version)
     if changed:
         check_stop(ContainerdHost(containerd, request.drop_in_file), request, f"containerd goes back to {target.version}")
-        if copies:
-            _check_copies(target, objects, containerd)
+        if not request.force_restart:
+            check_adopted(containerd, to_version)
+        if not opens(to_version, containerd.version):
+            raise HostError(f"containerd {to_version} can't open the databases of {containerd.version}")
     return NodeChange(
         changed=changed,
         version=containerd.version,
-        to_version=Version.parse(target.version),
+        to_version=to_version,
         files=files,
         diff=(*_link_diffs(objects), *(file.diff() for file in files if file.changed)),
         config=None,
-        change=_change(containerd, target, objects, kept, request.timeout, lock, copies=copies),
+        change=_change(containerd, target, objects, kept, request.timeout, lock),
     )
-
-
-def _check_copies(target: Manifest, objects: Sequence[Kept], containerd: Containerd) -> None:
-    """Refuse to go back to databases of before if this costs containers."""
-    words = f"containerd {target.version} can't open the databases of {containerd.version}"
-    if not any(one.kind == DATABASE for one in objects):
-        raise HostError(f"{words}, and generation {target.number} has no copies of its own")
-    running = running_shims(containerd.address)
-    if running:
-        raise HostError(
-            f"{words}, and with its copies of before the upgrade it would lose sight of containers, "
-            f"{len(running)} running: drain the node first"
-        )
 
 
 def _change(
@@ -81,12 +68,11 @@ def _change(
     kept: str | None,
     timeout: float,
     lock: int,
-    *,
-    copies: bool,
 ) -> Change:
     paths = tuple(one.path for one in objects if one.kind in (FILE, LINK, ABSENT))
 
     def start() -> Containerd:
+        # The script has made systemd read its units again.
         client = containerd.renewed()
         if str(client.version) != target.version:
             program = client.program.path
@@ -97,10 +83,10 @@ def _change(
     return Change(
         manifest=new_manifest(containerd, target.version, PREVIOUS, paths),
         paths=paths,
-        databases=store.database_paths(containerd.config),
-        databases_go_back=copies or not opens(str(containerd.version), target.version),
+        databases=store.database_paths(readable_config(containerd)),
+        databases_go_back=not opens(containerd.version, Version.parse(target.version)),
         keep_packages=_keeper(containerd.runner, kept) if kept is not None else None,
-        switch=lambda: store.restore(target.number, lock, databases=copies),
+        switch=lambda: store.restore(target.number, lock),
         start=start,
         strict=False,
     )

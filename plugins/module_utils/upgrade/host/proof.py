@@ -8,10 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import named
 from ansible_collections.slipway.node.plugins.module_utils.config.host.start import check_container_starts
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.daemon import RunningDaemon
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.process import shim_processes
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.state import read_kata
 from ansible_collections.slipway.node.plugins.module_utils.probe.host.probe import probe
 from ansible_collections.slipway.node.plugins.module_utils.probe.plan import CONTAINER, NAME, Report
@@ -22,8 +26,10 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.containers im
     parse_tasks,
     unproven_handlers,
 )
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.databases import BUNDLES, adopts
 from ansible_collections.slipway.node.plugins.module_utils.verify.probe_checks import unsafe_handlers
 
+_STATE = "/run/containerd"
 Warn = Callable[[str], None]
 
 
@@ -35,6 +41,38 @@ def running_containers(containerd: Containerd) -> dict[str, int]:
             doing = f"ask containerd for the containers that run in {namespace}"
             found |= parse_tasks(containerd.ctr.in_namespace(namespace, "tasks", "ls", doing=doing), namespace)
     return found
+
+
+def readable_config(containerd: Containerd) -> EffectiveConfig:
+    """Return the configuration; the one without any file if the daemon can't read its files."""
+    try:
+        return containerd.config
+    except HostError:
+        return containerd.default_config
+
+
+def unadopted(containerd: Containerd, version: Version) -> list[str]:
+    """Return the containers that a version ends when it starts, because it doesn't find their shims, as NAMESPACE/ID."""
+    bundles = f"{readable_config(containerd).state or _STATE}/{BUNDLES}"
+    found = []
+    for name in shim_processes(containerd.address).values():
+        try:
+            files = os.listdir(f"{bundles}/{name}")
+        except OSError:
+            continue
+        if not (name.startswith(f"{NAME}/") or adopts(version, files)):
+            found.append(name)
+    return sorted(found)
+
+
+def check_adopted(containerd: Containerd, version: Version) -> None:
+    """Raise ValueError if a version ends containers when it starts."""
+    ended = unadopted(containerd, version)
+    if ended:
+        raise ValueError(
+            f"containerd {version} doesn't find containers that a newer version started, and ends them, {named(ended)}: "
+            "drain the node, or set restart to force"
+        )
 
 
 def check_containers(containerd: Containerd, before: dict[str, int]) -> Fate:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import MANAGED
@@ -22,11 +22,14 @@ from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
     Plan,
     parse_directory,
     parse_name,
+    plan_absent,
     plan_links,
 )
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
 
 _UNITS = "/etc/systemd/system"
+# The releases that packages take the place of.
+_RELEASES = ("containerd", "runc")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,12 @@ class ProgramSwitch:
         found = [one for one in self.releases if one.plan.switch]
         lines = [f"{one.home}/{CURRENT}" for one in found]
         shown = [
-            {"before_header": path, "after_header": path, "before": f"{one.before or ''}\n", "after": f"{one.plan.current}\n"}
+            {
+                "before_header": path,
+                "after_header": path,
+                "before": f"{one.before or ''}\n",
+                "after": f"{one.plan.current or ''}\n",
+            }
             for path, one in zip(lines, found)
         ]
         if self.package_changes:
@@ -86,9 +94,14 @@ def plan_switch(runner: Runner, params: Mapping[str, Any], unit: str, *, predict
     ``predicted``: a version directory may be missing. Raises ValueError that names the option.
     """
     links = parse_directory(params["link_dir"], "link_dir")
+    prefix = parse_directory(params["prefix"], "prefix")
     wanted, replaced = tuple(params["packages"]), tuple(params["replace_packages"])
+    releases = [_plan_release(one["name"], one["path"], links, predicted=predicted) for one in params["releases"]]
+    if wanted:
+        # In PATH, the shims and runc of a release come before those of a package.
+        releases += [_plan_unused(f"{prefix}/{name}", links) for name in _RELEASES]
     return ProgramSwitch(
-        releases=tuple(_plan_release(one["name"], one["path"], links, predicted=predicted) for one in params["releases"]),
+        releases=tuple(releases),
         packages=wanted,
         replaced=replaced,
         package_changes=packages.pending(runner, wanted, replaced),
@@ -108,6 +121,12 @@ def _plan_release(name: str, path: str, links: str, *, predicted: bool) -> Relea
     if version is not None:
         plan = plan_links(version.executables, found.links, links=links, home=home, adopt=False)
     return ReleaseSwitch(home, found.current, Plan(False, found.current != directory, directory, plan, (), ()))
+
+
+def _plan_unused(home: str, links: str) -> ReleaseSwitch:
+    """Plan that nothing leads to a release any more. Its version directories stay."""
+    found = read_state(home, links)
+    return ReleaseSwitch(home, found.current, replace(plan_absent(found, home=home), dropped=(), leftovers=()))
 
 
 def _plan_unit(path: str, content: str | None, *, remove: bool) -> FileChange:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import error_lines
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import remove_empty_dir
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import (
@@ -38,6 +39,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof im
     prove,
     running_containers,
     try_handlers,
+    unadopted,
 )
 
 
@@ -47,8 +49,9 @@ class Change:
 
     ``paths`` are all files and links that it may change, ``databases`` those of the daemon. ``keep_packages`` puts the archives
     of the installed packages into a directory; None if no package changes. ``databases_go_back``: the version of before can't
-    open databases that the other one has written. ``switch`` puts programs in place while the daemon is stopped, ``start``
-    starts the daemon and returns the client for it. Without ``strict``, the daemon of before may be broken.
+    open databases that the other one has written. ``switch`` puts programs in place while the daemon is stopped. ``start``
+    makes systemd read its units again, starts the daemon and returns the client for it. Without ``strict``, the daemon of
+    before may be broken.
     """
 
     manifest: Manifest
@@ -102,15 +105,14 @@ class Transaction:
                 store.keep_databases(manifest.number, change.databases)
                 store.write_journal(Journal(manifest.number, SWITCHING, change.databases_go_back))
                 change.switch()
-                self._unit.reload_manager()
                 client = change.start()
                 store.write_journal(Journal(manifest.number, STARTED, change.databases_go_back))
                 if report is not None:
                     check_handlers(client.renewed(), report, self._warn)
                 found = check_containers(client.renewed(), running)
+                store.write_journal(Journal(manifest.number, COMMITTED))
             except (HostError, ValueError) as error:
                 raise self._taken_back(manifest, str(error), since) from error
-            store.write_journal(Journal(manifest.number, COMMITTED))
             self._start_others(manifest)
             self._end(keep)
         if found.ended:
@@ -147,8 +149,7 @@ class Transaction:
         store.remove_journal()
 
     def _end(self, keep: int) -> None:
-        for number in to_drop(store.numbers(), keep):
-            store.remove_generation(number)
+        drop_old(keep)
         store.remove_journal()
 
     def _stop(self) -> None:
@@ -164,13 +165,16 @@ class Transaction:
 
     def _taken_back(self, manifest: Manifest, why: str, since: float) -> HostError:
         """Go back after a failed step; return the error that says so."""
+        ended = self._ends(manifest)
         self._unit.stop()
-        log = self._unit.journal(since)
+        log = self._log(since)
         databases, problem = self._go_back(manifest)
         message = f"containerd {manifest.to_version} was taken back: {why}"
         if log:
             message += ". The daemon's log before that: " + " | ".join(error_lines(log))
         message += ". " + self._outcome(manifest, problem)
+        if ended:
+            message += f". It ended containers that {manifest.to_version} had started meanwhile: {', '.join(ended)}"
         if not problem:
             self._give_up(manifest.number)
         values = {
@@ -183,6 +187,19 @@ class Transaction:
             "journal": log[-20:],
         }
         return HostError(message, values=values)
+
+    def _log(self, since: float) -> list[str]:
+        try:
+            return self._unit.journal(since)
+        except HostError:
+            return []
+
+    def _ends(self, manifest: Manifest) -> list[str]:
+        """Return the containers that the version of before ends when it starts: the other one has started them meanwhile."""
+        try:
+            return unadopted(self._installed.renewed(), Version.parse(manifest.version))
+        except HostError:
+            return []
 
     def _outcome(self, manifest: Manifest, problem: str) -> str:
         if not problem:
@@ -197,24 +214,27 @@ class Transaction:
         journal = store.read_journal()
         databases = "restored" if journal is not None and journal.databases else "kept"
         try:
-            problem = self._restored(manifest)
+            problem = self._restored(manifest, databases)
             copied = any(one.kind == DATABASE for one in store.objects_of(manifest.number))
             if problem and databases == "kept" and copied and not self._unit.status().running:
                 # The daemon may not read what the other version has written.
                 store.write_journal(Journal(manifest.number, STARTED, databases=True))
                 databases = "restored"
-                problem = self._restored(manifest)
+                problem = self._restored(manifest, databases)
         except HostError as error:
             problem = str(error)
         return databases, problem
 
-    def _restored(self, manifest: Manifest) -> str:
+    def _restored(self, manifest: Manifest, databases: str) -> str:
         """Run the script and start the daemon; return what is wrong with it, or an empty text."""
         self._unit.stop()
         store.restore(None, self._lock)
+        store.remove_temporary(manifest.number)
         for directory in reversed(manifest.directories):
             remove_empty_dir(directory)
-        return self._proven(manifest)
+        problem = self._proven(manifest)
+        # The first snapshot meets directories of snapshots that databases of before don't know, and removes them.
+        return self._proven(manifest) if problem and databases == "restored" else problem
 
     def _proven(self, manifest: Manifest) -> str:
         try:
@@ -237,39 +257,46 @@ class Transaction:
         Raises HostError if the node isn't proven after that.
         """
         journal = store.read_journal()
-        if journal is None:
-            return None
-        number = journal.generation
+        with store.at_work():
+            # A run that was killed before it wrote the journal has left the mark of its work.
+            return self._recovered(journal) if journal is not None else None
+
+    def _recovered(self, journal: Journal) -> Recovery:
+        found = recovery_of(journal)
         if journal.step == KEEPING:
-            self._give_up(number)
-            return Recovery(number, journal.step, "", "")
-        manifest = store.read_manifest(number)
-        found = Recovery(number, journal.step, manifest.version, manifest.to_version)
+            self._give_up(journal.generation)
+            return found
+        if journal.step == RESTORED and not store.exists(journal.generation):
+            # It was removed after the version of before was proven.
+            store.remove_journal()
+            return found
+        manifest = store.read_manifest(journal.generation)
         if journal.step == COMMITTED:
             self._start_others(manifest)
             store.remove_journal()
             return found
         store.install_script(self._installed.runner, self._unit.name)
-        with store.at_work():
-            if journal.step == RESTORED:
-                databases, problem = "kept", self._proven(manifest)
-            else:
-                databases, problem = self._go_back(manifest)
-            if problem:
-                taken = f"an interrupted upgrade to containerd {manifest.to_version} was taken back"
-                message = f"{taken}. {self._outcome(manifest, problem)}"
-                values = {"rolled_back": False, "restarted": True, "databases": databases, "recovered": found.to_dict()}
-                raise HostError(message, values=values)
-            self._give_up(number)
+        if journal.step == RESTORED:
+            databases, problem = "kept", self._proven(manifest)
+        else:
+            databases, problem = self._go_back(manifest)
+        if problem:
+            taken = f"an interrupted upgrade to containerd {manifest.to_version} was taken back"
+            values = {"rolled_back": False, "restarted": True, "databases": databases, "recovered": found.to_dict()}
+            raise HostError(f"{taken}. {self._outcome(manifest, problem)}", values=values)
+        self._give_up(journal.generation)
         return found
 
 
-def predicted_recovery() -> Recovery | None:
-    """Return the interrupted change that a run would take back first."""
-    journal = store.read_journal()
-    if journal is None:
-        return None
-    if journal.step == KEEPING:
+def recovery_of(journal: Journal) -> Recovery:
+    """Return the interrupted change of a journal. Raises HostError if its generation can't be read."""
+    if journal.step == KEEPING or (journal.step == RESTORED and not store.exists(journal.generation)):
         return Recovery(journal.generation, journal.step, "", "")
     manifest = store.read_manifest(journal.generation)
     return Recovery(journal.generation, journal.step, manifest.version, manifest.to_version)
+
+
+def drop_old(keep: int) -> None:
+    """Drop the oldest generations, so that ``keep`` stay. One from which a process runs stays too."""
+    for number in to_drop(store.numbers(), keep, store.in_use()):
+        store.remove_generation(number)

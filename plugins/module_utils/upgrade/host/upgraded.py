@@ -42,6 +42,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation im
 )
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import check_adopted
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.switch import (
     ProgramSwitch,
     apply_switch,
@@ -87,7 +88,8 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
     final = replace(final, reason=f"containerd {installed.version} becomes {upgraded.version}")
     check_healthy(before, current)
     if changed:
-        _check(before, final, current, predicted=module.check_mode)
+        for one in _check(before, final, current, predicted=module.check_mode):
+            module.warn(f"{one}. This fails outside of check mode, unless another task creates what is missing first")
         for one in packages.warnings(installed.runner, switch.packages, switch.replaced):
             module.warn(one)
     return NodeChange(
@@ -116,16 +118,21 @@ def check_healthy(node: ContainerdHost, config: EffectiveConfig) -> None:
         )
 
 
-def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *, predicted: bool) -> None:
-    """Raise ValueError or HostError for what would harm the node. ``node`` is the one of today."""
+def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *, predicted: bool) -> list[str]:
+    """Raise ValueError or HostError for what would harm the node; return what has to be created before.
+
+    ``node`` is the one of today.
+    """
     reason = str(final.reason)
     daemon = node.daemon.read_state()
     check_stop(node, final.wanted, reason)
+    if not final.wanted.force_restart:
+        check_adopted(node.containerd, final.found.version)
     if daemon.plugins is not None:
         check_snapshotters(node, final.wanted, daemon.plugins, final.config)
     check_restart(node, final.wanted, daemon, final.config, reason)
     check_roots(current, final.config)
-    check_needs(node, final.wanted, final.config, predicted=predicted)
+    lacking = check_needs(node, final.wanted, final.config, predicted=predicted)
     old, new = current.default_snapshotter, final.config.default_snapshotter
     if old != new:
         raise ValueError(
@@ -133,6 +140,7 @@ def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *
             "slipway.node.containerd_config after the upgrade, which unpacks the images for it"
         )
     store.check_room(store.database_paths(current))
+    return lacking
 
 
 def check_stop(node: ContainerdHost, wanted: ConfigRequest, reason: str) -> None:
@@ -149,7 +157,7 @@ def _change(installed: Containerd, upgraded: Containerd, final: ConfigStage, swi
         manifest=new_manifest(installed, str(upgraded.version), UPGRADED, paths),
         paths=paths,
         databases=store.database_paths(installed.config),
-        databases_go_back=not opens(str(installed.version), str(upgraded.version)),
+        databases_go_back=not opens(installed.version, upgraded.version),
         keep_packages=keeps,
         switch=lambda: apply_switch(runner, switch),
         start=lambda: _start(installed, upgraded, final, switch, lock),
