@@ -30,6 +30,8 @@ CONFIG = f"""version = 2
 [plugins."{daemon.CRI}"]
 sandbox_image = "{PAUSE}"
 restrict_oom_score_adj = true
+[plugins."{daemon.CRI}".cni]
+bin_dir = "/usr/lib/cni"
 [plugins."{daemon.CRI}".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 """
