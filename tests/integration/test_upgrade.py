@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from integration.toolbox_module import box, emptied, is_mounted, steps_of
 
 from nodes import daemon
 from nodes.images import busybox
@@ -97,6 +98,40 @@ def old(trixie: Node, source: Registry) -> Iterator[Node]:
     yield trixie
     cleaned(trixie)
     daemon.reset(trixie)
+    emptied(trixie)
+
+
+@pytest.fixture
+def newer(lts: Node, source: Registry) -> Iterator[Node]:
+    """2.3.7 from an archive, 2.4.2 staged beside it, and a container that runs."""
+    staged(lts, "2.4.2")
+    lts.ssh(f"rm -rf {STATE}")
+    image = source.push([busybox()], command=["/bin/busybox", "sleep", "100000"])
+    lts.ssh(f"ctr images pull --plain-http {image} && ctr run --detach --cpu-shares 0 {image} {NAME}")
+    yield lts
+    lts.ssh(f"[ ! -d {STATE}/generations/1 ] || {STATE}/restore 1 keep")
+    lts.ssh(
+        f"systemctl disable slipway-restore.service; rm -rf {STATE} /etc/systemd/system/slipway-restore.service; "
+        f"systemctl restart containerd; ctr tasks rm --force {NAME}; ctr containers rm {NAME}",
+        check=False,
+    )
+    daemon.reset(lts)
+
+
+def test_an_archive_is_upgraded_and_taken_back_with_containers_of_both(newer: Node) -> None:
+    before = files(newer), container(newer)
+    options = {key: value for key, value in to(staged(newer, "2.4.2")).items() if key != "unit_content"}
+    done = run_module(newer, MODULE, options)
+    assert not done.get("failed"), done
+    assert (version(newer), container(newer), done["containers"]) == ("2.4.2", before[1], 1)
+    newer.ssh(f"ctr run --detach --cpu-shares 0 $(ctr images ls -q | head -n 1) {NAME}2")
+    running = container(newer)
+    assert len(running) == 2
+    back = run_module(newer, MODULE, {"state": "previous"})
+    assert not back.get("failed"), back
+    assert (version(newer), container(newer), back["containers"]) == ("2.3.7", running, 2)
+    assert files(newer) == before[0]
+    newer.ssh(f"ctr tasks rm --force {NAME}2; ctr containers rm {NAME}2")
 
 
 def container(node: Node) -> list[str]:
@@ -120,6 +155,8 @@ def files(node: Node) -> set[str]:
 
 def test_a_container_runs_through_an_upgrade_that_was_predicted(old: Node) -> None:
     path = staged(old, "2.3.7")
+    image = old.ssh("ctr images ls -q").stdout.split()[0]
+    assert not box(old, image).get("failed")
     before, running = files(old), container(old)
     assert running and "RUNNING" in running[0]
     predicted = run_module(old, MODULE, to(path), check=True)
@@ -139,6 +176,7 @@ def test_a_container_runs_through_an_upgrade_that_was_predicted(old: Node) -> No
     assert "max_concurrent_downloads = 6" in dump and "33554432" in dump
     again = run_module(old, MODULE, to(path))
     assert (again.get("failed", False), again["changed"]) == (False, False), again
+    assert is_mounted(old) and steps_of(box(old, image)) == []
     assert old.ssh(f"ls {STATE}/upgrading /run/slipway-upgrading", check=False).returncode != 0
 
 
@@ -213,22 +251,39 @@ def killed_after(node: Node, step: str, options: dict[str, Any]) -> None:
     assert f"STEP={step}" in node.ssh(f"cat {STATE}/upgrading").stdout
 
 
-@pytest.mark.parametrize("step", ["keeping", "kept", "switching", "started", "committed"])
+@pytest.mark.parametrize("step", ["keeping", "switching", "started"])
 def test_a_killed_run_is_taken_back_by_the_next(old: Node, step: str) -> None:
-    path = staged(old, "2.3.7")
+    """tests/upgrade_kills kills at every other moment."""
     before, running = files(old), container(old)
-    killed_after(old, step, to(path))
-    if step == "committed":
-        assert version(old) == "2.3.7"
-        found = run_module(old, MODULE, to(path))
-        assert (found["recovered"]["step"], found["changed"], version(old)) == ("committed", True, "2.3.7")
-        return
+    killed_after(old, step, to(staged(old, "2.3.7"), probe=False))
     refused = run_module(old, "containerd_config", SETTINGS)
     assert "run slipway.node.upgrade first" in refused["msg"]
-    found = run_module(old, MODULE, {"state": "recovered"})
+    found = run_module(old, MODULE, {"state": "recovered", "probe": False})
     assert not found.get("failed"), found
     assert found["recovered"]["step"] == step
     is_as_before(old, before, running)
+
+
+def test_a_run_that_was_killed_at_its_end_is_finished_by_the_next(old: Node) -> None:
+    options = to(staged(old, "2.3.7"), probe=False)
+    killed_after(old, "committed", options)
+    found = run_module(old, MODULE, options)
+    assert not found.get("failed"), found
+    assert (found["recovered"]["step"], found["generation"], version(old)) == ("committed", None, "2.3.7")
+    assert run_module(old, MODULE, options)["changed"] is False
+
+
+def test_a_container_that_the_older_version_would_end_is_not_ended_unasked(old: Node) -> None:
+    """containerd 1.x doesn't find shims that 2.x has started."""
+    assert not run_module(old, MODULE, to(staged(old, "2.3.7"), probe=False)).get("failed")
+    old.ssh("ctr run --detach --cpu-shares 0 $(ctr images ls -q | head -n 1) newer")
+    for check in (True, False):
+        refused = run_module(old, MODULE, {"state": "previous"}, check=check)
+        assert "default/newer" in refused["msg"] and "restart to force" in refused["msg"], refused
+    forced = run_module(old, MODULE, {"state": "previous", "restart": "force", "probe": False})
+    assert not forced.get("failed"), forced
+    assert version(old).startswith("1.7.24") and len(container(old)) == 1
+    old.ssh("ctr tasks rm --force newer; ctr containers rm newer", check=False)
 
 
 def test_the_node_goes_back_to_the_previous_version_and_forth(old: Node) -> None:

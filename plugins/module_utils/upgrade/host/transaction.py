@@ -51,7 +51,7 @@ class Change:
     of the installed packages into a directory; None if no package changes. ``databases_go_back``: the version of before can't
     open databases that the other one has written. ``switch`` puts programs in place while the daemon is stopped. ``start``
     makes systemd read its units again, starts the daemon and returns the client for it. Without ``strict``, the daemon of
-    before may be broken.
+    before may be broken. ``ends`` are containers that the version of after ends, as NAMESPACE/ID.
     """
 
     manifest: Manifest
@@ -62,6 +62,7 @@ class Change:
     switch: Callable[[], None]
     start: Callable[[], Containerd]
     strict: bool = True
+    ends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Transaction:
                 store.write_journal(Journal(manifest.number, STARTED, change.databases_go_back))
                 if report is not None:
                     check_handlers(client.renewed(), report, self._warn)
-                found = check_containers(client.renewed(), running)
+                found = check_containers(client.renewed(), running, change.ends)
                 store.write_journal(Journal(manifest.number, COMMITTED))
             except (HostError, ValueError) as error:
                 raise self._taken_back(manifest, str(error), since) from error
@@ -229,15 +230,16 @@ class Transaction:
         """Run the script and start the daemon; return what is wrong with it, or an empty text."""
         self._unit.stop()
         store.restore(None, self._lock)
-        store.remove_temporary(manifest.number)
-        for directory in reversed(manifest.directories):
-            remove_empty_dir(directory)
         problem = self._proven(manifest)
         # The first snapshot meets directories of snapshots that databases of before don't know, and removes them.
         return self._proven(manifest) if problem and databases == "restored" else problem
 
     def _proven(self, manifest: Manifest) -> str:
+        """Remove what the script leaves, and prove the daemon; return what is wrong with it, or an empty text."""
         try:
+            store.remove_temporary(manifest.number)
+            for directory in reversed(manifest.directories):
+                remove_empty_dir(directory)
             self._unit.reload_manager()
             self._unit.forget_failures()
             client = self._installed.renewed()
@@ -276,9 +278,12 @@ class Transaction:
             store.remove_journal()
             return found
         store.install_script(self._installed.runner, self._unit.name)
+        databases, problem = "restored" if journal.databases else "kept", ""
         if journal.step == RESTORED:
-            databases, problem = "kept", self._proven(manifest)
-        else:
+            problem = self._proven(manifest)
+            # The script doesn't act on this step, and it may take the databases of before.
+            store.write_journal(Journal(journal.generation, STARTED if problem else RESTORED, journal.databases))
+        if journal.step != RESTORED or problem:
             databases, problem = self._go_back(manifest)
         if problem:
             taken = f"an interrupted upgrade to containerd {manifest.to_version} was taken back"
