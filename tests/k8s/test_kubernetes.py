@@ -72,7 +72,11 @@ class Worker:
     def upgrade(self, archive: str, **options: Any) -> dict[str, Any]:
         digest = hashlib.sha256(Path(archive).read_bytes()).hexdigest()
         releases = {"amd64": {"src": archive, "sha256": digest}}
-        install = {"containerd_install_method": "archive", "containerd_version": NEW, "containerd_releases": releases}
+        install: dict[str, Any] = {
+            "containerd_install_method": "archive",
+            "containerd_version": NEW,
+            "containerd_releases": releases,
+        }
         return self.play("slipway.node.upgrade", **install, **options)
 
     def failed(self, played: dict[str, Any]) -> str:
