@@ -30,6 +30,8 @@ CONFIG = f"""version = 2
 [plugins."{daemon.CRI}"]
 sandbox_image = "{PAUSE}"
 restrict_oom_score_adj = true
+[plugins."{daemon.CRI}".cni]
+bin_dir = "/usr/lib/cni"
 [plugins."{daemon.CRI}".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 """
@@ -70,7 +72,11 @@ class Worker:
     def upgrade(self, archive: str, **options: Any) -> dict[str, Any]:
         digest = hashlib.sha256(Path(archive).read_bytes()).hexdigest()
         releases = {"amd64": {"src": archive, "sha256": digest}}
-        install = {"containerd_install_method": "archive", "containerd_version": NEW, "containerd_releases": releases}
+        install: dict[str, Any] = {
+            "containerd_install_method": "archive",
+            "containerd_version": NEW,
+            "containerd_releases": releases,
+        }
         return self.play("slipway.node.upgrade", **install, **options)
 
     def failed(self, played: dict[str, Any]) -> str:
@@ -109,7 +115,7 @@ class Worker:
         while self.cluster.pods() != dict.fromkeys(names, "Running"):
             assert time.monotonic() < deadline, (
                 self.cluster.pods(),
-                self.node.ssh("journalctl -u kubelet -n 40 --no-pager").stdout,
+                self.node.ssh("journalctl -u kubelet -n 20 --no-pager").stdout,
             )
             time.sleep(1)
 
@@ -248,7 +254,6 @@ def test_a_node_whose_pods_can_not_be_evicted_is_uncordoned(worker: Worker) -> N
     assert "disruption budget" in message.splitlines()[-1], message
     assert worker.cordon() == (False, False)
     assert "web" in worker.cluster.pods()
-    worker.cluster.set_budget("web", 1)
 
 
 def test_the_cordon_of_an_administrator_stays(worker: Worker) -> None:
@@ -308,13 +313,19 @@ def test_a_node_is_drained_upgraded_and_uncordoned(worker: Worker, release: str)
     worker.wait_for_pods({"web", "agent", STATIC})
     again = worker.upgrade(release)
     assert worker.failed(again) == "" and again["stats"][worker.node.name]["changed"] == 0
+    # A run that was interrupted before its end.
+    worker.cluster.patch_node({"metadata": {"annotations": {ANNOTATION: "upgrade"}}, "spec": {"unschedulable": True}})
+    assert worker.failed(worker.upgrade(release)) == ""
+    assert worker.cordon() == (False, False)
     assert "web" in worker.cluster.pods()
 
 
 def test_a_node_goes_back_to_the_version_before(worker: Worker, release: str) -> None:
-    before = worker.tasks()
-    assert worker.failed(worker.upgrade(release, upgrade_state="previous")) == ""
+    """1.7 ends the containers that 2.3 has started. The kubelet starts them again."""
+    back: dict[str, Any] = {"upgrade_state": "previous"}
+    assert "containers that a newer version started" in worker.failed(worker.upgrade(release, **back))
+    assert "web" in worker.cluster.pods() and worker.cordon() == (False, False)
+    assert worker.failed(worker.upgrade(release, **back, upgrade_restart="force")) == ""
     assert (worker.version(), worker.cluster.ready()) == (OLD, "True")
     assert worker.cordon() == (False, False)
-    after = worker.tasks()
-    assert len(after) == 4 and after.items() <= before.items()
+    worker.wait_for_pods({"agent", STATIC})

@@ -134,7 +134,8 @@ class Cluster:
         self.ask("POST", "/api/v1/namespaces/default/pods", pod(metadata, image))
 
     def remove_pods(self) -> None:
-        """All but static ones."""
+        """All but static ones, with their budgets."""
+        self.ask("DELETE", "/apis/policy/v1/namespaces/default/poddisruptionbudgets")
         for one in self.ask("GET", "/api/v1/namespaces/default/pods")["items"]:
             if "kubernetes.io/config.mirror" not in one["metadata"].get("annotations", {}):
                 path = f"/api/v1/namespaces/default/pods/{one['metadata']['name']}"
@@ -251,6 +252,7 @@ def _bring_kubelet(node: Node) -> None:
 
 def join(node: Node, cluster: Cluster, static: dict[str, Any]) -> None:
     """Start the kubelet on a node with one static pod. Returns when the Node is ready."""
+    leave(node)
     _bring_kubelet(node)
     settings = {**SETTINGS, "address": node.address, "healthzBindAddress": node.address}
     binds = [f"BindReadOnlyPaths=/run/sysctls/{path}:/proc/sys/{path}" for path in SYSCTLS]
@@ -270,14 +272,14 @@ def join(node: Node, cluster: Cluster, static: dict[str, Any]) -> None:
     node.ssh("systemctl daemon-reload && systemctl start kubelet")
     deadline = time.monotonic() + 120
     while cluster.ready() != "True":
-        assert time.monotonic() < deadline, node.ssh("journalctl -u kubelet -n 60 --no-pager").stdout
+        assert time.monotonic() < deadline, node.ssh("journalctl -u kubelet -n 20 --no-pager").stdout
         time.sleep(1)
 
 
 def leave(node: Node) -> None:
-    """Stop the kubelet, and remove what it left; its pods are the caller's."""
+    """Stop the kubelet, and remove what it left; its pods are the caller's. containerd watches the directory of the CNI."""
     node.ssh(
-        "systemctl stop kubelet; rm -rf /etc/systemd/system/kubelet.service /etc/kubernetes /var/lib/kubelet /etc/cni/net.d "
+        "systemctl stop kubelet; rm -rf /etc/systemd/system/kubelet.service /etc/kubernetes /var/lib/kubelet /etc/cni/net.d/* "
         "/run/sysctls; systemctl daemon-reload",
         check=False,
     )
