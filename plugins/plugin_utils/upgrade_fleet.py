@@ -30,7 +30,10 @@ _WORDS = {
     UNREACHABLE: "not reached",
     PENDING: "left unchanged",
 }
-_PREDICTED = {**_WORDS, PENDING: "would be upgraded"}
+_PREDICTED = {PENDING: "would be upgraded"}
+# With upgrade_state previous.
+_PREVIOUS = {UPGRADED: "brought back"}
+_PREVIOUS_PREDICTED = {PENDING: "would be brought back"}
 _REMEDIES = {
     ROLLED_BACK: "correct the cause, and run the playbook again",
     FAILED: "correct the cause, and run the playbook again",
@@ -39,6 +42,13 @@ _REMEDIES = {
 }
 # An entry of the loss report that needs no action is not a finding.
 _FINDINGS = {"fail": "fail", "warn": "warn", "unknown": "unknown", "info": "ok"}
+
+
+def _words_of(outcome: Mapping[str, Any], *, predicted: bool) -> str:
+    previous = outcome.get("state") == "previous"
+    chosen = (_PREVIOUS_PREDICTED if previous else _PREDICTED) if predicted else (_PREVIOUS if previous else {})
+    status: str = outcome["status"]
+    return chosen.get(status, _WORDS[status])
 
 
 def judge(entries: Sequence[Mapping[str, Any]], accept: Sequence[Any]) -> list[dict[str, Any]]:
@@ -105,10 +115,10 @@ def summary(outcomes: Mapping[str, Mapping[str, Any]], *, predicted: bool) -> li
     """Return the run in lines: how many nodes of which outcome, with their names, and the reason of each that is bad."""
     nodes = progress(outcomes)["nodes"]
     lines = []
-    for status, text in (_PREDICTED if predicted else _WORDS).items():
+    for status in _WORDS:
         names = nodes.get(status, [])
         if names:
-            lines.append(f"{len(names)} {text}: {folded(names)}")
+            lines.append(f"{len(names)} {_words_of(outcomes[names[0]], predicted=predicted)}: {folded(names)}")
     return lines + [f"{host}: {outcome['reason']}" for host, outcome in outcomes.items() if outcome["status"] in BAD]
 
 
@@ -142,12 +152,12 @@ def findings(variables: Mapping[str, Any], *, predicted: bool) -> dict[str, Any]
 def _outcome_finding(outcome: Mapping[str, Any], *, predicted: bool) -> dict[str, Any]:
     status = outcome["status"]
     bad, waits = status in BAD, status == PENDING and not predicted
-    words_of = _PREDICTED if predicted else _WORDS
+    text = _words_of(outcome, predicted=predicted)
     return {
         "id": "upgrade",
         "status": "fail" if bad else "warn" if waits else "ok",
         "expected": "the node is upgraded",
-        "found": f"{words_of[status]}: {outcome['reason']}" if bad else words_of[status],
+        "found": f"{text}: {outcome['reason']}" if bad else text,
         "remedy": _REMEDIES.get(status, "") if bad or waits else "",
     }
 

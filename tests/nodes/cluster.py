@@ -43,13 +43,14 @@ SYSCTLS = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
 }
-# A machine with cgroup v1; no bridges and no iptables; no image is removed.
+# A machine with cgroup v1, where a node's own cgroup may be gone after a daemon-reload; no iptables; no image is removed.
 SETTINGS = {
     "apiVersion": "kubelet.config.k8s.io/v1beta1",
     "kind": "KubeletConfiguration",
     "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": False}},
     "authorization": {"mode": "AlwaysAllow"},
     "cgroupDriver": "cgroupfs",
+    "cgroupsPerQOS": False,
     "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
     "enforceNodeAllocatable": [],
     "evictionHard": {"memory.available": "1Mi"},
@@ -158,14 +159,21 @@ def pod(metadata: dict[str, Any], image: str) -> dict[str, Any]:
         "name": "app",
         "image": image,
         "imagePullPolicy": "Never",
-        "volumeMounts": [{"name": "own", "mountPath": "/own"}],
+        "volumeMounts": [
+            {"name": "own", "mountPath": "/own"},
+            {"name": "cgroups", "mountPath": "/sys/fs/cgroup", "readOnly": True},
+        ],
     }
     spec = {
         "nodeName": NAME,
         "hostNetwork": True,
         "terminationGracePeriodSeconds": 1,
         "containers": [container],
-        "volumes": [{"name": "own", "emptyDir": {}}],
+        # In place of the cgroups, which CRI mounts otherwise.
+        "volumes": [
+            {"name": "own", "emptyDir": {}},
+            {"name": "cgroups", "hostPath": {"path": "/run/no-cgroups", "type": "DirectoryOrCreate"}},
+        ],
         "tolerations": [{"operator": "Exists"}],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
@@ -223,7 +231,7 @@ def _apiserver(directory: Path, address: str) -> list[str]:
         f"--token-auth-file={directory}/tokens.csv",
         "--authorization-mode=Node,RBAC",
         f"--service-account-issuer=https://{address}:6443",
-        f"--service-account-key-file={key}",
+        f"--service-account-key-file={directory}/certificate.pem",
         f"--service-account-signing-key-file={key}",
         "--service-cluster-ip-range=10.96.0.0/24",
         # Service accounts are created by the controller manager.

@@ -90,6 +90,12 @@ def test_the_last_lines_name_every_node_of_the_run() -> None:
     assert upgrade_fleet({"a": outcome("pending")}, ["a"], predicted=True)["lines"] == ["1 would be upgraded: a"]
 
 
+def test_the_last_lines_of_a_way_back_are_its_own() -> None:
+    nodes = {"a": outcome("upgraded", state="previous"), "b": outcome("pending", state="previous")}
+    assert upgrade_fleet(nodes, ["a", "b"])["lines"] == ["1 brought back: a", "1 left unchanged: b"]
+    assert upgrade_fleet(nodes, ["b"], predicted=True)["lines"] == ["1 would be brought back: b"]
+
+
 def test_a_line_says_what_became_of_a_node() -> None:
     lines = [upgrade_line(outcome(status, containers=3)["__upgrade_outcome"]) for status in ("upgraded", "current", "failed")]
     assert lines == [

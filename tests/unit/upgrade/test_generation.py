@@ -66,3 +66,7 @@ def test_a_generation_that_is_not_there_is_refused(kept: list[Manifest], wanted:
 )
 def test_the_oldest_generations_are_dropped(kept: list[int], keep: int, dropped: tuple[int, ...]) -> None:
     assert to_drop(kept, keep) == dropped
+
+
+def test_a_generation_in_use_is_not_dropped() -> None:
+    assert to_drop([1, 2, 3, 4], 2, {1}) == (2,)

@@ -21,7 +21,6 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, at_least
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import COMMITTED
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import to_drop
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.previous import plan_previous
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import running_containers
@@ -97,14 +96,21 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
     done = Done()
     if change.changed:
         if module.check_mode:
-            done = Done(containers=len(running_containers(containerd)))
+            done = Done(containers=running(containerd, strict=change.change.strict))
         else:
             found = transaction.apply(change.change, params["keep"])
             done = Done(change.change.manifest.number, found)
-    elif not module.check_mode:
-        for number in to_drop(store.numbers(), params["keep"]):
-            store.remove_generation(number)
     return report(change, done, recovered)
+
+
+def running(containerd: Containerd, *, strict: bool) -> int:
+    """Return how many containers run; 0 if the daemon can't be asked and needn't be. Raises HostError."""
+    try:
+        return len(running_containers(containerd))
+    except HostError:
+        if strict:
+            raise
+        return 0
 
 
 def planned(module: AnsibleModule, containerd: Containerd, lock: int) -> NodeChange:

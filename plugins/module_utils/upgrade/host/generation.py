@@ -44,6 +44,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.restore_list imp
     parse_list,
 )
 from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import remove_tree
+from ansible_collections.slipway.node.plugins.module_utils.release.plan import CURRENT
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import Manifest
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_script import (
     RESTORE_SCRIPT,
@@ -54,6 +55,8 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_scrip
 
 SCRIPT = f"{STATE_DIRECTORY}/restore"
 _ROOT = "/var/lib/containerd"
+# A generation that is being removed.
+_REMOVED = ".removed-"
 # Packages are installed again, and a copy of a large database is written.
 _RESTORE_SECONDS = 900.0
 
@@ -95,9 +98,37 @@ def objects_of(number: int) -> tuple[Kept, ...]:
 
 
 def remove_generation(number: int) -> None:
-    """Remove a generation. A missing one is fine."""
-    if os.path.isdir(GENERATIONS):
-        remove_tree(directory_of(number))
+    """Remove a generation: it is whole, or it is gone. A missing one is fine."""
+    path, removed = directory_of(number), f"{GENERATIONS}/{_REMOVED}{number}"
+    if os.path.isdir(path):
+        remove_tree(removed)
+        with naming("rename", path):
+            os.rename(path, removed)
+    for leftover in glob.glob(f"{glob.escape(GENERATIONS)}/{_REMOVED}*"):
+        remove_tree(leftover)
+
+
+def exists(number: int) -> bool:
+    """Return whether there is such a generation, or a part of it."""
+    return os.path.isdir(directory_of(number))
+
+
+def in_use() -> set[int]:
+    """Return the generations with a version directory of a release from which a process runs, such as a shim."""
+    programs = [path for entry in os.listdir("/proc") if entry.isdigit() and (path := _program(entry))]
+
+    def runs_from(one: Kept) -> bool:
+        directory = os.path.join(os.path.dirname(one.path), one.target)
+        return one.kind == LINK and os.path.basename(one.path) == CURRENT and any(p.startswith(f"{directory}/") for p in programs)
+
+    return {number for number in numbers() if any(map(runs_from, objects_of(number)))}
+
+
+def _program(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return ""
 
 
 def remove_temporary(number: int) -> None:
@@ -182,6 +213,14 @@ def _keep_snapshot_names(snapshots: str, path: str) -> None:
     """Write which directories of snapshots there are: others are newer than the copy of the snapshotter's database."""
     with naming("read", snapshots), suppress(FileNotFoundError):
         write_file(path, "".join(f"{name}\n" for name in sorted(os.listdir(snapshots))).encode(), 0o600)
+
+
+def databases_used(number: int) -> bool:
+    """Return whether the daemon has written a database of a generation since the journal was written."""
+    with naming("look at", JOURNAL):
+        since = os.stat(JOURNAL).st_mtime
+    paths = [one.path for one in objects_of(number) if one.kind == DATABASE]
+    return any(os.path.exists(path) and os.path.getmtime(path) > since for path in paths)
 
 
 def database_paths(config: EffectiveConfig) -> tuple[str, ...]:
@@ -270,7 +309,7 @@ def install_script(runner: Runner, unit: str) -> None:
         runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
     # systemctl doesn't flush its links, without which a boot after a power cut would not call the script.
     with naming("flush", requires):
-        for directory in (requires, os.path.dirname(requires)):
+        for directory in (requires, f"{os.path.dirname(requires)}/multi-user.target.wants", os.path.dirname(requires)):
             sync_directory(directory)
 
 

@@ -26,7 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.databases imp
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import PREVIOUS, Manifest, target_of
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import check_adopted, prove, readable_config
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import ended_by, prove, readable_config
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.transaction import Change
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.upgraded import NodeChange, check_stop, new_manifest
 
@@ -44,10 +44,9 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
     kept = f"{store.directory_of(target.number)}/packages" if any(one.kind == PACKAGES for one in objects) else None
     changed = not store.same(target.number) or (kept is not None and packages.differ(runner, kept))
     to_version = Version.parse(target.version)
+    ends = ended_by(containerd, to_version, forced=request.force_restart) if changed else ()
     if changed:
         check_stop(ContainerdHost(containerd, request.drop_in_file), request, f"containerd goes back to {target.version}")
-        if not request.force_restart:
-            check_adopted(containerd, to_version)
         if not opens(to_version, containerd.version):
             raise HostError(f"containerd {to_version} can't open the databases of {containerd.version}")
     return NodeChange(
@@ -57,7 +56,7 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
         files=files,
         diff=(*_link_diffs(objects), *(file.diff() for file in files if file.changed)),
         config=None,
-        change=_change(containerd, target, objects, kept, request.timeout, lock),
+        change=_change(containerd, target, objects, kept, request.timeout, lock, ends),
     )
 
 
@@ -68,6 +67,7 @@ def _change(
     kept: str | None,
     timeout: float,
     lock: int,
+    ends: tuple[str, ...],
 ) -> Change:
     paths = tuple(one.path for one in objects if one.kind in (FILE, LINK, ABSENT))
 
@@ -89,6 +89,7 @@ def _change(
         switch=lambda: store.restore(target.number, lock),
         start=start,
         strict=False,
+        ends=ends,
     )
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import named
 from ansible_collections.slipway.node.plugins.module_utils.config.host.start import check_container_starts
@@ -65,19 +65,23 @@ def unadopted(containerd: Containerd, version: Version) -> list[str]:
     return sorted(found)
 
 
-def check_adopted(containerd: Containerd, version: Version) -> None:
-    """Raise ValueError if a version ends containers when it starts."""
+def ended_by(containerd: Containerd, version: Version, *, forced: bool) -> tuple[str, ...]:
+    """Return the containers that a version ends when it starts. Raises ValueError if it does, unless ``forced``."""
     ended = unadopted(containerd, version)
-    if ended:
+    if ended and not forced:
         raise ValueError(
             f"containerd {version} doesn't find containers that a newer version started, and ends them, {named(ended)}: "
             "drain the node, or set restart to force"
         )
+    return tuple(ended)
 
 
-def check_containers(containerd: Containerd, before: dict[str, int]) -> Fate:
-    """Compare the containers with those of before. Raises HostError if the daemon lost one whose process runs on."""
-    alive = {pid for pid in before.values() if os.path.exists(f"/proc/{pid}")}
+def check_containers(containerd: Containerd, before: dict[str, int], ends: Collection[str]) -> Fate:
+    """Compare the containers with those of before. Raises HostError if the daemon lost one whose process runs on.
+
+    It may take a while until processes of containers in ``ends`` are gone.
+    """
+    alive = {pid for name, pid in before.items() if name not in ends and os.path.exists(f"/proc/{pid}")}
     found = fate(before, running_containers(containerd), alive)
     if found.lost:
         raise HostError(f"the daemon doesn't list containers any more that run: {', '.join(found.lost)}")

@@ -51,7 +51,7 @@ class Change:
     of the installed packages into a directory; None if no package changes. ``databases_go_back``: the version of before can't
     open databases that the other one has written. ``switch`` puts programs in place while the daemon is stopped. ``start``
     makes systemd read its units again, starts the daemon and returns the client for it. Without ``strict``, the daemon of
-    before may be broken.
+    before may be broken. ``ends`` are containers that the version of after ends, as NAMESPACE/ID.
     """
 
     manifest: Manifest
@@ -62,6 +62,7 @@ class Change:
     switch: Callable[[], None]
     start: Callable[[], Containerd]
     strict: bool = True
+    ends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,10 @@ class Transaction:
                 store.write_journal(Journal(manifest.number, STARTED, change.databases_go_back))
                 if report is not None:
                     check_handlers(client.renewed(), report, self._warn)
-                found = check_containers(client.renewed(), running)
+                found = check_containers(client.renewed(), running, change.ends)
+                store.write_journal(Journal(manifest.number, COMMITTED))
             except (HostError, ValueError) as error:
                 raise self._taken_back(manifest, str(error), since) from error
-            store.write_journal(Journal(manifest.number, COMMITTED))
             self._start_others(manifest)
             self._end(keep)
         if found.ended:
@@ -149,8 +150,7 @@ class Transaction:
         store.remove_journal()
 
     def _end(self, keep: int) -> None:
-        for number in to_drop(store.numbers(), keep):
-            store.remove_generation(number)
+        drop_old(keep)
         store.remove_journal()
 
     def _stop(self) -> None:
@@ -168,7 +168,7 @@ class Transaction:
         """Go back after a failed step; return the error that says so."""
         ended = self._ends(manifest)
         self._unit.stop()
-        log = self._unit.journal(since)
+        log = self._log(since)
         databases, problem = self._go_back(manifest)
         message = f"containerd {manifest.to_version} was taken back: {why}"
         if log:
@@ -188,6 +188,12 @@ class Transaction:
             "journal": log[-20:],
         }
         return HostError(message, values=values)
+
+    def _log(self, since: float) -> list[str]:
+        try:
+            return self._unit.journal(since)
+        except HostError:
+            return []
 
     def _ends(self, manifest: Manifest) -> list[str]:
         """Return the containers that the version of before ends when it starts: the other one has started them meanwhile."""
@@ -224,15 +230,16 @@ class Transaction:
         """Run the script and start the daemon; return what is wrong with it, or an empty text."""
         self._unit.stop()
         store.restore(None, self._lock)
-        store.remove_temporary(manifest.number)
-        for directory in reversed(manifest.directories):
-            remove_empty_dir(directory)
         problem = self._proven(manifest)
         # The first snapshot meets directories of snapshots that databases of before don't know, and removes them.
         return self._proven(manifest) if problem and databases == "restored" else problem
 
     def _proven(self, manifest: Manifest) -> str:
+        """Remove what the script leaves, and prove the daemon; return what is wrong with it, or an empty text."""
         try:
+            store.remove_temporary(manifest.number)
+            for directory in reversed(manifest.directories):
+                remove_empty_dir(directory)
             self._unit.reload_manager()
             self._unit.forget_failures()
             client = self._installed.renewed()
@@ -261,15 +268,26 @@ class Transaction:
         if journal.step == KEEPING:
             self._give_up(journal.generation)
             return found
+        if journal.step == RESTORED and not store.exists(journal.generation):
+            # It was removed after the version of before was proven.
+            store.remove_journal()
+            return found
         manifest = store.read_manifest(journal.generation)
         if journal.step == COMMITTED:
             self._start_others(manifest)
             store.remove_journal()
             return found
         store.install_script(self._installed.runner, self._unit.name)
-        if journal.step == RESTORED:
-            databases, problem = "kept", self._proven(manifest)
-        else:
+        databases, problem = "restored" if journal.databases else "kept", ""
+        again = journal.step != RESTORED
+        if not again:
+            used = store.databases_used(journal.generation)
+            problem = self._proven(manifest)
+            # Copies of databases would take back what the daemon has done since.
+            again = bool(problem) and not used
+        if again:
+            # The script doesn't act on the step RESTORED.
+            store.write_journal(Journal(journal.generation, STARTED, journal.databases))
             databases, problem = self._go_back(manifest)
         if problem:
             taken = f"an interrupted upgrade to containerd {manifest.to_version} was taken back"
@@ -281,7 +299,13 @@ class Transaction:
 
 def recovery_of(journal: Journal) -> Recovery:
     """Return the interrupted change of a journal. Raises HostError if its generation can't be read."""
-    if journal.step == KEEPING:
+    if journal.step == KEEPING or (journal.step == RESTORED and not store.exists(journal.generation)):
         return Recovery(journal.generation, journal.step, "", "")
     manifest = store.read_manifest(journal.generation)
     return Recovery(journal.generation, journal.step, manifest.version, manifest.to_version)
+
+
+def drop_old(keep: int) -> None:
+    """Drop the oldest generations, so that ``keep`` stay. One from which a process runs stays too."""
+    for number in to_drop(store.numbers(), keep, store.in_use()):
+        store.remove_generation(number)

@@ -42,7 +42,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation im
 )
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import check_adopted
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import ended_by
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.switch import (
     ProgramSwitch,
     apply_switch,
@@ -87,6 +87,7 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
     current = installed.config
     final = replace(final, reason=f"containerd {installed.version} becomes {upgraded.version}")
     check_healthy(before, current)
+    ends = ended_by(installed, upgraded.version, forced=wanted.force_restart) if changed else ()
     if changed:
         for one in _check(before, final, current, predicted=module.check_mode):
             module.warn(f"{one}. This fails outside of check mode, unless another task creates what is missing first")
@@ -99,7 +100,7 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
         files=(*final.files, switch.unit),
         diff=(*switch.diff(), *(file.diff() for file in final.changes)),
         config=final.config,
-        change=_change(installed, upgraded, final, switch, lock),
+        change=replace(_change(installed, upgraded, final, switch, lock), ends=ends),
     )
 
 
@@ -126,8 +127,6 @@ def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *
     reason = str(final.reason)
     daemon = node.daemon.read_state()
     check_stop(node, final.wanted, reason)
-    if not final.wanted.force_restart:
-        check_adopted(node.containerd, final.found.version)
     if daemon.plugins is not None:
         check_snapshotters(node, final.wanted, daemon.plugins, final.config)
     check_restart(node, final.wanted, daemon, final.config, reason)
