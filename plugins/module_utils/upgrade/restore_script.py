@@ -93,7 +93,7 @@ restore_database() {
   new=$(temporary "$2") && cp -p "$1" "$new" && flush "$new" && replace "$new" "$2" || return 1
   [ -e "$1.snapshots" ] || return 0
   for path in "${2%/*}"/snapshots/*; do
-    grep -qxF "${path##*/}" "$1.snapshots" || rm -rf --one-file-system "$path" || return 1
+    grep -qxF "${path##*/}" "$1.snapshots" || rm -rf --one-file-system "$path" || say "$path is in use, and stays"
   done
 }
 
