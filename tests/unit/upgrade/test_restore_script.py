@@ -253,6 +253,19 @@ def test_paths_with_blanks_and_missing_directories(root: Root) -> None:
     root.assert_back()
 
 
+def test_a_file_is_on_disk_before_its_rename_and_the_rename_before_the_next_object(root: Root) -> None:
+    root.program("sync", CALLED.format(name="sync"))
+    root.program("mv", CALLED.format(name="mv") + f'; {shutil.which("mv")} "$@"')
+    assert root.run("7", "restore").returncode == 0
+    calls = [call.split() for call in root.calls]
+    moves = [number for number, call in enumerate(calls) if call[0] == "mv"]
+    assert len(moves) == 4
+    for number in moves:
+        [_mv, _options, new, path] = calls[number]
+        assert calls[number + 1] == ["sync", str(Path(path).parent)]
+        assert calls[number - 1] == ["sync", new] or Path(path).is_symlink()
+
+
 def test_a_kill_at_any_point_is_followed_by_a_whole_generation(root: Root) -> None:
     started = "GENERATION=7\nSTEP=started\nDATABASES=restore\n"
     root.spoil(started)
