@@ -50,6 +50,8 @@ options:
     description:
       - V(present) configures the registries.
       - V(absent) removes the files that this module created for them.
+      - Directories that this module created for O(config_path) are removed with the last registry, if they are empty. The file
+        C(.slipway) in O(config_path) names them.
     type: str
     choices: [present, absent]
     default: present

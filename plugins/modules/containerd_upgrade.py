@@ -79,7 +79,7 @@ options:
     elements: str
     default: []
   replace_packages:
-    description: Installed packages that may be removed.
+    description: Installed packages that are removed, such as C(containerd) for Docker's C(containerd.io). No other package is removed.
     type: list
     elements: str
     default: []

@@ -25,6 +25,7 @@ MODULE = "containerd_upgrade"
 HOME = "/usr/local/lib/slipway/containerd"
 STATE = "/var/lib/slipway-node"
 UNIT = "/etc/systemd/system/containerd.service"
+METADATA = "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db"
 NAME = "survivor"
 UNIT_CONTENT = """# Managed by slipway.node: changes made here are lost.
 [Unit]
@@ -91,6 +92,8 @@ def old(trixie: Node, source: Registry) -> Iterator[Node]:
     """1.7.24 as packaged, 2.3.7 staged beside it, with settings of the collection, files of others, and a container that runs."""
     staged(trixie, "2.3.7")
     cleaned(trixie)
+    # A database that a failed test has damaged.
+    trixie.ssh(f"grep -q damaged {METADATA} && systemctl stop containerd && rm {METADATA}", check=False)
     daemon.reset(trixie, THEIRS)
     daemon.write(trixie, FOREIGN_UNIT, "[Service]\nLimitNOFILE=54321")
     done = run_module(trixie, "containerd_config", SETTINGS)
@@ -229,6 +232,30 @@ def test_a_step_that_fails_leaves_the_node_as_it_was(
     failed = run_module(old, MODULE, options)
     assert failed["failed"] and failed["rolled_back"], failed
     assert all(word in failed["msg"] for word in (*words, "is back on containerd 1.7.24, which is healthy")), failed["msg"]
+    is_as_before(old, before, running)
+
+
+def test_databases_that_the_older_version_does_not_open_go_back_too(old: Node) -> None:
+    damage = NO_DAEMON.replace("echo", f"echo damaged > {METADATA}\necho")
+    bad = spoiled(old, staged(old, "2.3.7"), "containerd", damage)
+    before, running = files(old), container(old)
+    failed = run_module(old, MODULE, to(bad))
+    assert (failed["failed"], failed["rolled_back"], failed["databases"]) == (True, True, "restored"), failed
+    is_as_before(old, before, running)
+
+
+def test_a_node_that_does_not_come_back_is_named_and_recovered_later(old: Node) -> None:
+    damage = NO_DAEMON.replace("echo", "chmod 644 /usr/bin/containerd\necho")
+    bad = spoiled(old, staged(old, "2.3.7"), "containerd", damage)
+    before, running = files(old), container(old)
+    failed = run_module(old, MODULE, to(bad))
+    assert (failed["failed"], failed["rolled_back"], failed["generation"]) == (True, False, 1), failed
+    assert "The node is NOT proven" in failed["msg"] and "state=recovered" in failed["msg"]
+    again = run_module(old, MODULE, {"state": "recovered"})
+    assert again["failed"] and "The node is NOT proven" in again["msg"], again
+    old.ssh("chmod 755 /usr/bin/containerd")
+    found = run_module(old, MODULE, {"state": "recovered"})
+    assert not found.get("failed"), found
     is_as_before(old, before, running)
 
 

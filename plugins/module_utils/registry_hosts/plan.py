@@ -22,6 +22,8 @@ from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts 
 )
 
 TEMPORARY_PREFIX = ".slipway-"
+# In the directory of the registries: the directories that the module created for them, one a line.
+MARK = ".slipway"
 
 
 @dataclass(frozen=True)
@@ -56,22 +58,32 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """Changes in the order in which to make them; then the directories to remove if they are empty."""
+    """Changes in the order in which to make them; then the directories to remove if they are empty.
 
+    ``released`` are the directories that the module created for registries, if none of its registries is left.
+    """
+
+    config_path: str
     changes: tuple[Change, ...]
     emptied: tuple[str, ...]
     foreign: tuple[str, ...]
+    released: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
-        return bool(self.changes)
+        return bool(self.changes or self.released)
+
+    @property
+    def mark(self) -> str:
+        """The path of the file that names the created directories."""
+        return f"{self.config_path}/{MARK}"
 
     def result(self) -> dict[str, Any]:
         """Return the module's result."""
         return {
             "changed": self.changed,
             "files": [change.path for change in self.changes if change.wanted],
-            "removed": [change.path for change in self.changes if not change.wanted],
+            "removed": [change.path for change in self.changes if not change.wanted] + [self.mark] * bool(self.released),
             "foreign": list(self.foreign),
             "diff": [_diff(change) for change in self.changes],
         }
@@ -94,12 +106,18 @@ def _is_our_file(name: str) -> bool:
 
 
 def plan_present(
-    found: Mapping[str, FoundDirectory], wanted: Sequence[Registry], *, config_path: str, purge: bool, adopt: bool
+    found: Mapping[str, FoundDirectory],
+    wanted: Sequence[Registry],
+    *,
+    config_path: str,
+    purge: bool,
+    adopt: bool,
+    created: Sequence[str] = (),
 ) -> Plan:
     """Plan the directories of the wanted registries, and the removal of our others if purge.
 
-    found maps names of directories in config_path to their files by name. Raises ValueError if a
-    registry is configured by someone else and adopt is false.
+    found maps names of directories in config_path to their files by name, and created are the directories that
+    earlier runs created. Raises ValueError if a registry is configured by someone else and adopt is false.
     """
     changes: list[Change] = []
     for registry in wanted:
@@ -109,25 +127,36 @@ def plan_present(
     listed = {registry.directory for registry in wanted}
     unlisted = [name for name in sorted(found) if name not in listed]
     gone = [name for name in unlisted if purge and is_ours(found[name])]
-    return _plan(found, changes, gone, config_path, written=listed)
+    return _plan(found, changes, gone, config_path, written=listed, created=created)
 
 
-def plan_absent(found: Mapping[str, FoundDirectory], names: Sequence[str], *, config_path: str) -> Plan:
+def plan_absent(
+    found: Mapping[str, FoundDirectory], names: Sequence[str], *, config_path: str, created: Sequence[str] = ()
+) -> Plan:
     """Plan the removal of what this module made for the named registries; for all if none are named."""
     listed = {directories_of(name)[0] for name in names}
     gone = [name for name in sorted(found) if is_ours(found[name]) and (not listed or name in listed)]
-    return _plan(found, [], gone, config_path, written=set())
+    return _plan(found, [], gone, config_path, written=set(), created=created)
 
 
 def _plan(
-    found: Mapping[str, FoundDirectory], changes: list[Change], gone: list[str], config_path: str, *, written: set[str]
+    found: Mapping[str, FoundDirectory],
+    changes: list[Change],
+    gone: list[str],
+    config_path: str,
+    *,
+    written: set[str],
+    created: Sequence[str],
 ) -> Plan:
     for name in gone:
         changes += _remove(found[name], f"{config_path}/{name}")
+    left = written or [name for name, files in found.items() if is_ours(files) and name not in gone]
     return Plan(
+        config_path=config_path,
         changes=tuple(changes),
         emptied=tuple(f"{config_path}/{name}" for name in gone),
         foreign=tuple(name for name, files in sorted(found.items()) if files and name not in written and not is_ours(files)),
+        released=() if left else tuple(created),
     )
 
 

@@ -117,6 +117,13 @@ def plan_packages(
     return PackagePlan(own, others)
 
 
+def apt_reason(stdout: str, stderr: str) -> str:
+    """Return why apt refuses, in its own words: the unmet dependencies, and the errors."""
+    _, _, unmet = stdout.partition("have unmet dependencies:\n")
+    lines = [*unmet.splitlines(), *(line for line in stderr.splitlines() if line.startswith("E: "))]
+    return "; ".join(line.strip() for line in lines if line.strip())
+
+
 def broken_packages(states: str) -> tuple[str, ...]:
     """Return the packages that are not whole, from lines of ``dpkg-query --showformat='${db:Status-Abbrev} ${Package}\\n'``."""
     rows = ((line[:3], line[3:].strip()) for line in states.splitlines())
@@ -138,7 +145,8 @@ def _list(changes: Sequence[Change]) -> str:
 RESTORE_PACKAGES = r"""
 dpkg_offline() {
     tries=0
-    until said=$(env LC_ALL=C __ENVIRONMENT__ dpkg --force-confold --force-downgrade --force-remove-reinstreq "$@" 2>&1); do
+    set -- dpkg --force-confold --force-downgrade --force-remove-reinstreq "$@"
+    until said=$(env LC_ALL=C __ENVIRONMENT__ "$@" </dev/null 2>&1); do
         case $said in
         *" lock "*) tries=$((tries + 1)) ;;
         *) tries=300 ;;
@@ -154,7 +162,7 @@ dpkg_offline() {
 restore_packages() {
     kept=$1
     # A new package that can't be configured is about to go.
-    dpkg_offline --configure -a 2>/dev/null
+    dpkg_offline --configure -a 2>/dev/null || true
     if [ -s "$kept/absent" ]; then
         while read -r name; do
             case $(dpkg-query --show --showformat='${db:Status-Status}' "$name" 2>/dev/null) in

@@ -355,3 +355,19 @@ def test_absent_takes_the_named_or_all_of_ours() -> None:
     assert plan.emptied == (f"{PATH}/registry.example_5000_",)
     assert plan.foreign == ("ghcr.io",)
     assert len(plan_absent(found, (), config_path=PATH).emptied) == 2
+
+
+def test_created_directories_go_with_the_last_registry_of_ours() -> None:
+    created = ("/etc/containerd", PATH)
+    entries = [registry(), {"name": "docker.io"}]
+    found = made(*entries)
+    one, both = (plan_absent(found, names, config_path=PATH, created=created) for names in (["docker.io"], []))
+    assert (one.released, both.released) == ((), created)
+    assert both.result()["removed"][-1] == f"{PATH}/.slipway"
+    emptied = plan_present(found, [], config_path=PATH, purge=True, adopt=False, created=created)
+    assert emptied.released == created
+    kept = plan_present(found, parse_registries(entries), config_path=PATH, purge=True, adopt=False, created=created)
+    assert not kept.changed
+    # What an interrupted removal left.
+    assert plan_absent({}, [], config_path=PATH, created=created).changed
+    assert not plan_absent({}, [], config_path=PATH).changed

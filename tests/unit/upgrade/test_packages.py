@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.packages import (
     RESTORE_PACKAGES,
     Change,
+    apt_reason,
     broken_packages,
     file_name,
     parse_simulation,
@@ -121,6 +122,15 @@ def test_what_apt_reads_otherwise_is_refused(request_text: str) -> None:
 def test_packages_that_are_not_whole() -> None:
     states = "ii  libc6\niU  runc\nrc  old\niF  containerd\niHR broken\nhi  held\nun  none\niW  waits\nit  triggered\n"
     assert broken_packages(states) == ("runc", "containerd", "broken")
+
+
+def test_apt_says_why_it_refuses() -> None:
+    unmet = " libc-bin : Depends: libc6 (< 2.37) but 2.41 is to be installed\n"
+    stdout = f"Reading...\nThe following packages have unmet dependencies:\n{unmet}"
+    assert apt_reason(stdout, "W: old list\nE: Error, pkgProblemResolver::Resolve generated breaks\n") == (
+        "libc-bin : Depends: libc6 (< 2.37) but 2.41 is to be installed; E: Error, pkgProblemResolver::Resolve generated breaks"
+    )
+    assert apt_reason("", "E: Version '9' for 'containerd' was not found\n") == "E: Version '9' for 'containerd' was not found"
 
 
 def test_the_name_of_a_file_with_an_epoch() -> None:

@@ -138,13 +138,16 @@ def make_directories(path: str, mode: int = 0o755) -> list[str]:
 
 
 def remove_file(path: str) -> None:
-    """Remove the file or symbolic link itself, durably. A missing one is fine."""
+    """Remove the file or symbolic link itself, durably, and what killed writes of it left. A missing one is fine."""
+    directory = os.path.dirname(path)
     with naming("remove", path):
+        if os.path.isdir(directory):
+            remove_leftovers(directory, f"{TEMPORARY_PREFIX}{os.path.basename(path)}.")
         try:
             os.unlink(path)
         except FileNotFoundError:
             return
-        sync_directory(os.path.dirname(path))
+        sync_directory(directory)
 
 
 def remove_empty_dir(path: str) -> bool:

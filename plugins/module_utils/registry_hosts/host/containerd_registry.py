@@ -15,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, unit_name
-from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host.files import apply_plan, read_hosts
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.host.files import apply_plan, read_created, read_hosts
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import (
     ipv6_mirror,
     parse_config_path,
@@ -45,14 +45,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Configure the registry hosts."""
     params = module.params
     config_path = parse_config_path(params["config_path"])
+    created = read_created(config_path)
     if params["state"] == "absent":
         names = parse_names(params["registries"])
-        plan = plan_absent(read_hosts(config_path), names, config_path=config_path)
+        plan = plan_absent(read_hosts(config_path), names, config_path=config_path, created=created)
     else:
         wanted = parse_registries(params["registries"])
         check_ipv6(module, ipv6_mirror(wanted))
-        found = read_hosts(config_path)
-        plan = plan_present(found, wanted, config_path=config_path, purge=params["purge"], adopt=params["adopt"])
+        found, purge, adopt = read_hosts(config_path), params["purge"], params["adopt"]
+        plan = plan_present(found, wanted, config_path=config_path, purge=purge, adopt=adopt, created=created)
     if plan.changed and not module.check_mode:
         apply_plan(plan)
     return plan.result()

@@ -8,6 +8,7 @@ import os
 import stat
 
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
+    make_directories,
     naming,
     read_bytes,
     remove_empty_dir,
@@ -15,7 +16,9 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
     write_file,
 )
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import HOSTS_FILE, PEM_PREFIX
-from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import CurrentFile, Plan
+from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import MARK, CurrentFile, Plan
+
+_MARK_MODE = 0o644
 
 
 def read_hosts(config_path: str) -> dict[str, dict[str, CurrentFile]]:
@@ -26,6 +29,12 @@ def read_hosts(config_path: str) -> dict[str, dict[str, CurrentFile]]:
         if os.path.isdir(directory):
             found[name] = {entry: _read(os.path.join(directory, entry)) for entry in _names(directory)}
     return found
+
+
+def read_created(config_path: str) -> tuple[str, ...]:
+    """Return the directories that earlier runs created for registries, topmost first. Raises HostError."""
+    content = read_bytes(os.path.join(config_path, MARK))
+    return tuple((content or b"").decode(errors="surrogateescape").splitlines())
 
 
 def _names(directory: str) -> list[str]:
@@ -47,10 +56,18 @@ def _read(path: str) -> CurrentFile:
 
 def apply_plan(plan: Plan) -> None:
     """Make the changes in their order. Raises HostError."""
+    if any(change.wanted for change in plan.changes):
+        made = make_directories(plan.config_path)
+        if made:
+            write_file(plan.mark, "".join(f"{path}\n" for path in made).encode(errors="surrogateescape"), _MARK_MODE)
     for change in plan.changes:
         if change.wanted is None:
             remove_file(change.path)
         else:
             write_file(change.path, change.wanted.content, change.wanted.mode)
     for directory in plan.emptied:
+        remove_empty_dir(directory)
+    if plan.released:
+        remove_file(plan.mark)
+    for directory in reversed(plan.released):
         remove_empty_dir(directory)

@@ -29,6 +29,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.packages impo
     SELECTIONS,
     Change,
     PackagePlan,
+    apt_reason,
     broken_packages,
     file_name,
     parse_simulation,
@@ -81,7 +82,7 @@ def keep_packages(runner: Runner, packages: Sequence[str], directory: str, repla
     if not plan.own:
         return
     _keep(runner, plan.own, directory)
-    _apt(runner, "--download-only", *_INSTALL, *plan.arguments, doing=f"download {', '.join(packages)}")
+    _apt(runner, "--download-only", *_INSTALL, *plan.arguments, doing=f"download {' '.join(plan.arguments)}")
 
 
 def keep_against(runner: Runner, kept: str, directory: str) -> None:
@@ -99,7 +100,7 @@ def install(runner: Runner, packages: Sequence[str], replace: Sequence[str] = ()
     """
     plan = _plan(runner, packages, replace)
     if plan.arguments:
-        _apt(runner, "--no-download", *_INSTALL, *plan.arguments, doing=f"install {', '.join(map(str, plan.own))}")
+        _apt(runner, *_INSTALL, *plan.arguments, doing=f"install {' '.join(plan.arguments)}")
 
 
 def differ(runner: Runner, directory: str) -> bool:
@@ -114,7 +115,7 @@ def _plan(runner: Runner, packages: Sequence[str], replace: Sequence[str]) -> Pa
         return PackagePlan()
     _check_database(runner)
     arguments = (*packages, *(f"{name}-" for name in removed))
-    simulated = _apt(runner, "--simulate", *_INSTALL, *arguments, doing="simulate the installation")
+    simulated = _apt(runner, "--simulate", *_INSTALL, *arguments, doing=f"install {' '.join(arguments)}")
     held = runner.run("apt-mark", "showhold", doing="read the packages on hold").split()
     return plan_packages(parse_simulation(simulated), packages, replace, held)
 
@@ -127,14 +128,17 @@ def _check_database(runner: Runner) -> None:
     if broken:
         raise HostError(
             f"an interrupted or failed installation left packages behind, {', '.join(broken)}: "
-            "run dpkg --configure -a and apt-get --fix-broken install"
+            "run dpkg --configure -a and apt-get --fix-broken install, or install them again"
         )
 
 
 def _apt(runner: Runner, *arguments: str, doing: str) -> str:
     """Run apt-get so that maintainer scripts ask nothing, and start or stop no service."""
     environment = (f"{key}={value}" for key, value in ENVIRONMENT.items())
-    return runner.run("env", *environment, "apt-get", *_OPTIONS, *arguments, doing=doing)
+    result = runner.try_run("env", *environment, "apt-get", *_OPTIONS, *arguments)
+    if result.code != 0:
+        raise HostError(f"apt-get cannot {doing}: {apt_reason(result.stdout, result.stderr)}", exit_code=result.code)
+    return result.stdout
 
 
 def _installed(runner: Runner, names: Iterable[str]) -> dict[str, str]:

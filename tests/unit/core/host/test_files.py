@@ -163,3 +163,12 @@ def test_host_error_is_one_sentence() -> None:
     assert str(HostError("cannot read /x: Permission denied")) == "cannot read /x: Permission denied"
     error = HostError("pull failed", command=["ctr", "images", "pull", "a b"], exit_code=1, stderr="warn\nno such host\n")
     assert str(error) == "pull failed (ctr images pull 'a b' exited with 1: no such host)"
+
+
+def test_a_removed_file_takes_what_killed_writes_of_it_left(tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text("content")
+    (tmp_path / ".slipway-one.toml.x1.tmp").write_text("a secret")
+    (tmp_path / ".slipway-another.toml.x1.tmp").write_text("not ours to remove")
+    remove_file(str(path))
+    assert [one.name for one in tmp_path.iterdir()] == [".slipway-another.toml.x1.tmp"]
