@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -279,11 +280,17 @@ def remove_journal() -> None:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """Keep the boot unit from restoring anything while this run does its work."""
+    """Keep the boot unit from restoring anything while this run does its work, and the run from being ended half-way.
+
+    A connection that is lost would end the run, and leave the daemon stopped. Programs that it starts inherit this.
+    """
     write_file(AT_WORK, f"{os.getpid()}\n".encode(), 0o600)
+    handlers = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
         with suppress(HostError):
             remove_file(AT_WORK)
 

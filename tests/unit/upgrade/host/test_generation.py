@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -137,3 +138,14 @@ def test_what_a_killed_run_left_beside_the_objects_is_removed(generations: Path,
     store.remove_temporary(1)
     assert sorted(path.name for path in place.glob(".slipway-*")) == [".slipway-other.abc.tmp"]
     assert generations.exists()
+
+
+def test_a_lost_connection_does_not_end_a_run_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "AT_WORK", str(tmp_path / "at-work"))
+    before = signal.getsignal(signal.SIGTERM)
+    with store.at_work():
+        for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), one)
+        assert (tmp_path / "at-work").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / "at-work").exists()
