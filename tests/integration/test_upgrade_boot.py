@@ -5,22 +5,32 @@
 
 from __future__ import annotations
 
-import pytest
 from integration import test_upgrade
 from integration.test_upgrade import MODULE, STATE, files, killed_after, staged, to, version
 
 from nodes import daemon
-from nodes.node import Node
+from nodes.node import PODMAN, Node, run
 from nodes.payload import run_module
 
 old = test_upgrade.old
+GENERATION = f"{STATE}/generations/1"
+# The package is in the middle of an upgrade: dpkg has removed it, with its unit.
+WITHOUT_PACKAGE = f"""
+mkdir {GENERATION}/packages && cd {GENERATION}/packages
+apt-get -qq update && apt-get -qq download containerd
+printf 'packages\\tpackages\\n' >>{GENERATION}/list
+dpkg --force-depends --remove containerd
+rm /etc/systemd/system/containerd.service; systemctl daemon-reload
+"""
 
 
-@pytest.mark.parametrize("step", ["switching", "started"])
-def test_a_node_boots_on_what_was_there_before_an_upgrade_that_was_cut_short(old: Node, step: str) -> None:
+def test_a_node_boots_on_what_was_there_before_an_upgrade_that_was_cut_short(old: Node) -> None:
     path = staged(old, "2.3.7")
     before = files(old)
-    killed_after(old, step, to(path))
+    killed_after(old, "started", to(path))
+    old.ssh(f"set -e\n{WITHOUT_PACKAGE}")
+    assert old.ssh("systemctl cat containerd", check=False).returncode != 0
+    run([*PODMAN, "kill", old.container])
     old.reboot()
     assert version(old).startswith("1.7.24") and daemon.is_well(old)
     assert files(old) == before

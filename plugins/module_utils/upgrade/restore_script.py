@@ -173,7 +173,10 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 ExecStart=/bin/sh {SCRIPT}
+# The unit of containerd may have been missing when the boot began, as its package was.
+ExecStartPost=-/bin/sh -c "systemctl --no-block start {unit}"
 
 [Install]
+WantedBy=multi-user.target
 RequiredBy={unit}
 """

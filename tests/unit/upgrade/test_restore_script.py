@@ -283,6 +283,7 @@ def test_the_unit_runs_before_containerd_and_only_after_a_boot() -> None:
         "ConditionPathExists=!/run/slipway-upgrading",
         "Before=containerd.service",
         "RequiredBy=containerd.service",
+        "WantedBy=multi-user.target",
         "Type=oneshot",
         "ExecStart=/bin/sh /var/lib/slipway-node/restore",
     } <= set(restore_unit("containerd.service").splitlines())

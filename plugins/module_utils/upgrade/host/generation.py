@@ -216,6 +216,14 @@ def _keep_snapshot_names(snapshots: str, path: str) -> None:
         write_file(path, "".join(f"{name}\n" for name in sorted(os.listdir(snapshots))).encode(), 0o600)
 
 
+def databases_used(number: int) -> bool:
+    """Return whether the daemon has written a database of a generation since the journal was written."""
+    with naming("look at", JOURNAL):
+        since = os.stat(JOURNAL).st_mtime
+    paths = [one.path for one in objects_of(number) if one.kind == DATABASE]
+    return any(os.path.exists(path) and os.path.getmtime(path) > since for path in paths)
+
+
 def database_paths(config: EffectiveConfig) -> tuple[str, ...]:
     """Return the databases of a daemon with this configuration: that of the metadata, of each snapshotter, and others."""
     found = glob.glob(f"{glob.escape(str(config.root or _ROOT))}/io.containerd.*/*.db")
@@ -308,7 +316,7 @@ def install_script(runner: Runner, unit: str) -> None:
         runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
     # systemctl doesn't flush its links, without which a boot after a power cut would not call the script.
     with naming("flush", requires):
-        for directory in (requires, os.path.dirname(requires)):
+        for directory in (requires, f"{os.path.dirname(requires)}/multi-user.target.wants", os.path.dirname(requires)):
             sync_directory(directory)
 
 

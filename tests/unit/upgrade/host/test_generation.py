@@ -77,11 +77,13 @@ def test_a_directory_in_the_place_of_a_file_is_refused(place: Path) -> None:
 def test_a_change_of_anything_is_seen(place: Path) -> None:
     keep(place, "link", "none", "file")
     assert store.same(1)
+    other = place / "other"
+    other.symlink_to("none")
     changes = (
         lambda: (place / "file").write_text("other"),
         lambda: (place / "file").chmod(0o600),
         (place / "none").touch,
-        lambda: ((place / "link").unlink(), (place / "link").symlink_to("none")),
+        lambda: os.replace(other, place / "link"),
     )
     for change in changes:
         store.remove_generation(1)
@@ -97,6 +99,20 @@ def test_databases_are_added_to_the_list(generations: Path, place: Path) -> None
     kinds = [one.kind for one in store.objects_of(1)]
     assert kinds == [PACKAGES, FILE, DATABASE]
     assert (generations / "1/databases/0").read_text() == "password"
+
+
+def test_databases_that_were_written_after_the_journal_are_used(
+    generations: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = generations.parent / "upgrading"
+    monkeypatch.setattr(store, "JOURNAL", str(journal))
+    keep(place, "none")
+    store.keep_databases(1, [str(place / "file")])
+    journal.touch()
+    os.utime(place / "file", (1, 1))
+    assert not store.databases_used(1)
+    os.utime(journal, (0, 0))
+    assert store.databases_used(1)
 
 
 def test_the_databases_of_the_metadata_and_of_snapshotters_are_found(tmp_path: Path) -> None:
