@@ -184,7 +184,7 @@ def _pool_problems(pool: ThinPool) -> Iterator[str]:
         yield f"whether the thin pool {name} holds snapshots can't be told, so it isn't removed: see lvs and dmsetup status"
     elif pool.snapshots:
         yield (
-            f"the thin pool {name} holds {pool.snapshots} snapshots, so it isn't removed: remove the images and containers of "
+            f"the thin pool {name} holds snapshots ({pool.snapshots}), so it isn't removed: remove the images and containers of "
             "the snapshotter devmapper first"
         )
 

@@ -24,6 +24,8 @@ from ansible_collections.slipway.node.plugins.module_utils.deprovision.traces im
     parse_pool_unit,
     problems,
 )
+from ansible_collections.slipway.node.plugins.module_utils.node_spec.kata import INSTALL_ROOT
+from ansible_collections.slipway.node.plugins.module_utils.node_spec.stages import KATA_PREFIX
 
 ROOT = Path(__file__).parents[3]
 ROLE = ROOT / "roles" / "deprovision"
@@ -90,7 +92,7 @@ def test_a_run_says_all_that_it_leaves() -> None:
         (replace(FULL, installed=False), [], [], "containerd isn't installed"),
         (Traces(containers=("k8s.io/a", "k8s.io/b")), ["containerd"], [], "containers run, k8s.io/a, k8s.io/b"),
         (Traces(kata_processes=(7,)), ["kata"], [], "Kata runs (processes 7)"),
-        (Traces(thin_pool=POOL), ["thin_pool"], [], "containerd/pool holds 3 snapshots"),
+        (Traces(thin_pool=POOL), ["thin_pool"], [], "containerd/pool holds snapshots (3)"),
         (Traces(thin_pool=replace(POOL, snapshots=None)), ["thin_pool", "images"], [], "can't be told"),
         (Traces(unknown=("containerd doesn't answer",)), ["toolboxes"], [], "can't be read: containerd doesn't answer"),
     ],
@@ -140,8 +142,8 @@ def test_the_unit_of_the_pool_names_it(loop_file: str) -> None:
 def test_the_role_has_the_same_constants() -> None:
     constants = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
     assert constants["__deprovision_state_directory"] == places.STATE_DIRECTORY
-    assert constants["__deprovision_releases"] == read.KATA_PREFIX
-    assert constants["__deprovision_kata_root"] == read.INSTALL_ROOT
+    assert constants["__deprovision_releases"] == KATA_PREFIX
+    assert constants["__deprovision_kata_root"] == INSTALL_ROOT
     assert f"/etc/systemd/system/{constants['__deprovision_pool_unit']}" == read.POOL_UNIT
     devmapper = yaml.safe_load((ROOT / "roles/devmapper/vars/main.yml").read_text())
     assert constants["__deprovision_pool_unit"] == devmapper["__devmapper_unit"]
