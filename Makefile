@@ -20,13 +20,14 @@ export ANSIBLE_COLLECTIONS_PATH := $(WORK)/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help setup build demo check test style types unit page lint docs-setup docs-lint docsite sanity importer molecule integration smoke crash \
-  test-vm bench changelog clean distclean
+  test-vm test-k8s bench changelog clean distclean
 
 help:
 	@cat <<'TEXT'
 	make demo         provision and verify one disposable node, and say how to look inside
 	make test         everything: the steps style types lint unit page docs-lint docsite sanity importer molecule integration crash
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
+	make test-k8s     upgrades of a node of Kubernetes; a quarter of an hour to build the kubelet once, then five minutes
 	make check        the inner loop: style types lint unit
 	make smoke        one successful and one refused or rolled back run per module, on trixie; five minutes
 	make bench        the measurements
@@ -113,6 +114,15 @@ crash: build
 test-vm: build
 	@tests/setup qemu-system-x86 qemu-utils
 	molecule test --scenario-name devmapper
+
+# The client of kubernetes.core is apart from .venv: the collection does without it.
+test-k8s: build
+	@cmp -s tests/k8s/requirements.txt $(WORK)/kubernetes-client/requirements.txt || {
+	  rm -rf $(WORK)/kubernetes-client
+	  pip install --quiet --disable-pip-version-check --no-warn-conflicts --target $(WORK)/kubernetes-client --requirement tests/k8s/requirements.txt
+	  cp tests/k8s/requirements.txt $(WORK)/kubernetes-client
+	}
+	pytest tests/k8s
 
 bench: build
 	@for program in bench/*; do [ ! -x $$program ] || $$program; done

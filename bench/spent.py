@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from nodes.node import CHECKOUT, WORK
+from nodes.node import CHECKOUT, WORK, Node
 
 _POLL_SECONDS = 0.05
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -79,6 +79,19 @@ def _times(pid: int) -> list[float]:
 def _peak(pid: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) * 1024 if found else 0
+
+
+def node_cpu(node: Node) -> float:
+    """Return the seconds of CPU that all processes of a node have taken since it was made: cgroup v1, or v2."""
+    groups = Path(f"/proc/{node.pid}/cgroup").read_text()
+    first = re.search(r":(?:[\w,]+,)?cpuacct(?:,[\w,]+)?:(/.*)", groups)
+    if first:
+        return int(Path(f"/sys/fs/cgroup/cpuacct{first[1]}/cpuacct.usage").read_text()) / 1e9
+    second = re.search(r"^0::(/.*?)(?:/init\.scope)?$", groups, re.MULTILINE)
+    if second is None:
+        raise SystemExit(f"these cgroups are of neither version:\n{groups}")
+    stat = Path(f"/sys/fs/cgroup{second[1]}/cpu.stat").read_text()
+    return int(stat.split("usage_usec ")[1].split()[0]) / 1e6
 
 
 def unchanged(text: str) -> bool:

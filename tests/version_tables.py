@@ -18,6 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.dropped_ke
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import LINES, Line, Version, schema_support
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.databases import adopts, bundle_of, measured_lines, opens
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.report import report
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.state import UpgradeState
 
@@ -100,6 +101,19 @@ def defaults() -> str:
     return table(["upgrade", "setting", "now", "then"], rows)
 
 
+def databases() -> str:
+    """Whether a version opens what another one wrote, and keeps the containers running that the other one started."""
+    measured = [Version.parse(line.tested) for line in measured_lines()]
+    rows = []
+    for writer in measured:
+        cells = []
+        for reader in measured:
+            opened = "opens" if opens(reader, writer) else "copies"
+            cells.append("" if reader == writer else opened if adopts(reader, bundle_of(writer)) else f"{opened}, containers end")
+        rows.append([str(writer), *cells])
+    return table(["written by", *map(str, measured)], rows)
+
+
 def _code(value: object) -> str:
     """A value as the page has it."""
     if isinstance(value, bool):
@@ -110,7 +124,7 @@ def _code(value: object) -> str:
 
 PAGES = {
     ROOT / "README.md": {"lines": lines},
-    ROOT / "docs/upgrade.md": {"defaults": defaults, "dropped": dropped},
+    ROOT / "docs/upgrade.md": {"defaults": defaults, "dropped": dropped, "databases": databases},
     ROOT / "docs/configuration.md": {"capabilities": capabilities},
 }
 

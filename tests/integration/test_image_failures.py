@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +29,7 @@ from integration.image_module import (
 
 from nodes import daemon, registry
 from nodes.images import random_layers
-from nodes.node import WORK, Node, ansible
+from nodes.node import Node, ansible
 from nodes.payload import run_module
 from nodes.registry import Registry
 
@@ -173,42 +172,41 @@ def test_a_missing_or_wrong_password_is_reported_without_it(empty_node: Node, tm
         assert wrong["failed"] and "guessed-it" not in json.dumps({**wrong, "invocation": ""})
 
 
+# Keeps what ctr was started with, and runs it. A look into /proc from time to time would miss commands that end quickly.
+NOTING_CTR = """#!/bin/sh
+tr '\\0' '\\n' </proc/$$/cmdline >>/run/seen-arguments
+tr '\\0' '\\n' </proc/$$/environ >>/run/seen-arguments
+exec /root/real-ctr "$@"
+"""
+
+
 @pytest.mark.two_versions
 def test_no_one_sees_the_password(empty_node: Node, tmp_path: Path) -> None:
-    with registry.serve(tmp_path, LOGIN) as server:
-        reference = server.push(random_layers(3, files=8, size=1_000_000, seed=100))
-        options = {"username": LOGIN[0], "password": LOGIN[1]}
-        look = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'"
-        seen = f"while :; do {look}; done > /run/seen-arguments"
-        watcher = subprocess.Popen(
-            ["ssh", "-F", str(WORK / "nodes" / empty_node.name / "ssh_config"), empty_node.name, f"echo $$; {seen}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert watcher.stdout is not None
-        watcher.stdout.readline()
-        try:
-            arguments = json.dumps({"namespace": NAMESPACE, "plain_http": True, "name": [reference], **options})
+    path = empty_node.program("ctr")
+    daemon.write(empty_node, "/root/noting-ctr", NOTING_CTR)
+    empty_node.ssh(f"cp {path} /root/real-ctr; chmod 0755 /root/noting-ctr; mount --bind /root/noting-ctr {path}")
+    try:
+        with registry.serve(tmp_path, LOGIN) as server:
+            reference = server.push(random_layers(3, files=8, size=1_000_000, seed=100))
+            login = {"username": LOGIN[0], "password": LOGIN[1]}
+            arguments = json.dumps({"namespace": NAMESPACE, "plain_http": True, "name": [reference], **login})
             module = ["-m", "slipway.node.containerd_image", "-a", arguments]
             done = ansible("ansible", empty_node.name, "-i", str(empty_node.inventory), *module, "-vvv")
-        finally:
-            empty_node.ssh("pkill -f [s]een-arguments", check=False)
-            watcher.terminate()
-            watcher.wait()
-        assert '"changed": true' in done.stdout
-        secret = LOGIN[1]
-        for shape in (secret, json.dumps(secret)[1:-1]):
-            assert shape not in done.stdout + done.stderr
-            daemon.write(empty_node, "/root/secret", shape)
-            found = empty_node.ssh(
-                "grep -qa content.fetch-object /run/seen-arguments || grep -qa fetch-object /run/seen-arguments || exit; "
-                "grep -caFf /root/secret /run/seen-arguments; journalctl --no-pager | grep -cFf /root/secret; "
-                "cat /var/log/syslog /var/log/messages 2>/dev/null | grep -cFf /root/secret",
-                check=False,
-            )
-            assert found.stdout.split() == ["0", "0", "0"], found
-        empty_node.ssh("rm -f /root/secret /run/seen-arguments")
+    finally:
+        empty_node.ssh(f"umount {path}; rm -f /root/real-ctr /root/noting-ctr")
+    assert '"changed": true' in done.stdout
+    assert "fetch-object" in empty_node.ssh("cat /run/seen-arguments").stdout
+    secret = LOGIN[1]
+    for shape in (secret, json.dumps(secret)[1:-1]):
+        assert shape not in done.stdout + done.stderr
+        daemon.write(empty_node, "/root/secret", shape)
+        found = empty_node.ssh(
+            "grep -caFf /root/secret /run/seen-arguments; journalctl --no-pager | grep -cFf /root/secret; "
+            "cat /var/log/syslog /var/log/messages 2>/dev/null | grep -cFf /root/secret",
+            check=False,
+        )
+        assert found.stdout.split() == ["0", "0", "0"], found
+    empty_node.ssh("rm -f /root/secret /run/seen-arguments")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,12 +98,14 @@ class CurrentLink:
 @dataclass(frozen=True)
 class InstalledReleases:
     """What the node has of one release: version directories, the one that current leads to, what killed runs
-    left behind, and what is in the directory of the links, by path."""
+    left behind, and what is in the directory of the links, by path. kept are the version directories that a generation of
+    an upgrade leads to."""
 
     installed: tuple[Installed, ...]
     current: str | None
     leftovers: tuple[str, ...]
     links: Mapping[str, CurrentLink]
+    kept: frozenset[str] = frozenset()
 
     def whole(self, release: Release) -> Installed | None:
         """Return the release's version directory if nothing of it is missing and its links are those of bin_dir."""
@@ -311,16 +313,19 @@ def _refuse_foreign(path: str, link: CurrentLink, adopt: bool) -> None:
         raise ValueError(f"{path} {what} and was not made by this module: move it away, or set adopt to take its place")
 
 
-def versions_to_drop(installed: Iterable[Installed], *, wanted: str, previous: str | None, keep: int) -> tuple[str, ...]:
+def versions_to_drop(
+    installed: Iterable[Installed], *, wanted: str, previous: str | None, keep: int, kept: Container[str] = ()
+) -> tuple[str, ...]:
     """Return the version directories to remove, so that keep others than the wanted one stay.
 
-    The one that the links led to before stays first, then the newest. Raises ValueError if keep is negative.
+    The one that the links led to before stays first, then the newest. Those in kept stay too. Raises ValueError if keep is
+    negative.
     """
     if keep < 0:
         raise ValueError(f"keep_versions must not be negative, but is {keep}")
     others = [version for version in installed if version.directory != wanted]
     others.sort(key=lambda version: (version.directory == previous, version.installed_at, version.directory), reverse=True)
-    return tuple(version.directory for version in others[keep:])
+    return tuple(version.directory for version in others[keep:] if version.directory not in kept)
 
 
 def plan_present(
@@ -346,7 +351,7 @@ def plan_present(
         switch=found.current != release.directory,
         current=release.directory,
         links=link_plan,
-        dropped=versions_to_drop(found.installed, wanted=release.directory, previous=found.current, keep=keep),
+        dropped=versions_to_drop(found.installed, wanted=release.directory, previous=found.current, keep=keep, kept=found.kept),
         leftovers=found.leftovers,
     )
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.kata.matrix import REFUSED, UNKNOWN
+from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
 from ansible_collections.slipway.node.plugins.module_utils.probe.plan import FAILED, NONE, STARTED
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     DAEMON_UNREACHABLE,
@@ -24,14 +26,14 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 from ansible_collections.slipway.node.plugins.module_utils.verify.kata_checks import NotReadable, inspect
 
 
-def unsafe_handlers(state: NodeState) -> Mapping[str, str]:
+def unsafe_handlers(kata: KataState | None, config: EffectiveConfig | None) -> Mapping[str, str]:
     """Return the Kata handlers that aren't started, with the reason: such a guest could be given the host's own disk.
 
     Accepted risks count as well, because they are accepted for images that the inventory knows.
     """
-    default = state.config.default_snapshotter if state.config is not None else "overlayfs"
+    default = config.default_snapshotter if config is not None else "overlayfs"
     unsafe = {}
-    for handler in state.kata.handlers if state.kata is not None else ():
+    for handler in kata.handlers if kata is not None else ():
         try:
             verdict = inspect(handler, default).verdict
         except NotReadable as error:

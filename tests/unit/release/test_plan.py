@@ -270,6 +270,11 @@ def test_versions_to_drop(previous: str | None, keep: int, dropped: set[str]) ->
     assert set(versions_to_drop(installed("1", "2", "3", "4"), wanted="4", previous=previous, keep=keep)) == dropped
 
 
+def test_a_version_that_a_generation_leads_to_is_not_dropped() -> None:
+    found = versions_to_drop(installed("1", "2", "3", "4"), wanted="4", previous="3", keep=0, kept={"1"})
+    assert set(found) == {"2", "3"}
+
+
 def test_keep_must_not_be_negative() -> None:
     with pytest.raises(ValueError, match="keep_versions must not be negative"):
         versions_to_drop([], wanted="1", previous=None, keep=-1)

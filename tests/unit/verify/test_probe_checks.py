@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_probe_that_could_not_run_is_unknown() -> None:
     assert (stopped.status, stopped.found, stopped.remedy) == ("unknown", DAEMON_UNREACHABLE, "start the daemon")
 
 
-def kata(snapshotter: str, *, disabled: bool, main: str | None = None) -> NodeState:
+def unsafe(snapshotter: str, *, disabled: bool, main: str | None = None) -> Mapping[str, str]:
     drop_in = DirectoryEntry(FILE, f"[hypervisor.qemu]\ndisable_block_device_use = {str(disabled).lower()}\n".encode(), MODE)
     handler = DeclaredHandler(
         name="kata",
@@ -79,18 +80,18 @@ def kata(snapshotter: str, *, disabled: bool, main: str | None = None) -> NodeSt
         drop_ins={"/etc/kata/config.d/60.toml": drop_in},
         version=Version(3, 26, 0),
     )
-    return replace(STATE, kata=KataState((handler,)))
+    return unsafe_handlers(KataState((handler,)), STATE.config)
 
 
 @pytest.mark.parametrize(("snapshotter", "disabled"), [("overlayfs", True), ("native", True), ("blockfile", False)])
 def test_a_safe_kata_handler_is_started(snapshotter: str, disabled: bool) -> None:
-    assert unsafe_handlers(kata(snapshotter, disabled=disabled)) == {}
+    assert unsafe(snapshotter, disabled=disabled) == {}
 
 
 @pytest.mark.parametrize("snapshotter", ["native", "overlayfs", "nydus"])
 def test_a_guest_is_not_given_the_hosts_disk(snapshotter: str) -> None:
-    assert "host's own disk" in unsafe_handlers(kata(snapshotter, disabled=False))["kata"]
+    assert "host's own disk" in unsafe(snapshotter, disabled=False)["kata"]
 
 
 def test_a_kata_handler_whose_files_can_not_be_read_is_not_started() -> None:
-    assert "kata" in unsafe_handlers(kata("overlayfs", disabled=True, main="not TOML"))
+    assert "kata" in unsafe("overlayfs", disabled=True, main="not TOML")

@@ -28,16 +28,25 @@ class ConfigApplication:
     """One change of the daemon's configuration: the only place that changes anything.
 
     ``final`` is what the daemon gets, ``change`` that of its default snapshotter, None if that stays. ``proven``: the daemon is
-    well on the files that are there although an earlier run was interrupted. ``lock`` keeps other runs away.
+    well on the files that are there although an earlier run was interrupted. ``lock`` keeps other runs away. Without
+    ``rolls_back``, a failure leaves the files as they are: the caller restores them with everything else that it changed.
     """
 
     def __init__(
-        self, node: ContainerdHost, final: ConfigStage, change: DefaultChange | None, *, proven: bool, lock: int
+        self,
+        node: ContainerdHost,
+        final: ConfigStage,
+        change: DefaultChange | None,
+        *,
+        proven: bool,
+        lock: int,
+        rolls_back: bool = True,
     ) -> None:
         self._node = node
         self._final = final
         self._change = change
         self._lock = lock
+        self._rolls_back = rolls_back
         beside = change.beside if change is not None else None
         touched = {file.path for stage in (final, beside) if stage is not None for file in stage.changes}
         self._transaction = Transaction(
@@ -57,7 +66,8 @@ class ConfigApplication:
     def apply(self) -> list[Unpacked]:
         """Change the files and the daemon; return the images that were unpacked.
 
-        Raises ConfigRolledBack after restoring the previous configuration. Unpacked layers are kept.
+        Raises ConfigRolledBack after restoring the previous configuration. Unpacked layers are kept. Raises HostError or
+        ValueError if it doesn't roll back.
         """
         change = self._change
         # No rollback is needed until a file is changed.
@@ -74,6 +84,8 @@ class ConfigApplication:
             if self._final.probes:
                 self.untried = check_container_starts(self._node.containerd.renewed())
         except (HostError, ValueError) as error:
+            if not self._rolls_back:
+                raise
             message, values = self._go_back(str(error))
             raise ConfigRolledBack(message, values=values) from error
         self._transaction.commit()
@@ -88,8 +100,8 @@ class ConfigApplication:
             return
         unit.reload_manager()
         status = unit.status()
-        if status.running:
-            # Another drop-in of the unit may override the setting.
+        if status.running or not self._rolls_back:
+            # Another drop-in of the unit may override the setting. The daemon may have to be stopped again.
             check_kill_mode(node, stage.wanted, status.kill_mode, stage.reason)
         self._restarted = True
         probed = snapshotters_to_probe(stage.wanted, stage.config)

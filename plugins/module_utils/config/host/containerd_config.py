@@ -38,7 +38,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.clien
 from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_rows import SHARED_OPTIONS
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
-from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import check_not_interrupted, exclusive
 
 OPTIONS: Mapping[str, Any] = {
     **SHARED_OPTIONS,
@@ -57,6 +57,8 @@ OPTIONS: Mapping[str, Any] = {
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Configure containerd, one run at a time on a node."""
+    if module.check_mode:
+        check_not_interrupted()
     with exclusive(module.params["timeout"]) if not module.check_mode else nullcontext(-1) as lock:
         return configure(module, lock)
 

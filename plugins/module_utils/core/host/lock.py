@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import JOURNAL, interrupted
 
 # Held while a run reads, changes and proves containerd; gone with the process that holds it.
 LOCK = "/run/slipway-containerd.lock"
@@ -20,11 +21,11 @@ _POLL_SECONDS = 0.2
 
 
 @contextmanager
-def exclusive(timeout: float, lock: str = LOCK) -> Iterator[int]:
+def exclusive(timeout: float, lock: str = LOCK, *, upgrades: bool = False) -> Iterator[int]:
     """Keep other runs away from what the lock is for until the block ends; wait for them up to ``timeout`` seconds.
 
     Yields a descriptor: a program that inherits it keeps them away until it ends too. Raises HostError if another run
-    doesn't end.
+    doesn't end, and if containerd was left in the middle of an upgrade. Only a run that ``upgrades`` takes that back.
     """
     deadline = time.monotonic() + timeout
     with naming("lock", lock):
@@ -38,6 +39,16 @@ def exclusive(timeout: float, lock: str = LOCK) -> Iterator[int]:
                 if time.monotonic() > deadline:
                     raise HostError(f"another run has held {lock} for {timeout:g} seconds: let it end first") from error
                 time.sleep(_POLL_SECONDS)
+        if lock == LOCK and not upgrades:
+            check_not_interrupted()
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def check_not_interrupted() -> None:
+    """Raise HostError if containerd was left in the middle of an upgrade."""
+    text = read_bytes(JOURNAL) if os.geteuid() == 0 else None
+    why = interrupted(None if text is None else text.decode(errors="replace"))
+    if why:
+        raise HostError(why)

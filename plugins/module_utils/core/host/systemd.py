@@ -13,6 +13,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.unit_status impo
 
 # journald reads what a daemon writes when it gets round to it, and the last words come last.
 _JOURNAL_LOOKS = 6
+# The inverse properties of Requires=, Requisite=, BindsTo= and PartOf=.
+_STOPPED_WITH = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf")
 _JOURNAL_SECONDS = 0.2
 
 
@@ -57,6 +59,21 @@ class Unit:
     def stop(self) -> bool:
         """Stop it; whether systemd says that it has stopped."""
         return self._runner.try_run("systemctl", "stop", "--", self.name).code == 0
+
+    def another(self, name: str) -> Unit:
+        """Return another unit of the node."""
+        return Unit(self._runner, name)
+
+    def forget_failures(self) -> None:
+        """Forget that it has crashed, and how often."""
+        self._runner.try_run("systemctl", "reset-failed", "--", self.name)
+
+    def stopped_with(self) -> tuple[str, ...]:
+        """Return the active units that systemd stops when it stops this one: systemd.unit(5)."""
+        arguments = [*(f"--property={name}" for name in _STOPPED_WITH), "--", self.name]
+        shown = self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd about {self.name}")
+        names = dict.fromkeys(name for line in shown.splitlines() for name in line.partition("=")[2].split())
+        return tuple(name for name in names if self._runner.try_run("systemctl", "is-active", "--quiet", "--", name).code == 0)
 
     def journal(self, since: float, lines: int = 100) -> list[str]:
         """Return the last lines that the unit logged since a moment (seconds since the epoch), oldest first.

@@ -27,6 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
     sync_directory,
     write_file,
 )
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import GENERATIONS, LINK, parse_list
 from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import Contents, copy_hashed, remove_tree, unpack
 from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
     CURRENT,
@@ -53,7 +54,21 @@ def read_state(home: str, links: str) -> InstalledReleases:
         current=current,
         leftovers=tuple(sorted(name for name in names if name.startswith(STAGING_PREFIX))),
         links={f"{links}/{name}": _link(f"{links}/{name}") for name in _names(links)},
+        kept=_kept(home),
     )
+
+
+def _kept(home: str) -> frozenset[str]:
+    """Return the version directories that the generations of upgrades lead to. Raises HostError for a damaged list."""
+    found = set()
+    for name in _names(GENERATIONS):
+        path = f"{GENERATIONS}/{name}/list"
+        try:
+            objects = parse_list((read_bytes(path) or b"").decode())
+        except ValueError as error:
+            raise HostError(f"{path} can't be read: {error}; remove the directory above it to give up this generation") from error
+        found |= {one.target for one in objects if one.kind == LINK and one.path == f"{home}/{CURRENT}"}
+    return frozenset(found)
 
 
 def _names(directory: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import IO, Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import LATER, NEEDS_FILE, NOW
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import check_not_interrupted
 from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import Contents, inspect
 from ansible_collections.slipway.node.plugins.module_utils.release.host.install import (
     apply_plan,
@@ -126,6 +127,8 @@ def install(module: AnsibleModule, release: Release, home: str, links: str) -> d
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Install or remove a release."""
     params = module.params
+    if params["state"] != "staged":
+        check_not_interrupted()
     links = parse_directory(params["link_dir"], "link_dir")
     if params["install_root"] is not None:
         links = posixpath.dirname(parse_directory(params["install_root"], "install_root"))

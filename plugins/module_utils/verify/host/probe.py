@@ -25,7 +25,7 @@ def with_probe(state: NodeState, containerd: Containerd, kind: str) -> NodeState
         return replace(state, trouble={**state.trouble, "probe": why or DAEMON_UNREACHABLE})
     try:
         with exclusive(_LOCK_SECONDS):
-            report = probe(containerd, kind, unsafe=unsafe_handlers(state))
+            report = probe(containerd, kind, unsafe=unsafe_handlers(state.kata, state.config))
     except HostError as error:
         return replace(state, trouble={**state.trouble, "probe": str(error)})
     return replace(state, probe=report)

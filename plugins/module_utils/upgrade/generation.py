@@ -1,0 +1,82 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Generations: what a node was before an upgrade, which of them stay, and to which the node goes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+FORMAT = 1
+ARCHIVE, PACKAGE = "archive", "package"
+# What the node was changed to when the generation was kept: another version, or an earlier generation.
+UPGRADED, PREVIOUS = "upgraded", "previous"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a generation is: containerd ``version`` and ``runc_version``, from which ``origin``, kept for the change ``state``.
+
+    ``created_at`` in seconds since the epoch, ``boot`` is the kernel's id of that boot. ``units`` are units that ran and that
+    systemd stops together with containerd. ``directories`` are directories that were missing.
+    """
+
+    number: int
+    version: str
+    to_version: str
+    state: str
+    created_at: float
+    boot: str
+    runc_version: str = ""
+    origin: str = ARCHIVE
+    units: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+
+    def to_text(self) -> str:
+        """Return the manifest as JSON."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> Manifest:
+        """Parse a manifest. Raises ValueError for other text, and for one of a newer collection."""
+        try:
+            content = json.loads(text)
+            found = content.pop("format")
+            if found != FORMAT:
+                raise ValueError(f"it is of format {found}, and this collection knows {FORMAT}")
+            content |= {name: tuple(content[name]) for name in ("units", "directories")}
+            return cls(**content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"it is damaged ({error!r})") from error
+
+
+def next_number(numbers: Iterable[int]) -> int:
+    """Return the number of the next generation."""
+    return max(numbers, default=0) + 1
+
+
+def target_of(kept: Iterable[Manifest], wanted: int | None) -> Manifest:
+    """Return the generation to go back to: the one with this number, or the newest that an upgrade kept.
+
+    A generation that was kept when the node went back isn't one: the same request again would undo the first.
+    Raises ValueError if there is none.
+    """
+    found = sorted(kept, key=lambda one: one.number)
+    if wanted is not None:
+        chosen = next((one for one in found if one.number == wanted), None)
+        numbers = ", ".join(str(one.number) for one in found) or "none"
+        if chosen is None:
+            raise ValueError(f"generation: the node has no generation {wanted}, but {numbers}")
+        return chosen
+    newest = [one for one in found if one.state == UPGRADED]
+    if not newest:
+        raise ValueError("state: the node has no generation to go back to: none was kept, or all were dropped")
+    return newest[-1]
+
+
+def to_drop(kept: Iterable[int], keep: int, used: Iterable[int] = ()) -> tuple[int, ...]:
+    """Return the generations to remove, the oldest first, so that ``keep`` stay. Those in ``used`` stay too."""
+    numbers = sorted(set(kept))
+    return tuple(one for one in numbers[: max(len(numbers) - keep, 0)] if one not in set(used))

@@ -1,0 +1,317 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The generations on a node, the journal of an upgrade, and the script that restores a generation."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.containerd.names import SNAPSHOTTER_PREFIX
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
+    TEMPORARY_PREFIX,
+    make_directories,
+    naming,
+    read_bytes,
+    remove_file,
+    remove_leftovers,
+    sync_directory,
+    write_file,
+)
+from ansible_collections.slipway.node.plugins.module_utils.core.host.popen import run_program
+from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import (
+    ABSENT,
+    AT_WORK,
+    DATABASE,
+    FILE,
+    GENERATIONS,
+    JOURNAL,
+    LINK,
+    PACKAGES,
+    STATE_DIRECTORY,
+    Journal,
+    Kept,
+    list_text,
+    parse_list,
+)
+from ansible_collections.slipway.node.plugins.module_utils.release.host.archive import remove_tree
+from ansible_collections.slipway.node.plugins.module_utils.release.plan import CURRENT
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import Manifest
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_script import (
+    RESTORE_SCRIPT,
+    UNIT_NAME,
+    UNIT_PATH,
+    restore_unit,
+)
+
+SCRIPT = f"{STATE_DIRECTORY}/restore"
+_ROOT = "/var/lib/containerd"
+# A generation that is being removed.
+_REMOVED = ".removed-"
+# Packages are installed again, and a copy of a large database is written.
+_RESTORE_SECONDS = 900.0
+
+
+def directory_of(number: int) -> str:
+    """Return the directory of a generation."""
+    return f"{GENERATIONS}/{number}"
+
+
+def numbers() -> list[int]:
+    """Return the numbers of the generations on the node."""
+    try:
+        return sorted(int(name) for name in os.listdir(GENERATIONS) if name.isdigit())
+    except FileNotFoundError:
+        return []
+
+
+def manifests() -> list[Manifest]:
+    """Return the generations on the node. Raises HostError for one that can't be read."""
+    return [read_manifest(number) for number in numbers()]
+
+
+def read_manifest(number: int) -> Manifest:
+    """Return the manifest of a generation. Raises HostError if it can't be read."""
+    path = f"{directory_of(number)}/manifest.json"
+    try:
+        return Manifest.from_text(read_text(path) or "")
+    except ValueError as error:
+        raise HostError(f"{path} can't be read: {error}; remove the directory above it to give up this generation") from error
+
+
+def objects_of(number: int) -> tuple[Kept, ...]:
+    """Return the objects of a generation. Raises HostError if its list can't be read."""
+    path = f"{directory_of(number)}/list"
+    try:
+        return parse_list(read_text(path) or "")
+    except ValueError as error:
+        raise HostError(f"{path} can't be read: {error}; remove the directory above it to give up this generation") from error
+
+
+def remove_generation(number: int) -> None:
+    """Remove a generation: it is whole, or it is gone. A missing one is fine."""
+    path, removed = directory_of(number), f"{GENERATIONS}/{_REMOVED}{number}"
+    if os.path.isdir(path):
+        remove_tree(removed)
+        with naming("rename", path):
+            os.rename(path, removed)
+    for leftover in glob.glob(f"{glob.escape(GENERATIONS)}/{_REMOVED}*"):
+        remove_tree(leftover)
+
+
+def exists(number: int) -> bool:
+    """Return whether there is such a generation, or a part of it."""
+    return os.path.isdir(directory_of(number))
+
+
+def in_use() -> set[int]:
+    """Return the generations with a version directory of a release from which a process runs, such as a shim."""
+    programs = [path for entry in os.listdir("/proc") if entry.isdigit() and (path := _program(entry))]
+
+    def runs_from(one: Kept) -> bool:
+        directory = os.path.join(os.path.dirname(one.path), one.target)
+        return one.kind == LINK and os.path.basename(one.path) == CURRENT and any(p.startswith(f"{directory}/") for p in programs)
+
+    return {number for number in numbers() if any(map(runs_from, objects_of(number)))}
+
+
+def _program(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return ""
+
+
+def remove_temporary(number: int) -> None:
+    """Remove the temporary files and links that a killed run left beside the objects of a generation."""
+    for one in objects_of(number):
+        directory, name = os.path.split(one.path)
+        if os.path.isdir(directory):
+            with naming("list", directory):
+                remove_leftovers(directory, f"{TEMPORARY_PREFIX}{name}.")
+
+
+def describe(path: str) -> Kept:
+    """Return what is at a path. Raises HostError for what is neither a file nor a link."""
+    with naming("look at", path):
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return Kept(ABSENT, path)
+        if stat.S_ISLNK(found.st_mode):
+            return Kept(LINK, path, target=os.readlink(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise HostError(f"{path} is neither a file nor a link: move it away")
+    return Kept(FILE, path, mode=stat.S_IMODE(found.st_mode), uid=found.st_uid, gid=found.st_gid)
+
+
+def followed(paths: Iterable[str]) -> list[str]:
+    """Return paths with those that links at them lead to: a file that is written is the one behind the link."""
+    return list(dict.fromkeys(one for path in paths for one in (os.path.realpath(path), path)))
+
+
+def same(number: int) -> bool:
+    """Return whether the node's files and links are those of a generation. Packages and databases aren't compared."""
+    return all(_is_there(number, one) for one in objects_of(number) if one.kind in (FILE, LINK, ABSENT))
+
+
+def _is_there(number: int, kept: Kept) -> bool:
+    found = describe(kept.path)
+    if (found.kind, found.target, found.mode, found.uid, found.gid) != (kept.kind, kept.target, kept.mode, kept.uid, kept.gid):
+        return False
+    return kept.kind != FILE or read_bytes(kept.path) == read_bytes(f"{directory_of(number)}/{kept.copy}")
+
+
+def keep_generation(manifest: Manifest, paths: Sequence[str], *, packages: bool) -> None:
+    """Keep what is at paths. ``packages``: the directory ``packages`` of the generation has archives to install again.
+
+    Raises HostError, or ValueError for a path that the list can't hold.
+    """
+    directory = directory_of(manifest.number)
+    _make_private(f"{directory}/files")
+    objects = [Kept(PACKAGES, copy="packages")] if packages else []
+    for number, path in enumerate(dict.fromkeys(paths)):
+        one = describe(path)
+        if one.kind == FILE:
+            one = Kept(FILE, path, f"files/{number}", one.mode, one.uid, one.gid)
+            write_file(f"{directory}/{one.copy}", read_bytes(path) or b"", 0o600)
+        objects.append(one)
+    _write_list(manifest.number, objects)
+    write_file(f"{directory}/manifest.json", manifest.to_text().encode(), 0o600)
+
+
+def package_directory(number: int) -> str:
+    """Make the directory for archives of packages in a generation, and return it."""
+    path = f"{directory_of(number)}/packages"
+    _make_private(path)
+    return path
+
+
+def keep_databases(number: int, paths: Iterable[str]) -> None:
+    """Copy the daemon's databases. The daemon doesn't run. Raises HostError."""
+    directory = f"{directory_of(number)}/databases"
+    _make_private(directory)
+    copies = [Kept(DATABASE, path, f"databases/{index}") for index, path in enumerate(paths)]
+    for one in copies:
+        _copy(one.path, f"{directory_of(number)}/{one.copy}")
+        _keep_snapshot_names(f"{os.path.dirname(one.path)}/snapshots", f"{directory_of(number)}/{one.copy}.snapshots")
+    with naming("flush", directory):
+        sync_directory(directory)
+    _write_list(number, [one for one in objects_of(number) if one.kind != DATABASE] + copies)
+
+
+def _keep_snapshot_names(snapshots: str, path: str) -> None:
+    """Write which directories of snapshots there are: others are newer than the copy of the snapshotter's database."""
+    with naming("read", snapshots), suppress(FileNotFoundError):
+        write_file(path, "".join(f"{name}\n" for name in sorted(os.listdir(snapshots))).encode(), 0o600)
+
+
+def database_paths(config: EffectiveConfig) -> tuple[str, ...]:
+    """Return the databases of a daemon with this configuration: that of the metadata, of each snapshotter, and others."""
+    found = glob.glob(f"{glob.escape(str(config.root or _ROOT))}/io.containerd.*/*.db")
+    names = [name[len(SNAPSHOTTER_PREFIX) :] for name in config.plugins if name.startswith(SNAPSHOTTER_PREFIX)]
+    own = (f"{config.snapshotter_root(name)}/metadata.db" for name in names)
+    return tuple(sorted({*found, *filter(os.path.isfile, own)}))
+
+
+def check_room(paths: Iterable[str]) -> None:
+    """Raise HostError if there is no room for a copy of these files."""
+    place = STATE_DIRECTORY
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    needed = sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+    with naming("look at", place):
+        found = os.statvfs(place)
+    free = found.f_bavail * found.f_frsize
+    if free < needed:
+        raise HostError(f"no room in {place} for a copy of containerd's databases: {needed} bytes are needed, {free} are free")
+
+
+def _copy(source: str, target: str) -> None:
+    with naming("copy", source):
+        shutil.copyfile(source, target)
+        os.chmod(target, 0o600)
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _make_private(path: str) -> None:
+    make_directories(path, 0o700)
+
+
+def _write_list(number: int, objects: Iterable[Kept]) -> None:
+    write_file(f"{directory_of(number)}/list", list_text(objects).encode(), 0o600)
+
+
+def read_journal() -> Journal | None:
+    """Return the journal of an upgrade that has begun. Raises HostError if it can't be read."""
+    text = read_text(JOURNAL)
+    try:
+        return None if text is None else Journal.from_text(text)
+    except ValueError as error:
+        raise HostError(
+            f"{JOURNAL} can't be read: {error}; restore the generation by hand with '{SCRIPT} NUMBER keep', one of "
+            f"{', '.join(map(str, numbers())) or 'none'}, and remove the file"
+        ) from error
+
+
+def write_journal(journal: Journal) -> None:
+    """Write the journal durably."""
+    write_file(JOURNAL, journal.to_text().encode(), 0o600)
+
+
+def remove_journal() -> None:
+    """Remove the journal: the upgrade is over."""
+    remove_file(JOURNAL)
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Keep the boot unit from restoring anything while this run does its work."""
+    write_file(AT_WORK, f"{os.getpid()}\n".encode(), 0o600)
+    try:
+        yield
+    finally:
+        with suppress(HostError):
+            remove_file(AT_WORK)
+
+
+def install_script(runner: Runner, unit: str) -> None:
+    """Install the script that restores a generation, and the unit that runs it at boot after a power cut."""
+    _make_private(STATE_DIRECTORY)
+    if read_text(SCRIPT) != RESTORE_SCRIPT:
+        write_file(SCRIPT, RESTORE_SCRIPT.encode(), 0o700)
+    text = restore_unit(unit)
+    requires = f"{os.path.dirname(UNIT_PATH)}/{unit}.requires"
+    if read_text(UNIT_PATH) != text or not os.path.islink(f"{requires}/{UNIT_NAME}"):
+        write_file(UNIT_PATH, text.encode(), 0o644)
+        runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
+        runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
+    # systemctl doesn't flush its links, without which a boot after a power cut would not call the script.
+    with naming("flush", requires):
+        for directory in (requires, os.path.dirname(requires)):
+            sync_directory(directory)
+
+
+def restore(number: int | None, lock: int) -> None:
+    """Run the script for the generation of the journal, or for another one without its databases.
+
+    It holds the lock until it ends. Raises HostError with what the script couldn't restore.
+    """
+    arguments = [] if number is None else [str(number), "keep"]
+    done = run_program([SCRIPT, *arguments], timeout=_RESTORE_SECONDS, inherit=(lock,))
+    if done.code != 0:
+        said = "; ".join(done.stderr.split("\n")[-4:]).strip("; ") or f"it ended with {done.code}"
+        raise HostError(f"{SCRIPT} failed: {said}")

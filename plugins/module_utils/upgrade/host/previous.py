@@ -1,0 +1,119 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The change of a node back to a generation that was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
+from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import (
+    ABSENT,
+    FILE,
+    LINK,
+    PACKAGES,
+    Kept,
+)
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.databases import opens
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import PREVIOUS, Manifest, target_of
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import ended_by, prove, readable_config
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.transaction import Change
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.upgraded import NodeChange, check_stop, new_manifest
+
+
+def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigRequest, lock: int) -> NodeChange:
+    """Plan the change to the generation with this number, or to the newest that an upgrade kept.
+
+    The daemon of today needn't be healthy. Raises ValueError or HostError if there is no such generation, or if going back
+    would cost containers.
+    """
+    target = target_of(store.manifests(), wanted)
+    objects = store.objects_of(target.number)
+    runner = containerd.runner
+    files = tuple(_file_change(target.number, one) for one in objects if one.kind in (FILE, ABSENT))
+    kept = f"{store.directory_of(target.number)}/packages" if any(one.kind == PACKAGES for one in objects) else None
+    changed = not store.same(target.number) or (kept is not None and packages.differ(runner, kept))
+    to_version = Version.parse(target.version)
+    ends = ended_by(containerd, to_version, forced=request.force_restart) if changed else ()
+    if changed:
+        check_stop(ContainerdHost(containerd, request.drop_in_file), request, f"containerd goes back to {target.version}")
+        if not opens(to_version, containerd.version):
+            raise HostError(f"containerd {to_version} can't open the databases of {containerd.version}")
+    return NodeChange(
+        changed=changed,
+        version=containerd.version,
+        to_version=to_version,
+        files=files,
+        diff=(*_link_diffs(objects), *(file.diff() for file in files if file.changed)),
+        config=None,
+        change=_change(containerd, target, objects, kept, request.timeout, lock, ends),
+    )
+
+
+def _change(
+    containerd: Containerd,
+    target: Manifest,
+    objects: Sequence[Kept],
+    kept: str | None,
+    timeout: float,
+    lock: int,
+    ends: tuple[str, ...],
+) -> Change:
+    paths = tuple(one.path for one in objects if one.kind in (FILE, LINK, ABSENT))
+
+    def start() -> Containerd:
+        # The script has made systemd read its units again.
+        client = containerd.renewed()
+        if str(client.version) != target.version:
+            program = client.program.path
+            raise HostError(f"{program} is containerd {client.version}, not {target.version} as in generation {target.number}")
+        prove(client, timeout)
+        return client
+
+    return Change(
+        manifest=new_manifest(containerd, target.version, PREVIOUS, paths),
+        paths=paths,
+        databases=store.database_paths(readable_config(containerd)),
+        databases_go_back=not opens(containerd.version, Version.parse(target.version)),
+        keep_packages=_keeper(containerd.runner, kept) if kept is not None else None,
+        switch=lambda: store.restore(target.number, lock),
+        start=start,
+        strict=False,
+        ends=ends,
+    )
+
+
+def _keeper(runner: Runner, kept: str) -> Callable[[str], None]:
+    return lambda directory: packages.keep_against(runner, kept, directory)
+
+
+def _file_change(number: int, kept: Kept) -> FileChange:
+    before = read_bytes(kept.path) if store.describe(kept.path).kind == FILE else None
+    after = read_bytes(f"{store.directory_of(number)}/{kept.copy}") if kept.kind == FILE else None
+    return FileChange(kept.path, _text(before), _text(after))
+
+
+def _text(content: bytes | None) -> str | None:
+    return None if content is None else content.decode(errors="replace")
+
+
+def _link_diffs(objects: Sequence[Kept]) -> list[dict[str, str]]:
+    """Return what diff mode shows of the links that change."""
+    shown = []
+    for one in objects:
+        found = store.describe(one.path) if one.kind in (LINK, ABSENT) else one
+        if LINK in (found.kind, one.kind) and found != one:
+            shown.append(
+                {"before_header": one.path, "after_header": one.path, "before": f"{found.target}\n", "after": f"{one.target}\n"}
+            )
+    return shown

@@ -1,0 +1,307 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A node's change to another version as a whole: proven, or taken back by the restore script.
+
+There is one way back, for a step that fails, for a run that was killed, and for a power cut: the script of the generation that
+was kept before anything was changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import error_lines
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
+from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import remove_empty_dir
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import (
+    COMMITTED,
+    DATABASE,
+    KEEPING,
+    KEPT,
+    RESTORED,
+    STARTED,
+    SWITCHING,
+    Journal,
+)
+from ansible_collections.slipway.node.plugins.module_utils.probe.plan import Report
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import Manifest, to_drop
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import (
+    Warn,
+    check_containers,
+    check_default_handler,
+    check_handlers,
+    prove,
+    running_containers,
+    try_handlers,
+    unadopted,
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that is to be made as a whole.
+
+    ``paths`` are all files and links that it may change, ``databases`` those of the daemon. ``keep_packages`` puts the archives
+    of the installed packages into a directory; None if no package changes. ``databases_go_back``: the version of before can't
+    open databases that the other one has written. ``switch`` puts programs in place while the daemon is stopped. ``start``
+    makes systemd read its units again, starts the daemon and returns the client for it. Without ``strict``, the daemon of
+    before may be broken. ``ends`` are containers that the version of after ends, as NAMESPACE/ID.
+    """
+
+    manifest: Manifest
+    paths: tuple[str, ...]
+    databases: tuple[str, ...]
+    databases_go_back: bool
+    keep_packages: Callable[[str], None] | None
+    switch: Callable[[], None]
+    start: Callable[[], Containerd]
+    strict: bool = True
+    ends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """An interrupted change that was taken back, or found to be complete: its generation, step and versions."""
+
+    generation: int
+    step: str
+    version: str
+    to_version: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as the module returns it."""
+        return {"generation": self.generation, "step": self.step, "version": self.version, "to_version": self.to_version}
+
+
+class Transaction:
+    """``installed`` is the client for the daemon as it is now. ``lock`` keeps other runs away. ``probes``: start containers."""
+
+    def __init__(self, installed: Containerd, *, lock: int, timeout: float, probes: bool, warn: Warn) -> None:
+        self._installed = installed
+        self._unit = installed.unit
+        self._lock = lock
+        self._timeout = timeout
+        self._probes = probes
+        self._warn = warn
+
+    def apply(self, change: Change, keep: int) -> int:
+        """Make the change, and drop old generations so that ``keep`` stay; return how many containers run on.
+
+        Raises HostError after going back; its values say whether the node is as before.
+        """
+        manifest = change.manifest
+        running, report = self._before(change)
+        since = time.time()
+        store.install_script(self._installed.runner, self._unit.name)
+        with store.at_work():
+            self._keep(change)
+            try:
+                self._stop()
+                store.keep_databases(manifest.number, change.databases)
+                store.write_journal(Journal(manifest.number, SWITCHING, change.databases_go_back))
+                change.switch()
+                client = change.start()
+                store.write_journal(Journal(manifest.number, STARTED, change.databases_go_back))
+                if report is not None:
+                    check_handlers(client.renewed(), report, self._warn)
+                found = check_containers(client.renewed(), running, change.ends)
+                store.write_journal(Journal(manifest.number, COMMITTED))
+            except (HostError, ValueError) as error:
+                raise self._taken_back(manifest, str(error), since) from error
+            self._start_others(manifest)
+            self._end(keep)
+        if found.ended:
+            self._warn(f"containers ended during the upgrade: {', '.join(found.ended)}")
+        return len(found.kept)
+
+    def _before(self, change: Change) -> tuple[dict[str, int], Report | None]:
+        """Return the containers that run and the handlers that work before the change."""
+        try:
+            running = running_containers(self._installed)
+            return running, try_handlers(self._installed, self._warn) if self._probes else None
+        except HostError as error:
+            if change.strict:
+                raise
+            self._warn(f"containerd {change.manifest.version} isn't healthy, so containers aren't compared: {error}")
+            return {}, Report(()) if self._probes else None
+
+    def _keep(self, change: Change) -> None:
+        """Keep the generation. Nothing else is changed, and if it fails, nothing is left of it."""
+        number = change.manifest.number
+        store.write_journal(Journal(number, KEEPING))
+        try:
+            if change.keep_packages is not None:
+                change.keep_packages(store.package_directory(number))
+            store.keep_generation(change.manifest, change.paths, packages=change.keep_packages is not None)
+        except (HostError, ValueError):
+            self._give_up(number)
+            raise
+        store.write_journal(Journal(number, KEPT))
+
+    def _give_up(self, number: int) -> None:
+        """Remove a generation that the node is at, with the journal."""
+        store.remove_generation(number)
+        store.remove_journal()
+
+    def _end(self, keep: int) -> None:
+        drop_old(keep)
+        store.remove_journal()
+
+    def _stop(self) -> None:
+        if not self._unit.stop():
+            raise HostError(f"cannot stop {self._unit.name}: see 'systemctl status {self._unit.name}'")
+        self._unit.forget_failures()
+
+    def _start_others(self, manifest: Manifest) -> None:
+        """Start the units that systemd stopped together with the daemon."""
+        for name in manifest.units:
+            if not self._unit.another(name).start():
+                self._warn(f"{name} was stopped together with {self._unit.name} and doesn't start again: start it")
+
+    def _taken_back(self, manifest: Manifest, why: str, since: float) -> HostError:
+        """Go back after a failed step; return the error that says so."""
+        ended = self._ends(manifest)
+        self._unit.stop()
+        log = self._log(since)
+        databases, problem = self._go_back(manifest)
+        message = f"containerd {manifest.to_version} was taken back: {why}"
+        if log:
+            message += ". The daemon's log before that: " + " | ".join(error_lines(log))
+        message += ". " + self._outcome(manifest, problem)
+        if ended:
+            message += f". It ended containers that {manifest.to_version} had started meanwhile: {', '.join(ended)}"
+        if not problem:
+            self._give_up(manifest.number)
+        values = {
+            "rolled_back": not problem,
+            "restarted": True,
+            "databases": databases,
+            "generation": manifest.number if problem else None,
+            "version": manifest.version,
+            "to_version": manifest.to_version,
+            "journal": log[-20:],
+        }
+        return HostError(message, values=values)
+
+    def _log(self, since: float) -> list[str]:
+        try:
+            return self._unit.journal(since)
+        except HostError:
+            return []
+
+    def _ends(self, manifest: Manifest) -> list[str]:
+        """Return the containers that the version of before ends when it starts: the other one has started them meanwhile."""
+        try:
+            return unadopted(self._installed.renewed(), Version.parse(manifest.version))
+        except HostError:
+            return []
+
+    def _outcome(self, manifest: Manifest, problem: str) -> str:
+        if not problem:
+            return f"The node is back on containerd {manifest.version}, which is healthy"
+        return (
+            f"The node is NOT proven: going back to containerd {manifest.version} (generation {manifest.number}) ended with: "
+            f"{problem}. Read 'journalctl -u {self._unit.name}', remove the cause, and run this module with state=recovered"
+        )
+
+    def _go_back(self, manifest: Manifest) -> tuple[str, str]:
+        """Restore the generation of the journal and prove the daemon; return what became of databases, and what is wrong."""
+        journal = store.read_journal()
+        databases = "restored" if journal is not None and journal.databases else "kept"
+        try:
+            problem = self._restored(manifest, databases)
+            copied = any(one.kind == DATABASE for one in store.objects_of(manifest.number))
+            if problem and databases == "kept" and copied and not self._unit.status().running:
+                # The daemon may not read what the other version has written.
+                store.write_journal(Journal(manifest.number, STARTED, databases=True))
+                databases = "restored"
+                problem = self._restored(manifest, databases)
+        except HostError as error:
+            problem = str(error)
+        return databases, problem
+
+    def _restored(self, manifest: Manifest, databases: str) -> str:
+        """Run the script and start the daemon; return what is wrong with it, or an empty text."""
+        self._unit.stop()
+        store.restore(None, self._lock)
+        problem = self._proven(manifest)
+        # The first snapshot meets directories of snapshots that databases of before don't know, and removes them.
+        return self._proven(manifest) if problem and databases == "restored" else problem
+
+    def _proven(self, manifest: Manifest) -> str:
+        """Remove what the script leaves, and prove the daemon; return what is wrong with it, or an empty text."""
+        try:
+            store.remove_temporary(manifest.number)
+            for directory in reversed(manifest.directories):
+                remove_empty_dir(directory)
+            self._unit.reload_manager()
+            self._unit.forget_failures()
+            client = self._installed.renewed()
+            prove(client, self._timeout)
+            if str(client.version) != manifest.version:
+                return f"the daemon is containerd {client.version}, not {manifest.version}"
+            if self._probes:
+                check_default_handler(client.renewed())
+        except HostError as error:
+            return str(error)
+        self._start_others(manifest)
+        return ""
+
+    def recover(self) -> Recovery | None:
+        """Take back a change that a killed run or a power cut left; None if there is none.
+
+        Raises HostError if the node isn't proven after that.
+        """
+        journal = store.read_journal()
+        with store.at_work():
+            # A run that was killed before it wrote the journal has left the mark of its work.
+            return self._recovered(journal) if journal is not None else None
+
+    def _recovered(self, journal: Journal) -> Recovery:
+        found = recovery_of(journal)
+        if journal.step == KEEPING:
+            self._give_up(journal.generation)
+            return found
+        if journal.step == RESTORED and not store.exists(journal.generation):
+            # It was removed after the version of before was proven.
+            store.remove_journal()
+            return found
+        manifest = store.read_manifest(journal.generation)
+        if journal.step == COMMITTED:
+            self._start_others(manifest)
+            store.remove_journal()
+            return found
+        store.install_script(self._installed.runner, self._unit.name)
+        databases, problem = "restored" if journal.databases else "kept", ""
+        if journal.step == RESTORED:
+            problem = self._proven(manifest)
+            # The script doesn't act on this step, and it may take the databases of before.
+            store.write_journal(Journal(journal.generation, STARTED if problem else RESTORED, journal.databases))
+        if journal.step != RESTORED or problem:
+            databases, problem = self._go_back(manifest)
+        if problem:
+            taken = f"an interrupted upgrade to containerd {manifest.to_version} was taken back"
+            values = {"rolled_back": False, "restarted": True, "databases": databases, "recovered": found.to_dict()}
+            raise HostError(f"{taken}. {self._outcome(manifest, problem)}", values=values)
+        self._give_up(journal.generation)
+        return found
+
+
+def recovery_of(journal: Journal) -> Recovery:
+    """Return the interrupted change of a journal. Raises HostError if its generation can't be read."""
+    if journal.step == KEEPING or (journal.step == RESTORED and not store.exists(journal.generation)):
+        return Recovery(journal.generation, journal.step, "", "")
+    manifest = store.read_manifest(journal.generation)
+    return Recovery(journal.generation, journal.step, manifest.version, manifest.to_version)
+
+
+def drop_old(keep: int) -> None:
+    """Drop the oldest generations, so that ``keep`` stay. One from which a process runs stays too."""
+    for number in to_drop(store.numbers(), keep, store.in_use()):
+        store.remove_generation(number)

@@ -1,0 +1,179 @@
+# Copyright (c) 2026, the slipway.node authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The script on the node that puts a kept generation back, and the unit that calls it at boot.
+
+The script needs neither Python nor Ansible. A generation is a directory whose file ``list`` has one line for each object, with
+tabs between the fields:
+
+- ``packages DIRECTORY``: the Debian packages of this directory (packages.py) are put back before anything else.
+- ``file MODE UID GID COPY PATH``: a file. PATH is no symbolic link: a link has a line of its own, as has its target.
+- ``link TARGET PATH``: a symbolic link.
+- ``absent PATH``: there was no such file or link.
+- ``database COPY PATH``: put back only on request. COPY.snapshots has the names in the directory ``snapshots`` beside PATH.
+
+DIRECTORY and COPY are relative to the generation's directory, and PATH is absolute.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.packages import RESTORE_PACKAGES
+
+SCRIPT = "/var/lib/slipway-node/restore"
+UNIT_NAME = "slipway-restore.service"
+UNIT_PATH = f"/etc/systemd/system/{UNIT_NAME}"
+
+# Each object is replaced by a rename, and is on disk before the next one. So the script can end at any point, and is called
+# again until the journal says that the generation is back. Temporary names are those of core/host/files.py, which readers of
+# drop-ins skip.
+RESTORE_SCRIPT = r"""#!/bin/sh
+# Managed by slipway.node: changes made here are lost.
+# Puts back what was there before an upgrade of containerd. Starts and stops no unit.
+# Usage: restore                            takes an upgrade back that was cut short, if there is one
+#        restore GENERATION keep|restore    puts a generation back, with its databases or without them
+# The journal has the lines GENERATION=7, STEP=kept|switching|started|… and DATABASES=keep|restore.
+set -eu
+umask 077
+export LC_ALL=C PATH="${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin"
+
+root=${SLIPWAY_ROOT:-}
+state=$root/var/lib/slipway-node
+journal=$state/upgrading
+tab=$(printf '\t')
+failed=
+
+say() {
+  echo "slipway: $*" >&2
+}
+
+die() {
+  say "$*"
+  exit 1
+}
+
+flush() {
+  sync "$@" 2>/dev/null || sync
+}
+
+# Prints a value of the journal.
+journal_value() {
+  sed -n "s/^$1=//p" "$journal"
+}
+
+# Prints the temporary name beside a path, whose directory exists then.
+temporary() {
+  if [ ! -d "${1%/*}" ]; then
+    (umask 022 && mkdir -p "${1%/*}") && flush "${1%/*/*}" || return 1
+  fi
+  rm -f "${1%/*}/.slipway-${1##*/}.restore.tmp" && echo "${1%/*}/.slipway-${1##*/}.restore.tmp"
+}
+
+replace() {
+  mv -fT "$1" "$2" && flush "${2%/*}"
+}
+
+__RESTORE_PACKAGES__
+restore_file() {
+  new=$(temporary "$5") && cp "$4" "$new" || return 1
+  # The context of the file that is replaced, where SELinux is enabled.
+  chcon --reference="$5" "$new" 2>/dev/null || true
+  chown "$2:$3" "$new" && chmod "$1" "$new" && flush "$new" && replace "$new" "$5"
+}
+
+restore_link() {
+  new=$(temporary "$2") && ln -s "$1" "$new" && replace "$new" "$2"
+}
+
+restore_absent() {
+  rm -f "$1" && if [ -d "${1%/*}" ]; then flush "${1%/*}"; fi
+}
+
+# Directories of snapshots that the copy does not know go too. containerd could make no snapshot of the same number, and
+# removes them itself at its next cleanup. Beside the copy are the names of those that it knows.
+restore_database() {
+  new=$(temporary "$2") && cp -p "$1" "$new" && flush "$new" && replace "$new" "$2" || return 1
+  [ -e "$1.snapshots" ] || return 0
+  for path in "${2%/*}"/snapshots/*; do
+    grep -qxF "${path##*/}" "$1.snapshots" || rm -rf --one-file-system "$path" || return 1
+  done
+}
+
+restore_object() {
+  case $1 in
+    packages) restore_packages "$directory/$2" ;;
+    file) restore_file "$2" "$3" "$4" "$directory/$5" "$root$6" ;;
+    link) restore_link "$2" "$root$3" ;;
+    absent) restore_absent "$root$2" ;;
+    database) restore_database "$directory/$2" "$root$3" ;;
+    *) say "this script does not know lines with $1" && return 1 ;;
+  esac
+}
+
+# Puts the objects back: packages, or all others. $1: "packages" or "others".
+restore_objects() {
+  while IFS="$tab" read -r kind a b c d e || [ -n "$kind" ]; do
+    case $kind in
+      packages) part=packages ;;
+      *) part=others ;;
+    esac
+    if [ "$part" != "$1" ] || { [ "$kind" = database ] && [ "$databases" = keep ]; }; then continue; fi
+    (restore_object "$kind" "$a" "$b" "$c" "$d" "$e") || {
+      failed=yes
+      say "cannot restore $kind $a $b $c $d $e of $directory"
+    }
+  done <"$directory/list"
+}
+
+# Puts a generation back. Fails with a line for each object that isn't.
+restore() {
+  directory=$state/generations/$1
+  [ -s "$directory/list" ] || die "generation $1 is not complete: $directory/list is missing or empty"
+  # dpkg may replace a configuration file.
+  restore_objects packages
+  restore_objects others
+  [ ! -d "$root/run/systemd/system" ] || systemctl daemon-reload
+  [ -z "$failed" ] || die "generation $1 is not back: repair the causes above, and call $0 $1 $databases"
+  say "generation $1 is back (databases: $databases)"
+}
+
+generation=${1:-}
+databases=${2:-keep}
+mkdir -p "$root/run"
+exec 9>>"$root/run/slipway-restore.lock"
+flock 9
+if [ $# = 0 ]; then
+  [ -e "$journal" ] || exit 0
+  case $(journal_value STEP) in kept | switching | started) ;; *) exit 0 ;; esac
+  generation=$(journal_value GENERATION)
+  databases=$(journal_value DATABASES)
+fi
+case $generation in '' | *[!0-9]*) die "the number of the generation is '$generation': give one below $state/generations" ;; esac
+case $databases in keep | restore) ;; *) die "databases are '$databases': give keep or restore" ;; esac
+restore "$generation" "$databases"
+[ $# = 0 ] || exit 0
+new=$(temporary "$journal")
+sed 's/^STEP=.*/STEP=restored/' "$journal" >"$new"
+flush "$new"
+replace "$new" "$journal"
+""".replace("__RESTORE_PACKAGES__\n", RESTORE_PACKAGES.lstrip())
+
+
+def restore_unit(unit: str) -> str:
+    """Return the text of the unit that takes an upgrade back at boot, before this unit of containerd starts."""
+    return f"""# Managed by slipway.node: changes made here are lost.
+[Unit]
+Description=Take back an upgrade of containerd that was cut short
+# A run at work has its process id in /run, which is empty after a boot.
+ConditionPathExists=/var/lib/slipway-node/upgrading
+ConditionPathExists=!/run/slipway-upgrading
+RequiresMountsFor=/var/lib/slipway-node /usr/local /etc
+Before={unit}
+# It is called at each start of containerd, however often that is.
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {SCRIPT}
+
+[Install]
+RequiredBy={unit}
+"""

@@ -1,0 +1,139 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A generation holds what was there, so that the script can put it back."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import ABSENT, DATABASE, FILE, LINK, PACKAGES, Kept
+from ansible_collections.slipway.node.plugins.module_utils.release.host import install
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import UPGRADED, Manifest
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
+
+MANIFEST = Manifest(1, "1.7.24", "2.3.7", UPGRADED, 1.5, "boot")
+
+
+@pytest.fixture
+def generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of generations."""
+    path = tmp_path / "state/generations"
+    for module in (store, install):
+        monkeypatch.setattr(module, "GENERATIONS", str(path))
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A file with a secret, a link to a file, and nothing."""
+    (tmp_path / "file").write_text("password")
+    (tmp_path / "file").chmod(0o640)
+    (tmp_path / "link").symlink_to("file")
+    return tmp_path
+
+
+def keep(place: Path, *names: str) -> None:
+    store.keep_generation(MANIFEST, [str(place / name) for name in names], packages=False)
+
+
+def test_files_links_and_their_absence_are_kept(generations: Path, place: Path) -> None:
+    keep(place, "link", "none", "file")
+    user, group = os.getuid(), os.getgid()
+    assert store.objects_of(1) == (
+        Kept(LINK, str(place / "link"), target="file"),
+        Kept(ABSENT, str(place / "none")),
+        Kept(FILE, str(place / "file"), "files/2", 0o640, user, group),
+    )
+    assert (generations / "1/files/2").read_text() == "password"
+    assert [one.number for one in store.manifests()] == [1]
+
+
+def test_nobody_else_reads_a_generation(generations: Path, place: Path) -> None:
+    keep(place, "file")
+    store.package_directory(1)
+    for path in (generations, *generations.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_a_link_that_is_followed_is_kept_with_its_file(place: Path) -> None:
+    assert store.followed([str(place / "link"), str(place / "file")]) == [str(place / "file"), str(place / "link")]
+
+
+@pytest.mark.usefixtures("generations")
+def test_a_directory_in_the_place_of_a_file_is_refused(place: Path) -> None:
+    with pytest.raises(HostError, match="neither a file nor a link"):
+        keep(place, ".")
+
+
+@pytest.mark.usefixtures("generations")
+def test_a_change_of_anything_is_seen(place: Path) -> None:
+    keep(place, "link", "none", "file")
+    assert store.same(1)
+    changes = (
+        lambda: (place / "file").write_text("other"),
+        lambda: (place / "file").chmod(0o600),
+        (place / "none").touch,
+        lambda: ((place / "link").unlink(), (place / "link").symlink_to("none")),
+    )
+    for change in changes:
+        store.remove_generation(1)
+        keep(place, "link", "none", "file")
+        change()
+        assert not store.same(1)
+
+
+def test_databases_are_added_to_the_list(generations: Path, place: Path) -> None:
+    store.keep_generation(MANIFEST, [str(place / "file")], packages=True)
+    for _time in range(2):
+        store.keep_databases(1, [str(place / "file")])
+    kinds = [one.kind for one in store.objects_of(1)]
+    assert kinds == [PACKAGES, FILE, DATABASE]
+    assert (generations / "1/databases/0").read_text() == "password"
+
+
+def test_the_databases_of_the_metadata_and_of_snapshotters_are_found(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    names = ("io.containerd.metadata.v1.bolt/meta.db", "io.containerd.snapshotter.v1.overlayfs/metadata.db")
+    for path in (*(root / name for name in names), other / "metadata.db"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (root / "io.containerd.snapshotter.v1.overlayfs/snapshots").mkdir()
+    tables = {"io.containerd.snapshotter.v1.native": {"root_path": str(other)}, "io.containerd.snapshotter.v1.overlayfs": {}}
+    config = EffectiveConfig({"version": 2, "root": str(root), "plugins": tables})
+    wanted = [*(root / name for name in names), other / "metadata.db"]
+    assert store.database_paths(config) == tuple(sorted(map(str, wanted)))
+
+
+def test_versions_that_generations_lead_to_are_known(generations: Path, tmp_path: Path) -> None:
+    home = tmp_path / "lib/containerd"
+    home.mkdir(parents=True)
+    (home / "current").symlink_to("1.7.24-0123456789ab")
+    keep(tmp_path, "lib/containerd/current")
+    (home / "current").unlink()
+    assert install.read_state(str(home), str(tmp_path / "bin")).kept == {"1.7.24-0123456789ab"}
+    (generations / "1/list").write_text("damaged\n")
+    with pytest.raises(HostError, match="give up this generation"):
+        install.read_state(str(home), str(tmp_path / "bin"))
+
+
+def test_a_missing_generation_is_removed_without_trouble(generations: Path) -> None:
+    store.remove_generation(1)
+    generations.mkdir(parents=True)
+    store.remove_generation(1)
+    assert store.numbers() == []
+
+
+def test_what_a_killed_run_left_beside_the_objects_is_removed(generations: Path, place: Path) -> None:
+    keep(place, "file", "link")
+    for name in (".slipway-file.abc.tmp", ".slipway-link.42.tmp", ".slipway-other.abc.tmp"):
+        (place / name).touch()
+    store.remove_temporary(1)
+    assert sorted(path.name for path in place.glob(".slipway-*")) == [".slipway-other.abc.tmp"]
+    assert generations.exists()
