@@ -22,7 +22,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import running_shims
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
-from ansible_collections.slipway.node.plugins.module_utils.deprovision.places import NOTES, STATE_DIRECTORY, Places
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import JOURNAL, STATE_DIRECTORY, interrupted
+from ansible_collections.slipway.node.plugins.module_utils.deprovision.places import NOTES, Places
 from ansible_collections.slipway.node.plugins.module_utils.deprovision.traces import (
     ThinPool,
     ToolboxTrace,
@@ -47,12 +48,11 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_poo
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import mount_unit
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import NodeMounts, WritableSnapshots
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_script import UNIT_PATH
 
 RELEASES = {"containerd": "/usr/local/bin", "runc": "/usr/local/bin", "kata": os.path.dirname(INSTALL_ROOT)}
 POOL_UNIT = "/etc/systemd/system/slipway-devmapper.service"
-_RESTORE_UNIT = "/etc/systemd/system/slipway-restore.service"
 _EROFS_MODULES_FILE = "/etc/modules-load.d/slipway-erofs.conf"
-_JOURNAL = f"{STATE_DIRECTORY}/upgrading"
 _T = TypeVar("_T")
 
 
@@ -85,7 +85,7 @@ class NodeTraces:
             files=tuple(_role_files()),
             caches=tuple(path for path in places.caches if os.path.isdir(path)),
             restore=tuple(_restore_files()),
-            upgrading=os.path.lexists(_JOURNAL),
+            upgrading=interrupted(read_text(JOURNAL)),
             installed=self._containerd.installed,
             package=self._package(),
             releases=releases,
@@ -253,8 +253,8 @@ def _role_files() -> Iterable[str]:
 
 def _restore_files() -> Iterable[str]:
     """Yield what upgrades keep: the unit, and the entries of the state directory beside the notes of this run."""
-    if os.path.lexists(_RESTORE_UNIT):
-        yield _RESTORE_UNIT
+    if os.path.lexists(UNIT_PATH):
+        yield UNIT_PATH
     yield from (path for path in sorted(glob.glob(f"{STATE_DIRECTORY}/*")) if path != NOTES)
 
 
