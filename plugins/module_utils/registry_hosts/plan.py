@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import (
@@ -61,6 +61,7 @@ class Plan:
     """Changes in the order in which to make them; then the directories to remove if they are empty.
 
     ``released`` are the directories that the module created for registries, if none of its registries is left.
+    ``creates``: config_path isn't there yet, so it is marked as created.
     """
 
     config_path: str
@@ -68,6 +69,7 @@ class Plan:
     emptied: tuple[str, ...]
     foreign: tuple[str, ...]
     released: tuple[str, ...] = ()
+    creates: bool = False
 
     @property
     def changed(self) -> bool:
@@ -82,7 +84,7 @@ class Plan:
         """Return the module's result."""
         return {
             "changed": self.changed,
-            "files": [change.path for change in self.changes if change.wanted],
+            "files": [self.mark] * self.creates + [change.path for change in self.changes if change.wanted],
             "removed": [change.path for change in self.changes if not change.wanted] + [self.mark] * bool(self.released),
             "foreign": list(self.foreign),
             "diff": [_diff(change) for change in self.changes],
@@ -113,11 +115,13 @@ def plan_present(
     purge: bool,
     adopt: bool,
     created: Sequence[str] = (),
+    exists: bool = True,
 ) -> Plan:
     """Plan the directories of the wanted registries, and the removal of our others if purge.
 
     found maps names of directories in config_path to their files by name, and created are the directories that
-    earlier runs created. Raises ValueError if a registry is configured by someone else and adopt is false.
+    earlier runs created, and exists says whether config_path is there. Raises ValueError if a registry is configured
+    by someone else and adopt is false.
     """
     changes: list[Change] = []
     for registry in wanted:
@@ -127,7 +131,8 @@ def plan_present(
     listed = {registry.directory for registry in wanted}
     unlisted = [name for name in sorted(found) if name not in listed]
     gone = [name for name in unlisted if purge and is_ours(found[name])]
-    return _plan(found, changes, gone, config_path, written=listed, created=created)
+    plan = _plan(found, changes, gone, config_path, written=listed, created=created)
+    return replace(plan, creates=bool(changes) and not exists)
 
 
 def plan_absent(

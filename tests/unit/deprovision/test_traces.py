@@ -12,7 +12,7 @@ import jinja2
 import pytest
 import yaml
 
-from ansible_collections.slipway.node.plugins.module_utils.deprovision import places
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import STATE_DIRECTORY
 from ansible_collections.slipway.node.plugins.module_utils.deprovision.host import read
 from ansible_collections.slipway.node.plugins.module_utils.deprovision.places import Places
 from ansible_collections.slipway.node.plugins.module_utils.deprovision.traces import (
@@ -24,6 +24,9 @@ from ansible_collections.slipway.node.plugins.module_utils.deprovision.traces im
     parse_pool_unit,
     problems,
 )
+from ansible_collections.slipway.node.plugins.module_utils.node_spec.kata import INSTALL_ROOT
+from ansible_collections.slipway.node.plugins.module_utils.node_spec.stages import KATA_PREFIX
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_script import UNIT_NAME
 
 ROOT = Path(__file__).parents[3]
 ROLE = ROOT / "roles" / "deprovision"
@@ -86,11 +89,11 @@ def test_a_run_says_all_that_it_leaves() -> None:
 @pytest.mark.parametrize(
     ("traces", "remove", "force", "words"),
     [
-        (Traces(upgrading=True), [], [], "upgrade of this node was interrupted"),
+        (Traces(upgrading="an upgrade was interrupted"), [], [], "an upgrade was interrupted"),
         (replace(FULL, installed=False), [], [], "containerd isn't installed"),
         (Traces(containers=("k8s.io/a", "k8s.io/b")), ["containerd"], [], "containers run, k8s.io/a, k8s.io/b"),
         (Traces(kata_processes=(7,)), ["kata"], [], "Kata runs (processes 7)"),
-        (Traces(thin_pool=POOL), ["thin_pool"], [], "containerd/pool holds 3 snapshots"),
+        (Traces(thin_pool=POOL), ["thin_pool"], [], "containerd/pool holds snapshots (3)"),
         (Traces(thin_pool=replace(POOL, snapshots=None)), ["thin_pool", "images"], [], "can't be told"),
         (Traces(unknown=("containerd doesn't answer",)), ["toolboxes"], [], "can't be read: containerd doesn't answer"),
     ],
@@ -139,10 +142,11 @@ def test_the_unit_of_the_pool_names_it(loop_file: str) -> None:
 
 def test_the_role_has_the_same_constants() -> None:
     constants = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
-    assert constants["__deprovision_state_directory"] == places.STATE_DIRECTORY
-    assert constants["__deprovision_releases"] == read.KATA_PREFIX
-    assert constants["__deprovision_kata_root"] == read.INSTALL_ROOT
+    assert constants["__deprovision_state_directory"] == STATE_DIRECTORY
+    assert constants["__deprovision_releases"] == KATA_PREFIX
+    assert constants["__deprovision_kata_root"] == INSTALL_ROOT
     assert f"/etc/systemd/system/{constants['__deprovision_pool_unit']}" == read.POOL_UNIT
+    assert constants["__deprovision_restore_unit"] == UNIT_NAME
     devmapper = yaml.safe_load((ROOT / "roles/devmapper/vars/main.yml").read_text())
     assert constants["__deprovision_pool_unit"] == devmapper["__devmapper_unit"]
     assert devmapper["__devmapper_profile"] == "slipway-{{ node_spec.thin_pool.name }}"

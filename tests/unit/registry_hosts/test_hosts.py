@@ -368,6 +368,8 @@ def test_created_directories_go_with_the_last_registry_of_ours() -> None:
     assert emptied.released == created
     kept = plan_present(found, parse_registries(entries), config_path=PATH, purge=True, adopt=False, created=created)
     assert not kept.changed
+    new = plan_present({}, parse_registries(entries), config_path=PATH, purge=True, adopt=False, exists=False)
+    assert new.result()["files"][0] == f"{PATH}/.slipway"
     # What an interrupted removal left.
     assert plan_absent({}, [], config_path=PATH, created=created).changed
     assert not plan_absent({}, [], config_path=PATH).changed

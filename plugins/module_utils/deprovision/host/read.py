@@ -22,7 +22,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import read_bytes
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import running_shims
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
-from ansible_collections.slipway.node.plugins.module_utils.deprovision.places import NOTES, STATE_DIRECTORY, Places
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import JOURNAL, STATE_DIRECTORY, interrupted
+from ansible_collections.slipway.node.plugins.module_utils.deprovision.places import NOTES, Places
 from ansible_collections.slipway.node.plugins.module_utils.deprovision.traces import (
     ThinPool,
     ToolboxTrace,
@@ -47,12 +48,11 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_poo
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import mount_unit
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import NodeMounts, WritableSnapshots
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_script import UNIT_PATH
 
 RELEASES = {"containerd": "/usr/local/bin", "runc": "/usr/local/bin", "kata": os.path.dirname(INSTALL_ROOT)}
 POOL_UNIT = "/etc/systemd/system/slipway-devmapper.service"
-_RESTORE_UNIT = "/etc/systemd/system/slipway-restore.service"
 _EROFS_MODULES_FILE = "/etc/modules-load.d/slipway-erofs.conf"
-_JOURNAL = f"{STATE_DIRECTORY}/upgrading"
 _T = TypeVar("_T")
 
 
@@ -85,7 +85,7 @@ class NodeTraces:
             files=tuple(_role_files()),
             caches=tuple(path for path in places.caches if os.path.isdir(path)),
             restore=tuple(_restore_files()),
-            upgrading=os.path.lexists(_JOURNAL),
+            upgrading=interrupted(read_text(JOURNAL)),
             installed=self._containerd.installed,
             package=self._package(),
             releases=releases,
@@ -94,7 +94,7 @@ class NodeTraces:
             toolboxes=toolboxes,
             containers=shims,
             kata_processes=tuple(_processes_below(f"{KATA_PREFIX}/kata/")),
-            thin_pool=self._asked(self._thin_pool),
+            thin_pool=self._thin_pool(),
             scratch_files=tuple(path for path in places.scratch_files if os.path.isfile(path)),
             interrupted_pulls=next((path for path in map(_pulls_beside, places.caches) if os.path.exists(path)), ""),
             unknown=tuple(dict.fromkeys(self.unknown)),
@@ -198,23 +198,32 @@ class NodeTraces:
         named = parse_pool_unit(text) if text is not None else None
         if named is None:
             return None
-        group, pool, loop_file = named
+        # A pool that can't be read isn't removed.
+        return self._asked(lambda: self._pool(*named)) or ThinPool(*named, snapshots=None, present=True)
+
+    def _pool(self, group: str, pool: str, loop_file: str) -> ThinPool:
         runner = self._containerd.runner
         present, volume = read_volume(runner, group, pool)
         attached = loop_device(runner, loop_file) if loop_file and os.path.exists(loop_file) else ""
         if not present:
             return ThinPool(group, pool, loop_file, attached)
         doing = f"ask LVM for the volume group {group}"
-        names = runner.run("lvs", "--noheadings", "--options", "lv_name", "--", group, doing=doing).split()
+        rows = runner.run("lvs", "--noheadings", "--options", "lv_name,pool_lv", "--", group, doing=doing).splitlines()
+        volumes = {name: pools for name, *pools in map(str.split, rows)}
+        # LVM doesn't know the devices that containerd makes. With volumes of its own, it moves the pool to another name.
+        known = sum(pools == [pool] for pools in volumes.values())
+        name = mapper_name(group, pool)
+        name = f"{name}-tpool" if os.path.exists(f"/dev/mapper/{name}-tpool") else name
         devices = runner.run("vgs", "--noheadings", "--options", "pv_name", "--", group, doing=doing).split()
-        held = len(read_ids(runner, mapper_name(group, pool))) if volume is not None and volume.active else None
+        readable = volume is not None and volume.active
+        held = known or (len(read_ids(runner, name)) if readable else None)
         return ThinPool(
             group,
             pool,
             loop_file,
             attached,
             devices=tuple(devices),
-            others=tuple(sorted(name for name in names if name != pool)),
+            others=tuple(sorted(name for name in volumes if name != pool)),
             snapshots=0 if volume is None else held,
             present=volume is not None,
             group_present=True,
@@ -244,8 +253,8 @@ def _role_files() -> Iterable[str]:
 
 def _restore_files() -> Iterable[str]:
     """Yield what upgrades keep: the unit, and the entries of the state directory beside the notes of this run."""
-    if os.path.lexists(_RESTORE_UNIT):
-        yield _RESTORE_UNIT
+    if os.path.lexists(UNIT_PATH):
+        yield UNIT_PATH
     yield from (path for path in sorted(glob.glob(f"{STATE_DIRECTORY}/*")) if path != NOTES)
 
 

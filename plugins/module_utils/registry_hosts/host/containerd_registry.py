@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +54,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         wanted = parse_registries(params["registries"])
         check_ipv6(module, ipv6_mirror(wanted))
         found, purge, adopt = read_hosts(config_path), params["purge"], params["adopt"]
-        plan = plan_present(found, wanted, config_path=config_path, purge=purge, adopt=adopt, created=created)
+        places: dict[str, Any] = {"config_path": config_path, "created": created, "exists": os.path.isdir(config_path)}
+        plan = plan_present(found, wanted, purge=purge, adopt=adopt, **places)
     if plan.changed and not module.check_mode:
         apply_plan(plan)
     return plan.result()

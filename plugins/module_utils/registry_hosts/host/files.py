@@ -56,10 +56,9 @@ def _read(path: str) -> CurrentFile:
 
 def apply_plan(plan: Plan) -> None:
     """Make the changes in their order. Raises HostError."""
-    if any(change.wanted for change in plan.changes):
+    if plan.creates:
         made = make_directories(plan.config_path)
-        if made:
-            write_file(plan.mark, "".join(f"{path}\n" for path in made).encode(errors="surrogateescape"), _MARK_MODE)
+        write_file(plan.mark, "".join(f"{path}\n" for path in made).encode(errors="surrogateescape"), _MARK_MODE)
     for change in plan.changes:
         if change.wanted is None:
             remove_file(change.path)
