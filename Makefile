@@ -20,7 +20,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(WORK)/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help setup build demo check test style types unit page lint docs-setup docs-lint docsite sanity importer molecule integration smoke crash \
-  test-vm test-k8s bench changelog clean distclean
+  test-vm test-k8s test-upgrade bench changelog clean distclean
 
 help:
 	@cat <<'TEXT'
@@ -28,6 +28,7 @@ help:
 	make test         everything: the steps style types lint unit page docs-lint docsite sanity importer molecule integration crash
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
 	make test-k8s     upgrades of a node of Kubernetes; a quarter of an hour to build the kubelet once, then five minutes
+	make test-upgrade upgrades of nodes in use from 1.6 to 2.4, one version after another; a quarter of an hour
 	make check        the inner loop: style types lint unit
 	make smoke        one successful and one refused or rolled back run per module, on trixie; five minutes
 	make bench        the measurements
@@ -123,6 +124,9 @@ test-k8s: build
 	  cp tests/k8s/requirements.txt $(WORK)/kubernetes-client
 	}
 	pytest tests/k8s
+
+test-upgrade: build
+	@pytest --verbose tests/upgrade
 
 bench: build
 	@for program in bench/*; do [ ! -x $$program ] || $$program; done

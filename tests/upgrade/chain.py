@@ -1,0 +1,320 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbook upgrade from version to version on a node in use, and everything on it that an upgrade must not change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tarfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from integration.test_role import PROVISION, VERIFY, messages, succeeded
+from integration.test_role_kata import block_snapshotter
+
+from nodes import cri, daemon, realistic
+from nodes.images import busybox, random_layers
+from nodes.node import CHECKOUT, Node, run
+from nodes.payload import run_module
+from nodes.registry import Registry
+from nodes.upstream import unpacked_package
+
+# The releases that a node gets one after another, by the suite whose package it has first.
+CHAINS = [("bookworm", ["1.7.24", "2.3.7", "2.4.2"]), ("trixie", ["2.3.7"]), ("sid", ["2.3.7"])]
+UPGRADE = "slipway.node.upgrade"
+SWITCH = "Replace the programs and the configuration"
+TOOLBOX = "/var/lib/toolbox/debug"
+SLEEP = ("/bin/busybox", "sleep", "1000000")
+# What administrators have added: keys of the root file, a drop-in that it imports, and a drop-in of the unit.
+SITE, THEIR_UNIT = "/etc/containerd/site.d/10-site.toml", "/etc/systemd/system/containerd.service.d/10-site.conf"
+# What 2.0 drops, or renames.
+LOST = "/etc/containerd/site.d/20-lost.toml"
+WOULD_BE_LOST = """version = 2
+disabled_plugins = ["io.containerd.internal.v1.restart"]
+required_plugins = ["io.containerd.monitor.v1.cgroups"]
+[plugins."io.containerd.internal.v1.tracing"]
+  sampling_ratio = 0.5
+"""
+TREES = "/etc /opt /usr/local /var/lib/slipway-node"
+# Written beside the predicted files: the programs, and what the way back needs.
+BESIDE = re.compile(r"/var/lib/slipway-node/|/usr/local/(bin|lib/slipway)/|.*/slipway-restore\.service$")
+# Names of settings that have another one in newer versions. A list there has the value as its only element.
+RENAMED = {"bin_dir": "bin_dirs", "sandbox_image": "sandbox"}
+
+
+def site(schema: int) -> str:
+    """The drop-in of an administrator."""
+    return f"""version = {schema}
+[plugins."io.containerd.gc.v1.scheduler"]
+  pause_threshold = 0.03
+[plugins."io.containerd.internal.v1.restart"]
+  interval = "7s"
+"""
+
+
+def root_file(schema: int) -> str:
+    """The root file of an administrator. Nodes lack CAP_SYS_RESOURCE, which a lower oom_score_adj needs."""
+    return f"""version = {schema}
+imports = ["{Path(SITE).parent}/*.toml"]
+[grpc]
+  max_recv_message_size = 33554432
+[plugins."{daemon.CRI if schema == 2 else daemon.RUNTIME}"]
+  restrict_oom_score_adj = true
+  max_container_log_line_size = 8192
+[plugins."{daemon.CRI if schema == 2 else daemon.RUNTIME}".cni]
+  {'bin_dir = "/usr/lib/cni"' if schema == 2 else 'bin_dirs = ["/usr/lib/cni"]'}
+"""
+
+
+def archive(version: str, directory: Path) -> dict[str, Any]:
+    """Variables for a release: of upstream's, or for 1.7.24 of what Debian packages."""
+    if version.startswith("2."):
+        releases = json.loads(run([str(CHECKOUT / "tests/upstream"), "--releases", "containerd", version]).stdout)
+    else:
+        path = directory / f"containerd-{version}.tar.gz"
+        with tarfile.open(path, "w:gz", compresslevel=1) as packed:
+            for program in ("containerd", "ctr", "containerd-shim-runc-v2"):
+                packed.add(unpacked_package("containerd", "trixie") / "usr/bin" / program, f"bin/{program}")
+        machine = run(["dpkg", "--print-architecture"]).stdout.strip()
+        releases = {machine: {"src": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}}
+    return {"containerd_install_method": "archive", "containerd_version": version, "containerd_releases": releases}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of a step: seconds of the run and without a daemon, and containers that kept running."""
+
+    before: str
+    after: str
+    seconds: float
+    without: float
+    containers: int
+    changed: int
+
+
+class InUse:
+    """A node with a realistic inventory, files of others, images on several snapshotters, toolboxes and running containers."""
+
+    def __init__(self, node: Node, server: Registry, directory: Path, *, whole: bool = True) -> None:
+        self.node = node
+        self.directory = directory
+        self.app = server.push([busybox(), *random_layers(2, seed=100)], command=SLEEP)
+        given = realistic.variables(server, directory)
+        # What 1.6 doesn't have.
+        self.newer = {"containerd_image_pull_sync_fs": True}
+        kata = {name: given.pop(name) for name in tuple(given) if name.startswith("kata_")}
+        if whole:
+            self.newer |= kata
+        self.whole = whole
+        (directory / "reports").mkdir()
+        self.variables = {
+            **given,
+            "containerd_images": [*given["containerd_images"], {"name": self.app}, {"name": self.app, "snapshotter": "native"}],
+            "containerd_sandbox_image": server.push([busybox()], command=SLEEP),
+            "containerd_max_concurrent_downloads": 6,
+            "containerd_service_directives": {"LimitNOFILE": 65536},
+            "containerd_image_pull_sync_fs": False,
+            "upgrade_soak": 1,
+            "upgrade_report_dir": str(directory / "reports"),
+        }
+        self.numbers = iter(range(100))
+
+    def prepare(self) -> None:
+        """Provision the node with the packaged version, and use it."""
+        schema = 2 if self.node.line < (2,) else 3
+        daemon.write(self.node, daemon.ROOT, root_file(schema))
+        daemon.write(self.node, SITE, site(schema))
+        daemon.write(self.node, THEIR_UNIT, "[Service]\nEnvironment=SITE=theirs")
+        if self.node.line > (1, 6):
+            self.add_newer()
+        succeeded(self.node.play(PROVISION, self.variables), self.node)
+        self.node.ssh(f"echo kept > {TOOLBOX}/root-was-here")
+        self.run_containers()
+
+    def add_newer(self) -> None:
+        """Give the inventory what 1.6 does not have: flushed pulls, and if it is whole, Kata, and blockfile with an image."""
+        self.variables |= self.newer
+        if self.whole:
+            self.variables |= block_snapshotter(self.node, self.directory)
+            images = [*self.variables["containerd_images"], {"name": self.app, "snapshotter": "blockfile"}]
+            self.variables["containerd_images"] = images
+
+    def run_containers(self) -> None:
+        """Start a container on each of two snapshotters, and one by CRI."""
+        number = next(self.numbers)
+        for snapshotter in ("overlayfs", "native"):
+            options = f"--detach --cpu-shares 0 --snapshotter {snapshotter}"
+            self.node.ssh(f"ctr -n k8s.io run {options} {self.app} {snapshotter}-{number}")
+        pod = {"metadata": {"name": f"pod-{number}", "namespace": "default", "uid": str(number)}, "linux": cri.NODE_NETWORK}
+        what = {"metadata": {"name": "app"}, "image": {"image": self.app}, "mounts": [cri.NO_CGROUPS], "linux": cri.NODE_NETWORK}
+        daemon.write(self.node, cri.POD, json.dumps(pod))
+        daemon.write(self.node, cri.CONTAINER, json.dumps(what))
+        cri.crictl(self.node, "run", "--no-pull", cri.CONTAINER, cri.POD)
+
+    def play(self, playbook: str, *, check: bool = False) -> dict[str, Any]:
+        played = self.node.play(playbook, self.variables, check=check)
+        succeeded(played, self.node)
+        return played
+
+    def processes(self) -> list[list[str]]:
+        """The containers with their processes, by the daemon."""
+        rows = self.node.ssh("ctr -n k8s.io tasks ls").stdout.splitlines()[1:]
+        found = sorted(row.split() for row in rows)
+        ready = json.loads(cri.crictl(self.node, "ps", "--output", "json").stdout)["containers"]
+        return [*found, sorted(one["id"] for one in ready)]
+
+    def images(self) -> dict[str, Any]:
+        """The images with the result of the comparison with their layers, by snapshotter."""
+        snapshotters = ["overlayfs", "native", *self.variables.get("containerd_snapshotters", ())]
+        # blockfile's layers are file systems of their own, which aren't compared.
+        options = {one: {"snapshotter": one, "integrity": "content" if one != "blockfile" else "none"} for one in snapshotters}
+        found = {one: run_module(self.node, "containerd_image_info", {"namespace": "k8s.io", **options[one]}) for one in options}
+        keys = ("name", "digest", "integrity", "unpacked")
+        return {
+            one: {image["name"]: [image.get(key) for key in keys] for image in result["images"]} for one, result in found.items()
+        }
+
+    def toolbox(self) -> str:
+        return self.node.ssh(f"findmnt --noheadings --output TARGET,FSTYPE {TOOLBOX}; cat {TOOLBOX}/root-was-here").stdout
+
+    def settings(self) -> set[tuple[str, str]]:
+        """What differs from the version's own defaults, by the last name in its path and its value."""
+        dumped, default = (
+            dict(leaves(tomllib.loads(self.node.ssh(f"containerd config {what}").stdout))) for what in ("dump", "default")
+        )
+        return {
+            (RENAMED.get(path[-1], path[-1]), value)
+            for path, value in dumped.items()
+            if default.get(path) != value and path[-1] not in ("version", "imports")
+        }
+
+    def version(self) -> str:
+        said = self.node.ssh(f"/proc/{daemon.main_pid(self.node)}/exe --version").stdout.split()[2]
+        return re.split("[+~]", said.lstrip("v"))[0]
+
+    def listed(self) -> dict[str, str]:
+        """Files and links with their content, by path."""
+        links = self.node.ssh(f"find {TREES} -xdev -type l -printf '%p %l\\n'", check=False).stdout.splitlines()
+        files = self.node.ssh(f"find {TREES} -xdev -type f -print0 | xargs -0 sha256sum", check=False).stdout.splitlines()
+        return {**dict(line.split(" ", 1) for line in links), **{line[66:]: line[:64] for line in files}}
+
+    def starts(self) -> int:
+        said = self.node.ssh("journalctl --unit containerd --output cat | grep -c '^Starting '", check=False).stdout
+        return int(said)
+
+    def without_daemon(self) -> float:
+        """The seconds between the daemon's last stop and its start."""
+        names = ("ActiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+        said = self.node.ssh(f"systemctl show --property {','.join(names)} containerd").stdout
+        stopped, started = (int(dict(line.split("=") for line in said.splitlines())[name]) for name in names)
+        return (started - stopped) / 1e6
+
+
+def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The settings of a parsed file as text, by path."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        elif isinstance(value, list) and len(value) == 1:
+            yield (*path, key), str(value[0])
+        else:
+            yield (*path, key), str(value)
+
+
+def switch_of(played: dict[str, Any], node: Node) -> dict[str, Any]:
+    """The last result of the module containerd_upgrade: in check mode, the predicted one."""
+    tasks = [task for play in played["plays"] for task in play["tasks"] if node.name in task["hosts"]]
+    found: dict[str, Any]
+    *_others, found = [task["hosts"][node.name] for task in tasks if task["task"]["name"].split(" : ")[-1] == SWITCH]
+    return found
+
+
+def upgraded(used: InUse, version: str) -> Figures:
+    """Upgrade the node to a release by the playbook, as predicted, without a loss and without a further change."""
+    node, old = used.node, used.version()
+    used.variables |= archive(version, used.directory)
+    kept = [used.processes(), used.images(), used.toolbox()]
+    settings, files, listed, starts = used.settings(), daemon.etc_hashes(node), used.listed(), used.starts()
+
+    checked = used.play(UPGRADE, check=True)
+    predicted = switch_of(checked, node)
+    assert sorted(daemon.etc_hashes(node).keys() ^ files.keys()) == []
+    assert (predicted["version"], predicted["to_version"], predicted["restarted"]) == (old, version, True)
+
+    began = time.monotonic()
+    played = used.play(UPGRADE)
+    seconds = time.monotonic() - began
+    done = switch_of(played, node)
+    assert used.version() == version and daemon.is_well(node)
+    # A CRI pod is two containers.
+    assert (done["containers"], predicted["containers"]) == (len(kept[0]) - 1,) * 2
+    assert [used.processes(), used.images(), used.toolbox()] == kept
+    assert lost(settings, used.settings()) == set()
+    assert "SITE=theirs" in node.ssh(f"tr '\\0' '\\n' < /proc/{daemon.main_pid(node)}/environ").stdout.split()
+
+    # The run restarted the daemon once, and changed the files that were predicted.
+    assert used.starts() == starts + 1
+    now = used.listed()
+    differ = {path for path in listed.keys() | now.keys() if listed.get(path) != now.get(path)}
+    expected = {one["path"] for one in predicted["files"] if one["changed"]}
+    assert {path for path in differ if not BESIDE.match(path)} == expected
+    without = used.without_daemon()
+
+    again = used.play(UPGRADE)
+    assert again["stats"][node.name]["changed"] == 0
+    assert used.play(PROVISION)["stats"][node.name]["changed"] == 0
+    used.play(VERIFY)
+    assert used.listed() == now and used.starts() == starts + 1
+    return Figures(old, version, seconds, without, done["containers"], again["stats"][node.name]["changed"])
+
+
+def refused(used: InUse, version: str) -> None:
+    """Run the playbook beside a drop-in of which the new version would lose something: the node stays as it is."""
+    node, old, variables = used.node, used.version(), used.variables
+    used.variables = {**variables, **archive(version, used.directory)}
+    daemon.write(node, LOST, WOULD_BE_LOST)
+    daemon.restart(node)
+    kept = used.processes()
+    assert daemon.is_well(node)
+    files = daemon.etc_hashes(node)
+    played = node.play(UPGRADE, used.variables)
+    said = messages(played, node)
+    assert played["stats"][node.name]["failures"] == 1
+    assert [kind for kind in ("lost_key", "disabled_plugin", "required_plugin") if f"FAIL {kind}" not in said] == [], said
+    changed = {line for line in daemon.etc_hashes(node).keys() ^ files.keys() if "/usr/local/lib/slipway" not in line}
+    assert (sorted(changed), used.version(), used.processes()) == ([], old, kept)
+    node.ssh(f"rm {LOST}")
+    daemon.restart(node)
+    used.variables = variables
+
+
+def lost(before: set[tuple[str, str]], after: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The settings that are gone."""
+    return before - after
+
+
+def table(found: Sequence[Figures]) -> str:
+    """The page with the figures of all steps."""
+    rows = "".join(
+        f"| {one.before} | {one.after} | {one.seconds:.0f} | {one.without:.1f} | {one.containers} | {one.changed} |\n"
+        for one in found
+    )
+    return f"""# The cost of an upgrade
+
+Written by `make test-upgrade`. Each node has 3 registries with mirrors, images on 3 snapshotters (2 with containerd 1.6), a
+toolbox, 2 Kata handlers, a proxy, directives of the unit, and files of an administrator. The run is that of the playbook
+`upgrade`, with its report, both health checks and a soak time of a second. Every container keeps its process.
+
+| from | to | seconds of the run | seconds without a daemon | containers that kept running | changed by the second run |
+|---|---|---|---|---|---|
+{rows}
+Load average of the machine (2 cores) at the end: {os.getloadavg()[1]:.1f}.
+"""
