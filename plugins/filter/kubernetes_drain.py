@@ -16,7 +16,7 @@ description:
 positional: _input
 options:
   _input:
-    description: Pods, as RV(kubernetes.core.k8s_info#module:resources) returns them.
+    description: Pods, as M(kubernetes.core.k8s_info) returns them.
     type: list
     elements: dict
     required: true

@@ -15,7 +15,7 @@ description:
 positional: _input
 options:
   _input:
-    description: A Node, as one of the RV(kubernetes.core.k8s_info#module:resources).
+    description: A Node, as one of those that M(kubernetes.core.k8s_info) returns.
     type: dict
     required: true
   version:
