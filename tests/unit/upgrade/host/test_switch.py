@@ -14,7 +14,7 @@ from unit.stand_ins import Programs
 
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import MANAGED
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages, switch
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.switch import ProgramSwitch, apply_switch, check_program
 
 RUNNER = Runner(Programs())
