@@ -127,24 +127,22 @@ def starts(node: Node) -> int:
     return int(node.ssh("journalctl --unit containerd --output cat | grep -c '^Starting '", check=False).stdout)
 
 
-def test_containers_run_through_an_upgrade_by_packages_and_back(node: Node) -> None:
+def test_the_playbook_upgrades_to_the_version_that_apt_prefers(node: Node) -> None:
     node.ssh("apt-mark hold containerd")
-    running, before, started = container(node), packages(node), starts(node)
-    config = daemon.read(node, daemon.ROOT)
-    options = {**BY_PACKAGE, "settings": {}, "to_binary": unpacked(node, "containerd")}
-    predicted = run_module(node, MODULE, options, check=True)
-    assert predicted["changed"] and packages(node) == before
-    done = upgraded(node, **options)
-    assert (done["version"], done["to_version"], done["containers"]) == (OLD, NEW, 1)
+    running, before, config = container(node), packages(node), daemon.read(node, daemon.ROOT)
+    variables = {"upgrade_soak": 1, "containerd_probe": False}
+    predicted = node.play("slipway.node.upgrade", variables, check=True)
+    assert predicted["stats"][node.name]["failures"] == 0, predicted
+    assert packages(node) == before and not node.ssh("ls /usr/local/lib/slipway-check", check=False).stdout
+    played = node.play("slipway.node.upgrade", variables)
+    assert played["stats"][node.name]["failures"] == 0, played
     assert (version(node), container(node), is_whole(node)) == (NEW, running, True)
-    # The maintainer scripts have not started it once more.
-    assert starts(node) == started + 1
-    assert (daemon.read(node, daemon.ROOT), node.ssh("apt-mark showhold").stdout.split()) == (config, ["containerd"])
-    again = run_module(node, MODULE, options)
-    assert not again["changed"], again
+    assert not node.ssh("ls /usr/local/lib/slipway-check", check=False).stdout
 
+    started = starts(node)
     back = upgraded(node, state="previous", probe=False)
-    assert back["to_version"] == OLD and starts(node) == started + 2
+    # The maintainer scripts have not started it once more.
+    assert back["to_version"] == OLD and starts(node) == started + 1
     assert (version(node), container(node), is_whole(node)) == (OLD, running, True)
     assert packages(node) == before
     assert node.ssh("apt-mark showhold").stdout.split() == ["containerd"]
