@@ -100,7 +100,7 @@ options:
     choices: [auto, force]
     default: auto
   keep:
-    description: Number of generations that stay on the node. The newest ones stay.
+    description: Number of generations that stay on the node. The newest ones stay, and the one that the node went back to.
     type: int
     default: 2
   probe:

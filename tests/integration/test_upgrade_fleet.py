@@ -89,6 +89,15 @@ def report(directory: Path) -> dict[str, dict[str, Any]]:
     return {node["name"]: node for node in json.loads((directory / "fleet.json").read_text())["nodes"]}
 
 
+def listed(node: Node) -> str:
+    """What the collection could change on the node. Directories have no times: programs are unpacked and removed."""
+    places = "/etc /usr/local /var/lib/slipway-node"
+    return node.ssh(
+        f"find {places} -xdev -printf '%p %y %m %l\\n' 2>/dev/null | sort; "
+        f"find {places} -xdev -type f -print0 2>/dev/null | sort -z | xargs -0 sha256sum; readlink /proc/$(pidof containerd)/exe"
+    ).stdout
+
+
 def versions(fleet: dict[str, Node]) -> list[str]:
     """The versions of the running daemons, in the order of the nodes."""
 
@@ -109,7 +118,7 @@ def test_a_fleet_stops_at_a_node_that_went_back_and_goes_on_once_it_is_repaired(
     assert versions(fleet) == ["2.3.7"] * 5
 
     # The report changes nothing, and finds the file of others.
-    before = {name: daemon.etc_hashes(node) for name, node in fleet.items()}
+    before = {name: listed(fleet[name]) for name in ("fleet-1", FOREIGN_NODE)}
     checked = play(tmp_path, {**new, "containerd_releases": chosen}, check=True)
     assert last_lines(checked)[:2] == ["1 refused, and left unchanged: fleet-3", "4 would be upgraded: fleet-[1-2,4-5]"]
     assert not wave_lines(checked)
@@ -118,7 +127,7 @@ def test_a_fleet_stops_at_a_node_that_went_back_and_goes_on_once_it_is_repaired(
         name: "fail" if name == FOREIGN_NODE else found[name]["worst"] for name in NAMES
     }
     assert f"enable_cdi: now no, then nothing ({daemon.ROOT})" in found[FOREIGN_NODE]["findings"]["lost_key"]["found"]
-    assert {name: daemon.etc_hashes(node) for name, node in fleet.items()} == before
+    assert {name: listed(fleet[name]) for name in before} == before
 
     accepted = {**new, "upgrade_accept": ["lost_key"]}
     # The second one goes back: its wave is the last one.
@@ -135,9 +144,9 @@ def test_a_fleet_stops_at_a_node_that_went_back_and_goes_on_once_it_is_repaired(
     }
 
     # The next run goes on with those that are left.
-    resumed = play(tmp_path, accepted)
+    resumed = play(tmp_path, {**accepted, "upgrade_serial": "100%"})
     assert last_lines(resumed) == ["4 upgraded: fleet-[2-5]", "1 nothing to do: fleet-1"]
-    assert wave_lines(resumed)[0][0] == BAD_NODE
+    assert {(name, line[:7]) for name, line in wave_lines(resumed)} == {(name, "wave 1:") for name in NAMES[1:]}
     assert versions(fleet) == ["2.4.2"] * 5
 
     again = play(tmp_path, accepted)

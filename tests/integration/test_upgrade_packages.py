@@ -195,23 +195,22 @@ def test_a_package_that_is_named_is_replaced_and_comes_back(node: Node) -> None:
     assert daemon.read(node, daemon.ROOT) == config
 
 
-def test_a_version_that_cannot_be_kept_is_refused(node: Node) -> None:
-    candidate = unpacked(node, "containerd")
-    # As after an update of the lists, from which the installed version is gone.
-    node.ssh("rm /var/cache/apt/archives/containerd_*; sed -i 's/ trixie / sid /' /etc/apt/sources.list; apt-get -qq update")
+def test_a_version_that_no_source_has_is_packed_from_its_files_or_refused(node: Node) -> None:
+    node.ssh(
+        "rm -rf /root/local*; mkdir /root/local; cd /root/local; apt-get -qq download containerd/trixie 2>/dev/null; "
+        "dpkg-deb --raw-extract *.deb tree; sed -i 's/^Version: .*/&+local1/' tree/DEBIAN/control; "
+        "dpkg-deb -Znone --build tree ../local.deb >/dev/null; rm -r /root/local; dpkg --install /root/local.deb >/dev/null"
+    )
+    before, options = packages(node), {**BY_PACKAGE, "to_binary": unpacked(node, "containerd")}
+    refused = refusal(node, **options)
+    assert all(word in refused for word in ("+local1 can't be kept", "install dpkg-repack")), refused
+    node.ssh("apt-get -qq --yes install --no-install-recommends dpkg-repack >/dev/null 2>&1")
     try:
-        refused = refusal(node, **BY_PACKAGE, to_binary=candidate)
-        assert all(word in refused for word in ("containerd 1.7.24", "can't be kept", "install dpkg-repack")), refused
-        node.ssh("apt-get -qq --yes install --no-install-recommends dpkg-repack >/dev/null 2>&1")
-        before = packages(node)
-        upgraded(node, **BY_PACKAGE, to_binary=candidate)
+        upgraded(node, **options)
         upgraded(node, state="previous", probe=False)
         assert (version(node), packages(node), is_whole(node)) == (OLD, before, True)
     finally:
-        node.ssh(
-            "sed -i 's/ sid / trixie /' /etc/apt/sources.list; apt-get -qq update; "
-            "apt-get -qq --yes autoremove --purge dpkg-repack >/dev/null"
-        )
+        node.ssh("apt-get -qq --yes autoremove --purge dpkg-repack >/dev/null 2>&1")
 
 
 def test_what_a_killed_run_left_of_packages_is_taken_back(node: Node) -> None:

@@ -59,8 +59,8 @@ class PackagePlan:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Return the arguments of ``apt-get install`` for exactly these changes."""
-        return tuple(f"{one.name}-" if one.after is None else f"{one.name}={one.after}" for one in (*self.own, *self.others))
+        """Return the arguments of ``apt-get install``. A dependency that is named would no longer count as one."""
+        return tuple(f"{one.name}-" if one.after is None else f"{one.name}={one.after}" for one in self.own)
 
 
 def request_name(request: str) -> str:

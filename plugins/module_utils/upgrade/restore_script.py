@@ -6,7 +6,8 @@ The script needs neither Python nor Ansible. A generation is a directory whose f
 tabs between the fields:
 
 - ``packages DIRECTORY``: the Debian packages of this directory (packages.py) are put back before anything else.
-- ``file MODE UID GID COPY PATH``: a file. PATH is no symbolic link: a link has a line of its own, as has its target.
+- ``file MODE UID GID COPY PATH``: a file. The name of COPY is the SHA-256 of its content. PATH is no symbolic link: a link has
+  a line of its own, as has its target.
 - ``link TARGET PATH``: a symbolic link.
 - ``absent PATH``: there was no such file or link.
 - ``database COPY PATH``: put back only on request. COPY.snapshots has the names in the directory ``snapshots`` beside PATH.
@@ -64,7 +65,7 @@ temporary() {
   if [ ! -d "${1%/*}" ]; then
     (umask 022 && mkdir -p "${1%/*}") && flush "${1%/*/*}" || return 1
   fi
-  rm -f "${1%/*}/.slipway-${1##*/}.restore.tmp" && echo "${1%/*}/.slipway-${1##*/}.restore.tmp"
+  rm -f "${1%/*}/.slipway-${1##*/}.restore.tmp" && printf '%s\n' "${1%/*}/.slipway-${1##*/}.restore.tmp"
 }
 
 replace() {
@@ -72,8 +73,11 @@ replace() {
 }
 
 __RESTORE_PACKAGES__
+# A copy has its sum as its name.
 restore_file() {
   new=$(temporary "$5") && cp "$4" "$new" || return 1
+  sum=$(sha256sum <"$new")
+  [ "${sum%% *}" = "${4##*/}" ] || { say "$4 is damaged" && return 1; }
   # The context of the file that is replaced, where SELinux is enabled.
   chcon --reference="$5" "$new" 2>/dev/null || true
   chown "$2:$3" "$new" && chmod "$1" "$new" && flush "$new" && replace "$new" "$5"
@@ -93,7 +97,7 @@ restore_database() {
   new=$(temporary "$2") && cp -p "$1" "$new" && flush "$new" && replace "$new" "$2" || return 1
   [ -e "$1.snapshots" ] || return 0
   for path in "${2%/*}"/snapshots/*; do
-    grep -qxF "${path##*/}" "$1.snapshots" || rm -rf --one-file-system "$path" || return 1
+    grep -qxF "${path##*/}" "$1.snapshots" || rm -rf --one-file-system "$path" || say "$path is in use, and stays"
   done
 }
 
@@ -126,7 +130,8 @@ restore_objects() {
 # Puts a generation back. Fails with a line for each object that isn't.
 restore() {
   directory=$state/generations/$1
-  [ -s "$directory/list" ] || die "generation $1 is not complete: $directory/list is missing or empty"
+  [ -s "$directory/list" ] || die "generation $1 is not complete: $directory/list is missing or empty." \
+    "Remove $journal to start containerd on the files that are there"
   # dpkg may replace a configuration file.
   restore_objects packages
   restore_objects others
@@ -151,9 +156,15 @@ case $databases in keep | restore) ;; *) die "databases are '$databases': give k
 restore "$generation" "$databases"
 [ $# = 0 ] || exit 0
 new=$(temporary "$journal")
-sed 's/^STEP=.*/STEP=restored/' "$journal" >"$new"
-flush "$new"
-replace "$new" "$journal"
+text=$(sed 's/^STEP=.*/STEP=restored/' "$journal")
+# On a full disk, the journal is overwritten.
+if printf '%s\n' "$text" >"$new" && flush "$new"; then
+  replace "$new" "$journal"
+else
+  rm -f "$new"
+  printf '%s\n' "$text" >"$journal"
+  flush "$journal"
+fi
 """.replace("__RESTORE_PACKAGES__\n", RESTORE_PACKAGES.lstrip())
 
 

@@ -53,11 +53,11 @@ def test_an_upgrade() -> None:
     assert str(CONTAINERD) == "containerd 1.7.24~ds1-6+deb13u1 → 2.1.9+ds1-5"
 
 
-def test_dependencies_are_told_apart_and_installed_in_the_predicted_version() -> None:
+def test_dependencies_are_told_apart() -> None:
     plan = plan_packages(parse_simulation(TO_TRIXIE), ["containerd/trixie"], [], [])
     assert [one.name for one in plan.own] == ["containerd"]
     assert [one.name for one in plan.others] == ["base-files", "libc6", "libc-bin"]
-    assert "libc6=2.41-12+deb13u5" in plan.arguments
+    assert plan.arguments == ("containerd=1.7.24~ds1-6+deb13u1",)
 
 
 def test_a_removal_is_refused_unless_it_is_named() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -19,7 +20,7 @@ GENERATIONS, JOURNAL = "/var/lib/slipway-node/generations", "/var/lib/slipway-no
 
 SHELLS = [["dash"], ["busybox", "sh"], ["bash", "--posix"]]
 # Everything that the script calls and that isn't a part of the shell.
-PROGRAMS = ("chcon", "chmod", "chown", "cp", "flock", "grep", "ln", "mkdir", "mv", "rm", "sed", "sync")
+PROGRAMS = ("chcon", "chmod", "chown", "cp", "flock", "grep", "ln", "mkdir", "mv", "rm", "sed", "sha256sum", "sync")
 STAND_INS = ("dpkg", "systemctl")
 # Calls are counted; before the one in KILL_AT, the script and everything that it started is killed.
 COUNTING = """#!/bin/sh
@@ -54,11 +55,11 @@ class Root:
             self.program(name, CALLED.format(name=name))
         self.write("/run/systemd/system/keep", "")
         generation = f"{GENERATIONS}/7"
-        self.write(f"{generation}/files/0", "old config\n")
+        copy = self.keep("old config\n")
         self.write(f"{generation}/databases/0", "old database\n")
         self.write(f"{generation}/packages/containerd_1.deb", "")
         self.lines = [
-            ["file", "640", str(self.uid), str(self.gid), "files/0", CONFIG],
+            ["file", "640", str(self.uid), str(self.gid), copy, CONFIG],
             ["absent", DROP_IN],
             ["link", "1.7.24-abc", CURRENT],
             ["link", f"{CURRENT}/bin/containerd", LINK],
@@ -78,6 +79,12 @@ class Root:
     def write(self, path: str, text: str) -> None:
         self.at(path).parent.mkdir(parents=True, exist_ok=True)
         self.at(path).write_text(text)
+
+    def keep(self, text: str) -> str:
+        """A copy of a file in the generation."""
+        copy = f"files/{hashlib.sha256(text.encode()).hexdigest()}"
+        self.write(f"{GENERATIONS}/7/{copy}", text)
+        return copy
 
     def spoil(self, journal: str = "GENERATION=7\nSTEP=switching\nDATABASES=keep\n") -> None:
         self.write(f"{GENERATIONS}/7/list", "".join("\t".join(line) + "\n" for line in self.lines))
@@ -241,16 +248,36 @@ def test_an_object_that_cannot_be_restored_is_named_beside_the_others(root: Root
     root.assert_back()
 
 
+def test_a_damaged_copy_is_not_restored(root: Root, shell: tuple[str, ...]) -> None:
+    root.write(f"{GENERATIONS}/7/{root.lines[0][4]}", "")
+    done = root.run(shell=shell)
+    assert done.returncode == 1 and "is damaged" in done.stderr and root.step == "switching"
+    assert root.at(CONFIG).read_text() == "new config\n" and root.at(CURRENT).readlink() == Path("1.7.24-abc")
+
+
 def test_paths_with_blanks_and_missing_directories(root: Root) -> None:
     path = "/etc/some where/$HOME/a 'b' *.toml"
-    root.write(f"{GENERATIONS}/7/files/1", "theirs\n")
-    root.lines.append(["file", "644", str(root.uid), str(root.gid), "files/1", path])
+    copy = root.keep("theirs\n")
+    root.lines.append(["file", "644", str(root.uid), str(root.gid), copy, path])
     root.lines.append(["absent", "/etc/nowhere/file"])
     root.spoil()
     assert root.run().returncode == 0
     assert root.at(path).read_text() == "theirs\n"
     assert stat.S_IMODE(root.at("/etc/some where/$HOME").stat().st_mode) == 0o755
     root.assert_back()
+
+
+def test_a_file_is_on_disk_before_its_rename_and_the_rename_before_the_next_object(root: Root) -> None:
+    root.program("sync", CALLED.format(name="sync"))
+    root.program("mv", CALLED.format(name="mv") + f'; {shutil.which("mv")} "$@"')
+    assert root.run("7", "restore").returncode == 0
+    calls = [call.split() for call in root.calls]
+    moves = [number for number, call in enumerate(calls) if call[0] == "mv"]
+    assert len(moves) == 4
+    for number in moves:
+        [_mv, _options, new, path] = calls[number]
+        assert calls[number + 1] == ["sync", str(Path(path).parent)]
+        assert calls[number - 1] == ["sync", new] or Path(path).is_symlink()
 
 
 def test_a_kill_at_any_point_is_followed_by_a_whole_generation(root: Root) -> None:

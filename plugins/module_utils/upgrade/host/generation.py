@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import SNAPSHOTTER_PREFIX
@@ -59,6 +62,8 @@ _ROOT = "/var/lib/containerd"
 _REMOVED = ".removed-"
 # Packages are installed again, and a copy of a large database is written.
 _RESTORE_SECONDS = 900.0
+# Containers that run on write their logs meanwhile, usually to the same file system.
+_SPARE_BYTES = 32 * 1024 * 1024
 
 
 def directory_of(number: int) -> str:
@@ -91,10 +96,28 @@ def read_manifest(number: int) -> Manifest:
 def objects_of(number: int) -> tuple[Kept, ...]:
     """Return the objects of a generation. Raises HostError if its list can't be read."""
     path = f"{directory_of(number)}/list"
+    remedy = "remove the directory above it to give up this generation"
     try:
-        return parse_list(read_text(path) or "")
+        found = parse_list(read_text(path) or "")
     except ValueError as error:
-        raise HostError(f"{path} can't be read: {error}; remove the directory above it to give up this generation") from error
+        raise HostError(f"{path} can't be read: {error}; {remedy}") from error
+    if not found:
+        raise HostError(f"{path} is missing or empty: {remedy}")
+    return found
+
+
+def read_copy(number: int, kept: Kept) -> bytes:
+    """Return the content of a file that was kept. Raises HostError if the copy is damaged."""
+    path = f"{directory_of(number)}/{kept.copy}"
+    content = read_bytes(path)
+    if content is None or _copy_of(content) != kept.copy:
+        raise HostError(f"{path} is missing or damaged: remove the directory {directory_of(number)} to give up this generation")
+    return content
+
+
+def _copy_of(content: bytes) -> str:
+    """Return the name of the copy of a file, by which the script too finds out whether it is whole."""
+    return f"files/{hashlib.sha256(content).hexdigest()}"
 
 
 def remove_generation(number: int) -> None:
@@ -168,7 +191,7 @@ def _is_there(number: int, kept: Kept) -> bool:
     found = describe(kept.path)
     if (found.kind, found.target, found.mode, found.uid, found.gid) != (kept.kind, kept.target, kept.mode, kept.uid, kept.gid):
         return False
-    return kept.kind != FILE or read_bytes(kept.path) == read_bytes(f"{directory_of(number)}/{kept.copy}")
+    return kept.kind != FILE or read_bytes(kept.path) == read_copy(number, kept)
 
 
 def keep_generation(manifest: Manifest, paths: Sequence[str], *, packages: bool) -> None:
@@ -179,11 +202,12 @@ def keep_generation(manifest: Manifest, paths: Sequence[str], *, packages: bool)
     directory = directory_of(manifest.number)
     _make_private(f"{directory}/files")
     objects = [Kept(PACKAGES, copy="packages")] if packages else []
-    for number, path in enumerate(dict.fromkeys(paths)):
+    for path in dict.fromkeys(paths):
         one = describe(path)
         if one.kind == FILE:
-            one = Kept(FILE, path, f"files/{number}", one.mode, one.uid, one.gid)
-            write_file(f"{directory}/{one.copy}", read_bytes(path) or b"", 0o600)
+            content = read_bytes(path) or b""
+            one = replace(one, copy=_copy_of(content))
+            write_file(f"{directory}/{one.copy}", content, 0o600)
         objects.append(one)
     _write_list(manifest.number, objects)
     write_file(f"{directory}/manifest.json", manifest.to_text().encode(), 0o600)
@@ -232,11 +256,11 @@ def database_paths(config: EffectiveConfig) -> tuple[str, ...]:
 
 
 def check_room(paths: Iterable[str]) -> None:
-    """Raise HostError if there is no room for a copy of these files."""
+    """Raise HostError if there is no room for a copy of these files, and for what else is written while the daemon is stopped."""
     place = STATE_DIRECTORY
     while not os.path.isdir(place):
         place = os.path.dirname(place)
-    needed = sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+    needed = _SPARE_BYTES + sum(os.path.getsize(path) for path in paths if os.path.exists(path))
     with naming("look at", place):
         found = os.statvfs(place)
     free = found.f_bavail * found.f_frsize
@@ -287,11 +311,17 @@ def remove_journal() -> None:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """Keep the boot unit from restoring anything while this run does its work."""
+    """Keep the boot unit from restoring anything while this run does its work, and the run from being ended half-way.
+
+    A connection that is lost would end the run, and leave the daemon stopped. Programs that it starts inherit this.
+    """
     write_file(AT_WORK, f"{os.getpid()}\n".encode(), 0o600)
+    handlers = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
         with suppress(HostError):
             remove_file(AT_WORK)
 

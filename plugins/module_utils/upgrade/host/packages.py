@@ -229,7 +229,9 @@ def _download(runner: Runner, name: str, version: str, scratch: str) -> None:
 def _repack(runner: Runner, name: str, version: str, scratch: str) -> None:
     if _repacker(runner, name, version):
         _apt(runner, "--no-install-recommends", "install", _REPACK, doing=f"install {_REPACK}")
-    runner.run("env", f"--chdir={scratch}", _REPACK, name, doing=f"pack the installed files of {name} {version}")
+    # dpkg-deb's default takes a minute for containerd.
+    fast = ("--deb-option=-Zgzip", "--deb-option=-z1")
+    runner.run("env", f"--chdir={scratch}", _REPACK, *fast, name, doing=f"pack the installed files of {name} {version}")
 
 
 def _packages_in(directory: str) -> list[str]:

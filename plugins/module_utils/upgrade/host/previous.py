@@ -90,6 +90,7 @@ def _change(
         start=start,
         strict=False,
         ends=ends,
+        target=target.number,
     )
 
 
@@ -99,7 +100,7 @@ def _keeper(runner: Runner, kept: str) -> Callable[[str], None]:
 
 def _file_change(number: int, kept: Kept) -> FileChange:
     before = read_bytes(kept.path) if store.describe(kept.path).kind == FILE else None
-    after = read_bytes(f"{store.directory_of(number)}/{kept.copy}") if kept.kind == FILE else None
+    after = store.read_copy(number, kept) if kept.kind == FILE else None
     return FileChange(kept.path, _text(before), _text(after))
 
 

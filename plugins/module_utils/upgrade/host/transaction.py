@@ -21,9 +21,11 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import (
     COMMITTED,
     DATABASE,
+    JOURNAL,
     KEEPING,
     KEPT,
     RESTORED,
+    SETTLED,
     STARTED,
     SWITCHING,
     Journal,
@@ -51,7 +53,8 @@ class Change:
     of the installed packages into a directory; None if no package changes. ``databases_go_back``: the version of before can't
     open databases that the other one has written. ``switch`` puts programs in place while the daemon is stopped. ``start``
     makes systemd read its units again, starts the daemon and returns the client for it. Without ``strict``, the daemon of
-    before may be broken. ``ends`` are containers that the version of after ends, as NAMESPACE/ID.
+    before may be broken. ``ends`` are containers that the version of after ends, as NAMESPACE/ID. ``target`` is the generation
+    to which the node goes back: it stays.
     """
 
     manifest: Manifest
@@ -63,6 +66,7 @@ class Change:
     start: Callable[[], Containerd]
     strict: bool = True
     ends: tuple[str, ...] = ()
+    target: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Transaction:
             except (HostError, ValueError) as error:
                 raise self._taken_back(manifest, str(error), since) from error
             self._start_others(manifest)
-            self._end(keep)
+            self._end(keep, change.target)
         if found.ended:
             self._warn(f"containers ended during the upgrade: {', '.join(found.ended)}")
         return len(found.kept)
@@ -147,6 +151,7 @@ class Transaction:
             if change.keep_packages is not None:
                 change.keep_packages(store.package_directory(number))
             store.keep_generation(change.manifest, change.paths, packages=change.keep_packages is not None)
+            store.check_room(change.databases)
         except (HostError, ValueError):
             self._give_up(number)
             raise
@@ -157,8 +162,12 @@ class Transaction:
         store.remove_generation(number)
         store.remove_journal()
 
-    def _end(self, keep: int) -> None:
-        drop_old(keep)
+    def _end(self, keep: int, target: int | None) -> None:
+        try:
+            drop_old(keep, target)
+        except HostError as error:
+            # The node is well.
+            self._warn(f"old generations are left: {error}")
         store.remove_journal()
 
     def _stop(self) -> None:
@@ -277,8 +286,8 @@ class Transaction:
         if journal.step == KEEPING:
             self._give_up(journal.generation)
             return found
-        if journal.step == RESTORED and not store.exists(journal.generation):
-            # It was removed after the version of before was proven.
+        if journal.step in SETTLED and not store.exists(journal.generation):
+            # After the step RESTORED, it was removed when the version of before was proven.
             store.remove_journal()
             return found
         manifest = store.read_manifest(journal.generation)
@@ -313,13 +322,20 @@ class Transaction:
 
 def recovery_of(journal: Journal) -> Recovery:
     """Return the interrupted change of a journal. Raises HostError if its generation can't be read."""
-    if journal.step == KEEPING or (journal.step == RESTORED and not store.exists(journal.generation)):
+    exists = store.exists(journal.generation)
+    if journal.step == KEEPING or (journal.step in SETTLED and not exists):
         return Recovery(journal.generation, journal.step, "", "")
+    if not exists:
+        raise HostError(
+            f"an upgrade was interrupted, and generation {journal.generation} with the files of before is gone: "
+            f"remove {JOURNAL}, bring containerd into a state in which it works, and run slipway.node.provision"
+        )
     manifest = store.read_manifest(journal.generation)
     return Recovery(journal.generation, journal.step, manifest.version, manifest.to_version)
 
 
-def drop_old(keep: int) -> None:
-    """Drop the oldest generations, so that ``keep`` stay. One from which a process runs stays too."""
-    for number in to_drop(store.numbers(), keep, store.in_use()):
+def drop_old(keep: int, target: int | None) -> None:
+    """Drop the oldest generations, so that ``keep`` stay. ``target``, and one from which a process runs, stay too."""
+    used = store.in_use() | ({target} if target is not None else set())
+    for number in to_drop(store.numbers(), keep, used):
         store.remove_generation(number)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.release.host import i
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import UPGRADED, Manifest
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 
+SUM = hashlib.sha256(b"password").hexdigest()
 MANIFEST = Manifest(1, "1.7.24", "2.3.7", UPGRADED, 1.5, "boot")
 
 
@@ -49,9 +52,9 @@ def test_files_links_and_their_absence_are_kept(generations: Path, place: Path) 
     assert store.objects_of(1) == (
         Kept(LINK, str(place / "link"), target="file"),
         Kept(ABSENT, str(place / "none")),
-        Kept(FILE, str(place / "file"), "files/2", 0o640, user, group),
+        Kept(FILE, str(place / "file"), f"files/{SUM}", 0o640, user, group),
     )
-    assert (generations / "1/files/2").read_text() == "password"
+    assert (generations / f"1/files/{SUM}").read_text() == "password"
     assert [one.number for one in store.manifests()] == [1]
 
 
@@ -153,3 +156,35 @@ def test_what_a_killed_run_left_beside_the_objects_is_removed(generations: Path,
     store.remove_temporary(1)
     assert sorted(path.name for path in place.glob(".slipway-*")) == [".slipway-other.abc.tmp"]
     assert generations.exists()
+
+
+def test_a_lost_connection_does_not_end_a_run_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "AT_WORK", str(tmp_path / "at-work"))
+    before = signal.getsignal(signal.SIGTERM)
+    with store.at_work():
+        for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), one)
+        assert (tmp_path / "at-work").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / "at-work").exists()
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_damaged_copy_is_the_state_of_no_node(generations: Path, place: Path, content: str | None) -> None:
+    keep(place, "file")
+    path = generations / f"1/files/{SUM}"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(HostError, match="damaged: remove the directory"):
+        store.same(1)
+
+
+@pytest.mark.parametrize("text", [None, "", "garbage\n"])
+def test_a_generation_without_its_list_is_the_state_of_no_node(generations: Path, place: Path, text: str | None) -> None:
+    keep(place, "file")
+    (generations / "1/list").unlink()
+    if text is not None:
+        (generations / "1/list").write_text(text)
+    with pytest.raises(HostError, match="give up this generation"):
+        store.same(1)

@@ -1,0 +1,46 @@
+# Copyright (c) 2026, the slipway.node authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an interrupted run left, and which generations stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import SETTLED, STEPS, Journal
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import transaction
+
+STEPS_TO_TAKE_BACK = [step for step in STEPS if step not in (STEPS[0], *SETTLED)]
+
+
+@pytest.fixture
+def generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A node whose generations are 1 to 3."""
+    monkeypatch.setattr(store, "GENERATIONS", str(tmp_path))
+    for number in range(1, 4):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "list").write_text("absent\t/etc/none\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("step", STEPS_TO_TAKE_BACK)
+@pytest.mark.usefixtures("generations")
+def test_without_its_generation_a_run_can_not_be_taken_back(step: str) -> None:
+    with pytest.raises(HostError, match=r"generation 9 .* is gone: remove /var/lib/slipway-node/upgrading"):
+        transaction.recovery_of(Journal(9, step))
+
+
+@pytest.mark.parametrize("step", SETTLED)
+@pytest.mark.usefixtures("generations")
+def test_a_run_that_was_over_needs_no_generation(step: str) -> None:
+    assert transaction.recovery_of(Journal(9, step)).step == step
+
+
+@pytest.mark.parametrize(("target", "left"), [(None, ["3"]), (1, ["1", "3"]), (3, ["3"])])
+def test_the_generation_that_the_node_went_back_to_stays(generations: Path, target: int | None, left: list[str]) -> None:
+    transaction.drop_old(1, target)
+    assert sorted(path.name for path in generations.iterdir()) == left
