@@ -14,7 +14,7 @@ from unit.stand_ins import Programs
 
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import MANAGED
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import switch
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages, switch
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.switch import ProgramSwitch, apply_switch, check_program
 
 RUNNER = Runner(Programs())
@@ -110,7 +110,7 @@ def test_a_release_has_the_name_of_its_directory(node: Path) -> None:
 
 
 def test_packages_take_the_place_of_releases(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switch.packages, "pending", lambda *_arguments: ())
+    monkeypatch.setattr(packages, "pending", lambda *_arguments: ())
     plan = planned(node, None, packages=["containerd"])
     assert plan.unit.after is None
     apply_switch(RUNNER, plan)
@@ -121,7 +121,7 @@ def test_packages_take_the_place_of_releases(node: Path, monkeypatch: pytest.Mon
 
 
 def test_a_unit_of_others_stays_with_packages(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switch.packages, "pending", lambda *_arguments: ())
+    monkeypatch.setattr(packages, "pending", lambda *_arguments: ())
     (node / "containerd.service").write_text("[Service]\n")
     assert not planned(node, None, packages=["containerd"]).unit.changed
 
