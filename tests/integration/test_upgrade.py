@@ -298,16 +298,16 @@ def killed_after(node: Node, step: str, options: dict[str, Any]) -> None:
     assert f"STEP={step}" in node.ssh(f"cat {STATE}/upgrading").stdout
 
 
-@pytest.mark.parametrize("step", ["keeping", "switching", "started"])
-def test_a_killed_run_is_taken_back_by_the_next(old: Node, step: str) -> None:
+def test_a_killed_run_is_taken_back_by_the_next(old: Node) -> None:
     before, running = files(old), container(old)
-    killed_after(old, step, to(staged(old, "2.3.7"), probe=False))
-    refused = run_module(old, "containerd_config", SETTINGS)
-    assert "run slipway.node.upgrade first" in refused["msg"]
-    found = run_module(old, MODULE, {"state": "recovered", "probe": False})
-    assert not found.get("failed"), found
-    assert found["recovered"]["step"] == step
-    is_as_before(old, before, running)
+    for step in ("keeping", "switching", "started"):
+        killed_after(old, step, to(staged(old, "2.3.7"), probe=False))
+        refused = run_module(old, "containerd_config", SETTINGS)
+        assert "run slipway.node.upgrade first" in refused["msg"]
+        found = run_module(old, MODULE, {"state": "recovered", "probe": False})
+        assert not found.get("failed"), found
+        assert found["recovered"]["step"] == step
+        is_as_before(old, before, running)
 
 
 @pytest.mark.skipif("EVERY_MOMENT" not in os.environ, reason="EVERY_MOMENT=1 runs it, for some minutes")
