@@ -27,7 +27,7 @@ help:
 	make demo         provision and verify one disposable node, and say how to look inside
 	make test         everything: the steps style types lint unit page docs-lint docsite sanity importer molecule integration crash
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
-	make test-k8s     upgrades of a node of Kubernetes; a quarter of an hour to build the kubelet once, then five minutes
+	make test-k8s     upgrades of a node of Kubernetes; ten minutes, and as long to build the kubelet the first time
 	make test-upgrade upgrades of nodes in use from 1.6 to 2.4, one version after another; a quarter of an hour
 	make check        the inner loop: style types lint unit
 	make smoke        one successful and one refused or rolled back run per module, on trixie; five minutes

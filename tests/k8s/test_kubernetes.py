@@ -76,6 +76,7 @@ class Worker:
             "containerd_install_method": "archive",
             "containerd_version": NEW,
             "containerd_releases": releases,
+            "containerd_runtimes": [{"name": "second"}],
         }
         return self.play("slipway.node.upgrade", **install, **options)
 
@@ -306,8 +307,9 @@ def test_a_node_is_drained_upgraded_and_uncordoned(worker: Worker, release: str)
     assert worker.cluster.pods() == {"agent": "Running", STATIC: "Running"}
     after = worker.tasks()
     assert len(after) == 4 and after.items() <= before.items()
-    handlers = [one.get("name", "") for one in worker.cluster.node()["status"]["runtimeHandlers"]]
-    assert "runc" in handlers
+    assert {"runc", "second"} <= {one.get("name", "") for one in worker.cluster.node()["status"]["runtimeHandlers"]}
+    message = worker.failed(worker.step("ready", containerd_runtimes=[{"name": "third"}], upgrade_ready_timeout=5))
+    assert "the kubelet does not report the runtime handlers third" in message.splitlines()[-1], message
     # A pod starts with the new version.
     worker.cluster.create_pod("web", APP, owner="ReplicaSet")
     worker.wait_for_pods({"web", "agent", STATIC})
