@@ -221,8 +221,10 @@ def daemon_databases(state: NodeState, expectation: Expectation) -> Finding:
 
 @check
 def interrupted_config_change(state: NodeState, expectation: Expectation) -> Finding:
-    """No change of the configuration was interrupted."""
+    """No change of the configuration and no upgrade was interrupted."""
     expected = "no interrupted change"
+    if state.interrupted_upgrade:
+        return fail(expected, "an upgrade was interrupted", "run slipway.node.upgrade, which takes it back first")
     if "record" in state.trouble:
         return unread(expected, state, "record")
     if state.pending:

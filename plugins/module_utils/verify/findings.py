@@ -86,6 +86,7 @@ class NodeState:
     config: EffectiveConfig | None = None
     defaults: EffectiveConfig | None = None
     pending: tuple[str, ...] = ()
+    interrupted_upgrade: bool = False
     environment: Mapping[str, str] | None = None
     images: tuple[FoundImage, ...] | None = None
     headroom: Headroom | None = None

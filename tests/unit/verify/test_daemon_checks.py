@@ -241,6 +241,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ),
     ("daemon_databases", "unknown", lambda one: replace(one, lost_databases=None), "not read"),
     ("interrupted_config_change", "fail", lambda one: replace(one, pending=(ROOT,)), f"not verified: {ROOT}"),
+    ("interrupted_config_change", "fail", lambda one: replace(one, interrupted_upgrade=True), "an upgrade was interrupted"),
     ("interrupted_config_change", "unknown", lambda one: replace(one, trouble={"record": "it is damaged"}), "it is damaged"),
     (
         "config_schema",

@@ -48,7 +48,12 @@ def exclusive(timeout: float, lock: str = LOCK, *, upgrades: bool = False) -> It
 
 def check_not_interrupted() -> None:
     """Raise HostError if containerd was left in the middle of an upgrade."""
-    text = read_bytes(JOURNAL) if os.geteuid() == 0 else None
-    why = interrupted(None if text is None else text.decode(errors="replace"))
+    why = interrupted_upgrade()
     if why:
         raise HostError(why)
+
+
+def interrupted_upgrade() -> str:
+    """Return why no run may change containerd in the middle of an upgrade; empty if it isn't in one, and for ordinary users."""
+    text = read_bytes(JOURNAL) if os.geteuid() == 0 else None
+    return interrupted(None if text is None else text.decode(errors="replace"))

@@ -88,9 +88,12 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
     recovered = transaction.recover() if not module.check_mode else recovery_of(journal) if journal is not None else None
     if params["state"] == RECOVERED:
         return unchanged(recovered)
-    if recovered is not None and module.check_mode and recovered.step != COMMITTED:
-        module.warn("an interrupted upgrade is taken back first: the rest can be predicted after that")
-        return unchanged(recovered)
+    if recovered is not None and recovered.step != COMMITTED:
+        if module.check_mode:
+            module.warn("an interrupted upgrade is taken back first: the rest can be predicted after that")
+            return unchanged(recovered)
+        # Said also if this run is refused.
+        module.warn(f"an interrupted upgrade was taken back first, at its step {recovered.step}")
     containerd = containerd.renewed()
     change = planned(module, containerd, lock)
     done = Done()

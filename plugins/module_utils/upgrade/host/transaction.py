@@ -79,6 +79,14 @@ class Recovery:
         return {"generation": self.generation, "step": self.step, "version": self.version, "to_version": self.to_version}
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What is wrong with the version of before, empty if it is proven. ``daemon``: the daemon itself is healthy."""
+
+    problem: str = ""
+    daemon: bool = True
+
+
 class Transaction:
     """``installed`` is the client for the daemon as it is now. ``lock`` keeps other runs away. ``probes``: start containers."""
 
@@ -215,27 +223,27 @@ class Transaction:
         journal = store.read_journal()
         databases = "restored" if journal is not None and journal.databases else "kept"
         try:
-            problem = self._restored(manifest, databases)
+            proof = self._restored(manifest)
             copied = any(one.kind == DATABASE for one in store.objects_of(manifest.number))
-            if problem and databases == "kept" and copied and not self._unit.status().running:
-                # The daemon may not read what the other version has written.
+            if not proof.daemon and databases == "kept" and copied:
+                # It was healthy before: maybe it doesn't read what the other version has written.
                 store.write_journal(Journal(manifest.number, STARTED, databases=True))
                 databases = "restored"
-                problem = self._restored(manifest, databases)
+                proof = self._restored(manifest)
+            problem = proof.problem
         except HostError as error:
             problem = str(error)
         return databases, problem
 
-    def _restored(self, manifest: Manifest, databases: str) -> str:
-        """Run the script and start the daemon; return what is wrong with it, or an empty text."""
+    def _restored(self, manifest: Manifest) -> Proof:
+        """Run the script and start the daemon; return whether it is proven."""
         self._unit.stop()
         store.restore(None, self._lock)
-        problem = self._proven(manifest)
-        # The first snapshot meets directories of snapshots that databases of before don't know, and removes them.
-        return self._proven(manifest) if problem and databases == "restored" else problem
+        return self._proven(manifest)
 
-    def _proven(self, manifest: Manifest) -> str:
-        """Remove what the script leaves, and prove the daemon; return what is wrong with it, or an empty text."""
+    def _proven(self, manifest: Manifest) -> Proof:
+        """Remove what the script leaves, and prove the daemon."""
+        daemon = False
         try:
             store.remove_temporary(manifest.number)
             for directory in reversed(manifest.directories):
@@ -244,14 +252,15 @@ class Transaction:
             self._unit.forget_failures()
             client = self._installed.renewed()
             prove(client, self._timeout)
+            daemon = True
             if str(client.version) != manifest.version:
-                return f"the daemon is containerd {client.version}, not {manifest.version}"
+                return Proof(f"the daemon is containerd {client.version}, not {manifest.version}", daemon)
             if self._probes:
                 check_default_handler(client.renewed())
         except HostError as error:
-            return str(error)
+            return Proof(str(error), daemon)
         self._start_others(manifest)
-        return ""
+        return Proof()
 
     def recover(self) -> Recovery | None:
         """Take back a change that a killed run or a power cut left; None if there is none.
@@ -278,11 +287,12 @@ class Transaction:
             store.remove_journal()
             return found
         store.install_script(self._installed.runner, self._unit.name)
+        ended = self._ends(manifest)
         databases, problem = "restored" if journal.databases else "kept", ""
         again = journal.step != RESTORED
         if not again:
             used = store.databases_used(journal.generation)
-            problem = self._proven(manifest)
+            problem = self._proven(manifest).problem
             # Copies of databases would take back what the daemon has done since.
             again = bool(problem) and not used
         if again:
@@ -293,6 +303,10 @@ class Transaction:
             taken = f"an interrupted upgrade to containerd {manifest.to_version} was taken back"
             values = {"rolled_back": False, "restarted": True, "databases": databases, "recovered": found.to_dict()}
             raise HostError(f"{taken}. {self._outcome(manifest, problem)}", values=values)
+        if ended:
+            self._warn(
+                f"containers ended that {manifest.to_version} had started before the upgrade was interrupted: {', '.join(ended)}"
+            )
         self._give_up(journal.generation)
         return found
 

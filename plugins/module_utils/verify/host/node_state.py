@@ -27,6 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotte
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import interrupted_upgrade
 from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
 from ansible_collections.slipway.node.plugins.module_utils.core.host.process import read_environment
 from ansible_collections.slipway.node.plugins.module_utils.core.host.reader import Reader, read_in_process
@@ -196,6 +197,7 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
         now=time.time(),
         architecture=containerd.architecture,
         pending=tuple(sorted(record.pending)) if record is not None else (),
+        interrupted_upgrade=bool(interrupted_upgrade()),
         trouble=probe.trouble,
         **probe.parts,
     )
