@@ -164,7 +164,7 @@ def killed_when(node: Node, condition: str) -> None:
         "ANSIBLE_COLLECTIONS_PATH": str(WORK / "collections"),
         "PATH": f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}",
     }
-    waiting = f"for attempt in $(seq 600); do if {condition}; then pkill -9 -f [A]nsiballZ; exit 0; fi; sleep 0.05; done; exit 1"
+    waiting = f"for attempt in $(seq 6000); do if {condition}; then pkill -9 -f [A]nsiballZ; exit 0; fi; sleep 0.05; done; exit 1"
     with subprocess.Popen(argv, cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as run:
         try:
             node.ssh(waiting)
