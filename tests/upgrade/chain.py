@@ -202,7 +202,7 @@ class InUse:
         return {
             (RENAMED.get(path[-1], path[-1]), value)
             for path, value in dumped.items()
-            if path[-1] not in ("version", "imports") and not (changed and default.get(path) == value)
+            if path[-1] not in ("version", "imports") and not (changed and default.get(path, "") == value)
         }
 
     def version(self) -> str:
