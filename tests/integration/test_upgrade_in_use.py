@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook upgrade from 1.7.24 to 2.3.7 on a node in use: refused for files of others, and then without a loss.
+"""The playbook upgrade from 1.7.24 to 2.3.7 on a node in use, as predicted and without a loss.
 
-tests/upgrade has the other versions, with Kata and blockfile.
+tests/upgrade has the other versions, also with Kata, blockfile, and files for which the upgrade is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from integration.test_upgrade import cleaned
 from integration.toolbox_module import emptied
-from upgrade.chain import InUse, refused, upgraded
+from upgrade.chain import InUse, upgraded
 
 from nodes import cri, daemon
 from nodes.node import Node
@@ -40,6 +40,5 @@ def used(trixie: Node, source: Registry, tmp_path: Path) -> Iterator[InUse]:
     emptied(trixie)
 
 
-def test_a_node_in_use_is_refused_and_then_upgraded_as_predicted(used: InUse) -> None:
-    refused(used, "2.3.7")
+def test_a_node_in_use_is_upgraded_as_predicted(used: InUse) -> None:
     upgraded(used, "2.3.7")

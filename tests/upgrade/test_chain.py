@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from integration.test_role import PROVISION, made
-from upgrade.chain import CHAINS, Figures, InUse, upgraded
+from upgrade.chain import CHAINS, Figures, InUse, refused, upgraded
 
 from nodes.registry import Registry
 
@@ -21,6 +21,8 @@ def test_a_node_in_use_is_upgraded(
     with made(suite) as node:
         used = InUse(node, source, tmp_path)
         used.prepare()
+        if suite == "trixie":
+            refused(used, versions[0])
         for version in versions:
             figures.append(upgraded(used, version))
             if version == "1.7.24":

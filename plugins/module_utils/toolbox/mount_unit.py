@@ -106,16 +106,16 @@ def enabling_link(path: str) -> str:
 
 def mount_arguments(source: Source) -> MountArguments:
     """Lower directories are given relative to what they have in common: all options have to fit in one page of memory, and an
-    image may have hundreds of layers.
+    image may have hundreds of layers. The options are sorted: containerd 1.x and 2.x list the same ones in another order.
     """
     lower = option(source.options, "lowerdir").split(":")
     if source.kind != "overlay" or len(lower) < 2:
         kind = "none" if source.kind in _BINDS else source.kind
-        return MountArguments(kind, source.what, ",".join(source.options))
+        return MountArguments(kind, source.what, ",".join(sorted(source.options)))
     common = posixpath.commonpath(lower)
     relative = ":".join(posixpath.relpath(layer, common) for layer in lower)
     options = [f"lowerdir={relative}" if one.startswith("lowerdir=") else one for one in source.options]
-    return MountArguments(source.kind, source.what, ",".join(options), common)
+    return MountArguments(source.kind, source.what, ",".join(sorted(options)), common)
 
 
 def unit_text(path: str, source: Source, *, key: str, root: str, service: str, mounts: Sequence[str] = ()) -> str:

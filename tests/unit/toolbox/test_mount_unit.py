@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+from dataclasses import replace
 
 import pytest
 
@@ -84,7 +85,13 @@ def test_an_overlay_of_many_layers_fits_in_a_page() -> None:
 
 def test_one_layer_is_left_as_it_is() -> None:
     unit = written(overlay(1))
-    assert unit["Mount"]["Options"] == ",".join(overlay(1).options) and "WorkingDirectory" not in unit["Mount"]
+    assert unit["Mount"]["Options"] == ",".join(sorted(overlay(1).options)) and "WorkingDirectory" not in unit["Mount"]
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_unit_is_the_same_in_whatever_order_containerd_lists_the_options(layers: int) -> None:
+    source = overlay(layers)
+    assert mount_arguments(replace(source, options=source.options[::-1])) == mount_arguments(source)
 
 
 def test_a_unit_is_mounted_after_containerds_root_and_before_logins() -> None:
