@@ -46,6 +46,7 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
     to_version = Version.parse(target.version)
     ends = ended_by(containerd, to_version, forced=request.force_restart) if changed else ()
     if changed:
+        store.check_writable(one.path for one in objects if one.kind in (FILE, LINK, ABSENT))
         check_stop(ContainerdHost(containerd, request.drop_in_file), request, f"containerd goes back to {target.version}")
         if not opens(to_version, containerd.version):
             raise HostError(f"containerd {to_version} can't open the databases of {containerd.version}")

@@ -88,7 +88,9 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
     final = replace(final, reason=f"containerd {installed.version} becomes {upgraded.version}")
     check_healthy(before, current)
     ends = ended_by(installed, upgraded.version, forced=wanted.force_restart) if changed else ()
+    change = replace(_change(installed, upgraded, final, switch, lock), ends=ends)
     if changed:
+        store.check_writable(change.paths)
         for one in _check(before, final, current, predicted=module.check_mode):
             module.warn(f"{one}. This fails outside of check mode, unless another task creates what is missing first")
         for one in packages.warnings(installed.runner, switch.packages, switch.replaced):
@@ -100,7 +102,7 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
         files=(*final.files, switch.unit),
         diff=(*switch.diff(), *(file.diff() for file in final.changes)),
         config=final.config,
-        change=replace(_change(installed, upgraded, final, switch, lock), ends=ends),
+        change=change,
     )
 
 
