@@ -207,7 +207,8 @@ def test_what_can_not_be_replaced_is_refused(place: Path, monkeypatch: pytest.Mo
 def test_the_root_of_a_file_system_becomes_private(generations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Systemd:
         def run(self, *_command: str, **_options: str) -> None:
-            (generations.parent / "units/containerd.service.requires").mkdir(parents=True, exist_ok=True)
+            for name in ("containerd.service.requires", "multi-user.target.wants"):
+                (generations.parent / "units" / name).mkdir(parents=True, exist_ok=True)
 
     generations.parent.mkdir(mode=0o755)
     for name, path in (("STATE_DIRECTORY", ""), ("SCRIPT", "/restore"), ("UNIT_PATH", "/units/slipway-restore.service")):
