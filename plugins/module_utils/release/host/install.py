@@ -47,6 +47,8 @@ def read_state(home: str, links: str) -> InstalledReleases:
     """Return what the node has in the release's directory and in the directory of the links."""
     names = _names(home)
     versions = (_installed(home, name) for name in sorted(names) if name != CURRENT and not name.startswith("."))
+    if CURRENT in names and not os.path.islink(f"{home}/{CURRENT}"):
+        raise HostError(f"{home}/{CURRENT} is not a link: move it away")
     with naming("look at", f"{home}/{CURRENT}"):
         current = os.readlink(f"{home}/{CURRENT}") if CURRENT in names else None
     return InstalledReleases(

@@ -268,6 +268,20 @@ def check_room(paths: Iterable[str]) -> None:
         raise HostError(f"no room in {place} for a copy of containerd's databases: {needed} bytes are needed, {free} are free")
 
 
+def check_writable(paths: Iterable[str]) -> None:
+    """Raise HostError if a file or a link at one of these paths can't be replaced: it couldn't go back either."""
+    for path in dict.fromkeys((*paths, UNIT_PATH, SCRIPT)):
+        directory = os.path.dirname(path)
+        while not os.path.isdir(directory):
+            directory = os.path.dirname(directory)
+        places = [directory] if os.path.islink(path) or not os.path.exists(path) else [directory, path]
+        wrong = next((place for place in places if not os.access(place, os.W_OK)), None)
+        if wrong is not None:
+            raise HostError(
+                f"{wrong} can't be written: make its file system writable, or remove the attribute that lsattr shows (chattr -i)"
+            )
+
+
 def _copy(source: str, target: str) -> None:
     with naming("copy", source):
         shutil.copyfile(source, target)
@@ -329,6 +343,8 @@ def at_work() -> Iterator[None]:
 def install_script(runner: Runner, unit: str) -> None:
     """Install the script that restores a generation, and the unit that runs it at boot after a power cut."""
     _make_private(STATE_DIRECTORY)
+    # It may be the root of a file system of its own.
+    os.chmod(STATE_DIRECTORY, 0o700)
     if read_text(SCRIPT) != RESTORE_SCRIPT:
         write_file(SCRIPT, RESTORE_SCRIPT.encode(), 0o700)
     text = restore_unit(unit)

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
+from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
@@ -46,6 +47,7 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
     to_version = Version.parse(target.version)
     ends = ended_by(containerd, to_version, forced=request.force_restart) if changed else ()
     if changed:
+        store.check_writable(one.path for one in objects if one.kind in (FILE, LINK, ABSENT))
         check_stop(ContainerdHost(containerd, request.drop_in_file), request, f"containerd goes back to {target.version}")
         if not opens(to_version, containerd.version):
             raise HostError(f"containerd {to_version} can't open the databases of {containerd.version}")
@@ -54,7 +56,7 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
         version=containerd.version,
         to_version=to_version,
         files=files,
-        diff=(*_link_diffs(objects), *(file.diff() for file in files if file.changed)),
+        diff=(*_link_diffs(objects), *shown_files(files)),
         config=None,
         change=_change(containerd, target, objects, kept, request.timeout, lock, ends),
     )
@@ -102,6 +104,11 @@ def _file_change(number: int, kept: Kept) -> FileChange:
     before = read_bytes(kept.path) if store.describe(kept.path).kind == FILE else None
     after = store.read_copy(number, kept) if kept.kind == FILE else None
     return FileChange(kept.path, _text(before), _text(after))
+
+
+def shown_files(files: Iterable[FileChange]) -> Iterator[dict[str, str]]:
+    """Yield what diff mode shows of the files that change. A record holds secrets in a form of its own, and is never shown."""
+    yield from (file.diff() for file in files if file.changed and not file.path.endswith(record_path("")))
 
 
 def _text(content: bytes | None) -> str | None:

@@ -86,9 +86,14 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
     changed = switch.changed or bool(final.changes) or final.record != found.record
     current = installed.config
     final = replace(final, reason=f"containerd {installed.version} becomes {upgraded.version}")
+    if changed:
+        # First: a restart, which makes other nodes healthy, would cost containers, or the daemon.
+        check_stop(before, wanted, str(final.reason))
     check_healthy(before, current)
     ends = ended_by(installed, upgraded.version, forced=wanted.force_restart) if changed else ()
+    change = replace(_change(installed, upgraded, final, switch, lock), ends=ends)
     if changed:
+        store.check_writable(change.paths)
         for one in _check(before, final, current, predicted=module.check_mode):
             module.warn(f"{one}. This fails outside of check mode, unless another task creates what is missing first")
         for one in packages.warnings(installed.runner, switch.packages, switch.replaced):
@@ -100,7 +105,7 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
         files=(*final.files, switch.unit),
         diff=(*switch.diff(), *(file.diff() for file in final.changes)),
         config=final.config,
-        change=replace(_change(installed, upgraded, final, switch, lock), ends=ends),
+        change=change,
     )
 
 
@@ -126,7 +131,6 @@ def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *
     """
     reason = str(final.reason)
     daemon = node.daemon.read_state()
-    check_stop(node, final.wanted, reason)
     if daemon.plugins is not None:
         check_snapshotters(node, final.wanted, daemon.plugins, final.config)
     check_restart(node, final.wanted, daemon, final.config, reason)
@@ -143,8 +147,11 @@ def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *
 
 
 def check_stop(node: ContainerdHost, wanted: ConfigRequest, reason: str) -> None:
-    """Raise ValueError if stopping the daemon under its unit of today would cost running containers."""
-    check_kill_mode(node, wanted, node.daemon.unit.status().kill_mode, reason)
+    """Raise ValueError if stopping the daemon under its unit of today would cost running containers, or the daemon itself."""
+    unit = node.daemon.unit.status()
+    if unit.masked:
+        raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")
+    check_kill_mode(node, wanted, unit.kill_mode, reason)
 
 
 def _change(installed: Containerd, upgraded: Containerd, final: ConfigStage, switch: ProgramSwitch, lock: int) -> Change:

@@ -10,11 +10,13 @@ import os
 import signal
 import stat
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import ABSENT, DATABASE, FILE, LINK, PACKAGES, Kept
 from ansible_collections.slipway.node.plugins.module_utils.release.host import install
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import UPGRADED, Manifest
@@ -188,3 +190,29 @@ def test_a_generation_without_its_list_is_the_state_of_no_node(generations: Path
         (generations / "1/list").write_text(text)
     with pytest.raises(HostError, match="give up this generation"):
         store.same(1)
+
+
+@pytest.mark.parametrize("name", ["file", "none"])
+def test_what_can_not_be_replaced_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    paths = [str(place / one) for one in ("file", "link", "none", "missing/none")]
+    for unit in ("SCRIPT", "UNIT_PATH"):
+        monkeypatch.setattr(store, unit, paths[2])
+    store.check_writable(paths)
+    refused = str(place / "file") if name == "file" else str(place)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != refused)
+    with pytest.raises(HostError, match=f"^{refused} can't be written"):
+        store.check_writable([str(place / name)])
+
+
+def test_the_root_of_a_file_system_becomes_private(generations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Systemd:
+        def run(self, *_command: str, **_options: str) -> None:
+            for name in ("containerd.service.requires", "multi-user.target.wants"):
+                (generations.parent / "units" / name).mkdir(parents=True, exist_ok=True)
+
+    generations.parent.mkdir(mode=0o755)
+    for name, path in (("STATE_DIRECTORY", ""), ("SCRIPT", "/restore"), ("UNIT_PATH", "/units/slipway-restore.service")):
+        monkeypatch.setattr(store, name, f"{generations.parent}{path}")
+    (generations.parent / "units").mkdir()
+    store.install_script(cast(Runner, Systemd()), "containerd.service")
+    assert stat.S_IMODE(generations.parent.stat().st_mode) == 0o700
