@@ -53,7 +53,7 @@ def made(suite: str) -> Iterator[Node]:
             ansible(*playbook, "tests/nodes/destroy.yml")
 
 
-@pytest.fixture(params=["bookworm", "trixie", "2.3"])
+@pytest.fixture(params=["bookworm", "2.3"])
 def fresh(request: pytest.FixtureRequest) -> Iterator[Node]:
     """A node without containerd, of each suite in turn."""
     with made(request.param) as node:

@@ -42,9 +42,9 @@ def pack(directory: Path) -> Path:
     return directory / "images.tar"
 
 
-@pytest.fixture(params=["bookworm", "2.3"])
-def fresh(request: pytest.FixtureRequest) -> Iterator[Node]:
-    with made(request.param) as node:
+@pytest.fixture
+def fresh() -> Iterator[Node]:
+    with made("2.3") as node:
         yield node
 
 
