@@ -318,9 +318,10 @@ def table(found: Sequence[Figures]) -> str:
     )
     return f"""# The cost of an upgrade
 
-Written by `make test-upgrade`. Each node has 3 registries with mirrors, images on 3 snapshotters (2 with containerd 1.6), a
-toolbox, 2 Kata handlers, a proxy, directives of the unit, and files of an administrator. The run is that of the playbook
-`upgrade`, with its report, both health checks and a soak time of a second. Every container keeps its process.
+Written by `make test-upgrade`. Each node has 3 registries with mirrors, images on 3 snapshotters, a toolbox, 2 Kata
+handlers, a proxy, directives of the unit, and files of an administrator. containerd 1.6 has neither blockfile nor the Kata
+handlers. The run is that of the playbook `upgrade` with its report, its health checks, and a soak time of a second. Every
+container keeps its process. A pod of CRI is two of them.
 
 | from | to | seconds of the run | seconds without a daemon | containers that kept running | changed by the second run |
 |---|---|---|---|---|---|
