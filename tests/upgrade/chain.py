@@ -151,11 +151,14 @@ class InUse:
             self.variables["containerd_images"] = images
 
     def run_containers(self) -> None:
-        """Start a container on each of two snapshotters, and one by CRI."""
+        """Start a container on each of two snapshotters, and one by CRI if the node can."""
         number = next(self.numbers)
         for snapshotter in ("overlayfs", "native"):
             options = f"--detach --cpu-shares 0 --snapshotter {snapshotter}"
             self.node.ssh(f"ctr -n k8s.io run {options} {self.app} {snapshotter}-{number}")
+        if self.node.suite == "sid":
+            # Its cgroups are v2, and lack the controllers that a pod needs.
+            return
         pod = {"metadata": {"name": f"pod-{number}", "namespace": "default", "uid": str(number)}, "linux": cri.NODE_NETWORK}
         what = {"metadata": {"name": "app"}, "image": {"image": self.app}, "mounts": [cri.NO_CGROUPS], "linux": cri.NODE_NETWORK}
         daemon.write(self.node, cri.POD, json.dumps(pod))
