@@ -276,7 +276,8 @@ def upgraded(used: InUse, version: str) -> Figures:
     # A CRI pod is two containers.
     assert (done["containers"], predicted["containers"]) == (len(kept[0]) - 1,) * 2
     assert [used.processes(), used.images(), used.toolbox()] == kept
-    assert settings - used.settings(changed=False) == set()
+    lost = settings - used.settings(changed=False)
+    assert lost == set(), lost
     assert "SITE=theirs" in node.ssh(f"tr '\\0' '\\n' < /proc/{daemon.main_pid(node)}/environ").stdout.split()
 
     # The run restarted the daemon once, and changed the files that were predicted.
@@ -328,9 +329,9 @@ def table(found: Sequence[Figures]) -> str:
     return f"""# The cost of an upgrade
 
 Written by `make test-upgrade`. Each node has 3 registries with mirrors, images on 3 snapshotters, a toolbox, 2 Kata
-handlers, a proxy, directives of the unit, and files of an administrator. containerd 1.6 has neither blockfile nor the Kata
-handlers. The run is that of the playbook `upgrade` with its report, its health checks, and a soak time of a second. Every
-container keeps its process. A pod of CRI is two of them.
+handlers, a proxy, directives of the unit, and files of an administrator. containerd 1.6 has neither blockfile nor the
+Kata handlers. The run is that of the playbook `upgrade` with its report, its health checks, and a soak time of a
+second. Every container keeps its process. A pod of CRI is two of them.
 
 | from | to | seconds of the run | seconds without a daemon | containers that kept running | changed by the second run |
 |---|---|---|---|---|---|
