@@ -25,6 +25,7 @@ def test_a_node_in_use_is_upgraded(
             refused(used, versions[0])
         for version in versions:
             figures.append(upgraded(used, version))
+            print(figures[-1])
             if version == "1.7.24":
                 used.add_newer()
                 used.play(PROVISION)
