@@ -111,7 +111,7 @@ class InUse:
         self.app = server.push([busybox(), *random_layers(2, seed=100)], command=SLEEP)
         given = realistic.variables(server, directory)
         # What 1.6 doesn't have.
-        self.newer = {"containerd_image_pull_sync_fs": True}
+        self.newer: dict[str, Any] = {"containerd_image_pull_sync_fs": True}
         kata = {name: given.pop(name) for name in tuple(given) if name.startswith("kata_")}
         if whole:
             # No guest starts with the stand-ins for Kata's programs.
@@ -206,7 +206,7 @@ class InUse:
         return {
             (RENAMED.get(path[-1], path[-1]), value)
             for path, value in dumped.items()
-            if path[-1] not in ("version", "imports") and not (changed and default.get(path, "") == value)
+            if path[-1] not in ("version", "imports") and not (changed and value in ("", default.get(path)))
         }
 
     def version(self) -> str:
