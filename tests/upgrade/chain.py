@@ -206,7 +206,7 @@ class InUse:
         return {
             (RENAMED.get(path[-1], path[-1]), value)
             for path, value in dumped.items()
-            if path[-1] not in ("version", "imports") and not (changed and default.get(path, "") == value)
+            if path[-1] not in ("version", "imports") and not (changed and value in ("", default.get(path)))
         }
 
     def version(self) -> str:
