@@ -133,7 +133,7 @@ def plan_present(
 
     ``vendors`` has each handler's vendor file by the handler's name. ``defer_unsafe``: containerd is configured later, so a
     handler waits whose new settings could endanger the host as long as it has another snapshotter. Raises ValueError, naming
-    the handler or the file, for what Kata couldn't run, what would endanger the host, and what belongs to someone else.
+    the handler or the file, for what Kata couldn't run, what would endanger the host, and what belongs to others.
     """
     directories, reports, deferred = [], [], []
     for handler in handlers:

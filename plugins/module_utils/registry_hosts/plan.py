@@ -121,7 +121,7 @@ def plan_present(
 
     found maps names of directories in config_path to their files by name, and created are the directories that
     earlier runs created, and exists says whether config_path is there. Raises ValueError if a registry is configured
-    by someone else and adopt is false.
+    by another tool and adopt is false.
     """
     changes: list[Change] = []
     for registry in wanted:

@@ -30,6 +30,7 @@ RESTORE_SCRIPT = r"""#!/bin/sh
 # Managed by slipway.node: changes made here are lost.
 # Puts back what was there before an upgrade of containerd. Starts and stops no unit.
 # Usage: restore                            takes an upgrade back that was cut short, if there is one
+#        restore unit                       does so unless a run is at work, which starts containerd itself
 #        restore GENERATION keep|restore    puts a generation back, with its databases or without them
 # The journal has the lines GENERATION=7, STEP=kept|switching|started|… and DATABASES=keep|restore.
 set -eu
@@ -140,6 +141,12 @@ restore() {
   say "generation $1 is back (databases: $databases)"
 }
 
+if [ "${1:-}" = unit ]; then
+  run=
+  [ ! -e "$root/run/slipway-upgrading" ] || read -r run <"$root/run/slipway-upgrading" || true
+  if [ -n "$run" ] && kill -0 "$run" 2>/dev/null; then exit 0; fi
+  set --
+fi
 generation=${1:-}
 databases=${2:-keep}
 mkdir -p "$root/run"
@@ -169,13 +176,11 @@ fi
 
 
 def restore_unit(unit: str) -> str:
-    """Return the text of the unit that takes an upgrade back at boot, before this unit of containerd starts."""
+    """Return the text of the unit that takes an upgrade back before this unit of containerd starts, such as at boot."""
     return f"""# Managed by slipway.node: changes made here are lost.
 [Unit]
 Description=Take back an upgrade of containerd that was cut short
-# A run at work has its process id in /run, which is empty after a boot.
 ConditionPathExists=/var/lib/slipway-node/upgrading
-ConditionPathExists=!/run/slipway-upgrading
 RequiresMountsFor=/var/lib/slipway-node /usr/local /etc
 Before={unit}
 # It is called at each start of containerd, however often that is.
@@ -183,7 +188,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh {SCRIPT}
+ExecStart=/bin/sh {SCRIPT} unit
 # The unit of containerd may have been missing when the boot began, as its package was.
 ExecStartPost=-/bin/sh -c "systemctl --no-block start {unit}"
 

@@ -304,13 +304,30 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-def test_the_unit_runs_before_containerd_and_only_after_a_boot() -> None:
+def test_the_unit_leaves_a_run_that_is_at_work_alone(root: Root) -> None:
+    root.write("/run/slipway-upgrading", f"{os.getpid()}\n")
+    assert root.run("unit").returncode == 0
+    assert root.step == "switching"
+    assert root.at(CONFIG).read_text() == "new config\n"
+
+
+def test_the_unit_takes_back_what_a_killed_run_left(root: Root) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for mark in (f"{ended.pid}\n", "", "not a number\n"):
+        root.spoil()
+        root.write("/run/slipway-upgrading", mark)
+        assert root.run("unit").returncode == 0
+        assert root.step == "restored"
+        root.assert_back("new database\n")
+
+
+def test_the_unit_runs_before_containerd() -> None:
     assert {
         "ConditionPathExists=/var/lib/slipway-node/upgrading",
-        "ConditionPathExists=!/run/slipway-upgrading",
         "Before=containerd.service",
         "RequiredBy=containerd.service",
         "WantedBy=multi-user.target",
         "Type=oneshot",
-        "ExecStart=/bin/sh /var/lib/slipway-node/restore",
+        "ExecStart=/bin/sh /var/lib/slipway-node/restore unit",
     } <= set(restore_unit("containerd.service").splitlines())
