@@ -310,7 +310,9 @@ def _refuse_foreign(path: str, link: CurrentLink, adopt: bool) -> None:
         raise ValueError(f"{path} is a directory: move it away")
     if not adopt:
         what = "is a file" if link.target is None else f"is a link to {link.target}"
-        raise ValueError(f"{path} {what} and was not made by this module: move it away, or set adopt to take its place")
+        raise ValueError(
+            f"{path} {what} and was not made by this module: move it away, or set adopt of release_install to take its place"
+        )
 
 
 def versions_to_drop(

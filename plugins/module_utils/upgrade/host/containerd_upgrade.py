@@ -20,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.setting_ro
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import exclusive
 from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_path, at_least
-from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import COMMITTED
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import COMMITTED, KEEPING
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.previous import plan_previous
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import running_containers
@@ -89,7 +89,8 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
     if params["state"] == RECOVERED:
         return unchanged(recovered)
     if recovered is not None and recovered.step != COMMITTED:
-        if module.check_mode:
+        # A run that was still keeping has changed nothing.
+        if module.check_mode and recovered.step != KEEPING:
             module.warn("an interrupted upgrade is taken back first: the rest can be predicted after that")
             return unchanged(recovered)
         # Said also if this run is refused.
@@ -129,13 +130,16 @@ def planned(module: AnsibleModule, containerd: Containerd, lock: int) -> NodeCha
 
 def unchanged(recovered: Recovery | None) -> dict[str, Any]:
     """Return the result of a run that changes nothing but what an interrupted one left."""
+    taken_back = recovered is not None and recovered.step not in (KEEPING, COMMITTED)
+    finished = recovered is not None and recovered.step == COMMITTED
+    before, after = (recovered.version, recovered.to_version) if recovered is not None else ("", "")
     return {
         "changed": recovered is not None,
-        "version": recovered.version if recovered is not None else "",
-        "to_version": recovered.version if recovered is not None else "",
+        "version": before,
+        "to_version": after if finished else before,
         "generation": None,
-        "rolled_back": recovered is not None,
-        "restarted": recovered is not None,
+        "rolled_back": taken_back,
+        "restarted": taken_back,
         "containers": 0,
         "databases": "kept",
         "files": [],

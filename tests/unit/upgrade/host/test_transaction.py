@@ -13,8 +13,27 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import SETTLED, STEPS, Journal
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import transaction
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.containerd_upgrade import unchanged
 
 STEPS_TO_TAKE_BACK = [step for step in STEPS if step not in (STEPS[0], *SETTLED)]
+
+
+@pytest.mark.parametrize(
+    ("step", "versions", "taken_back"),
+    [
+        ("keeping", ("", ""), False),
+        ("kept", ("1.7.24", "1.7.24"), True),
+        ("started", ("1.7.24", "1.7.24"), True),
+        ("restored", ("1.7.24", "1.7.24"), True),
+        ("committed", ("1.7.24", "2.3.7"), False),
+    ],
+)
+def test_a_result_says_what_became_of_an_interrupted_run(step: str, versions: tuple[str, str], taken_back: bool) -> None:
+    known = ("", "") if step == "keeping" else ("1.7.24", "2.3.7")
+    result = unchanged(transaction.Recovery(3, step, *known))
+    assert result["changed"]
+    assert (result["version"], result["to_version"]) == versions
+    assert (result["rolled_back"], result["restarted"]) == (taken_back, taken_back)
 
 
 @pytest.fixture
