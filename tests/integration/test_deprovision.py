@@ -49,7 +49,8 @@ imports = ["/etc/containerd/conf.d/*.toml"]
   bin_dirs = ["/usr/lib/cni"]
 """,
 }
-ADMIN_TEXT = '# metrics for the node\n[metrics]\n  address = "127.0.0.1:11338"'
+# The nodes share the network of this machine.
+ADMIN_TEXT = '# metrics for the node\n[metrics]\n  address = "ADDRESS:11338"'
 # What a run of the collection, of Ansible and of the package manager may change wherever it is told to do nothing.
 NOT_COMPARED = (
     "-path /root/.ansible -o -path /root/.ssh -o -path '/var/lib/containerd*' -o -path /var/lib/systemd -o -path /var/lib/dpkg "
@@ -106,7 +107,7 @@ def owned(modern: Node) -> Iterator[Node]:
     # The role would install the package.
     node.ssh("[ -e /usr/bin/systemd-nspawn ] || ln -s /bin/true /usr/bin/systemd-nspawn")
     daemon.reset(node, ROOT_TEXT[node.suite].rstrip())
-    daemon.write(node, ADMIN, ADMIN_TEXT)
+    daemon.write(node, ADMIN, ADMIN_TEXT.replace("ADDRESS", node.address))
     daemon.write(node, f"{UNIT_DROP_IN}/10-admin.conf", "[Service]\nTasksMax=infinity")
     daemon.restart(node)
     assert daemon.is_well(node)
