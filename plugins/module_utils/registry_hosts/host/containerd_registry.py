@@ -46,15 +46,19 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Configure the registry hosts."""
     params = module.params
     config_path = parse_config_path(params["config_path"])
-    created = read_created(config_path)
     if params["state"] == "absent":
         names = parse_names(params["registries"])
-        plan = plan_absent(read_hosts(config_path), names, config_path=config_path, created=created)
+        found = read_hosts(config_path)
+        plan = plan_absent(found, names, config_path=config_path, created=read_created(config_path))
     else:
         wanted = parse_registries(params["registries"])
         check_ipv6(module, ipv6_mirror(wanted))
         found, purge, adopt = read_hosts(config_path), params["purge"], params["adopt"]
-        places: dict[str, Any] = {"config_path": config_path, "created": created, "exists": os.path.isdir(config_path)}
+        places: dict[str, Any] = {
+            "config_path": config_path,
+            "created": read_created(config_path),
+            "exists": os.path.isdir(config_path),
+        }
         plan = plan_present(found, wanted, purge=purge, adopt=adopt, **places)
     if plan.changed and not module.check_mode:
         apply_plan(plan)
