@@ -80,6 +80,7 @@ NO_FILES = {
 }
 
 
+@pytest.mark.two_versions
 @pytest.mark.parametrize("kind", NO_FILES)
 def test_an_import_that_is_no_file_is_refused_before_the_daemon_is_touched(node: Node, kind: str) -> None:
     packaged(node)
