@@ -119,7 +119,7 @@ def plan_packages(
 
 def apt_reason(stdout: str, stderr: str) -> str:
     """Return why apt refuses, in its own words: the unmet dependencies, and the errors."""
-    _, _, unmet = stdout.partition("have unmet dependencies:\n")
+    _before, _heading, unmet = stdout.partition("have unmet dependencies:\n")
     lines = [*unmet.splitlines(), *(line for line in stderr.splitlines() if line.startswith("E: "))]
     return "; ".join(line.strip() for line in lines if line.strip())
 

@@ -150,7 +150,7 @@ def _field(runner: Runner, name: str, field: str) -> str:
     shown = runner.try_run("dpkg-query", "--show", f"--showformat=${{db:Status-Status}} ${{{field}}}\n", "--", name)
     rows = [line.partition(" ") for line in shown.stdout.splitlines()]
     # A package whose configuration files are left isn't there.
-    return next((value for state, _, value in rows if state not in ("config-files", "not-installed")), "")
+    return next((value for state, _blank, value in rows if state not in ("config-files", "not-installed")), "")
 
 
 def _to_keep(runner: Runner, name: str, version: str) -> tuple[Change, ...]:
@@ -168,7 +168,7 @@ def _cached(runner: Runner, name: str, version: str) -> str | None:
 def _identity(runner: Runner, path: str) -> tuple[str, str]:
     """Return name and version of a package's file, both empty for anything else."""
     shown = runner.try_run("dpkg-deb", "--show", "--showformat=${Package} ${Version}", path)
-    name, _, version = shown.stdout.partition(" ") if shown.code == 0 else ("", "", "")
+    name, _blank, version = shown.stdout.partition(" ") if shown.code == 0 else ("", "", "")
     return name, version
 
 
