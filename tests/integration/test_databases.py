@@ -119,8 +119,11 @@ def remove_everything(daemon: PrivateDaemon) -> None:
 
 
 def on_disk(daemon: PrivateDaemon) -> list[Path]:
-    """Blobs, and the directories of snapshots."""
-    snapshots = [daemon.root.glob(f"io.containerd.snapshotter.v1.{one}/snapshots/*") for one in SNAPSHOTTERS]
+    """Blobs, and the directories of snapshots.
+
+    containerd renames the directory of a removed snapshot to rm-ID; if it can't be deleted then, that is logged, and it stays.
+    """
+    snapshots = [daemon.root.glob(f"io.containerd.snapshotter.v1.{one}/snapshots/[0-9]*") for one in SNAPSHOTTERS]
     return [path for found in (daemon.root.glob("*/blobs/sha256/*"), *snapshots) for path in found]
 
 

@@ -59,6 +59,8 @@ NOT_COMPARED = (
 # What deprovision leaves of SETTINGS.
 LEFT = ("/opt/kata", "/usr/local/lib/slipway", "/var/lib/toolbox", "/etc/systemd/system/var-lib-toolbox-debug.mount")
 KATA = "/etc/kata-containers"
+# What a check of the images' layers keeps.
+TREES = "/var/lib/containerd/slipway-trees"
 # Directories that containerd makes when it starts.
 NOT_OURS = ("/etc/cni", "/opt/containerd")
 RESTORE_UNIT = """[Service]
@@ -189,6 +191,7 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any]) -> None:
     node.ssh(
         "systemctl enable slipway-restore; mkdir -p /var/lib/slipway-node/generations/1; echo 1 > /var/lib/slipway-node/restore"
     )
+    node.ssh(f"mkdir -p {TREES}; echo kept > {TREES}/tree")
     with_all = listed(node)
     container = start_container(node, settings["containerd_images"][0]["name"])
     node.ssh(f"echo kept > {PREFIX}/debug/kept")
@@ -207,7 +210,8 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any]) -> None:
         "/etc/systemd/system/multi-user.target.wants/var-lib-toolbox-debug.mount"
     }
     files = {path for path in differences(with_all, after) if with_all.get(path, "").startswith("f")}
-    assert removed_files(predicted, node) - {"/var/lib/slipway-node/generations"} == files - {daemon.RECORD}
+    assert removed_files(predicted, node) - {"/var/lib/slipway-node/generations"} == files - {daemon.RECORD} | {TREES}
+    assert node.ssh(f"[ ! -e {TREES} ]", check=False).returncode == 0
     assert daemon.is_well(node) and effective(node) == config
     assert container.runs()
     assert mounted(node, f"{PREFIX}/debug") and node.exec("cat", f"{PREFIX}/debug/kept").stdout == "kept\n"
