@@ -93,6 +93,12 @@ def read_manifest(number: int) -> Manifest:
         raise HostError(f"{path} can't be read: {error}; remove the directory above it to give up this generation") from error
 
 
+def check_unit(manifest: Manifest, unit: str) -> None:
+    """Raise HostError if a generation is that of another daemon of the node."""
+    if manifest.unit not in ("", unit):
+        raise HostError(f"generation {manifest.number} is of {manifest.unit}, not of {unit}: name that one with unit")
+
+
 def objects_of(number: int) -> tuple[Kept, ...]:
     """Return the objects of a generation. Raises HostError if its list can't be read."""
     path = f"{directory_of(number)}/list"

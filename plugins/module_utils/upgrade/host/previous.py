@@ -50,6 +50,7 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
     """
     kept_ones = store.manifests()
     target = target_of(kept_ones, wanted)
+    store.check_unit(target, containerd.unit.name)
     version = _version(containerd, kept_ones)
     objects = store.objects_of(target.number)
     runner = containerd.runner
@@ -60,7 +61,8 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
     ends = ended_by(containerd, to_version, forced=request.force_restart) if changed else ()
     if changed:
         _check_programs(containerd, target, objects, has_packages=kept is not None)
-        store.check_writable(one.path for one in objects if one.kind in (FILE, LINK, ABSENT))
+        paths = [one.path for one in objects if one.kind in (FILE, LINK, ABSENT)]
+        store.check_writable((*paths, *(packages.WRITTEN if kept is not None else ())))
         check_stop(ContainerdHost(containerd, request.drop_in_file), request, f"containerd goes back to {target.version}")
         if not opens(to_version, version):
             raise HostError(f"containerd {to_version} can't open the databases of {version}")

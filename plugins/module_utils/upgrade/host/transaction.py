@@ -319,6 +319,7 @@ class Transaction:
             store.remove_journal()
             return found
         manifest = store.read_manifest(journal.generation)
+        store.check_unit(manifest, self._unit.name)
         if journal.step == COMMITTED:
             self._start_others(manifest)
             store.remove_journal()

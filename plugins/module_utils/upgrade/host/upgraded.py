@@ -93,7 +93,7 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
     ends = ended_by(installed, upgraded.version, forced=wanted.force_restart) if changed else ()
     change = replace(_change(installed, upgraded, final, switch, lock), ends=ends)
     if changed:
-        store.check_writable(change.paths)
+        store.check_writable((*change.paths, *(packages.WRITTEN if switch.package_changes else ())))
         for one in _check(before, final, current, predicted=module.check_mode):
             module.warn(f"{one}. This fails outside of check mode, unless another task creates what is missing first")
         for one in packages.warnings(installed.runner, switch.packages, switch.replaced):
@@ -179,6 +179,7 @@ def new_manifest(installed: Containerd, version: Version, to_version: str, state
     program = os.path.realpath(installed.program.path or "")
     return Manifest(
         number=next_number(store.numbers()),
+        unit=installed.unit.name,
         version=str(version),
         to_version=to_version,
         state=state,
