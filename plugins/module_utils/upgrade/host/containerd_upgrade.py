@@ -125,7 +125,7 @@ def planned(module: AnsibleModule, containerd: Containerd, lock: int) -> NodeCha
     given = {**params, "state": "present", "unit_enabled": False, "probe": NONE}
     wanted = ConfigRequest.from_params(given)
     if params["state"] == PREVIOUS:
-        return plan_previous(containerd, params["generation"], wanted, lock)
+        return plan_previous(containerd, params["generation"], wanted, lock, module.warn)
     to_binary = absolute_path("to_binary", params["to_binary"])
     return plan_upgraded(module, containerd, wanted, to_binary, lock)
 

@@ -219,6 +219,23 @@ def keep_generation(manifest: Manifest, paths: Sequence[str], *, packages: bool)
     write_file(f"{directory}/manifest.json", manifest.to_text().encode(), 0o600)
 
 
+def keep_sums(number: int, paths: Iterable[str]) -> None:
+    """Keep the sums of the files that the change has made, so that later edits are known. Raises HostError."""
+    lines = (f"{_sum(path)}\t{path}\n" for path in dict.fromkeys(paths) if describe(path).kind != LINK)
+    write_file(f"{directory_of(number)}/sums", "".join(lines).encode(), 0o600)
+
+
+def edited(number: int) -> list[str]:
+    """Return the files that were edited, added or removed after the change of a generation. Raises HostError."""
+    lines = (read_text(f"{directory_of(number)}/sums") or "").splitlines()
+    return [path for known, _tab, path in (line.partition("\t") for line in lines) if _sum(path) != known]
+
+
+def _sum(path: str) -> str:
+    """Return the SHA-256 of a file; another text for what is none."""
+    return hashlib.sha256(read_bytes(path) or b"").hexdigest() if describe(path).kind == FILE else "none"
+
+
 def package_directory(number: int) -> str:
     """Make the directory for archives of packages in a generation, and return it."""
     path = f"{directory_of(number)}/packages"

@@ -31,6 +31,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation im
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import (
+    Warn,
     check_well,
     ended_by,
     prove,
@@ -42,7 +43,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.upgraded
 _PACKAGED = "/usr/bin/containerd"
 
 
-def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigRequest, lock: int) -> NodeChange:
+def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigRequest, lock: int, warn: Warn) -> NodeChange:
     """Plan the change to the generation with this number, or to the newest that an upgrade kept.
 
     The daemon of today needn't be healthy, and its program may be missing. Raises ValueError or HostError if there is no such
@@ -60,6 +61,7 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
     to_version = Version.parse(target.version)
     ends = ended_by(containerd, to_version, forced=request.force_restart) if changed else ()
     if changed:
+        _warn_of_edits(target, warn)
         _check_programs(containerd, target, objects, has_packages=kept is not None)
         paths = [one.path for one in objects if one.kind in (FILE, LINK, ABSENT)]
         store.check_writable((*paths, *(packages.WRITTEN if kept is not None else ())))
@@ -77,6 +79,17 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
         config=None,
         change=_change(containerd, version, target, objects, kept, request.timeout, lock, ends),
     )
+
+
+def _warn_of_edits(target: Manifest, warn: Warn) -> None:
+    """Say which edits since the upgrade will be gone. After another change, its files differ anyway."""
+    last = max(store.numbers())
+    found = [path for path in store.edited(target.number) if not path.endswith(record_path(""))] if target.number == last else []
+    if found:
+        warn(
+            f"files were edited after the upgrade to {target.to_version}, and become those of before it: {', '.join(found)}; "
+            f"{store.directory_of(last + 1)} keeps the edits"
+        )
 
 
 def _version(containerd: Containerd, kept: Iterable[Manifest]) -> Version:

@@ -143,7 +143,7 @@ class Transaction:
             except (HostError, ValueError) as error:
                 raise self._taken_back(manifest, str(error), since) from error
             self._start_others(manifest)
-            self._end(keep, change.target)
+            self._end(keep, change)
         if found.ended:
             self._warn(f"containers ended during the upgrade: {', '.join(found.ended)}")
         return len(found.kept)
@@ -183,9 +183,10 @@ class Transaction:
         store.remove_generation(number)
         store.remove_journal()
 
-    def _end(self, keep: int, target: int | None) -> None:
+    def _end(self, keep: int, change: Change) -> None:
         try:
-            drop_old(keep, target)
+            store.keep_sums(change.manifest.number, change.paths)
+            drop_old(keep, change.target)
         except HostError as error:
             # The node is well.
             self._warn(f"old generations are left: {error}")
