@@ -37,7 +37,7 @@ options:
     description:
       - With V(upgraded), the node gets the version of O(to_binary). If the node is like that already, nothing changes.
       - With V(previous), the node goes back to a generation, see O(generation). The node of today is kept as another generation first.
-        Settings, O(releases), O(packages) and O(unit_content) are ignored.
+        Its daemon may be dead, and its program may be missing. Settings, O(releases), O(packages) and O(unit_content) are ignored.
       - With V(recovered), an interrupted run is taken back, and nothing else is done.
     type: str
     choices: [upgraded, previous, recovered]
@@ -191,7 +191,9 @@ generation:
   returned: success, and when a change was taken back
   sample: 7
 rolled_back:
-  description: Whether a change was taken back, and the previous version is proven.
+  description:
+    - Whether a change was taken back, and the previous version is proven. V(false) if the daemon was not healthy before the change
+      either.
   type: bool
   returned: always
 restarted:

@@ -50,6 +50,7 @@ THEIRS = f"""version = 2
 [plugins."{daemon.CRI}".cni]
   bin_dir = "/usr/lib/cni"
 """
+BLOCKED = "/run/systemd/system/containerd.service.d/90-blocked.conf"
 FOREIGN_UNIT = "/etc/systemd/system/containerd.service.d/10-theirs.conf"
 SETTINGS = {"settings": {"max_concurrent_downloads": 6, "snapshotter": "overlayfs", "runtimes": []}}
 
@@ -369,3 +370,26 @@ def test_the_node_goes_back_to_the_previous_version_and_forth(old: Node) -> None
     assert not forth.get("failed"), forth
     assert (version(old), files(old), container(old)) == ("2.3.7", upgraded, running)
     assert old.ssh(f"ls {STATE}/generations").stdout.split() == ["2", "3"]
+
+
+def test_a_node_goes_back_from_a_daemon_that_is_dead(old: Node) -> None:
+    """Its program doesn't even say its version, and a first attempt fails as well."""
+    before, running = files(old), container(old)
+    assert not run_module(old, MODULE, to(staged(old, "2.3.7"), probe=False)).get("failed")
+    program = old.ssh("readlink -f /usr/local/bin/containerd").stdout.strip()
+    old.ssh(f"systemctl stop containerd; mv {program} {program}.real")
+    daemon.write(old, program, "#!/bin/sh\nexit 1")
+    try:
+        daemon.write(old, BLOCKED, "[Service]\nExecStartPre=/bin/false")
+        old.ssh(f"chmod 755 {program}; systemctl daemon-reload")
+        failed = run_module(old, MODULE, {"state": "previous", "probe": False})
+        assert failed["failed"] and not failed["rolled_back"], failed
+        assert "has the files of containerd 2.3.7 again, which wasn't healthy before either" in failed["msg"]
+        assert old.ssh(f"ls {STATE}/upgrading", check=False).returncode != 0
+        old.ssh(f"rm {BLOCKED}; systemctl daemon-reload")
+        back = run_module(old, MODULE, {"state": "previous"})
+        assert not back.get("failed"), back
+        assert (back["version"], back["to_version"]) == ("2.3.7", "1.7.24")
+    finally:
+        old.ssh(f"mv {program}.real {program}; rm -f {BLOCKED}; systemctl daemon-reload")
+    is_as_before(old, before, running, generations=2)

@@ -21,6 +21,7 @@ class Manifest:
 
     ``created_at`` in seconds since the epoch, ``boot`` is the kernel's id of that boot. ``units`` are units that ran and that
     systemd stops together with containerd. ``directories`` are directories that were missing.
+    ``healthy``: the daemon was well, so it has to be well again if the change is taken back. ``unit`` is the daemon's.
     """
 
     number: int
@@ -33,6 +34,8 @@ class Manifest:
     origin: str = ARCHIVE
     units: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
+    healthy: bool = True
+    unit: str = ""
 
     def to_text(self) -> str:
         """Return the manifest as JSON."""

@@ -159,6 +159,16 @@ dpkg_offline() {
     done
 }
 
+# Whether the packages in these files are installed, in their versions.
+are_installed() {
+    for file in "$@"; do
+        name=$(dpkg-deb --field "$file" Package) && wanted=$(dpkg-deb --field "$file" Version) || return 1
+        found=$(dpkg-query --show --showformat="\${db:Status-Abbrev} \${Version}" "$name") || return 1
+        # The first letter is i, or h for a package on hold.
+        [ "${found#?}" = "i  $wanted" ] || return 1
+    done 2>/dev/null
+}
+
 restore_packages() {
     kept=$1
     # A new package that can't be configured is about to go.
@@ -176,7 +186,8 @@ restore_packages() {
     for file in "$kept"/*.deb; do
         [ ! -e "$file" ] || set -- "$@" "$file"
     done
-    [ "$#" -eq 0 ] || dpkg_offline --install "$@" || return 1
+    # Where dpkg can't write, it could not replace them before either.
+    [ "$#" -eq 0 ] || dpkg_offline --install "$@" || are_installed "$@" || return 1
     [ ! -s "$kept/selections" ] || dpkg --set-selections <"$kept/selections"
 }
 """.replace("__ENVIRONMENT__", " ".join(f"{key}={value}" for key, value in ENVIRONMENT.items()))

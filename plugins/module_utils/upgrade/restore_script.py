@@ -74,17 +74,29 @@ replace() {
 }
 
 __RESTORE_PACKAGES__
-# A copy has its sum as its name.
+# A copy has its sum as its name: whether the file $1 is the copy $2.
+is_copy() {
+  sum=$(sha256sum <"$1") && [ "${sum%% *}" = "${2##*/}" ]
+}
+
+# Files and links that are right already stay: their file system may be full.
 restore_file() {
+  if [ ! -L "$5" ] && [ -f "$5" ] && is_copy "$5" "$4"; then
+    chown "$2:$3" "$5" && chmod "$1" "$5" && flush "$5" && flush "${5%/*}"
+    return
+  fi
   new=$(temporary "$5") && cp "$4" "$new" || return 1
-  sum=$(sha256sum <"$new")
-  [ "${sum%% *}" = "${4##*/}" ] || { say "$4 is damaged" && return 1; }
+  is_copy "$new" "$4" || { say "$4 is damaged" && return 1; }
   # The context of the file that is replaced, where SELinux is enabled.
   chcon --reference="$5" "$new" 2>/dev/null || true
   chown "$2:$3" "$new" && chmod "$1" "$new" && flush "$new" && replace "$new" "$5"
 }
 
 restore_link() {
+  if [ "$(readlink "$2")" = "$1" ]; then
+    flush "${2%/*}"
+    return
+  fi
   new=$(temporary "$2") && ln -s "$1" "$new" && replace "$new" "$2"
 }
 
@@ -144,7 +156,8 @@ restore() {
 if [ "${1:-}" = unit ]; then
   run=
   [ ! -e "$root/run/slipway-upgrading" ] || read -r run <"$root/run/slipway-upgrading" || true
-  if [ -n "$run" ] && kill -0 "$run" 2>/dev/null; then exit 0; fi
+  # A run holds the lock. Another process may have the id of one that was killed.
+  if [ -n "$run" ] && kill -0 "$run" 2>/dev/null && ! flock -n "$root/run/slipway-containerd.lock" true; then exit 0; fi
   set --
 fi
 generation=${1:-}

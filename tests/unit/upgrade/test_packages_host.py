@@ -81,7 +81,7 @@ def test_kept_packages_differ_from_what_is_not_installed(tmp_path: Path) -> None
     assert differ(Runner(Apt(**{"dpkg-deb --show": "containerd 2.1.9", "dpkg-query": "installed 2.1.9"})), str(tmp_path))
 
 
-def restored(tmp_path: Path, *, locked: int = 0, refused: str = "") -> tuple[int, str, list[str]]:
+def restored(tmp_path: Path, *, locked: int = 0, refused: str = "", state: str = "iU  1.7.24") -> tuple[int, str, list[str]]:
     """Run the function over a directory with one package to install and one to remove; the calls of dpkg."""
     programs, kept, log = tmp_path / "bin", tmp_path / "kept", tmp_path / "log"
     programs.mkdir()
@@ -91,7 +91,8 @@ def restored(tmp_path: Path, *, locked: int = 0, refused: str = "") -> tuple[int
     (kept / "selections").write_text("containerd hold\n")
     scripts = {
         "sleep": "exit 0",
-        "dpkg-query": "case $3 in never) exit 1 ;; *) printf installed ;; esac",
+        "dpkg-query": f"case $3 in never) exit 1 ;; containerd) printf '{state}' ;; *) printf installed ;; esac",
+        "dpkg-deb": "case $3 in Version) printf 1.7.24 ;; *) printf containerd ;; esac",
         "dpkg": f"""tries=$(($(cat {tmp_path}/tries 2>/dev/null || echo 0) + 1)); echo $tries > {tmp_path}/tries
 if [ $tries -le {locked} ]; then echo 'dpkg: error: dpkg frontend lock was locked by another process' >&2; exit 2; fi
 echo "$SYSTEMD_OFFLINE $*" >> {log}
@@ -126,6 +127,13 @@ def test_another_dpkg_is_waited_for(tmp_path: Path) -> None:
 
 def test_packages_of_others_that_cannot_be_configured_are_no_obstacle(tmp_path: Path) -> None:
     assert restored(tmp_path, refused="--configure") == (0, "", ALL)
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [("ii  1.7.24", 0), ("hi  1.7.24", 0), ("ii  2.3.7", 1), ("iHR 1.7.24", 1), ("iU  1.7.24", 1), ("", 1)]
+)
+def test_a_package_that_was_never_replaced_is_back_where_dpkg_cannot_write(tmp_path: Path, state: str, code: int) -> None:
+    assert restored(tmp_path, refused="--install", state=state)[0] == code
 
 
 def test_the_words_of_dpkg_are_printed_if_it_fails(tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import LOCK, exclusive
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.restore_script import RESTORE_SCRIPT, SCRIPT, restore_unit
 
 GENERATIONS, JOURNAL = "/var/lib/slipway-node/generations", "/var/lib/slipway-node/upgrading"
 
 SHELLS = [["dash"], ["busybox", "sh"], ["bash", "--posix"]]
 # Everything that the script calls and that isn't a part of the shell.
-PROGRAMS = ("chcon", "chmod", "chown", "cp", "flock", "grep", "ln", "mkdir", "mv", "rm", "sed", "sha256sum", "sync")
+PROGRAMS = ("chcon", "chmod", "chown", "cp", "flock", "grep", "ln", "mkdir", "mv", "readlink", "rm", "sed", "sha256sum", "sync")
 STAND_INS = ("dpkg", "systemctl")
 # Calls are counted; before the one in KILL_AT, the script and everything that it started is killed.
 COUNTING = """#!/bin/sh
@@ -306,9 +307,36 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
 
 def test_the_unit_leaves_a_run_that_is_at_work_alone(root: Root) -> None:
     root.write("/run/slipway-upgrading", f"{os.getpid()}\n")
-    assert root.run("unit").returncode == 0
+    with exclusive(1, str(root.at(LOCK))):
+        assert root.run("unit").returncode == 0
     assert root.step == "switching"
     assert root.at(CONFIG).read_text() == "new config\n"
+
+
+def test_another_process_with_the_id_of_a_killed_run_is_no_run_at_work(root: Root) -> None:
+    root.write("/run/slipway-upgrading", f"{os.getpid()}\n")
+    assert root.run("unit").returncode == 0
+    root.assert_back()
+
+
+def test_what_is_right_already_needs_no_room(root: Root) -> None:
+    """As on a full disk: no new file and no new link can be made."""
+    assert root.run("7", "keep").returncode == 0
+    root.at(CONFIG).chmod(0o644)
+    for name in ("cp", "ln", "mv"):
+        root.program(name, "false")
+    done = root.run("7", "keep")
+    assert done.returncode == 0, done.stderr
+    root.assert_back()
+
+
+def test_a_link_to_the_same_content_is_replaced_by_the_file(root: Root) -> None:
+    root.write("/etc/other", "old config\n")
+    root.at(CONFIG).unlink()
+    root.at(CONFIG).symlink_to("../other")
+    assert root.run("7", "keep").returncode == 0
+    assert not root.at(CONFIG).is_symlink()
+    root.assert_back()
 
 
 def test_the_unit_takes_back_what_a_killed_run_left(root: Root) -> None:

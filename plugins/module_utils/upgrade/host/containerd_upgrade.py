@@ -23,7 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.options import a
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import COMMITTED, KEEPING
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.previous import plan_previous
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import running_containers
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import check_answers, running_containers
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.transaction import (
     Recovery,
     Transaction,
@@ -110,6 +110,8 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
 def running(containerd: Containerd, *, strict: bool) -> int:
     """Return how many containers run; 0 if the daemon can't be asked and needn't be. Raises HostError."""
     try:
+        if not strict:
+            check_answers(containerd)
         return len(running_containers(containerd))
     except HostError:
         if strict:
@@ -123,7 +125,7 @@ def planned(module: AnsibleModule, containerd: Containerd, lock: int) -> NodeCha
     given = {**params, "state": "present", "unit_enabled": False, "probe": NONE}
     wanted = ConfigRequest.from_params(given)
     if params["state"] == PREVIOUS:
-        return plan_previous(containerd, params["generation"], wanted, lock)
+        return plan_previous(containerd, params["generation"], wanted, lock, module.warn)
     to_binary = absolute_path("to_binary", params["to_binary"])
     return plan_upgraded(module, containerd, wanted, to_binary, lock)
 

@@ -93,6 +93,12 @@ def read_manifest(number: int) -> Manifest:
         raise HostError(f"{path} can't be read: {error}; remove the directory above it to give up this generation") from error
 
 
+def check_unit(manifest: Manifest, unit: str) -> None:
+    """Raise HostError if a generation is that of another daemon of the node."""
+    if manifest.unit not in ("", unit):
+        raise HostError(f"generation {manifest.number} is of {manifest.unit}, not of {unit}: name that one with unit")
+
+
 def objects_of(number: int) -> tuple[Kept, ...]:
     """Return the objects of a generation. Raises HostError if its list can't be read."""
     path = f"{directory_of(number)}/list"
@@ -211,6 +217,23 @@ def keep_generation(manifest: Manifest, paths: Sequence[str], *, packages: bool)
         objects.append(one)
     _write_list(manifest.number, objects)
     write_file(f"{directory}/manifest.json", manifest.to_text().encode(), 0o600)
+
+
+def keep_sums(number: int, paths: Iterable[str]) -> None:
+    """Keep the sums of the files that the change has made, so that later edits are known. Raises HostError."""
+    lines = (f"{_sum(path)}\t{path}\n" for path in dict.fromkeys(paths) if describe(path).kind != LINK)
+    write_file(f"{directory_of(number)}/sums", "".join(lines).encode(), 0o600)
+
+
+def edited(number: int) -> list[str]:
+    """Return the files that were edited, added or removed after the change of a generation. Raises HostError."""
+    lines = (read_text(f"{directory_of(number)}/sums") or "").splitlines()
+    return [path for known, _tab, path in (line.partition("\t") for line in lines) if _sum(path) != known]
+
+
+def _sum(path: str) -> str:
+    """Return the SHA-256 of a file; another text for what is none."""
+    return hashlib.sha256(read_bytes(path) or b"").hexdigest() if describe(path).kind == FILE else "none"
 
 
 def package_directory(number: int) -> str:

@@ -37,6 +37,8 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.packages impo
 )
 
 _ARCHIVES = "/var/cache/apt/archives"
+# Files that dpkg has to replace, whichever package brings containerd.
+WRITTEN = ("/usr/bin/containerd", "/var/lib/dpkg/status")
 _REPACK = "dpkg-repack"
 # Packages that may come to the node with dpkg-repack.
 _REPACK_PACKAGES = frozenset({_REPACK, "libdpkg-perl"})

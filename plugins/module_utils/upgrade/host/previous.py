@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
@@ -23,22 +24,35 @@ from ansible_collections.slipway.node.plugins.module_utils.core.restore_list imp
     PACKAGES,
     Kept,
 )
+from ansible_collections.slipway.node.plugins.module_utils.release.host.install import read_state
+from ansible_collections.slipway.node.plugins.module_utils.release.plan import CURRENT
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.databases import opens
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import PREVIOUS, Manifest, target_of
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import PACKAGE, PREVIOUS, Manifest, target_of
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
-from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import ended_by, prove, readable_config
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import (
+    Warn,
+    check_well,
+    ended_by,
+    prove,
+    readable_config,
+)
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.transaction import Change
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.upgraded import NodeChange, check_stop, new_manifest
 
+_PACKAGED = "/usr/bin/containerd"
 
-def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigRequest, lock: int) -> NodeChange:
+
+def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigRequest, lock: int, warn: Warn) -> NodeChange:
     """Plan the change to the generation with this number, or to the newest that an upgrade kept.
 
-    The daemon of today needn't be healthy. Raises ValueError or HostError if there is no such generation, or if going back
-    would cost containers.
+    The daemon of today needn't be healthy, and its program may be missing. Raises ValueError or HostError if there is no such
+    generation, if its programs are gone, or if going back would cost containers.
     """
-    target = target_of(store.manifests(), wanted)
+    kept_ones = store.manifests()
+    target = target_of(kept_ones, wanted)
+    store.check_unit(target, containerd.unit.name)
+    version = _version(containerd, kept_ones)
     objects = store.objects_of(target.number)
     runner = containerd.runner
     files = tuple(_file_change(target.number, one) for one in objects if one.kind in (FILE, ABSENT))
@@ -47,23 +61,79 @@ def plan_previous(containerd: Containerd, wanted: int | None, request: ConfigReq
     to_version = Version.parse(target.version)
     ends = ended_by(containerd, to_version, forced=request.force_restart) if changed else ()
     if changed:
-        store.check_writable(one.path for one in objects if one.kind in (FILE, LINK, ABSENT))
+        _warn_of_edits(target, warn)
+        _check_programs(containerd, target, objects, has_packages=kept is not None)
+        paths = [one.path for one in objects if one.kind in (FILE, LINK, ABSENT)]
+        store.check_writable((*paths, *(packages.WRITTEN if kept is not None else ())))
         check_stop(ContainerdHost(containerd, request.drop_in_file), request, f"containerd goes back to {target.version}")
-        if not opens(to_version, containerd.version):
-            raise HostError(f"containerd {to_version} can't open the databases of {containerd.version}")
+        if not opens(to_version, version):
+            raise HostError(f"containerd {to_version} can't open the databases of {version}")
+    else:
+        _check_settled(containerd, target)
     return NodeChange(
         changed=changed,
-        version=containerd.version,
+        version=version,
         to_version=to_version,
         files=files,
         diff=(*_link_diffs(objects), *shown_files(files)),
         config=None,
-        change=_change(containerd, target, objects, kept, request.timeout, lock, ends),
+        change=_change(containerd, version, target, objects, kept, request.timeout, lock, ends),
     )
+
+
+def _warn_of_edits(target: Manifest, warn: Warn) -> None:
+    """Say which edits since the upgrade will be gone. After another change, its files differ anyway."""
+    last = max(store.numbers())
+    found = [path for path in store.edited(target.number) if not path.endswith(record_path(""))] if target.number == last else []
+    if found:
+        warn(
+            f"files were edited after the upgrade to {target.to_version}, and become those of before it: {', '.join(found)}; "
+            f"{store.directory_of(last + 1)} keeps the edits"
+        )
+
+
+def _version(containerd: Containerd, kept: Iterable[Manifest]) -> Version:
+    """Return the version of today; that of the last change if there is no program that says it."""
+    try:
+        return containerd.version
+    except HostError:
+        return Version.parse(max(kept, key=lambda one: one.number).to_version)
+
+
+def _check_programs(containerd: Containerd, target: Manifest, objects: Iterable[Kept], *, has_packages: bool) -> None:
+    """Raise HostError if the programs of a generation are gone: the files that lead to them would be of no use."""
+    for one in objects:
+        if one.kind == LINK and os.path.basename(one.path) == CURRENT:
+            home = os.path.dirname(one.path)
+            if not any(found.whole and found.directory == one.target for found in read_state(home, home).installed):
+                raise HostError(
+                    f"{home}/{one.target}, the program directory of generation {target.number}, is missing or damaged: bring it "
+                    "back with slipway.node.release_install (state: staged), or name another generation"
+                )
+    if target.origin == PACKAGE and not has_packages:
+        # The change was from a package to a release, and the package stayed.
+        found_version = str(containerd.with_binary(_PACKAGED).version)
+        if found_version != target.version:
+            raise HostError(
+                f"{_PACKAGED} is containerd {found_version}, not {target.version} as in generation {target.number}: "
+                "install that version of its package, or name another generation"
+            )
+
+
+def _check_settled(containerd: Containerd, target: Manifest) -> None:
+    """Raise HostError if the daemon isn't well on the files of the generation, which the node has already."""
+    try:
+        check_well(containerd)
+    except HostError as error:
+        raise HostError(
+            f"the node has the files of generation {target.number} already, and isn't healthy: {error}: "
+            f"restart {containerd.unit.name}, or name another generation"
+        ) from error
 
 
 def _change(
     containerd: Containerd,
+    version: Version,
     target: Manifest,
     objects: Sequence[Kept],
     kept: str | None,
@@ -83,10 +153,10 @@ def _change(
         return client
 
     return Change(
-        manifest=new_manifest(containerd, target.version, PREVIOUS, paths),
+        manifest=new_manifest(containerd, version, target.version, PREVIOUS, paths),
         paths=paths,
         databases=store.database_paths(readable_config(containerd)),
-        databases_go_back=not opens(containerd.version, Version.parse(target.version)),
+        databases_go_back=not opens(version, Version.parse(target.version)),
         keep_packages=_keeper(containerd.runner, kept) if kept is not None else None,
         switch=lambda: store.restore(target.number, lock),
         start=start,

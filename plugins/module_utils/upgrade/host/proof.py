@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import named
 from ansible_collections.slipway.node.plugins.module_utils.config.host.start import check_container_starts
@@ -44,11 +45,13 @@ def running_containers(containerd: Containerd) -> dict[str, int]:
 
 
 def readable_config(containerd: Containerd) -> EffectiveConfig:
-    """Return the configuration; the one without any file if the daemon can't read its files."""
+    """Return the configuration; the one without any file if the daemon can't read its files, or if its program doesn't run."""
     try:
         return containerd.config
     except HostError:
-        return containerd.default_config
+        with suppress(HostError):
+            return containerd.default_config
+        return EffectiveConfig({})
 
 
 def unadopted(containerd: Containerd, version: Version) -> list[str]:
@@ -126,13 +129,40 @@ def check_handlers(containerd: Containerd, before: Report, warn: Warn) -> None:
         warn(f"the probe left {report.left}: the next probe removes it")
 
 
+def check_answers(containerd: Containerd) -> None:
+    """Raise HostError if the daemon doesn't answer: ctr would wait for ever for one that hangs."""
+    problem = RunningDaemon(containerd).read_state().liveness_problem()
+    if problem:
+        raise HostError(problem)
+
+
+def check_version(containerd: Containerd, wanted: str) -> None:
+    """Raise HostError if the program is another version than the wanted one."""
+    if str(containerd.version) != wanted:
+        raise HostError(f"the daemon is containerd {containerd.version}, not {wanted}")
+
+
+def check_well(containerd: Containerd) -> None:
+    """Raise HostError if the daemon isn't well on the files that are there."""
+    problem = _problem(RunningDaemon(containerd), containerd.config)
+    if problem:
+        raise HostError(problem)
+
+
 def prove(containerd: Containerd, timeout: float) -> None:
     """Start the daemon on the files that are there, unless it is well already. Raises HostError that says what is wrong."""
     config = containerd.config
-    snapshotters = [config.cri_snapshotter] if config.cri_snapshotter else []
     daemon = RunningDaemon(containerd)
-    if daemon.read_state().restart_reason(snapshotters, cri=config.cri_enabled) is not None:
-        daemon.restart(snapshotters, cri=config.cri_enabled, timeout=timeout)
+    if _problem(daemon, config) is not None:
+        daemon.restart(_snapshotters(config), cri=config.cri_enabled, timeout=timeout)
+
+
+def _problem(daemon: RunningDaemon, config: EffectiveConfig) -> str | None:
+    return daemon.read_state().restart_reason(_snapshotters(config), cri=config.cri_enabled)
+
+
+def _snapshotters(config: EffectiveConfig) -> list[str]:
+    return [config.cri_snapshotter] if config.cri_snapshotter else []
 
 
 def check_default_handler(containerd: Containerd) -> None:

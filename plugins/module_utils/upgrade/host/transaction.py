@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import error_lines
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
@@ -35,9 +35,12 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation im
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import (
     Warn,
+    check_answers,
     check_containers,
     check_default_handler,
     check_handlers,
+    check_version,
+    check_well,
     prove,
     running_containers,
     try_handlers,
@@ -84,6 +87,15 @@ class Recovery:
 
 
 @dataclass(frozen=True)
+class Before:
+    """The containers that run before a change by NAMESPACE/ID, the handlers that work (None: unknown), and what is wrong."""
+
+    running: dict[str, int]
+    report: Report | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Proof:
     """What is wrong with the version of before, empty if it is proven. ``daemon``: the daemon itself is healthy."""
 
@@ -107,8 +119,9 @@ class Transaction:
 
         Raises HostError after going back; its values say whether the node is as before.
         """
-        manifest = change.manifest
-        running, report = self._before(change)
+        before = self._before(change)
+        manifest = replace(change.manifest, healthy=not before.problem)
+        change = replace(change, manifest=manifest)
         since = time.time()
         store.install_script(self._installed.runner, self._unit.name)
         with store.at_work():
@@ -120,28 +133,36 @@ class Transaction:
                 change.switch()
                 client = change.start()
                 store.write_journal(Journal(manifest.number, STARTED, change.databases_go_back))
-                if report is not None:
-                    check_handlers(client.renewed(), report, self._warn)
-                found = check_containers(client.renewed(), running, change.ends)
+                if before.report is not None:
+                    check_handlers(client.renewed(), before.report, self._warn)
+                elif before.problem and self._probes:
+                    # Another handler may not have worked for long.
+                    check_default_handler(client.renewed())
+                found = check_containers(client.renewed(), before.running, change.ends)
                 store.write_journal(Journal(manifest.number, COMMITTED))
             except (HostError, ValueError) as error:
                 raise self._taken_back(manifest, str(error), since) from error
             self._start_others(manifest)
-            self._end(keep, change.target)
+            self._end(keep, change)
         if found.ended:
             self._warn(f"containers ended during the upgrade: {', '.join(found.ended)}")
         return len(found.kept)
 
-    def _before(self, change: Change) -> tuple[dict[str, int], Report | None]:
+    def _before(self, change: Change) -> Before:
         """Return the containers that run and the handlers that work before the change."""
+        running: dict[str, int] = {}
         try:
+            if not change.strict:
+                check_answers(self._installed)
             running = running_containers(self._installed)
-            return running, try_handlers(self._installed, self._warn) if self._probes else None
+            if not change.strict:
+                check_well(self._installed)
+            return Before(running, try_handlers(self._installed, self._warn) if self._probes else None)
         except HostError as error:
             if change.strict:
                 raise
-            self._warn(f"containerd {change.manifest.version} isn't healthy, so containers aren't compared: {error}")
-            return {}, Report(()) if self._probes else None
+            self._warn(f"containerd {change.manifest.version} isn't healthy, so it isn't proven if it has to return: {error}")
+            return Before(running, None, str(error))
 
     def _keep(self, change: Change) -> None:
         """Keep the generation. Nothing else is changed, and if it fails, nothing is left of it."""
@@ -152,19 +173,20 @@ class Transaction:
                 change.keep_packages(store.package_directory(number))
             store.keep_generation(change.manifest, change.paths, packages=change.keep_packages is not None)
             store.check_room(change.databases)
+            store.write_journal(Journal(number, KEPT))
         except (HostError, ValueError):
             self._give_up(number)
             raise
-        store.write_journal(Journal(number, KEPT))
 
     def _give_up(self, number: int) -> None:
         """Remove a generation that the node is at, with the journal."""
         store.remove_generation(number)
         store.remove_journal()
 
-    def _end(self, keep: int, target: int | None) -> None:
+    def _end(self, keep: int, change: Change) -> None:
         try:
-            drop_old(keep, target)
+            store.keep_sums(change.manifest.number, change.paths)
+            drop_old(keep, change.target)
         except HostError as error:
             # The node is well.
             self._warn(f"old generations are left: {error}")
@@ -196,7 +218,7 @@ class Transaction:
         if not problem:
             self._give_up(manifest.number)
         values = {
-            "rolled_back": not problem,
+            "rolled_back": not problem and manifest.healthy,
             "restarted": True,
             "databases": databases,
             "generation": manifest.number if problem else None,
@@ -220,6 +242,11 @@ class Transaction:
             return []
 
     def _outcome(self, manifest: Manifest, problem: str) -> str:
+        if not problem and not manifest.healthy:
+            return (
+                f"The node has the files of containerd {manifest.version} again, which wasn't healthy before either: "
+                "name another generation, or repair the node"
+            )
         if not problem:
             return f"The node is back on containerd {manifest.version}, which is healthy"
         return (
@@ -262,12 +289,14 @@ class Transaction:
             client = self._installed.renewed()
             prove(client, self._timeout)
             daemon = True
-            if str(client.version) != manifest.version:
-                return Proof(f"the daemon is containerd {client.version}, not {manifest.version}", daemon)
+            check_version(client, manifest.version)
             if self._probes:
                 check_default_handler(client.renewed())
         except HostError as error:
-            return Proof(str(error), daemon)
+            if manifest.healthy:
+                return Proof(str(error), daemon)
+            # Nothing could prove it, and the next run has to be able to go to another generation.
+            self._warn(f"containerd {manifest.version} isn't healthy, as before the change: {error}")
         self._start_others(manifest)
         return Proof()
 
@@ -291,6 +320,7 @@ class Transaction:
             store.remove_journal()
             return found
         manifest = store.read_manifest(journal.generation)
+        store.check_unit(manifest, self._unit.name)
         if journal.step == COMMITTED:
             self._start_others(manifest)
             store.remove_journal()

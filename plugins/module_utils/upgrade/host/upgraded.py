@@ -93,7 +93,7 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
     ends = ended_by(installed, upgraded.version, forced=wanted.force_restart) if changed else ()
     change = replace(_change(installed, upgraded, final, switch, lock), ends=ends)
     if changed:
-        store.check_writable(change.paths)
+        store.check_writable((*change.paths, *(packages.WRITTEN if switch.package_changes else ())))
         for one in _check(before, final, current, predicted=module.check_mode):
             module.warn(f"{one}. This fails outside of check mode, unless another task creates what is missing first")
         for one in packages.warnings(installed.runner, switch.packages, switch.replaced):
@@ -160,7 +160,7 @@ def _change(installed: Containerd, upgraded: Containerd, final: ConfigStage, swi
     paths = (*switch.paths, *files)
     keeps = _keeper(runner, switch) if switch.package_changes else None
     return Change(
-        manifest=new_manifest(installed, str(upgraded.version), UPGRADED, paths),
+        manifest=new_manifest(installed, installed.version, str(upgraded.version), UPGRADED, paths),
         paths=paths,
         databases=store.database_paths(installed.config),
         databases_go_back=not opens(installed.version, upgraded.version),
@@ -174,12 +174,13 @@ def _keeper(runner: Any, switch: ProgramSwitch) -> Callable[[str], None]:
     return lambda directory: packages.keep_packages(runner, switch.packages, directory, switch.replaced)
 
 
-def new_manifest(installed: Containerd, to_version: str, state: str, paths: Iterable[str]) -> Manifest:
-    """Return the manifest of a new generation of the node as it is."""
-    program = os.path.realpath(installed.program.require())
+def new_manifest(installed: Containerd, version: Version, to_version: str, state: str, paths: Iterable[str]) -> Manifest:
+    """Return the manifest of a new generation of the node as it is. ``version`` is that of the program, which may be missing."""
+    program = os.path.realpath(installed.program.path or "")
     return Manifest(
         number=next_number(store.numbers()),
-        version=str(installed.version),
+        unit=installed.unit.name,
+        version=str(version),
         to_version=to_version,
         state=state,
         created_at=time.time(),

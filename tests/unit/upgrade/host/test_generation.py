@@ -96,6 +96,19 @@ def test_a_change_of_anything_is_seen(place: Path) -> None:
         assert not store.same(1)
 
 
+@pytest.mark.usefixtures("generations")
+def test_edits_after_a_change_are_known(place: Path) -> None:
+    keep(place, "file", "link", "none", "other")
+    assert store.edited(1) == []
+    (place / "other").touch()
+    store.keep_sums(1, [str(place / name) for name in ("file", "link", "none", "other")])
+    assert store.edited(1) == []
+    (place / "file").write_text("edited")
+    (place / "none").touch()
+    (place / "other").unlink()
+    assert store.edited(1) == [str(place / name) for name in ("file", "none", "other")]
+
+
 def test_databases_are_added_to_the_list(generations: Path, place: Path) -> None:
     store.keep_generation(MANIFEST, [str(place / "file")], packages=True)
     for _time in range(2):

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import SETTLED, STEPS, Journal
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import PREVIOUS, Manifest
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import transaction
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.containerd_upgrade import unchanged
@@ -63,3 +66,27 @@ def test_a_run_that_was_over_needs_no_generation(step: str) -> None:
 def test_the_generation_that_the_node_went_back_to_stays(generations: Path, target: int | None, left: list[str]) -> None:
     transaction.drop_old(1, target)
     assert sorted(path.name for path in generations.iterdir()) == left
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+@pytest.mark.usefixtures("generations")
+def test_only_a_daemon_that_was_well_before_has_to_be_well_again(monkeypatch: pytest.MonkeyPatch, healthy: bool) -> None:
+    """Otherwise no later run could bring a node with a dead daemon to another generation."""
+
+    def dead(*_arguments: object) -> None:
+        raise HostError("it is dead")
+
+    monkeypatch.setattr(transaction, "prove", dead)
+    unit = SimpleNamespace(stop=lambda: True, reload_manager=lambda: None, forget_failures=lambda: None)
+    node: Any = SimpleNamespace(unit=unit)
+    node.renewed = lambda: node
+    monkeypatch.setattr(store, "restore", lambda *_arguments: None)
+    monkeypatch.setattr(store, "read_journal", lambda: Journal(3, STEPS[3]))
+    monkeypatch.setattr(store, "write_journal", lambda _journal: None)
+    warned: list[str] = []
+    change = transaction.Transaction(node, lock=-1, timeout=1, probes=True, warn=warned.append)
+    manifest = Manifest(3, "2.3.7", "1.7.24", PREVIOUS, 0.0, "", healthy=healthy)
+    assert change._go_back(manifest) == ("kept", "it is dead" if healthy else "")
+    assert [text.partition(":")[0] for text in warned] == (
+        [] if healthy else ["containerd 2.3.7 isn't healthy, as before the change"]
+    )
