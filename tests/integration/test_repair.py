@@ -41,6 +41,8 @@ SNAPSHOTTERS = ("overlayfs", "native")
 METADATA: dict[str, Any] = {"integrity": "metadata"}
 REPAIR: dict[str, Any] = {"integrity": "metadata", "repair": True}
 UUID = f"{STORE}/io.containerd.grpc.v1.introspection/uuid"
+# Programs that the module calls in place of the node's own.
+STAND_IN = "/run/stand-in"
 
 
 def snapshot_path(node: Node, chain: str, path: str, snapshotter: str = "overlayfs") -> str:
@@ -239,20 +241,58 @@ def test_a_killed_repair_is_finished_by_the_next_run(empty_node: Node, source: R
     before = leftovers(empty_node)
     group, _space, command = moment.partition(" ")
     kill = f'case "$*" in *" {group} "*"{command}"*) [ -e /run/killed ] || {{ touch /run/killed; kill -9 $PPID; }};; esac'
-    script = f'#!/bin/sh\n{kill}\nexec {empty_node.program("ctr")} "$@"\n'
-    program = empty_node.program("containerd")
-    empty_node.ssh(f"rm -f /run/killed; mkdir -p /run/killing; ln -sf {program} /run/killing/containerd")
-    daemon.write(empty_node, "/run/killing/ctr", script)
-    empty_node.ssh("chmod +x /run/killing/ctr")
-    killed = image(empty_node, references[0], **REPAIR, binary="/run/killing/containerd")
+    empty_node.ssh("rm -f /run/killed")
+    killed = image(empty_node, references[0], **REPAIR, binary=program_after(empty_node, kill))
     assert killed["failed"]
-    empty_node.ssh("test -e /run/killed; rm -r /run/killing")
+    empty_node.ssh("test -e /run/killed")
     done = image(empty_node, references[0], **REPAIR)
     assert not done.get("failed"), done["msg"]
     for reference, one in zip(references, upper, strict=True):
         assert files(empty_node, reference) == expected([*common, one])
     assert not image(empty_node, *references, **REPAIR)["changed"]
     assert leftovers(empty_node) == before and state(empty_node)["record"] is None
+
+
+def program_after(node: Node, first: str) -> str:
+    """A containerd beside which there is a ctr that does this, in the shell's language, before it does its work."""
+    node.ssh(f"mkdir -p {STAND_IN} && ln -sf {node.program('containerd')} {STAND_IN}/containerd")
+    daemon.write(node, f"{STAND_IN}/ctr", f'#!/bin/sh\n{first}\nexec {node.program("ctr")} "$@"\n')
+    node.ssh(f"chmod +x {STAND_IN}/ctr")
+    return f"{STAND_IN}/containerd"
+
+
+@pytest.mark.parametrize("snapshotter", SNAPSHOTTERS)
+@pytest.mark.two_versions
+def test_only_what_was_removed_is_unpacked_again(empty_node: Node, source: Registry, snapshotter: str) -> None:
+    """Garbage is collected when the damaged layer is gone; the first attempt to unpack it fails."""
+    layers = random_layers(4, seed=255)
+    reference, options = source.push(layers), {"snapshotter": snapshotter, **REPAIR}
+    image(empty_node, reference, snapshotter=snapshotter)
+    *lower, top = chain_ids(layers)
+    before, created = labels(empty_node, snapshotter), [created_at(empty_node, one, snapshotter) for one in lower]
+    damage(empty_node, top, "layer3/file0", snapshotter)
+    leases = f"{empty_node.program('ctr')} -n images leases"
+    collect = f"{leases} create --id gone >&2; {leases} rm --sync gone >&2"
+    fail = f'case "$*" in *"snapshots unpack"*) {collect}; echo "ctr: no space left on device" >&2; exit 1;; esac'
+    failed = image(empty_node, reference, **options, binary=program_after(empty_node, fail))
+    assert failed["failed"] and "no space left on device" in failed["msg"], failed
+    unpacked = {line.split()[0] for line in ctr(empty_node, "snapshots", "--snapshotter", snapshotter, "ls").splitlines()[1:]}
+    assert unpacked == set(lower)
+    done = image(empty_node, reference, **options)
+    assert not done.get("failed") and done["images"][0]["integrity"] == "intact", done
+    assert [created_at(empty_node, one, snapshotter) for one in lower] == created
+    assert labels(empty_node, snapshotter) == before and not image(empty_node, reference, **options)["changed"]
+
+
+def created_at(node: Node, chain: str, snapshotter: str) -> str:
+    """When a layer was unpacked."""
+    info: dict[str, str] = json.loads(ctr(node, "snapshots", "--snapshotter", snapshotter, "info", chain))
+    return info["Created"]
+
+
+def labels(node: Node, snapshotter: str) -> set[str]:
+    """What keeps the snapshots of images from garbage collection."""
+    return set(re.findall(rf"containerd\.io/gc\.ref\.snapshot\.{snapshotter}=\S+?(?=[,\s]|$)", ctr(node, "content", "ls")))
 
 
 def leftovers(node: Node) -> str:

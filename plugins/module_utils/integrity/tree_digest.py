@@ -4,11 +4,13 @@
 """A tree of files as one digest of all that is judged without opening them: equal digests mean equal trees.
 
 It covers each directory's names in their order, directories before what is in them, and at last which names share a file.
+Directories are numbered in that order, so that several processes can each take some of them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from operator import itemgetter
 
@@ -19,34 +21,42 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.tar import 
 
 # mkfs makes it, on the snapshotters that give each snapshot a device.
 OF_FILE_SYSTEM = b"lost+found"
-# Of a directory: no file has an empty name.
-_END = b"\0"
 
 
 class TreeDigest:
-    """Takes a tree directory by directory, in the order of their paths' parts."""
+    """Takes a tree directory by directory, in any order."""
 
     def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        # Names by what tells a file from others; a directory's path is one object for all that is in it.
-        self._links: dict[Hashable, list[tuple[bytes, bytes]]] = {}
+        self._directories: dict[int, str] = {}
+        # Names that may not be the only ones of their file, and what tells the file from others.
+        self._links: list[tuple[int, str, Hashable]] = []
 
-    def directory(self, lines: Iterable[bytes]) -> None:
-        """All that is in it, as ``line`` says it, by name."""
-        for one in lines:
-            self._hash.update(one)
-        self._hash.update(_END)
+    def directory(self, number: int, lines: Iterable[bytes]) -> None:
+        """Take all that is in a directory, as ``line`` encodes it, by name."""
+        self._directories[number] = hashlib.sha256(b"".join(lines)).hexdigest()
 
-    def link(self, file: Hashable, directory: bytes, name: bytes) -> None:
-        """One name of a file that may have several; in the order of the lines."""
-        self._links.setdefault(file, []).append((directory, name))
+    def link(self, number: int, name: bytes, file: Hashable) -> None:
+        """Take a name, in a directory, of a file that may have several."""
+        self._links.append((number, name.decode("latin-1"), file))
+
+    def encode(self) -> bytes:
+        """Return a part of a tree for ``add`` of another process; files are told apart by numbers."""
+        return json.dumps([list(self._directories.items()), self._links]).encode()
+
+    def add(self, part: bytes) -> None:
+        """Take what another process has encoded."""
+        directories, links = json.loads(part)
+        self._directories.update(directories)
+        self._links.extend((number, name, tuple(file)) for number, name, file in links)
 
     def hexdigest(self) -> str:
-        """Nothing may be added after it."""
-        for names in self._links.values():
-            if len(names) > 1:
-                self._hash.update(b"".join(b"%b/%b\0" % pair for pair in names) + b"\n")
-        return self._hash.hexdigest()
+        """Return the digest of the whole tree."""
+        found = hashlib.sha256("".join(one for _number, one in sorted(self._directories.items())).encode())
+        names: dict[Hashable, list[tuple[int, str]]] = {}
+        for number, name, file in sorted(self._links, key=itemgetter(0, 1)):
+            names.setdefault(file, []).append((number, name))
+        found.update(json.dumps([group for group in names.values() if len(group) > 1]).encode())
+        return found.hexdigest()
 
 
 def line(name: bytes, kind: str, mode: int, uid: int, gid: int, value: bytes) -> bytes:
@@ -64,24 +74,23 @@ def expected_digest(tree: RootFs) -> str | None:
     if OF_FILE_SYSTEM in tree.root.children:
         return None
     digest = TreeDigest()
-    # Directories in a directory, whose path is one object for all of them.
-    pending: list[tuple[bytes, bytes, Inode]] = [(b"", b"", tree.root)]
+    pending, number = [tree.root], 0
     while pending:
-        above, last, directory = pending.pop()
-        path = b"%b/%b" % (above, last) if last else above
+        directory = pending.pop()
         if directory.mode is None and directory is not tree.root:
             return None
-        digest.directory(_lines(directory, path, digest))
-        below = [(path, name, node) for name, node in directory.children.items() if node.kind == DIRECTORY]
-        pending.extend(sorted(below, reverse=True, key=itemgetter(1)))
+        digest.directory(number, _lines(directory, number, digest))
+        below = [(name, node) for name, node in directory.children.items() if node.kind == DIRECTORY]
+        pending.extend(node for _name, node in sorted(below, reverse=True, key=itemgetter(0)))
+        number += 1
     return digest.hexdigest()
 
 
-def _lines(directory: Inode, path: bytes, digest: TreeDigest) -> Iterator[bytes]:
+def _lines(directory: Inode, number: int, digest: TreeDigest) -> Iterator[bytes]:
     for name in sorted(directory.children):
         node = directory.children[name]
         if node.linked:
-            digest.link(id(node), path, name)
+            digest.link(number, name, id(node))
         yield _line(name, node, node.mode or 0)
 
 

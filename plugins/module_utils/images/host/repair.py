@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
@@ -119,6 +120,7 @@ class ImageRepairer:
         """
         before = self._snapshots.all()
         removal = plan_removal(before, sorted(unwanted), unpacking=unpacking)
+        self._keep_others(known.values(), frozenset(before).difference(removal.keys), frozenset(removal.keys))
         self._snapshots.remove_all(removal.keys)
         left = self._snapshots.layers()
         lacking = {name for name, one in known.items() if set(removal.keys).intersection(one.chain) and one.chain[-1] not in left}
@@ -130,6 +132,17 @@ class ImageRepairer:
             for name in known
             if name in outcomes or name in reasons
         )
+
+    def _keep_others(self, images: Iterable[ReadableImage], staying: Set[str], going: Set[str]) -> None:
+        """Keep the lower layers of images that lose others.
+
+        Garbage collection would take them as soon as the topmost layer is gone, and all would be unpacked again.
+        """
+        for image in images:
+            lower = tuple(takewhile(staying.__contains__, image.chain))
+            if lower and not going.isdisjoint(image.chain):
+                config = image.content.manifest.config.digest
+                self._store.content.keep_snapshot(config, self.comparer.snapshotter, lower[-1])
 
     def _unpack(self, image: ReadableImage, reason: str, *, dropping: bool) -> RepairResult:
         name = image.reference.name

@@ -32,13 +32,13 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views 
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.walk import TreeComparer
 from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import layer_of, origin_of
 from ansible_collections.slipway.node.plugins.module_utils.integrity.rootfs import Layer, RootFs, clean
-from ansible_collections.slipway.node.plugins.module_utils.integrity.tree_digest import expected_digest
+from ansible_collections.slipway.node.plugins.module_utils.integrity.tree_digest import TreeDigest, expected_digest
 from ansible_collections.slipway.node.plugins.module_utils.store.oci import Descriptor
 
 _UNJUDGED = "its files cannot be judged, because blobs that they come from are damaged"
 # Bytes of layers that take as long to read as it takes to begin with other processes, and as looking at one file.
 WORTH_SHARING = 4 << 20
-_FILE_COST = 500
+_FILE_COST = 1300
 _VERIFY_COST = 0.2
 # Of an image's layers, that is about what looking at its files costs.
 _WALK_COST = 0.05
@@ -59,7 +59,7 @@ class Image:
     total: int = 0
     kept: TreeCacheEntry | None = None
     judge: ContentJudge | None = None
-    job: int = -1
+    jobs: tuple[int, ...] = ()
 
     @property
     def digests(self) -> list[str]:
@@ -144,7 +144,8 @@ class ImageCheck:
                 self._look(image, _WALK_COST * sum(layer.size for layer in image.layers))
         for image in images:
             if image.kept is not None:
-                self._look(image, _FILE_COST * image.kept.total)
+                # Each process lists all directories, which is worth it only for the sake of the others.
+                self._look(image, _FILE_COST * image.kept.total, parts=cores() if len(images) == 1 else 1)
         read = {step.layer for step in steps}
         blobs = dict.fromkeys(blob for image in images if image.view is None for blob in image.layers if blob not in read)
         return {blob: self._job(_VERIFY_COST * blob.size, partial(verify_blob, self._content_root, blob)) for blob in blobs}
@@ -154,9 +155,12 @@ class ImageCheck:
         self._costs.append(cost)
         return len(self._jobs) - 1
 
-    def _look(self, image: Image, cost: float) -> None:
+    def _look(self, image: Image, cost: float, *, parts: int = 1) -> None:
+        """``parts``: how many processes may share it."""
         if image.view is not None:
-            image.job = self._job(cost, partial(digest_view, image.view.root))
+            parts = parts if cost - cost / parts > WORTH_SHARING else 1
+            jobs = [partial(digest_view, image.view.root, part, parts) for part in range(parts)]
+            image.jobs = tuple(self._job(cost / parts, job) for job in jobs)
 
     def _processes(self) -> int:
         shared = sum(self._costs) - max(self._costs, default=0)
@@ -203,7 +207,7 @@ class ImageCheck:
     def _judge(self, image: Image, tree: RootFs, results: Results) -> None:
         if image.view is None:
             return
-        found = b"".join(results.of(image.job)).decode()
+        found = _digest_of(image, results)
         expected = expected_digest(tree)
         self._walk(image, image.view, tree, right=found == expected)
         if expected is None and image.walk is not None and not image.walk.count:
@@ -248,7 +252,7 @@ class ImageCheck:
 
     def _judge_kept(self, image: Image, kept: TreeCacheEntry, results: Results) -> None:
         """By a tree of an earlier run; the blobs need not even be there."""
-        found = b"".join(results.of(image.job)).decode()
+        found = _digest_of(image, results)
         image.total = kept.total
         image.damaged = tuple(blob.digest for blob in dict.fromkeys(image.layers) if not has_its_size(self._content_root, blob))
         if image.view is None:
@@ -318,6 +322,14 @@ def _close(target: Layer, layer: Descriptor) -> str:
     except ValueError as error:
         return f"layer {layer.digest}: {error}"
     return ""
+
+
+def _digest_of(image: Image, results: Results) -> str:
+    digest = TreeDigest()
+    for job in image.jobs:
+        for part in results.of(job):
+            digest.add(part)
+    return digest.hexdigest()
 
 
 def _end_of(results: Results, job: int) -> EndMessage:

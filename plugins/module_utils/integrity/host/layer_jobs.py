@@ -96,9 +96,9 @@ def verify_blob(content_root: str, blob: Descriptor) -> Iterator[bytes]:
     yield json.dumps([damaged, ""]).encode()
 
 
-def digest_view(root: int) -> Iterator[bytes]:
-    """Return a view's digest, as ASCII."""
-    yield view_digest(root).encode()
+def digest_view(root: int, part: int, parts: int) -> Iterator[bytes]:
+    """Return a part of a view's digest, as TreeDigest encodes it."""
+    yield view_digest(root, part, parts).encode()
 
 
 def parse_message(message: bytes) -> EntriesMessage | EndMessage:

@@ -24,7 +24,7 @@ from typing import Any
 from ansible_collections.slipway.node.plugins.module_utils.integrity.rootfs import MOST_BYTES, RootFs
 from ansible_collections.slipway.node.plugins.module_utils.integrity.saved_tree import decode_tree, encode_tree
 
-_FORMAT = b"slipway.node tree 1\n"
+_FORMAT = b"slipway.node tree 2\n"
 _SUFFIX = ".tree"
 _TEMPORARY = ".tmp"
 # Seconds after which an unused tree is removed, and after which a use is noted.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import is_judged
@@ -25,20 +25,22 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.tree_digest
 _CLONE_FS = 0x200
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FORMAT_BITS = 0o170000
+# Files in a row that one process takes, as far as they are in whole directories.
+_SHARE = 256
 
 
-def view_digest(root: int) -> str:
-    """As model.canonical has it, of what is below a directory that ``root`` is a descriptor of.
+def view_digest(root: int, part: int, parts: int) -> TreeDigest:
+    """Digest one of several equal parts, from 0 on, of what is below a directory that ``root`` is a descriptor of.
 
     Nothing is opened but directories in it, and no link is followed. Raises HostError if something can't be read.
     """
-    outcome: list[str | OSError | HostError] = []
+    outcome: list[TreeDigest | OSError | HostError] = []
 
     def work() -> None:
         # A thread may have a working directory of its own, which makes short names of long paths.
         try:
             call_libc("unshare", _CLONE_FS)
-            outcome.append(_digest(root))
+            outcome.append(_digest(root, part, parts))
         except (OSError, HostError) as error:
             outcome.append(error)
 
@@ -46,42 +48,46 @@ def view_digest(root: int) -> str:
     thread.start()
     thread.join()
     (found,) = outcome
-    if isinstance(found, str):
+    if isinstance(found, TreeDigest):
         return found
     raise found if isinstance(found, HostError) else HostError(f"cannot read an image: {found.strerror}") from found
 
 
-def _digest(root: int) -> str:
+def _digest(root: int, part: int, parts: int) -> TreeDigest:
     digest = TreeDigest()
-    # Directories in a directory, whose path is one object for all of them.
-    pending = [(b"", b"")]
+    pending, number, files = [b""], 0, 0
     while pending:
-        above, last = pending.pop()
-        path = b"%b/%b" % (above, last) if last else above
-        below: list[tuple[bytes, bytes]] = []
+        path = pending.pop()
         with naming(path[1:]):
             _enter(root, path[1:])
-            digest.directory(_lines(path, below, digest))
-        pending.extend(reversed(below))
-    return digest.hexdigest()
+            # Whether it is a directory, by name.
+            there = {name: directory for name, directory in _listed() if path or not (directory and name == OF_FILE_SYSTEM)}
+            if files // _SHARE % parts == part:
+                digest.directory(number, _lines(sorted(there), number, digest))
+        below = sorted((name for name, directory in there.items() if directory), reverse=True)
+        pending.extend(b"%b/%b" % (path, name) for name in below)
+        number += 1
+        files += len(there)
+    return digest
 
 
-def _lines(path: bytes, below: list[tuple[bytes, bytes]], digest: TreeDigest) -> Iterator[bytes]:
-    """Read the working directory, which has that path; ``below`` gets the directories in it."""
+def _listed() -> Iterator[tuple[bytes, bool]]:
+    """List the working directory, without looking at the files."""
     with os.scandir(b".") as entries:
-        there = sorted([(entry.name, entry) for entry in entries])
-    for name, entry in there:
+        for entry in entries:
+            yield entry.name, entry.is_dir(follow_symlinks=False)
+
+
+def _lines(names: Iterable[bytes], number: int, digest: TreeDigest) -> Iterator[bytes]:
+    """Read files of the working directory, which has that number."""
+    for name in names:
         try:
-            status = entry.stat(follow_symlinks=False)
+            status = os.lstat(name)
         except FileNotFoundError:
             # overlayfs lists a whiteout with nothing below it, but it can't be found.
             continue
-        if status.st_mode & _FORMAT_BITS == stat.S_IFDIR:
-            if not path and name == OF_FILE_SYSTEM:
-                continue
-            below.append((path, name))
-        elif status.st_nlink > 1:
-            digest.link((status.st_dev, status.st_ino), path, name)
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+            digest.link(number, name, (status.st_dev, status.st_ino))
         yield _line(name, status)
 
 

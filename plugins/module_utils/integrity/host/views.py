@@ -70,15 +70,19 @@ class Views:
 
         Raises LostSnapshotError if it, or one that it stands on, isn't there.
         """
-        with _locked_directory() as directory:
+        with _locked_directory() as directory, ThreadPoolExecutor(1) as pool:
             key = os.path.basename(directory)
             try:
                 mounts = self._make(key, directory, chain_id)
                 root = mount_detached(mounts, directory)
+                view = View(root, mounts[-1].kind == "overlay", packed=self.snapshotter == EROFS)
                 try:
-                    yield View(root, mounts[-1].kind == "overlay", packed=self.snapshotter == EROFS)
+                    yield view
                 finally:
-                    os.close(root)
+                    unmounting = pool.submit(os.close, root)
+                    # With many files, that takes as long as the removal. A device has to be free before it.
+                    if view.packed or not view.overlay:
+                        unmounting.result()
             finally:
                 self._remove(key)
 
@@ -98,18 +102,17 @@ class Views:
     def _make(self, key: str, directory: str, chain_id: str) -> tuple[SnapshotMount, ...]:
         for attempt in range(_ATTEMPTS):
             try:
-                self._ask("view", key, chain_id, doing=f"make a view of the snapshot {chain_id}")
-                with ThreadPoolExecutor(1) as pool:
-                    mounts = pool.submit(self._ask, "mounts", directory, key, doing="ask for a view's mounts")
-                    # Without it, garbage collection removes the view; that may happen even before.
-                    self._ask("label", key, "containerd.io/gc.root=view", doing="keep a view from garbage collection")
+                doing = f"make a view of the snapshot {chain_id}"
+                mounts = self._ask("view", "--target", directory, key, chain_id, doing=doing)
+                # Without it, garbage collection removes the view; that may happen even before.
+                self._ask("label", key, "containerd.io/gc.root=view", doing="keep a view from garbage collection")
                 break
             except HostError as error:
                 if os.strerror(errno.ENOENT).lower() in str(error):
                     raise LostSnapshotError(str(error)) from error
                 if attempt + 1 == _ATTEMPTS:
                     raise
-        return parse_ctr_mounts(mounts.result(), directory)
+        return parse_ctr_mounts(mounts, directory)
 
     def _remove(self, key: str) -> None:
         try:

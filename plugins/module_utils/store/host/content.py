@@ -61,6 +61,14 @@ class ContentStore:
             if any(f"{label}={key}" in labels.split(",") for key in keys):
                 self._ctr.ask("content", "label", digest, f"{label}=", doing=f"change the labels of {digest}")
 
+    def keep_snapshot(self, config: str, snapshotter: str, key: str) -> None:
+        """Label the config of an image, by digest, so that garbage collection keeps a snapshot and those below it.
+
+        The label is the one that containerd sets to the topmost layer each time it has unpacked the image.
+        """
+        label = f"{_NEEDED}{snapshotter}={key}"
+        self._ctr.ask("content", "label", oci.digest(config), label, doing=f"change the labels of {config}")
+
     def remove(self, digests: Iterable[str]) -> None:
         """Remove blobs, unless another namespace has them; also those that are gone already."""
         digests = sorted(digests)

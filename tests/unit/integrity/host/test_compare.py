@@ -27,6 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.host.blobs 
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison, compare_views
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.layer_reader import LayerReader
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import View
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.walk import TreeComparer
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import CONTENT, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.store.oci import Descriptor
 
@@ -196,8 +197,11 @@ def test_random_layers_are_as_tar_unpacks_them(layers: list[Spec], form: str, ov
     with image(layers, form) as (tree, compare):
         total = len(list(tree.rglob("*")))
         kept = tree.with_name("kept")
-        for level in (CONTENT, METADATA, METADATA):
-            found = compare(overlay=overlay, level=level, shared=shared, kept=kept if level == METADATA else None)
+        for level, walks in ((CONTENT, True), (METADATA, True), (METADATA, False)):
+            with pytest.MonkeyPatch.context() as patch:
+                if not walks:
+                    patch.delattr(TreeComparer, "compare")  # the digest of the view is enough
+                found = compare(overlay=overlay, level=level, shared=shared, kept=kept if level == METADATA else None)
             assert found.intact and found.count == 0, found
             assert found.total == total
 

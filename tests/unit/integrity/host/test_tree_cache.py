@@ -217,7 +217,7 @@ def zeros(path: Path) -> None:
 
 
 def other_format(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b"tree 1\n", b"tree 2\n"))
+    path.write_bytes(path.read_bytes().replace(b"tree 2\n", b"tree 1\n"))
 
 
 BROKEN = [foreign, nonsense, headless, too_short, somebody_elses, a_link, a_pipe, flipped, miscounted, torn, zeros, other_format]
