@@ -110,7 +110,7 @@ def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version
     if node.binary.path is None and named and not (module.check_mode and assumed):
         raise ValueError(f"binary: there is no program {named}: install it first, or name another")
     if node.binary.path is not None or not module.check_mode:
-        return node.binary.version()
+        return node.containerd.version
     return Version.parse(assumed) if assumed else None
 
 
