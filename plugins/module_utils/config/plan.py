@@ -24,8 +24,16 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.schemas im
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version, schema_support
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange, holds_secrets
-from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, flatten, lookup, merge, nest
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import (
+    Path,
+    Tree,
+    dotted,
+    edited_tree,
+    flatten,
+    lookup,
+    merge,
+    nest,
+)
 
 HEADER = f"{MANAGED} Change the inventory instead."
 FILE_HEADER = "Created by slipway.node, because there was no file. Other settings can be added."
@@ -234,6 +242,9 @@ def _edit_root(
             if text is None:
                 text = toml.render(nest(put), FILE_HEADER)
             else:
+                # It imports tomlkit, which a run that edits no file doesn't need.
+                from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit  # noqa: PLC0415
+
                 empty = (record.tables | tables) - set(put)
                 text = edit(text, put=put, drop=drop, drop_if_empty=empty)
         except ValueError as error:

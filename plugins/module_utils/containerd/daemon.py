@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.unit_status impo
 SPARING_KILL_MODES = ("process",)
 # After a crash the daemon has to run for so many seconds before it counts as up.
 CRASHED_SECONDS = 60
+_PLUGIN = re.compile(r"^(?=Type: )", re.MULTILINE)
+_PLUGIN_ID = re.compile(r"^ID: +(\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,16 @@ def parse_plugins(stdout: str) -> tuple[Plugin, ...]:
     """From the table that ``ctr plugins ls`` prints."""
     rows = (line.split() for line in stdout.splitlines()[1:])
     return tuple(Plugin(row[0], row[1], row[-1]) for row in rows if len(row) >= 3)
+
+
+def parse_details(stdout: str) -> dict[str, str]:
+    """Return by id the part about the plugins of this id from what ``ctr plugins ls --detailed`` prints."""
+    found: dict[str, str] = {}
+    for block in _PLUGIN.split(stdout):
+        name = _PLUGIN_ID.search(block)
+        if name is not None:
+            found[name[1]] = found.get(name[1], "") + block
+    return found
 
 
 @dataclass(frozen=True)

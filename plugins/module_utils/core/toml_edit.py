@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import MissingLibrary
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import BYTE_ORDER_MARK, parse, plain_value, value_text
 from ansible_collections.slipway.node.plugins.module_utils.core.toml_lines import edit_lines
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, lookup
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, Tree, dotted, edited_tree, lookup
 
 try:
     import tomlkit
@@ -113,14 +112,16 @@ def _without_empty(document: Any, tables: Iterable[Path]) -> tuple[Any, list[Pat
     A comment after a table's last line is part of that table, also one that is meant for the next.
     """
     gone = []
+    tree = plain_value(document)
     for path in sorted(tables, key=len, reverse=True):
-        if lookup(plain_value(document), path) == {}:
+        if lookup(tree, path) == {}:
             text = tomlkit.dumps(document)
             _remove(document, path)
             if _comment_count(tomlkit.dumps(document)) < _comment_count(text):
                 document = tomlkit.parse(text)
             else:
                 gone.append(path)
+            tree = plain_value(document)
     return document, gone
 
 
@@ -133,28 +134,3 @@ def _says(text: str, tree: Tree) -> bool:
         return parse(text) == tree
     except ValueError:
         return False
-
-
-def edited_tree(
-    tree: Mapping[str, Any], *, put: Mapping[Path, Any], drop: Iterable[Path] = (), drop_if_empty: Collection[Path] = ()
-) -> Tree:
-    """Return what ``edit`` makes of a document, as plain values; the given tree is left unchanged."""
-    edited: Tree = copy.deepcopy(dict(tree))
-    for path in drop:
-        parent = lookup(edited, path[:-1])
-        if isinstance(parent, dict):
-            parent.pop(path[-1], None)
-    _drop_empty(edited, drop_if_empty)
-    for path, value in put.items():
-        table = edited
-        for part in path[:-1]:
-            table = table.setdefault(part, {})
-        table[path[-1]] = copy.deepcopy(value)
-    _drop_empty(edited, drop_if_empty)
-    return edited
-
-
-def _drop_empty(tree: Tree, tables: Iterable[Path]) -> None:
-    for path in sorted(tables, key=len, reverse=True):
-        if lookup(tree, path) == {}:
-            lookup(tree, path[:-1]).pop(path[-1])

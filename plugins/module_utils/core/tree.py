@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 Path = tuple[str, ...]
@@ -64,6 +65,31 @@ def lookup(tree: Mapping[str, Any], path: Iterable[str], default: Any = None) ->
             return default
         value = value[part]
     return value
+
+
+def edited_tree(
+    tree: Mapping[str, Any], *, put: Mapping[Path, Any], drop: Iterable[Path] = (), drop_if_empty: Collection[Path] = ()
+) -> Tree:
+    """Return what ``toml_edit.edit`` makes of a document, as plain values; the given tree is left unchanged."""
+    edited: Tree = copy.deepcopy(dict(tree))
+    for path in drop:
+        parent = lookup(edited, path[:-1])
+        if isinstance(parent, dict):
+            parent.pop(path[-1], None)
+    _drop_empty(edited, drop_if_empty)
+    for path, value in put.items():
+        table = edited
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+        table[path[-1]] = copy.deepcopy(value)
+    _drop_empty(edited, drop_if_empty)
+    return edited
+
+
+def _drop_empty(tree: Tree, tables: Iterable[Path]) -> None:
+    for path in sorted(tables, key=len, reverse=True):
+        if lookup(tree, path) == {}:
+            lookup(tree, path[:-1]).pop(path[-1])
 
 
 def quote(text: str) -> str:

@@ -299,8 +299,13 @@ def views_of(files: Iterable[Source], paths: Iterable[str]) -> str:
     return ", ".join(found)
 
 
+def unpackaged(files: Iterable[str]) -> tuple[str, ...]:
+    """Return the files of a unit that no package brought."""
+    return tuple(path for path in files if not path.startswith(_PACKAGES))
+
+
 def ignored_lines(said: str, files: Iterable[str]) -> tuple[str, ...]:
     """Return what ``systemd-analyze verify`` says of lines in a unit's files, but those of packages, that systemd ignores."""
-    wanted = tuple(f"{path}:" for path in files if not path.startswith(_PACKAGES))
+    wanted = tuple(f"{path}:" for path in unpackaged(files))
     lines = (line.strip() for line in said.splitlines())
     return tuple(dict.fromkeys(line for line in lines if line.startswith(wanted) and ("ignor" in line or "Unknown" in line)))

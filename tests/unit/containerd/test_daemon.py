@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon, Plugin, parse_plugins
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon, Plugin, parse_details, parse_plugins
 from ansible_collections.slipway.node.plugins.module_utils.core.process import Process
 from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
 
@@ -49,6 +49,22 @@ def test_reads_what_systemctl_shows_of_a_running_unit(recorded: Recorded, versio
         result="success",
     )
     assert status.running
+
+
+@pytest.mark.parametrize(
+    ("version", "types"),
+    [
+        ("1.7.24", ["io.containerd.grpc.v1"]),
+        ("2.3.7", ["io.containerd.grpc.v1", "io.containerd.cri.v1"]),
+    ],
+)
+def test_details_of_plugins_with_the_same_id_are_together(recorded: Recorded, version: str, types: list[str]) -> None:
+    details = parse_details(recorded(version, "plugins-detailed.txt"))
+    assert re.findall(r"^Type: +(.*)", details["images"], re.MULTILINE) == types
+
+
+def test_no_details_are_of_no_plugin() -> None:
+    assert parse_details("") == {}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.toml import parse, render, value_text
-from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit, edited_tree
+from ansible_collections.slipway.node.plugins.module_utils.core.toml_edit import edit
 from ansible_collections.slipway.node.plugins.module_utils.core.toml_lines import edit_lines
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, flatten, lookup, quote
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, dotted, edited_tree, flatten, lookup, quote
 
 # Bare names, names that have to be quoted, and the empty one.
 KEYS = st.sampled_from(["a", "b-1", "io.containerd.grpc.v1.cri", 'quote "', "", "é", "line\nbreak"]) | st.text(max_size=3)

@@ -3,6 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import record_path
 from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError, MissingLibrary
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.node_plan.host import node_files, plan
 from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.modules import LOADERS, stage_module
 from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.plan import first_work, run
@@ -167,6 +172,44 @@ def test_an_unlisted_toolbox_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for prunable in (False, True):
         fake(monkeypatch, "toolbox_snapshot_info", {"changed": False, "toolboxes": [{"prunable": prunable}]})
         assert bool(run(given(("toolboxes", "toolbox_snapshot_info", {})))["parts"]) is prunable
+
+
+def test_a_program_is_run_without_a_fork_of_the_interpreter() -> None:
+    def run_program(module: AnsibleModule) -> dict[str, Any]:
+        return {"said": Runner(module).run("/bin/sh", "-c", "echo $LC_ALL", doing="say it")}
+
+    # Module has no run_command.
+    assert StageModule(run_program, {}).predict(cast(AnsibleModule, Module()), {})[0] == {"said": "C\n"}
+
+
+def test_stages_import_nothing_that_only_a_change_needs() -> None:
+    unwanted = [
+        "ansible.module_utils.urls",
+        "tomlkit",
+        *(
+            f"ansible_collections.slipway.node.plugins.module_utils.{name}"
+            for name in ("config.host.apply", "integrity.host.compare", "probe.host.probe")
+        ),
+    ]
+    program = f"""
+import json, sys
+from {LOADERS["kata_config"].__module__} import LOADERS
+for name in json.loads(sys.argv[1]):
+    LOADERS[name]()
+print(json.dumps([name for name in json.loads(sys.argv[2]) if name in sys.modules]))
+"""
+    stages = [
+        "containerd_config",
+        "containerd_image",
+        "containerd_registry",
+        "kata_config",
+        "release_install",
+        "toolbox_snapshot",
+    ]
+    argv = [sys.executable, "-c", program, json.dumps(stages), json.dumps(unwanted)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout or "null") == [], done.stderr
 
 
 def secrets(name: str, arguments: dict[str, Any]) -> set[str]:

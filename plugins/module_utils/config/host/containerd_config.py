@@ -12,7 +12,6 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.node.plugins.module_utils.config.host.apply import ConfigApplication
 from ansible_collections.slipway.node.plugins.module_utils.config.host.migration import (
     DefaultChange,
     Unpacked,
@@ -89,6 +88,9 @@ def configure(module: AnsibleModule, lock: int) -> dict[str, Any]:
     unpacked = [Unpacked(change.plan)] if change is not None and change.plan is not None else []
     diff = [file.diff() for file in final.changes] + diff_of_images(change)
     if (changed or final.probes) and not module.check_mode:
+        # Most runs change nothing, and need no probe.
+        from ansible_collections.slipway.node.plugins.module_utils.config.host.apply import ConfigApplication  # noqa: PLC0415
+
         proven = bool(found.record.pending) and wanted.may_restart and node.is_well()
         application = ConfigApplication(node, final, change, proven=proven, lock=lock)
         unpacked = application.apply()
@@ -110,7 +112,7 @@ def installed_or_assumed(module: AnsibleModule, node: ContainerdHost) -> Version
     if node.binary.path is None and named and not (module.check_mode and assumed):
         raise ValueError(f"binary: there is no program {named}: install it first, or name another")
     if node.binary.path is not None or not module.check_mode:
-        return node.binary.version()
+        return node.containerd.version
     return Version.parse(assumed) if assumed else None
 
 

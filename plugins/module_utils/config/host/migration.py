@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage, plan_stage
@@ -16,9 +16,11 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.clien
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.sync import Synced
-from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import Migration, MigrationPlan
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import missing_requirements
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import AFTER, BESIDE, moment
+
+if TYPE_CHECKING:
+    from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import Migration, MigrationPlan
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def plan_default_change(
     if not _answers(node.containerd):
         return DefaultChange(old, new, AFTER)
     loaded = node.containerd.loaded_snapshotters
-    plan = Migration(node.containerd, old, new, final.config).plan(watch=watch)
+    plan = _migration(node.containerd, old, new, final.config).plan(watch=watch)
     usable = final.wanted.present and old in loaded and _works(node, final.config, old)
     when = moment(new_loaded=new in loaded, old_usable=usable, images=bool(plan.tasks))
     beside = None
@@ -65,6 +67,13 @@ def plan_default_change(
         stage = plan_stage(node, final.wanted.beside(old, new), final.found)
         beside = replace(stage, reason=f"the daemon has to load the snapshotter {new}")
     return DefaultChange(old, new, when, plan, beside)
+
+
+def _migration(containerd: Containerd, old: str, new: str, config: EffectiveConfig) -> Migration:
+    # The default snapshotter rarely changes, and the code for that is most of what this module would import.
+    from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import Migration  # noqa: PLC0415
+
+    return Migration(containerd, old, new, config)
 
 
 def _answers(containerd: Containerd) -> bool:
@@ -86,7 +95,7 @@ def unpack(node: ContainerdHost, change: DefaultChange, lock: int) -> Unpacked:
     Raises HostError, and ValueError if an image can't be unpacked.
     """
     containerd = node.containerd.renewed()
-    migration = Migration(containerd, change.old, change.new, containerd.config)
+    migration = _migration(containerd, change.old, change.new, containerd.config)
     plan = migration.plan(watch=False)
     return Unpacked(plan, migration.apply(plan, lock))
 

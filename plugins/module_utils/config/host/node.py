@@ -84,9 +84,9 @@ class ContainerdHost:
         return self.daemon.read_state().restart_reason([default] if default else [], cri=config.cri_enabled) is None
 
     def planned_config(self, plan: ConfigPlan) -> EffectiveConfig:
-        """Read the effective configuration of the planned files; of those on disk if none is to change."""
+        """Return the effective configuration of the planned files; if none is to change, that of the client."""
         if not plan.changes:
-            return self.read_config()
+            return self.containerd.config
         texts = {change.path: change.after for change in plan.files}
         with candidate(self.config_file, texts) as places:
             try:

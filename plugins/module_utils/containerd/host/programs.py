@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cached_property
 
-from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Plugin, parse_plugins
+from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Plugin, parse_details, parse_plugins
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import check_imports
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
@@ -102,7 +103,6 @@ class Ctr:
         self._plugins_seconds = min(_PLUGINS_SECONDS, timeout) if timeout else None
         beside = os.path.join(os.path.dirname(binary), "ctr") if binary else ""
         self.path = beside if os.access(beside, os.X_OK) else runner.find("ctr")
-        self._details: dict[str, str] = {}
 
     def command(self, *arguments: str) -> list[str]:
         """Return the argument list for one of its commands. Raises HostError if there is no ctr."""
@@ -128,15 +128,18 @@ class Ctr:
         return parse_plugins(self._run("plugins", "ls", doing=doing, timeout=self._plugins_seconds))
 
     def plugin_details(self, plugin_id: str) -> str:
-        """All about the plugins of this id, as text, also what they export, such as their directory. Asked for once."""
-        if plugin_id not in self._details:
-            doing = f"ask containerd about its plugin {plugin_id}"
-            self._details[plugin_id] = self._run("plugins", "ls", "--detailed", f"id=={plugin_id}", doing=doing)
-        return self._details[plugin_id]
+        """Return all about the plugins of this id, as text, also what they export, such as their directory. Asked for once."""
+        return self._details.get(plugin_id, "")
+
+    @cached_property
+    def _details(self) -> dict[str, str]:
+        # One question for all costs less than one for each.
+        return parse_details(self._run("plugins", "ls", "--detailed", doing="ask containerd about its plugins"))
 
     def plugin_reason(self, plugin_id: str) -> str:
-        """Return why a plugin isn't ok, in the daemon's own words; empty if it doesn't say."""
-        found = _REASON.search(self.plugin_details(plugin_id))
+        """Return why a plugin isn't ok now, in the daemon's own words; empty if it doesn't say."""
+        doing = f"ask containerd about its plugin {plugin_id}"
+        found = _REASON.search(self._run("plugins", "ls", "--detailed", f"id=={plugin_id}", doing=doing))
         return found[1].strip() if found else ""
 
     def in_namespace(self, namespace: str, *arguments: str, doing: str) -> str:

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import NOT_FOUND, Ctr
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison, compare_images
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import Views
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import METADATA
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import Comparison
 from ansible_collections.slipway.node.plugins.module_utils.store.host.content import DamagedDocumentError
 from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Content, Reference
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
@@ -130,6 +129,10 @@ class ImageComparer:
         self, images: Mapping[str, ReadableImage], *, keep: bool = False, listed: Listed | None = None
     ) -> dict[str, Comparison]:
         """Compare images, each once even if it has several names. A blob counts only if this namespace has it."""
+        # Most runs compare nothing, and this is half of what a module about images would import.
+        from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import compare_images  # noqa: PLC0415
+        from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import Views  # noqa: PLC0415
+
         listed = listed or self.listed()
         contents = {image.content.manifest: image.content for image in images.values()}
         found = compare_images(

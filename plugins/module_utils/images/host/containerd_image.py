@@ -26,7 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.host.steps imp
 from ansible_collections.slipway.node.plugins.module_utils.images.host.target import ImageTarget
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import ArchiveNeeded, Removal, Request, plan_removal
 from ansible_collections.slipway.node.plugins.module_utils.images.pull_path import PullPath
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import DAMAGED
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import DAMAGED
 from ansible_collections.slipway.node.plugins.module_utils.store.host.store import NamespaceStore
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import is_staged
 

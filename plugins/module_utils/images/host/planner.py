@@ -106,12 +106,8 @@ class ImagePlanner:
         return image, position
 
     def _remotes(self, names: Sequence[ImageName]) -> dict[ImageName, Remote]:
-        """Return the images as the registries or the archive have them; meanwhile, the daemon is asked about overlayfs."""
-        with ThreadPoolExecutor(1) as pool:
-            if names and self._target.snapshotter == "overlayfs":
-                # Needed later for the limit of layers, and kept by ctr. What fails now fails there.
-                pool.submit(self._target.containerd.ctr.plugin_details, "overlayfs")
-            return dict(zip(names, self._map_parallel(self._remote, names)))
+        """Return the images as the registries or the archive have them."""
+        return dict(zip(names, self._map_parallel(self._remote, names)))
 
     def _unread(self) -> RemoteImage:
         """Only a change of the image under its name can't be predicted without the archive."""

@@ -13,8 +13,7 @@ from typing import Any
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import ImageComparer, ReadableImage
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import INTACT, Comparison, sweep_views
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import is_view
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import INTACT, Comparison
 from ansible_collections.slipway.node.plugins.module_utils.store.host.content import is_whole
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import is_staged
 from ansible_collections.slipway.node.plugins.module_utils.store.snapshots import plan_removal
@@ -75,6 +74,8 @@ class ImageRepairer:
 
     def in_use(self, compared: Mapping[str, Comparison]) -> dict[str, tuple[str, ...]]:
         """Return the users of layers that would have to be unpacked again, by the name of each image with such layers."""
+        from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import is_view  # noqa: PLC0415
+
         known = self.comparer.readable()
         # A view that is still there belongs to a killed run, and is swept before anything is removed.
         snapshots = {key: snapshot for key, snapshot in self._snapshots.all().items() if not is_view(key)}
@@ -104,6 +105,8 @@ class ImageRepairer:
 
     def sweep(self) -> None:
         """Remove the views that killed runs left."""
+        from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import sweep_views  # noqa: PLC0415
+
         sweep_views(self.comparer.ctr, self.comparer.namespace, self.comparer.snapshotter)
 
     def _drop_damaged(self, blobs: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images.host.repair im
 )
 from ansible_collections.slipway.node.plugins.module_utils.images.host.steps import Outcome, Step
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import RemoteImage
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import Comparison
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import ImageName
 
 _UNREADABLE = "what describes it can't be read"

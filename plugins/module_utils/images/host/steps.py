@@ -13,7 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.images import plan
 from ansible_collections.slipway.node.plugins.module_utils.images.host.current_images import CurrentImages
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import RepairResult
 from ansible_collections.slipway.node.plugins.module_utils.images.plan import RemoteImage
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import Comparison
 from ansible_collections.slipway.node.plugins.module_utils.store.reference import IMPORT_REPOSITORY, ImageName
 
 

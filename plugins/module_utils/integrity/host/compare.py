@@ -7,79 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.blobs import Blob, DamagedBlobError
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.image_check import Image, ImageCheck
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.tree_cache import TreeCache
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import LostSnapshotError, View, Views
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.walk import Difference
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import COMPARED_LEVELS, CONTENT, METADATA
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import Comparison, Difference
 from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Content
 from ansible_collections.slipway.node.plugins.module_utils.store.oci import Descriptor
 
-__all__ = ["Comparison", "Difference", "compare_images", "compare_views", "damaged_blobs", "sweep_views"]
-
-# The results of a comparison.
-INTACT = "intact"
-DAMAGED = "damaged"
-UNKNOWN = "unknown"
 _LOST = "missing, with all that is in it: containerd has a record of the snapshot, but not its directory"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What was found of one image.
-
-    ``differences``: at most 100 of ``count``; ``total``: how many files there should be. ``damaged_blobs``: digests of the
-    image's blobs that are missing, cut off or something else. ``unknown``: why the files can't be judged, else empty.
-    ``lowest``: the number, from 0, of the lowest layer that has to be unpacked again for the differences to go away.
-    ``discarded``: layers that the namespace has given up.
-    """
-
-    differences: tuple[Difference, ...] = ()
-    total: int = 0
-    damaged_blobs: tuple[str, ...] = ()
-    unknown: str = ""
-    count: int = 0
-    lowest: int = 0
-    discarded: tuple[str, ...] = ()
-
-    @property
-    def intact(self) -> bool:
-        """Whether it is certain that nothing is wrong, at the level of the comparison."""
-        return not (self.differences or self.damaged_blobs or self.unknown)
-
-    @property
-    def damaged(self) -> bool:
-        """Whether files or blobs are known to be wrong."""
-        return bool(self.differences or self.damaged_blobs)
-
-    def summary(self) -> str:
-        """Return why the image isn't certainly intact; empty if it is."""
-        if self.differences:
-            first = self.differences[0]
-            return f"{self.count} of its {self.total} files are not as in its layers, such as {first.path}: {first.problem}"
-        return self.blob_summary()
-
-    def blob_summary(self) -> str:
-        """Return the same for the image's blobs alone."""
-        if self.damaged_blobs:
-            return f"damaged in the content store: {', '.join(self.damaged_blobs)}"
-        return self.unknown
-
-    def to_result(self) -> dict[str, Any]:
-        """Return the return values of a module."""
-        return {
-            "integrity": DAMAGED if self.damaged else UNKNOWN if self.unknown else INTACT,
-            "differences": {difference.path: difference.problem for difference in self.differences},
-            "difference_count": self.count,
-            "file_count": self.total,
-            "damaged_blobs": list(self.damaged_blobs),
-            "integrity_reason": self.unknown,
-        }
 
 
 def compare_images(

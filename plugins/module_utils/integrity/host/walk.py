@@ -16,6 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.errors import Ho
 from ansible_collections.slipway.node.plugins.module_utils.integrity import comparison
 from ansible_collections.slipway.node.plugins.module_utils.integrity.comparison import FileAttributes
 from ansible_collections.slipway.node.plugins.module_utils.integrity.inode import Inode, layer_of
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import Difference
 from ansible_collections.slipway.node.plugins.module_utils.integrity.rootfs import RootFs
 from ansible_collections.slipway.node.plugins.module_utils.integrity.tar import (
     BLOCK_DEVICE,
@@ -44,14 +45,6 @@ NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA)
 
 # What is wrong with a file's bytes, from what is expected, what is found and where; empty if nothing.
 Content = Callable[[Inode, FileAttributes, bytes], str]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """``path`` from the image's root, ``problem``: "missing", "is empty, should have 5 bytes", …; several joined by "; "."""
-
-    path: str
-    problem: str
 
 
 @dataclass

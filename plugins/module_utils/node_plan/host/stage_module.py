@@ -13,6 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator, ValidationResult
 
 from ansible_collections.slipway.node.plugins.module_utils.core.files import secret_values
+from ansible_collections.slipway.node.plugins.module_utils.core.host.plain_programs import PlainPrograms
 
 Run = Callable[[AnsibleModule], dict[str, Any]]
 
@@ -49,9 +50,13 @@ class StageModule:
 
 
 class _View:
-    """What the run of a module sees of AnsibleModule. It delegates to node_plan's, which runs the programs."""
+    """What the run of a module sees of AnsibleModule. It delegates to node_plan's, but for the programs.
+
+    AnsibleModule forks the whole interpreter for each of them.
+    """
 
     check_mode = True
+    run_command = staticmethod(PlainPrograms().run_command)
 
     def __init__(self, module: AnsibleModule, params: Mapping[str, Any], clients: dict[Any, Any]) -> None:
         self._module = module

@@ -10,12 +10,10 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import fetch_url
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
@@ -162,6 +160,11 @@ def _existing(path: str) -> str:
 
 
 def _download(module: AnsibleModule, url: str, target: IO[bytes]) -> str:
+    # To import these takes 15 ms, and most runs download nothing.
+    from http.client import HTTPException  # noqa: PLC0415
+
+    from ansible.module_utils.urls import fetch_url  # noqa: PLC0415
+
     response, answer = fetch_url(module, url, timeout=module.params["timeout"])
     if response is None or answer["status"] != 200:
         raise HostError(f"cannot download {url}: {answer['msg']}")

@@ -41,6 +41,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     parse_limit,
     parse_number,
     parse_status,
+    unpackaged,
 )
 
 # What the kernel adds to the path of an open file that was deleted.
@@ -157,7 +158,7 @@ def read_kubelet() -> Kubelet | None:
 def read_ignored_directives(runner: Runner, unit: str, paths: Sequence[str]) -> tuple[str, ...]:
     """Return what systemd says of lines of the unit's files that it ignores; nothing on a node without systemd-analyze."""
     program = runner.find("systemd-analyze")
-    if program is None:
+    if program is None or not unpackaged(paths):
         return ()
     done = runner.try_run(program, "verify", "--man=no", unit, timeout=_ANALYZE_SECONDS)
     return ignored_lines(done.stderr + done.stdout, paths)

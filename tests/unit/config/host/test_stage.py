@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.stand_ins import Module
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host import stage
+from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.config.host.record import read_record
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import plan_files
 from ansible_collections.slipway.node.plugins.module_utils.config.host.transaction import Transaction
-from ansible_collections.slipway.node.plugins.module_utils.config.plan import CurrentConfig
+from ansible_collections.slipway.node.plugins.module_utils.config.plan import ConfigPlan, CurrentConfig
+from ansible_collections.slipway.node.plugins.module_utils.config.record import Record
 from ansible_collections.slipway.node.plugins.module_utils.config.request import ConfigRequest
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.files import FileChange
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 
 ROOT, DROP_IN, UNIT = "etc/containerd/config.toml", "etc/containerd/conf.d/60-slipway.toml", "etc/systemd/unit.d/60.conf"
@@ -126,3 +132,15 @@ def test_a_foreign_drop_in_of_the_unit_is_neither_replaced_nor_removed(top: Path
     run(top, "2.1.9", SETTINGS)
     run(top, "2.1.9", None)
     assert tree(top) == there
+
+
+@pytest.mark.parametrize(("after", "dumps"), [("version = 2\n", 1), ("version = 2\nroot = '/srv'\n", 2)])
+def test_the_configuration_is_read_once_unless_a_file_changes(top: Path, after: str, dumps: int) -> None:
+    program, root = top / "containerd", str(top / ROOT)
+    program.write_text(f'#!/bin/sh\necho "$*" >> {top}/asked\ncat "$2"\n')
+    program.chmod(0o755)
+    client = Containerd(Runner(Module()), config_file=root, unit="a.service", address="/none", binary=str(program))
+    change = FileChange(root, "version = 2\n", after)
+    planned = ContainerdHost(client, str(top / DROP_IN)).planned_config(ConfigPlan((change,), Record(), 2))
+    assert (planned.root, client.config.root) == ("/srv" if dumps == 2 else None, None)
+    assert len((top / "asked").read_text().splitlines()) == dumps

@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host import image_check, layer_jobs
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.blobs import open_layer
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison, compare_views
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import compare_views
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.layer_reader import LayerReader
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import View
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.walk import TreeComparer
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import CONTENT, METADATA
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import Comparison
 from ansible_collections.slipway.node.plugins.module_utils.store.oci import Descriptor
 
 ROOT = os.geteuid() == 0

@@ -19,8 +19,9 @@ import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host import layer_jobs
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.blobs import open_layer
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison, compare_views
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import compare_views
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import View
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import Comparison
 from ansible_collections.slipway.node.plugins.module_utils.store.oci import Descriptor
 from nodes.odd_layers import OCI, Archive
 

@@ -19,7 +19,9 @@ CRI = "io.containerd.grpc.v1.cri"
 CHAIN, CONFIG = "sha256:" + "a" * 64, "sha256:" + "c" * 64
 ANSWERS = """#!/bin/sh
 case "$*" in
-*plugins*) printf 'Exports:      \\n               root      {root}/%s\\n' "${{6#id==}}" ;;
+*plugins*) for name in content overlayfs native; do
+  printf 'Type: t\\nID: %s\\nExports:      \\n               root      {root}/%s\\n' $name $name
+done ;;
 *"snapshots --snapshotter {holder} "*) printf 'KEY PARENT KIND\\n{chain}            Committed\\n' | sed 's/KEY /KEY{blanks}/' ;;
 *"snapshots --snapshotter"*) echo 'KEY PARENT KIND' ;;
 *"content ls"*) printf 'DIGEST SIZE AGE LABELS\\n{config} 1B 1 day {labels}\\n' ;;
