@@ -325,7 +325,7 @@ def _with_shutdown(reader: Reader, state: NodeState, runner: Runner, ctr: Ctr) -
     root = os.path.dirname(content)
     devices = tuple(dict.fromkeys(mount.device for mount in (state.mounts or {}).values()))
     probe.try_read("shutdown", lambda: last_shutdown(runner, root, devices), patient=True)
-    probe.try_read("uuid_problem", lambda: uuid_problem(root))
+    probe.try_read("uuid_problem", lambda: uuid_problem(root, state.version))
     probe.parts.pop("content")
     return _with(state, probe), content
 
