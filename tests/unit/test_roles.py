@@ -352,6 +352,8 @@ def test_extra_variables_of_verify_do_not_narrow_the_checks_of_an_upgrade() -> N
     """``-e verify_skip=…`` would take the place of a variable with the same name that the role upgrade sets."""
     [read] = load(ROOT / "roles/upgrade/tasks/read.yml")
     assert set(read["vars"]) == PASSED["upgrade"]
-    options = next(task for task in tasks(ROOT / "roles/verify") if "slipway.node.node_verify" in task)["slipway.node.node_verify"]
+    options = next(task for task in tasks(ROOT / "roles/verify") if "slipway.node.node_verify" in task)[
+        "slipway.node.node_verify"
+    ]
     chosen = {f"__verify_{name}": options[name] for name in ("only", "probe", "skip")}
     assert chosen == {name: f"{{{{ {name} | default({name.removeprefix('__')}) }}}}" for name in PASSED["upgrade"]}

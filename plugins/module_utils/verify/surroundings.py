@@ -78,9 +78,11 @@ class Confinement:
     """What the daemon's process may do less than the node's first process, and sees otherwise than the node does.
 
     ``missing`` are capabilities. ``tasks_left`` is how many tasks its control group may still start, ``memory`` how many bytes
-    that may use, ``file_size`` (bytes), ``files`` and ``processes`` are limits of its own: None for no limit. ``hidden`` are
-    files that it doesn't see, or sees as others, ``moved`` directories for which the same is true, ``in_memory`` those of them
-    that are in memory.
+    that may use, ``file_size``, ``stack``, ``address_space`` (bytes), ``cpu_seconds``, ``files`` and ``processes`` are limits of
+    its own, which containers inherit: None for no limit. ``filtered``: there are system calls that it can't use.
+    ``no_mounts_in``, ``no_mounts_out``: it doesn't see what is mounted on the node later, and the node not what it mounts.
+    ``hidden`` are files that it doesn't see, or sees as others, ``moved`` directories for which the same is true, ``in_memory``
+    those of them that are in memory.
     """
 
     missing: tuple[str, ...] = ()
@@ -89,7 +91,13 @@ class Confinement:
     file_size: int | None = None
     files: int | None = None
     processes: int | None = None
+    stack: int | None = None
+    address_space: int | None = None
+    cpu_seconds: int | None = None
     no_new_privileges: bool = False
+    filtered: bool = False
+    no_mounts_in: bool = False
+    no_mounts_out: bool = False
     hidden: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
     in_memory: tuple[str, ...] = ()
@@ -193,6 +201,23 @@ def _texts(value: Any) -> Iterator[str]:
 
 # A daemon with fewer files can't start a container.
 FEWEST_FILES = 1024
+# Directives with which systemd filters system calls. The processes of containers inherit the filter (systemd.exec(5)).
+FILTERS = (
+    "LockPersonality",
+    "MemoryDenyWriteExecute",
+    "PrivateDevices",
+    "ProtectClock",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "RestrictAddressFamilies",
+    "RestrictNamespaces",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+    "SystemCallArchitectures",
+    "SystemCallFilter",
+)
 _ON = ("1", "yes", "true", "on", "y", "t")
 _OFF = ("0", "no", "false", "off", "n", "f")
 _NAMESPACES = frozenset({"cgroup", "ipc", "mnt", "net", "pid", "uts"})
@@ -212,7 +237,7 @@ _HARMFUL: Mapping[str, Callable[[str], bool]] = {
     "PrivateDevices": lambda value: value.lower() in _ON,
     "PrivateNetwork": lambda value: value.lower() in _ON,
     "PrivateUsers": lambda value: value.lower() in _ON,
-    "ProtectControlGroups": lambda value: value.lower() in _ON,
+    "ProtectControlGroups": lambda value: value.lower() in (*_ON, "strict"),
     "RestrictNamespaces": _restricts_namespaces,
     "SecureBits": lambda value: "noroot" in value,
 }
@@ -261,6 +286,19 @@ def parse_status(text: str) -> tuple[int, bool]:
     """Return the bounding set of capabilities and the flag no_new_privs from ``/proc/PID/status``."""
     values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     return int(values.get("CapBnd", "0").strip(), 16), values.get("NoNewPrivs", "").strip() == "1"
+
+
+def parse_filters(text: str) -> int:
+    """Return the number of filters of system calls from ``/proc/PID/status``; before Linux 5.9, 1 for any."""
+    number, mode = (re.search(rf"^{name}:\s*(\d+)$", text, re.MULTILINE) for name in ("Seccomp_filters", "Seccomp"))
+    return int(number[1]) if number else int(mode is not None and mode[1] == "2")
+
+
+def parse_propagation(text: str) -> tuple[bool, bool]:
+    """Return whether mounts below ``/`` reach a process, and whether its own leave it, from ``/proc/PID/mountinfo`` (proc(5))."""
+    roots = [line.partition(" - ")[0].split() for line in text.splitlines() if line.split()[4:5] == ["/"]]
+    tags = {tag.partition(":")[0] for tag in roots[-1][6:]} if roots else set()
+    return bool(tags & {"shared", "master"}), "shared" in tags
 
 
 def parse_limit(text: str, name: str) -> int | None:

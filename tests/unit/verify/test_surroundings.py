@@ -11,10 +11,12 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     cni_plugins,
     harmful_directives,
     ignored_lines,
+    parse_filters,
     parse_groups,
     parse_hosts,
     parse_limit,
     parse_number,
+    parse_propagation,
     parse_status,
     views_of,
 )
@@ -69,6 +71,40 @@ def test_the_capabilities_and_limits_of_a_process_are_read() -> None:
         "Limit  Soft Limit  Hard Limit  Units\nMax processes  50  60  processes\nMax open files  unlimited  unlimited  files\n"
     )
     assert (parse_limit(limits, "Max processes"), parse_limit(limits, "Max open files")) == (50, None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "propagation"),
+    [
+        ("shared:1 ", (True, True)),
+        ("shared:5 master:1 ", (True, True)),
+        ("master:1 ", (True, False)),
+        ("", (False, False)),
+        ("unbindable ", (False, False)),
+    ],
+)
+def test_the_propagation_of_mounts_is_read(tags: str, propagation: tuple[bool, bool]) -> None:
+    lines = [
+        "20 1 0:2 / / rw shared:9 - rootfs rootfs rw",
+        f"21 20 8:1 / / rw {tags}- ext4 /dev/sda1 rw",
+        "22 21 0:5 / /proc rw - proc proc rw",
+    ]
+    assert parse_propagation("\n".join(lines)) == propagation
+    assert parse_propagation("") == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "filters"),
+    [
+        ("Seccomp:\t0\nSeccomp_filters:\t0\n", 0),
+        ("Seccomp:\t2\nSeccomp_filters:\t3\n", 3),
+        ("Seccomp:\t2\n", 1),
+        ("Seccomp:\t0\n", 0),
+        ("", 0),
+    ],
+)
+def test_the_filters_of_system_calls_are_counted(status: str, filters: int) -> None:
+    assert parse_filters(status) == filters
 
 
 @pytest.mark.parametrize(("text", "number"), [("40\n", 40), ("max\n", None), ("9223372036854771712\n", None), (None, None)])

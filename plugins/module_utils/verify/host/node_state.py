@@ -232,7 +232,7 @@ def _read_room(probe: _Probe, config: EffectiveConfig, pid: int | None) -> None:
     temporary = config.temporary or (probe.parts.get("environment") or {}).get("TMPDIR") or "/tmp"  # noqa: S108
     kubelet = probe.parts.get("kubelet")
     logs = kubelet.log_dir if kubelet is not None else None
-    needed = created_at_start(config.root) if config.root and pid is not None else []
+    needed = created_at_start(config.root, snapshotters.values(), pid) if config.root and pid is not None else []
     directories = [one for one in (config.root, config.state, *snapshotters.values(), *needed, temporary, logs) if one]
     # Mounts of the other snapshotters have flags of their own; a bind mount has those of the directory.
     bound = [root for name, root in snapshotters.items() if name == "native"]

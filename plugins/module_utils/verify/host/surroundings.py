@@ -36,19 +36,22 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     SandboxImage,
     cni_plugins,
     ignored_lines,
+    parse_filters,
     parse_groups,
     parse_hosts,
     parse_limit,
     parse_number,
+    parse_propagation,
     parse_status,
 )
 
 # What the kernel adds to the path of an open file that was deleted.
 _DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
-# Where the daemon mounts layers to unpack them: containerd cmd/containerd/command. It creates the directory when it starts, and
-# misses it when it is gone.
-_CREATED_AT_START = ("tmpmounts",)
+# The daemon creates these directories when it starts, and only then: the one in which it mounts layers to unpack them (containerd
+# cmd/containerd/command), that of downloads (plugins/content/local), and that of a snapshotter's files (plugins/snapshots). The
+# second name is a file or directory beside which it must be, because the plugin has started once.
+_MOUNTS, _DOWNLOADS, _SNAPSHOTS = "tmpmounts", ("io.containerd.content.v1.content/ingest", "."), ("snapshots", "metadata.db")
 # CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
 _POD_FILES = ("/etc/hosts", "/etc/resolv.conf")
 # The directories that plugins write to, below the daemon's root and state directory. The last one is that of runc.
@@ -70,9 +73,15 @@ _PODS = 'labels."io.cri-containerd.kind"==sandbox'
 _PINNED = "io.cri-containerd.pinned=pinned"
 
 
-def created_at_start(root: str) -> list[str]:
-    """Return the directories below its root that a running daemon has created, and doesn't create again."""
-    return [os.path.join(root, name) for name in _CREATED_AT_START]
+def created_at_start(root: str, snapshotters: Iterable[str], pid: int) -> list[str]:
+    """Return the directories that a running daemon has created, and doesn't create again.
+
+    They are below its root and below the directories of snapshotters in use.
+    """
+    plugins = [(root, *_DOWNLOADS), *((directory, *_SNAPSHOTS) for directory in snapshotters)]
+    paths = [(os.path.join(directory, name), beside) for directory, name, beside in plugins]
+    started = [path for path, beside in paths if os.path.exists(f"/proc/{pid}/root{os.path.join(os.path.dirname(path), beside)}")]
+    return [os.path.join(root, _MOUNTS), *started]
 
 
 def read_room(
@@ -172,6 +181,7 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
     if own is None or first is None or limits is None:
         return None
     (has, no_new), (could, _flag) = parse_status(own), parse_status(first)
+    (reached, leaves), (may_reach, may_leave) = (parse_propagation(read_text(f"/proc/{one}/mountinfo") or "") for one in (pid, 1))
     moved = [path for path in directories if os.path.isdir(path) and _is_elsewhere(path, pid)]
     return Confinement(
         # A node inside a container may lack some itself.
@@ -180,9 +190,15 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         memory=min((most for most, _now in _groups(pid, "memory", "memory.max", "memory.current")), default=None)
         or min((most for most, _now in _groups(pid, "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")), default=None),
         file_size=parse_limit(limits, "Max file size"),
+        stack=parse_limit(limits, "Max stack size"),
+        address_space=parse_limit(limits, "Max address space"),
+        cpu_seconds=parse_limit(limits, "Max cpu time"),
         files=parse_limit(limits, "Max open files"),
         processes=parse_limit(limits, "Max processes"),
         no_new_privileges=no_new,
+        filtered=parse_filters(own) > parse_filters(first),
+        no_mounts_in=may_reach and not reached,
+        no_mounts_out=may_leave and not leaves,
         hidden=tuple(path for path in files if os.path.isfile(path) and _is_elsewhere(path, pid)),
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),

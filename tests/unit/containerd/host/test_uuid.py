@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid import recreate_uuid, uuid_problem
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 

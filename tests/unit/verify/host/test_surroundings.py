@@ -16,6 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.verify.host import surroundings
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    created_at_start,
     read_cgroups_problem,
     read_listener,
     read_lost_databases,
@@ -48,6 +49,19 @@ def test_a_temporary_directory_that_is_not_there_is_missing(tmp_path: Path) -> N
     assert read_room([away], None, needed=[away]) == (), "the daemon creates it"
     (room,) = read_room([away], os.getpid(), needed=[away])
     assert (room.missing, room.directories_only) == (True, False)
+
+
+def test_directories_are_needed_of_plugins_that_have_started(tmp_path: Path) -> None:
+    overlay, native = tmp_path / "overlayfs", tmp_path / "native"
+    for directory in (overlay, native):
+        directory.mkdir()
+    snapshotters, own = [str(overlay), str(native)], os.getpid()
+    assert created_at_start(str(tmp_path), snapshotters, own) == [str(tmp_path / "tmpmounts")]
+    (overlay / "metadata.db").touch()
+    content = tmp_path / "io.containerd.content.v1.content"
+    content.mkdir()
+    needed = [str(tmp_path / "tmpmounts"), str(content / "ingest"), str(overlay / "snapshots")]
+    assert created_at_start(str(tmp_path), snapshotters, own) == needed
 
 
 def test_a_file_system_is_listed_once_and_its_reserved_blocks_are_known(tmp_path: Path) -> None:
