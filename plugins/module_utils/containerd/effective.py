@@ -182,6 +182,11 @@ class EffectiveConfig:
         """Return the sandbox controller that a handler names (2.0 and newer); None for the default one."""
         return lookup(self._handler_tables, (name, "sandboxer")) or None
 
+    @property
+    def unset_seccomp_profile(self) -> str:
+        """The seccomp profile of containers that name none, empty for none."""
+        return str(self.lookup((*self._runtime, "unset_seccomp_profile")) or "")
+
     def handler_base_spec(self, name: str) -> str | None:
         """Return the file of the OCI specification that a handler's containers start from; None for CRI's own."""
         return lookup(self._handler_tables, (name, "base_runtime_spec")) or None

@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 import json
-import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import directives
-from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 # The files of CNI that CRI reads: github.com/containerd/go-cni, opts.go.
 CNI_SUFFIXES = (".conf", ".conflist", ".json")
-# containerd core/remotes/docker/config/hosts.go.
-_CAPABILITIES = ("pull", "resolve", "push", "referrers")
+# containernetworking pkg/utils, ValidateNetworkName.
+_CNI_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _CGROUP_DRIVER = re.compile(r"^cgroupDriver:\s*[\"']?([a-z]+)", re.MULTILINE)
 
 _LOG_DIR = re.compile(r"^podLogsDir:\s*[\"']?(/[^\s\"']*)", re.MULTILINE)
@@ -112,21 +109,21 @@ class PodNetwork:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class RegistryFile:
-    """A hosts.toml and what is wrong with it; ``exposed`` are files with secrets that every user can read."""
+def cni_plugins(text: str, *, several: bool) -> tuple[str, ...]:
+    """Return the types of the plugins that a CNI configuration names. Raises ValueError if CRI can't use it.
 
-    path: str
-    problems: tuple[str, ...] = ()
-    exposed: tuple[str, ...] = ()
-
-
-def cni_plugins(text: str) -> tuple[str, ...]:
-    """Return the types of the plugins that a CNI configuration names. Raises ValueError if CRI can't use it."""
+    ``several``: it is a list of plugins, as in files with the suffix .conflist. Others have one plugin: CNI's libcni/conf.go.
+    """
     tree = json.loads(text)
     if not isinstance(tree, Mapping):
         raise ValueError("it is no object")
-    plugins = tree.get("plugins", [tree]) if "plugins" in tree else [tree]
+    name, plugins = tree.get("name"), tree.get("plugins") if several else [tree]
+    if not isinstance(name, str) or not _CNI_NAME.fullmatch(name):
+        raise ValueError(
+            "it has no name of a network" if name is None else f"it has the name {name!r}, which is none of a network"
+        )
+    if not isinstance(tree.get("cniVersion", ""), str) or not isinstance(tree.get("disableCheck", False), (bool, str)):
+        raise ValueError("its cniVersion or its disableCheck is of another type")
     if not isinstance(plugins, list) or not plugins or not all(isinstance(one, Mapping) for one in plugins):
         raise ValueError("it has no list of plugins")
     types: list[str] = []
@@ -135,68 +132,12 @@ def cni_plugins(text: str) -> tuple[str, ...]:
         for table in (plugin, ipam if isinstance(ipam, Mapping) else {}):
             kind = table.get("type")
             if table is plugin and not kind:
-                raise ValueError("a plugin has no type")
+                raise ValueError("a plugin has no type" if several else "it has no type of a plugin")
+            if "/" in str(kind):
+                raise ValueError(f"{kind} is no name of a plugin")
             if kind:
                 types.append(str(kind))
     return tuple(dict.fromkeys(types))
-
-
-@dataclass(frozen=True)
-class RegistryHosts:
-    """A hosts.toml: the files that it names, whether it has credentials, and what containerd refuses in it."""
-
-    files: tuple[str, ...]
-    keys: tuple[str, ...] = ()
-    credentials: bool = False
-    problems: tuple[str, ...] = field(default=())
-
-
-def parse_hosts(text: str, directory: str, *, before_2: bool) -> RegistryHosts:
-    """Parse a hosts.toml. Raises ValueError if it is no TOML. Paths are relative to its ``directory``.
-
-    ``before_2``: containerd 1.x reads it, which drops files that 2.x reads.
-    """
-    tree = toml.parse(text)
-    hosts = tree.get("host", {})
-    hosts = hosts if isinstance(hosts, Mapping) else {}
-    tables: list[Mapping[str, Any]] = [tree, *(table for table in hosts.values() if isinstance(table, Mapping))]
-    problems = [problem for table in tables for problem in _host_problems(table)]
-    # containerd 1.x sorts the hosts by their places in the text, and finds none with a bracket in its name.
-    if before_2 and any("[" in name for name in hosts):
-        problems.append("has a mirror with an IPv6 address, with which containerd 1.x reads nothing of the file")
-    if before_2 and tree and not hosts:
-        problems.append("has no table of a host, without which containerd 1.x reads nothing of the file")
-    clients = [posixpath.join(directory, path) for table in tables for path in _texts(table.get("client"))]
-    files = [posixpath.join(directory, path) for table in tables for path in _texts(table.get("ca"))]
-    return RegistryHosts(
-        files=tuple(dict.fromkeys([*files, *clients])),
-        keys=tuple(dict.fromkeys(clients)),
-        credentials=any(_has_credentials(table) for table in tables),
-        problems=tuple(problems),
-    )
-
-
-def _host_problems(table: Mapping[str, Any]) -> Iterator[str]:
-    for one in table.get("capabilities") or ():
-        if one not in _CAPABILITIES:
-            yield f"has the unknown capability {one!r}"
-    for key in ("ca", "client"):
-        if not isinstance(table.get(key, ""), (str, list)):
-            yield f"has a {key} that is neither a path nor a list of paths"
-
-
-def _has_credentials(table: Mapping[str, Any]) -> bool:
-    header = table.get("header", {})
-    return isinstance(header, Mapping) and any("auth" in name.lower() or "token" in name.lower() for name in header)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Return the paths in a text, a list, or a list of pairs."""
-    if isinstance(value, str) and value:
-        yield value
-    elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
 
 
 # A daemon with fewer files can't start a container.
@@ -238,9 +179,13 @@ _HARMFUL: Mapping[str, Callable[[str], bool]] = {
     "PrivateNetwork": lambda value: value.lower() in _ON,
     "PrivateUsers": lambda value: value.lower() in _ON,
     "ProtectControlGroups": lambda value: value.lower() in (*_ON, "strict"),
+    # Pods have names of their own, and images programs with these bits.
+    "ProtectHostname": lambda value: value.lower() in _ON,
+    "RestrictSUIDSGID": lambda value: value.lower() in _ON,
     "RestrictNamespaces": _restricts_namespaces,
     "SecureBits": lambda value: "noroot" in value,
 }
+_LISTS = ("RestrictNamespaces", "SecureBits")
 # Directives that give the daemon another view of files than the node's.
 _VIEWS = re.compile(
     r"(Bind|BindReadOnly|Inaccessible|ReadOnly|NoExec)Paths|TemporaryFileSystem|Root(Directory|Image)|MountImages|\w+Images"
@@ -254,7 +199,8 @@ def harmful_directives(files: Sequence[Source]) -> list[str]:
     found: dict[str, str] = {}
     for file in files:
         for key, value in directives(file.text):
-            if key in _HARMFUL:
+            # Without a value, systemd resets lists, and ignores a switch.
+            if key in _HARMFUL and (value or key in _LISTS):
                 found.pop(key, None)
                 if _HARMFUL[key](value):
                     found[key] = f"{key}={value} in {file.path}"

@@ -18,11 +18,11 @@ from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan i
 from ansible_collections.slipway.node.plugins.module_utils.verify import surroundings_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation, Finding, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import RegistryFile
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     Confinement,
     Kubelet,
     PodNetwork,
-    RegistryFile,
     Room,
     SandboxImage,
 )
@@ -152,7 +152,7 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("unit_directives", "fail", confined(file_size=2**20), "files of at most 1048576 bytes"),
     ("unit_directives", "fail", confined(files=64), "at most 64 open files"),
     ("unit_directives", "fail", confined(cpu_seconds=9), "at most 9 seconds of CPU time"),
-    ("unit_directives", "fail", confined(stack=65536), "a stack of at most 65536 bytes"),
+    ("unit_directives", "fail", confined(stack=16384), "a stack of at most 16384 bytes"),
     ("unit_directives", "fail", confined(no_mounts_in=True), "mounts of the node, such as volumes, that don't reach containers"),
     ("unit_directives", "warn", confined(no_mounts_out=True), "don't reach the node"),
     ("unit_directives", "warn", confined(filtered=True), "system calls are filtered, also in containers"),

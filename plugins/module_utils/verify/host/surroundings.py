@@ -24,6 +24,12 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.text import
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import file_problem, program_problem
+from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import (
+    RegistryFile,
+    RegistryHosts,
+    docker_files,
+    parse_hosts,
+)
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     CAPABILITIES,
     CNI_SUFFIXES,
@@ -31,14 +37,12 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     Confinement,
     Kubelet,
     PodNetwork,
-    RegistryFile,
     Room,
     SandboxImage,
     cni_plugins,
     ignored_lines,
     parse_filters,
     parse_groups,
-    parse_hosts,
     parse_limit,
     parse_number,
     parse_propagation,
@@ -70,6 +74,8 @@ _CGROUPS = "/sys/fs/cgroup"
 _CRI_NAMESPACE = "k8s.io"
 # The sandboxes of pods: containerd internal/cri/labels.
 _PODS = 'labels."io.cri-containerd.kind"==sandbox'
+# The first lines of PEM's blocks, without the kind of the key.
+_CERTIFICATE, _KEY = "-----BEGIN CERTIFICATE-----", "PRIVATE KEY-----"
 _PINNED = "io.cri-containerd.pinned=pinned"
 
 
@@ -305,7 +311,7 @@ def read_network(config: EffectiveConfig, architecture: str) -> PodNetwork:
         problem = file_problem(path)
         if not problem:
             try:
-                types += cni_plugins(read_text(path) or "")
+                types += cni_plugins(read_text(path) or "", several=path.endswith(".conflist"))
             except (ValueError, HostError) as error:
                 problem = f"is no CNI configuration ({error})"
         if problem:
@@ -335,9 +341,19 @@ def read_registry_files(config: EffectiveConfig, version: Version) -> tuple[Regi
         except OSError as error:
             found.append(RegistryFile(directory, (f"can't be listed ({error.strerror})",)))
             continue
-        paths = (os.path.join(directory, name, "hosts.toml") for name in names)
-        found += [_registry_file(path, version) for path in paths if os.path.lexists(path)]
+        found += [one for name in names for one in _registry_files(os.path.join(directory, name), version)]
     return tuple(found)
+
+
+def _registry_files(directory: str, version: Version) -> Iterator[RegistryFile]:
+    """Yield the hosts.toml of a registry, or without one the directory if it has certificates."""
+    path = os.path.join(directory, "hosts.toml")
+    if os.path.lexists(path):
+        yield _registry_file(path, version)
+    elif os.path.isdir(directory):
+        hosts = docker_files(directory, sorted(os.listdir(directory)))
+        if hosts.certificates:
+            yield _judged(directory, hosts, ())
 
 
 def _registry_file(path: str, version: Version) -> RegistryFile:
@@ -348,10 +364,19 @@ def _registry_file(path: str, version: Version) -> RegistryFile:
         hosts = parse_hosts(read_text(path) or "", os.path.dirname(path), before_2=not version.at_least("2.0.0"))
     except (ValueError, HostError) as error:
         return RegistryFile(path, (f"can't be read ({error})",))
-    missing = [f"names {file}, which {problem}" for file in hosts.files for problem in [file_problem(file)] if problem]
-    secrets = [*([path] if hosts.credentials else []), *(one for one in hosts.keys if _is_private_key(one))]
-    exposed = tuple(one for one in secrets if _is_readable_by_others(one))
-    return RegistryFile(path, (*hosts.problems, *missing), exposed)
+    return _judged(path, hosts, (path,) if hosts.credentials else ())
+
+
+def _judged(path: str, hosts: RegistryHosts, secrets: tuple[str, ...]) -> RegistryFile:
+    files = dict.fromkeys((*hosts.certificates, *hosts.keys))
+    problems = {file: file_problem(file) for file in files}
+    for found, mark, what in ((hosts.keys, _KEY, "private key"), (hosts.certificates, _CERTIFICATE, "certificate")):
+        for file in found:
+            if not problems[file] and not _contains(file, mark):
+                problems[file] = f"has no {what} in PEM format"
+    faults = tuple(f"names {file}, which {problem}" for file, problem in problems.items() if problem)
+    secrets += tuple(one for one in files if not file_problem(one) and _contains(one, _KEY))
+    return RegistryFile(path, (*hosts.problems, *faults), tuple(one for one in secrets if _is_readable_by_others(one)))
 
 
 def _is_readable_by_others(path: str) -> bool:
@@ -364,9 +389,9 @@ def _is_readable_by_others(path: str) -> bool:
         return readable
 
 
-def _is_private_key(path: str) -> bool:
-    """Return whether a file has a private key: a pair may also name a certificate, which is no secret."""
+def _contains(path: str, mark: str) -> bool:
+    """Return whether a file has a mark of PEM: a client's pair may also name a certificate first, which is no secret."""
     try:
-        return not file_problem(path) and "PRIVATE KEY-----" in (read_text(path) or "")
+        return mark in (read_text(path) or "")
     except HostError:
         return False

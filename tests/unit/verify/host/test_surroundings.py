@@ -179,8 +179,11 @@ def registries(directory: Path) -> EffectiveConfig:
 
 
 def test_files_of_registries_are_read(public: Path) -> None:
-    for name in ("a", "b", "c", "d", "empty"):
+    for name in ("a", "b", "c", "d", "e", "f", "empty"):
         (public / name).mkdir()
+    (public / "e/hosts.toml").write_text('ca = "ca.crt"\nclient = "client.pem"\n')
+    for name in ("e/ca.crt", "e/client.pem", "f/ca.crt"):
+        (public / name).write_text("other")
     (public / "file").touch()
     (public / "a/hosts.toml").write_text('ca = "ca.crt"\n')
     (public / "b/hosts.toml").write_text("[")
@@ -195,7 +198,13 @@ def test_files_of_registries_are_read(public: Path) -> None:
     assert found["/b/hosts.toml"].problems[0].startswith("can't be read (")
     assert found["/c/hosts.toml"].problems == ("is a FIFO",)
     assert (found["/d/hosts.toml"].problems, found["/d/hosts.toml"].exposed) == ((), (f"{public}/d/c.key",))
-    assert len(found) == 4
+    no_key, no_certificate = "has no private key in PEM format", "has no certificate in PEM format"
+    assert found["/e/hosts.toml"].problems == (
+        f"names {public}/e/ca.crt, which {no_certificate}",
+        f"names {public}/e/client.pem, which {no_key}",
+    )
+    assert found["/f"].problems == (f"names {public}/f/ca.crt, which {no_certificate}",)
+    assert len(found) == 6
 
 
 def test_the_files_of_the_unit_are_read_in_order(tmp_path: Path) -> None:
