@@ -337,12 +337,13 @@ def test_all_images_of_a_namespace(empty_node: Node, source: Registry) -> None:
 
 
 @pytest.mark.two_versions
-def test_a_lost_uuid_is_found_and_mended(empty_node: Node) -> None:
-    empty_node.ssh(f"ctr version && : > {UUID}")
+def test_a_damaged_uuid_is_found_and_repaired(empty_node: Node) -> None:
+    # Both versions replace an empty file themselves.
+    empty_node.ssh(f"ctr version && : > {UUID} && ctr version && printf damaged > {UUID} && ! ctr version")
     found = run_module(empty_node, "node_verify", {"only": ["daemon_uuid"], "fail_on": []})["checks"][0]
     assert found["status"] == "fail" and "slipway.node.repair" in found["remedy"]
     predicted = image(empty_node, all=True, **REPAIR, check=True)
-    assert predicted["changed"] and empty_node.ssh(f"test -s {UUID}", check=False).returncode != 0
+    assert predicted["changed"] and empty_node.ssh(f"cat {UUID}").stdout == "damaged"
     done = image(empty_node, all=True, **REPAIR)
     assert done["changed"] and done["recovered"][0]["outcome"] == "recreated"
     empty_node.ssh("ctr version")

@@ -38,3 +38,7 @@ def test_faults_that_a_remedy_repairs_are_of_a_known_kind() -> None:
 def test_no_fault_is_listed_twice() -> None:
     names = [fault["name"] for fault in FAULTS]
     assert len(names) == len(set(names)) > 60
+
+
+def test_each_fault_is_proved_or_says_why_it_can_not_be() -> None:
+    assert [one["name"] for one in FAULTS if not {"handler", "proof", "reason"}.intersection(one)] == []

@@ -131,11 +131,10 @@ class EffectiveConfig:
         found = self.lookup(("grpc", "address") if self.schema < 4 else ("plugins", SERVER_GRPC, "address"))
         return found if isinstance(found, str) and found else None
 
-    @cached_property
-    def message_bytes(self) -> int | None:
-        """The size in bytes of the largest message that the daemon takes; None for the default (16 MiB)."""
+    def message_bytes(self, key: str) -> int | None:
+        """Return the size in bytes of the largest message by the key of its direction; None for the default (16 MiB)."""
         table = self.lookup(("grpc",) if self.schema < 4 else ("plugins", SERVER_GRPC), {})
-        size = table.get("max_recv_message_size") if isinstance(table, Mapping) else None
+        size = table.get(key) if isinstance(table, Mapping) else None
         return size if isinstance(size, int) and size > 0 else None
 
     @cached_property
@@ -182,6 +181,11 @@ class EffectiveConfig:
     def handler_sandboxer(self, name: str) -> str | None:
         """Return the sandbox controller that a handler names (2.0 and newer); None for the default one."""
         return lookup(self._handler_tables, (name, "sandboxer")) or None
+
+    @property
+    def unset_seccomp_profile(self) -> str:
+        """The seccomp profile of containers that name none, empty for none."""
+        return str(self.lookup((*self._runtime, "unset_seccomp_profile")) or "")
 
     def handler_base_spec(self, name: str) -> str | None:
         """Return the file of the OCI specification that a handler's containers start from; None for CRI's own."""

@@ -39,11 +39,11 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_poo
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import KERNEL_LAYERS, Headroom
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, Toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.verify.programs import Program
+from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import RegistryFile
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     Confinement,
     Kubelet,
     PodNetwork,
-    RegistryFile,
     Room,
     SandboxImage,
 )

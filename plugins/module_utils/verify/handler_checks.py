@@ -41,6 +41,10 @@ _RUNC_OPTIONS: Mapping[str, type] = {
 }
 _OTHER_OPTIONS: Mapping[str, type] = {"TypeUrl": str, "ConfigPath": str}
 _WORDS = {bool: "true or false", str: "a text", int: "a number"}
+# The sandboxer that leaves sandboxes to the shim.
+_SHIM = "shim"
+# containerd internal/cri/sputil, generateSecurityProfile. Another one begins with the last of these.
+_PROFILES = ("", "unconfined", "runtime/default", "docker/default", "localhost/")
 _SANDBOX_CONTROLLERS = ("io.containerd.podsandbox.controller.v1", "io.containerd.sandbox.controller.v1")
 
 
@@ -86,6 +90,9 @@ def handler_options(state: NodeState, expectation: Expectation) -> Finding | Non
     if {"runtime_root_problems", "base_spec_problems"}.intersection(state.trouble):
         return unread(expected, state, "runtime_root_problems", "base_spec_problems")
     wrong = {name: "; ".join(found) for name in state.config.handlers for found in [list(_option_faults(state, name))] if found}
+    profile = state.config.unset_seccomp_profile
+    if profile not in _PROFILES and not profile.startswith(_PROFILES[-1]):
+        wrong["unset_seccomp_profile"] = f"no pod starts with {profile!r}: it has to be {', '.join(_PROFILES[1:])}PATH"
     if wrong:
         return fail(expected, wrong, f"correct these keys in {state.config_file} or in the file that it imports")
     return ok(expected, list(state.config.handlers))
@@ -118,13 +125,17 @@ def _option_faults(state: NodeState, name: str) -> Iterator[str]:
         yield f"Root: {state.runtime_root_problems[name]}"
     if name in state.base_spec_problems:
         yield state.base_spec_problems[name]
-    sandboxer = state.config.handler_sandboxer(name)
+    handler, sandboxer = state.config.handlers[name], state.config.handler_sandboxer(name)
+    if sandboxer == _SHIM and is_runc(handler.type or "") and not handler.path:
+        yield f"the shim of runc starts no sandboxes, which the sandboxer {_SHIM} needs"
     known = _sandboxers(state)
     if sandboxer and known and sandboxer not in known:
         yield f"the sandboxer {sandboxer} is not loaded: the daemon has {', '.join(known)}"
 
 
 def _type_faults(state: NodeState, handler: Handler) -> Iterator[str]:
+    if handler.path and not handler.path.startswith("/"):
+        yield f"runtime_path {handler.path} isn't an absolute path"
     if not handler.type or handler.path:
         return
     if handler.type != _LINUX_V1 and not shim_name(handler.type):

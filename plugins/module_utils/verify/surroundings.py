@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 import json
-import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import directives
-from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 # The files of CNI that CRI reads: github.com/containerd/go-cni, opts.go.
 CNI_SUFFIXES = (".conf", ".conflist", ".json")
-# containerd core/remotes/docker/config/hosts.go.
-_CAPABILITIES = ("pull", "resolve", "push", "referrers")
+# containernetworking pkg/utils, ValidateNetworkName.
+_CNI_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _CGROUP_DRIVER = re.compile(r"^cgroupDriver:\s*[\"']?([a-z]+)", re.MULTILINE)
 
 _LOG_DIR = re.compile(r"^podLogsDir:\s*[\"']?(/[^\s\"']*)", re.MULTILINE)
@@ -78,9 +75,11 @@ class Confinement:
     """What the daemon's process may do less than the node's first process, and sees otherwise than the node does.
 
     ``missing`` are capabilities. ``tasks_left`` is how many tasks its control group may still start, ``memory`` how many bytes
-    that may use, ``file_size`` (bytes), ``files`` and ``processes`` are limits of its own: None for no limit. ``hidden`` are
-    files that it doesn't see, or sees as others, ``moved`` directories for which the same is true, ``in_memory`` those of them
-    that are in memory.
+    that may use, ``file_size``, ``stack``, ``address_space`` (bytes), ``cpu_seconds``, ``files`` and ``processes`` are limits of
+    its own, which containers inherit: None for no limit. ``filtered``: there are system calls that it can't use.
+    ``no_mounts_in``, ``no_mounts_out``: it doesn't see what is mounted on the node later, and the node not what it mounts.
+    ``hidden`` are files that it doesn't see, or sees as others, ``moved`` directories for which the same is true, ``in_memory``
+    those of them that are in memory.
     """
 
     missing: tuple[str, ...] = ()
@@ -89,7 +88,13 @@ class Confinement:
     file_size: int | None = None
     files: int | None = None
     processes: int | None = None
+    stack: int | None = None
+    address_space: int | None = None
+    cpu_seconds: int | None = None
     no_new_privileges: bool = False
+    filtered: bool = False
+    no_mounts_in: bool = False
+    no_mounts_out: bool = False
     hidden: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
     in_memory: tuple[str, ...] = ()
@@ -104,21 +109,21 @@ class PodNetwork:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class RegistryFile:
-    """A hosts.toml and what is wrong with it; ``exposed`` are files with secrets that every user can read."""
+def cni_plugins(text: str, *, several: bool) -> tuple[str, ...]:
+    """Return the types of the plugins that a CNI configuration names. Raises ValueError if CRI can't use it.
 
-    path: str
-    problems: tuple[str, ...] = ()
-    exposed: tuple[str, ...] = ()
-
-
-def cni_plugins(text: str) -> tuple[str, ...]:
-    """Return the types of the plugins that a CNI configuration names. Raises ValueError if CRI can't use it."""
+    ``several``: it is a list of plugins, as in files with the suffix .conflist. Others have one plugin: CNI's libcni/conf.go.
+    """
     tree = json.loads(text)
     if not isinstance(tree, Mapping):
         raise ValueError("it is no object")
-    plugins = tree.get("plugins", [tree]) if "plugins" in tree else [tree]
+    name, plugins = tree.get("name"), tree.get("plugins") if several else [tree]
+    if not isinstance(name, str) or not _CNI_NAME.fullmatch(name):
+        raise ValueError(
+            "it has no name of a network" if name is None else f"it has the name {name!r}, which is none of a network"
+        )
+    if not isinstance(tree.get("cniVersion", ""), str) or not isinstance(tree.get("disableCheck", False), (bool, str)):
+        raise ValueError("its cniVersion or its disableCheck is of another type")
     if not isinstance(plugins, list) or not plugins or not all(isinstance(one, Mapping) for one in plugins):
         raise ValueError("it has no list of plugins")
     types: list[str] = []
@@ -127,72 +132,33 @@ def cni_plugins(text: str) -> tuple[str, ...]:
         for table in (plugin, ipam if isinstance(ipam, Mapping) else {}):
             kind = table.get("type")
             if table is plugin and not kind:
-                raise ValueError("a plugin has no type")
+                raise ValueError("a plugin has no type" if several else "it has no type of a plugin")
+            if "/" in str(kind):
+                raise ValueError(f"{kind} is no name of a plugin")
             if kind:
                 types.append(str(kind))
     return tuple(dict.fromkeys(types))
 
 
-@dataclass(frozen=True)
-class RegistryHosts:
-    """A hosts.toml: the files that it names, whether it has credentials, and what containerd refuses in it."""
-
-    files: tuple[str, ...]
-    keys: tuple[str, ...] = ()
-    credentials: bool = False
-    problems: tuple[str, ...] = field(default=())
-
-
-def parse_hosts(text: str, directory: str, *, before_2: bool) -> RegistryHosts:
-    """Parse a hosts.toml. Raises ValueError if it is no TOML. Paths are relative to its ``directory``.
-
-    ``before_2``: containerd 1.x reads it, which drops files that 2.x reads.
-    """
-    tree = toml.parse(text)
-    hosts = tree.get("host", {})
-    hosts = hosts if isinstance(hosts, Mapping) else {}
-    tables: list[Mapping[str, Any]] = [tree, *(table for table in hosts.values() if isinstance(table, Mapping))]
-    problems = [problem for table in tables for problem in _host_problems(table)]
-    # containerd 1.x sorts the hosts by their places in the text, and finds none with a bracket in its name.
-    if before_2 and any("[" in name for name in hosts):
-        problems.append("has a mirror with an IPv6 address, with which containerd 1.x reads nothing of the file")
-    if before_2 and tree and not hosts:
-        problems.append("has no table of a host, without which containerd 1.x reads nothing of the file")
-    clients = [posixpath.join(directory, path) for table in tables for path in _texts(table.get("client"))]
-    files = [posixpath.join(directory, path) for table in tables for path in _texts(table.get("ca"))]
-    return RegistryHosts(
-        files=tuple(dict.fromkeys([*files, *clients])),
-        keys=tuple(dict.fromkeys(clients)),
-        credentials=any(_has_credentials(table) for table in tables),
-        problems=tuple(problems),
-    )
-
-
-def _host_problems(table: Mapping[str, Any]) -> Iterator[str]:
-    for one in table.get("capabilities") or ():
-        if one not in _CAPABILITIES:
-            yield f"has the unknown capability {one!r}"
-    for key in ("ca", "client"):
-        if not isinstance(table.get(key, ""), (str, list)):
-            yield f"has a {key} that is neither a path nor a list of paths"
-
-
-def _has_credentials(table: Mapping[str, Any]) -> bool:
-    header = table.get("header", {})
-    return isinstance(header, Mapping) and any("auth" in name.lower() or "token" in name.lower() for name in header)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Return the paths in a text, a list, or a list of pairs."""
-    if isinstance(value, str) and value:
-        yield value
-    elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
-
-
 # A daemon with fewer files can't start a container.
 FEWEST_FILES = 1024
+# Directives with which systemd filters system calls. The processes of containers inherit the filter (systemd.exec(5)).
+FILTERS = (
+    "LockPersonality",
+    "MemoryDenyWriteExecute",
+    "PrivateDevices",
+    "ProtectClock",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "RestrictAddressFamilies",
+    "RestrictNamespaces",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+    "SystemCallArchitectures",
+    "SystemCallFilter",
+)
 _ON = ("1", "yes", "true", "on", "y", "t")
 _OFF = ("0", "no", "false", "off", "n", "f")
 _NAMESPACES = frozenset({"cgroup", "ipc", "mnt", "net", "pid", "uts"})
@@ -212,10 +178,14 @@ _HARMFUL: Mapping[str, Callable[[str], bool]] = {
     "PrivateDevices": lambda value: value.lower() in _ON,
     "PrivateNetwork": lambda value: value.lower() in _ON,
     "PrivateUsers": lambda value: value.lower() in _ON,
-    "ProtectControlGroups": lambda value: value.lower() in _ON,
+    "ProtectControlGroups": lambda value: value.lower() in (*_ON, "strict"),
+    # Pods have names of their own, and images programs with these bits.
+    "ProtectHostname": lambda value: value.lower() in _ON,
+    "RestrictSUIDSGID": lambda value: value.lower() in _ON,
     "RestrictNamespaces": _restricts_namespaces,
     "SecureBits": lambda value: "noroot" in value,
 }
+_LISTS = ("RestrictNamespaces", "SecureBits")
 # Directives that give the daemon another view of files than the node's.
 _VIEWS = re.compile(
     r"(Bind|BindReadOnly|Inaccessible|ReadOnly|NoExec)Paths|TemporaryFileSystem|Root(Directory|Image)|MountImages|\w+Images"
@@ -229,7 +199,8 @@ def harmful_directives(files: Sequence[Source]) -> list[str]:
     found: dict[str, str] = {}
     for file in files:
         for key, value in directives(file.text):
-            if key in _HARMFUL:
+            # Without a value, systemd resets lists, and ignores a switch.
+            if key in _HARMFUL and (value or key in _LISTS):
                 found.pop(key, None)
                 if _HARMFUL[key](value):
                     found[key] = f"{key}={value} in {file.path}"
@@ -261,6 +232,19 @@ def parse_status(text: str) -> tuple[int, bool]:
     """Return the bounding set of capabilities and the flag no_new_privs from ``/proc/PID/status``."""
     values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     return int(values.get("CapBnd", "0").strip(), 16), values.get("NoNewPrivs", "").strip() == "1"
+
+
+def parse_filters(text: str) -> int:
+    """Return the number of filters of system calls from ``/proc/PID/status``; before Linux 5.9, 1 for any."""
+    number, mode = (re.search(rf"^{name}:\s*(\d+)$", text, re.MULTILINE) for name in ("Seccomp_filters", "Seccomp"))
+    return int(number[1]) if number else int(mode is not None and mode[1] == "2")
+
+
+def parse_propagation(text: str) -> tuple[bool, bool]:
+    """Return whether mounts below ``/`` reach a process, and whether its own leave it, from ``/proc/PID/mountinfo`` (proc(5))."""
+    roots = [line.partition(" - ")[0].split() for line in text.splitlines() if line.split()[4:5] == ["/"]]
+    tags = {tag.partition(":")[0] for tag in roots[-1][6:]} if roots else set()
+    return bool(tags & {"shared", "master"}), "shared" in tags
 
 
 def parse_limit(text: str, name: str) -> int | None:

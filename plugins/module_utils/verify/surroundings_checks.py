@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
 
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import drop_in_path, overridden_directives
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Daemon
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import ipv6_mirror, refuse_ipv6
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import plan_present
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
+    REPAIR,
     Expectation,
     Finding,
     NodeState,
@@ -27,7 +31,9 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.handler_checks import is_runc
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
+    FILTERS,
     KUBELET_CONFIG,
+    Confinement,
     Room,
     directives_of,
     harmful_directives,
@@ -45,6 +51,8 @@ FEWEST_FILES = 1024
 FEWEST_TASKS = 32
 # Blobs of layers are larger.
 LEAST_FILE_BYTES = 1024**3
+# runc crashes with 16 KiB, and works with 64 KiB.
+LEAST_STACK_BYTES = 64 * 1024
 # The daemon alone takes about 50 MB. With 40 MB it is killed while it imports an image.
 LEAST_MEMORY_BYTES = 64 * 1024 * 1024
 # The processes of containers that don't run as root count by user, on the whole node.
@@ -91,6 +99,37 @@ CRI_PLUGINS = ("io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images", "i
 TRANSFER = "io.containerd.transfer.v1.local"
 
 
+@dataclass(frozen=True)
+class _Limit:
+    """A limit in ``Confinement`` by its field's name, the least value that is enough, and the directives that set it."""
+
+    name: str
+    least: float
+    sentence: str
+    directives: tuple[str, ...]
+
+
+# With lower limits no container works.
+_NEEDED = (
+    _Limit("tasks_left", FEWEST_TASKS, "{} tasks left for the daemon and its shims", ("TasksMax",)),
+    _Limit("cpu_seconds", inf, "at most {} seconds of CPU time for each process, also in containers", ("LimitCPU",)),
+    _Limit("stack", LEAST_STACK_BYTES, "a stack of at most {} bytes for each process", ("LimitSTACK",)),
+    _Limit("file_size", LEAST_FILE_BYTES, "files of at most {} bytes", ("LimitFSIZE",)),
+    _Limit(
+        "memory",
+        LEAST_MEMORY_BYTES,
+        "at most {} bytes of memory for the daemon and its shims",
+        ("MemoryMax", "MemoryHigh", "MemoryLimit"),
+    ),
+    _Limit("files", FEWEST_FILES, "at most {} open files", ("LimitNOFILE",)),
+)
+# With lower limits some programs in containers don't work.
+_WANTED = (
+    _Limit("address_space", inf, "each process, also in containers, can address at most {} bytes", ("LimitAS",)),
+    _Limit("processes", FEWEST_PROCESSES, "each user other than root can have {} processes in all containers", ("LimitNPROC",)),
+)
+
+
 @check
 def storage_space(state: NodeState, expectation: Expectation) -> Finding:
     """The file systems of the daemon's directories can be written to, and have room and inodes."""
@@ -111,7 +150,9 @@ def _full(room: Room) -> Iterator[tuple[str, str]]:
     if room.missing:
         # The daemon creates its own directories when it starts.
         first = "create it, or correct TMPDIR in the unit of containerd" if room.directories_only else "unmount what may hide it"
-        yield f"{room.directory} isn't there", f"{first}, and restart the unit"
+        # A snapshotter creates the directory without the files of the images that it has.
+        last = f", then {REPAIR}" if room.directory.endswith("/snapshots") else ""
+        yield f"{room.directory} isn't there", f"{first}, and restart the unit{last}"
     if room.read_only:
         yield f"{room.directory} is on a read-only file system", f"mount the file system of {room.directory} writable"
     if room.immutable:
@@ -174,17 +215,11 @@ def _obstacles(state: NodeState) -> Iterator[str]:
     found, files = state.confinement, state.unit_files or ()
     if found is None:
         return
-    if found.tasks_left is not None and found.tasks_left < FEWEST_TASKS:
-        yield f"{found.tasks_left} tasks left for the daemon and its shims{_set_by(directives_of(files, 'TasksMax'))}"
     if found.missing:
         yield f"a daemon without {', '.join(found.missing)}{_set_by(directives_of(files, 'CapabilityBoundingSet'))}"
-    if found.file_size is not None and found.file_size < LEAST_FILE_BYTES:
-        yield f"files of at most {found.file_size} bytes{_set_by(directives_of(files, 'LimitFSIZE'))}"
-    if found.memory is not None and found.memory < LEAST_MEMORY_BYTES:
-        source = _set_by(directives_of(files, "MemoryMax", "MemoryHigh", "MemoryLimit"))
-        yield f"at most {found.memory} bytes of memory for the daemon and its shims{source}"
-    if found.files is not None and found.files < FEWEST_FILES:
-        yield f"at most {found.files} open files{_set_by(directives_of(files, 'LimitNOFILE'))}"
+    yield from _lower(found, _NEEDED, files)
+    if found.no_mounts_in:
+        yield f"mounts of the node, such as volumes, that don't reach containers{_set_by(directives_of(files, 'MountFlags'))}"
     if found.hidden:
         yield f"a configuration that the daemon doesn't see: {', '.join(found.hidden)}{_set_by(views_of(files, found.hidden))}"
     if found.in_memory:
@@ -200,12 +235,23 @@ def _limits(state: NodeState) -> Iterator[str]:
     moved = [path for path in found.moved if path not in found.in_memory]
     if moved:
         yield f"the daemon sees other directories than the node: {', '.join(moved)}{_set_by(views_of(files, moved))}"
+    if found.no_mounts_out:
+        source = _set_by(directives_of(files, "MountFlags", "PrivateMounts"))
+        yield f"mounts of containers, such as those of storage drivers, don't reach the node{source}"
     if found.no_new_privileges:
         source = _set_by(directives_of(files, "NoNewPrivileges"))
         yield f"no process of a container can gain privileges, such as with sudo{source}"
-    if found.processes is not None and found.processes < FEWEST_PROCESSES:
-        source = _set_by(directives_of(files, "LimitNPROC"))
-        yield f"each user other than root can have {found.processes} processes in all containers{source}"
+    if found.filtered:
+        yield f"system calls are filtered, also in containers{_set_by(directives_of(files, *FILTERS))}"
+    yield from _lower(found, _WANTED, files)
+
+
+def _lower(found: Confinement, limits: Iterable[_Limit], files: Sequence[Source]) -> Iterator[str]:
+    """Yield each limit of the daemon's process that is too low."""
+    for limit in limits:
+        value = getattr(found, limit.name)
+        if value is not None and value < limit.least:
+            yield f"{limit.sentence.format(value)}{_set_by(directives_of(files, *limit.directives))}"
 
 
 def _set_by(found: str) -> str:
@@ -234,21 +280,28 @@ def required_plugins(state: NodeState, expectation: Expectation) -> Finding:
     return ok(expected, "none")
 
 
+# The limit of messages in each direction, and what fails below STREAM_MESSAGE_BYTES and below LOCAL_MESSAGE_BYTES.
+_MESSAGES = (
+    ("max_recv_message_size", "no image can be imported", "'ctr images' with --local fails"),
+    ("max_send_message_size", "images can't be listed or exported", "'ctr content get' fails"),
+)
+
+
 @check
 def message_size(state: NodeState, expectation: Expectation) -> Finding:
-    """The daemon takes messages as large as those that its clients send."""
+    """The daemon takes and sends messages as large as those of its clients and services."""
     expected = f"at least {LOCAL_MESSAGE_BYTES} bytes"
     if state.config is None or state.version is None:
         return unread(expected, state, "config", "version")
-    size = state.config.message_bytes
-    if size is None or size >= LOCAL_MESSAGE_BYTES:
-        return ok(expected, size or "the default")
-    remedy = f"remove max_recv_message_size from {state.config_file} or from the file that it imports, and restart the daemon"
-    found = f"max_recv_message_size is {size}"
+    sizes = {name: state.config.message_bytes(name) for name, _all, _some in _MESSAGES}
+    small = {name: size for name, size in sizes.items() if size is not None and size < LOCAL_MESSAGE_BYTES}
+    if not small:
+        return ok(expected, {name: size or "the default" for name, size in sizes.items()})
     # From 2.0 on clients send content in small pieces, unless they unpack it themselves.
-    if state.version.at_least("2.0.0") and size >= STREAM_MESSAGE_BYTES:
-        return warn(expected, f"{found}: 'ctr images' with --local fails", remedy)
-    return fail(expected, f"{found}: no image can be imported", remedy)
+    mild = state.version.at_least("2.0.0") and all(size >= STREAM_MESSAGE_BYTES for size in small.values())
+    said = [f"{name} is {small[name]}: {some if mild else every}" for name, every, some in _MESSAGES if name in small]
+    remedy = f"remove {' and '.join(small)} from {state.config_file} or from the file that it imports, and restart the daemon"
+    return (warn if mild else fail)(expected, "; ".join(said), remedy)
 
 
 def required_by(config: EffectiveConfig, version: Version) -> tuple[str, ...]:

@@ -288,7 +288,13 @@ def test_durability_for_the_snapshotter_of_a_handler(version: str, places: set[s
 
 
 def test_the_largest_message_is_read_where_the_schema_has_it() -> None:
-    assert EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": 5}}).message_bytes == 5
+    assert EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": 5}}).message_bytes("max_recv_message_size") == 5
     table = {"io.containerd.server.v1.grpc": {"max_recv_message_size": 6}}
-    assert EffectiveConfig({"version": 4, "grpc": {"max_recv_message_size": 5}, "plugins": table}).message_bytes == 6
-    assert EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": 0}}).message_bytes is None
+    assert (
+        EffectiveConfig({"version": 4, "grpc": {"max_recv_message_size": 5}, "plugins": table}).message_bytes(
+            "max_recv_message_size"
+        )
+        == 6
+    )
+    assert EffectiveConfig({"version": 3, "grpc": {"max_send_message_size": 7}}).message_bytes("max_send_message_size") == 7
+    assert EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": 0}}).message_bytes("max_recv_message_size") is None

@@ -66,6 +66,11 @@ def test_a_directory_that_could_not_be_looked_at_is_unknown() -> None:
     assert found is not None and (found.status, found.found) == ("unknown", "no permission")
 
 
+def profile(path: str) -> EffectiveConfig:
+    table = {"unset_seccomp_profile": path, "containerd": {"runtimes": {"runc": {"runtime_type": "io.containerd.runc.v2"}}}}
+    return EffectiveConfig({"version": 3, "plugins": {"io.containerd.cri.v1.runtime": table}})
+
+
 FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("handler_programs", {"programs": {"runc": (SHIM, Program("runc", None))}}, "runc is not on the PATH"),
     ("handler_programs", {"programs": {"a": (SHIM, RUNC), "b": (Program("s", "/s", "is empty"), RUNC)}}, "{'b': '/s is empty'}"),
@@ -89,6 +94,9 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
         "was removed in containerd 2.0",
     ),
     ("handler_options", {"config": config(sandboxer="absent")}, "absent is not loaded: the daemon has podsandbox, shim"),
+    ("handler_options", {"config": config(sandboxer="shim")}, "the shim of runc starts no sandboxes"),
+    ("handler_options", {"config": config(runtime_path="shim")}, "runtime_path shim isn't an absolute path"),
+    ("handler_options", {"config": profile("/a.json")}, "no pod starts with '/a.json'"),
     ("handler_options", {"runtime_root_problems": {"runc": "/a can't be made"}}, "Root: /a can't be made"),
     ("handler_options", {"base_spec_problems": {"runc": "base_runtime_spec /a: it mounts no /proc"}}, "it mounts no /proc"),
     ("stream_processors", {"stream_processor_problems": {"x": "/a isn't there"}}, "no image can be unpacked: /a isn't there"),
@@ -105,9 +113,11 @@ def test_each_fault_is_found(name: str, changes: dict[str, Any], words: str) -> 
 @pytest.mark.parametrize(
     "changes",
     [
+        {"config": profile("localhost/own.json")},
         {"config": config(options={"SystemdCgroup": True, "IoUid": 0, "Own": 1})},
         {"config": config(runtime_type="io.containerd.runsc.v1", options={"SystemdCgroup": "other"})},
-        {"config": config(sandboxer="shim")},
+        {"config": config(sandboxer="shim", runtime_type="io.containerd.runsc.v1")},
+        {"config": config(sandboxer="shim", runtime_path="/usr/bin/shim")},
         {"config": config(runtime_type="io.containerd.runtime.v1.linux"), "version": Version(1, 7, 24)},
         {"config": config(runtime_type="runc", runtime_path="/usr/bin/shim")},
         {"config": config(runtime_type="/usr/bin/shim")},

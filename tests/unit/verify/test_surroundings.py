@@ -11,10 +11,11 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     cni_plugins,
     harmful_directives,
     ignored_lines,
+    parse_filters,
     parse_groups,
-    parse_hosts,
     parse_limit,
     parse_number,
+    parse_propagation,
     parse_status,
     views_of,
 )
@@ -37,6 +38,9 @@ def unit(*drop_ins: tuple[str, str]) -> list[Source]:
         "PrivateDevices=yes",
         "PrivateNetwork=true",
         "ProtectControlGroups=1",
+        "ProtectControlGroups=strict",
+        "ProtectHostname=yes",
+        "RestrictSUIDSGID=yes",
         "RestrictNamespaces=yes",
         "RestrictNamespaces=user",
         "RestrictNamespaces=~mnt",
@@ -45,7 +49,11 @@ def unit(*drop_ins: tuple[str, str]) -> list[Source]:
 def test_directives_with_which_containers_do_not_work_are_named(line: str) -> None:
     assert harmful_directives(unit((THEIRS, f"[Service]\n{line}\n"))) == [f"{line} in {THEIRS}"]
     key = line.partition("=")[0]
-    undone = ("/etc/z.conf", f"[Service]\n{key}=\n")
+    empty, off = (("/etc/z.conf", f"[Service]\n{key}={value}\n") for value in ("", "no"))
+    # systemd 257 ignores an empty value of a switch.
+    is_list = key in ("RestrictNamespaces", "SecureBits")
+    assert harmful_directives(unit((THEIRS, f"[Service]\n{line}\n"), empty)) == ([] if is_list else [f"{line} in {THEIRS}"])
+    undone = empty if is_list else off
     assert harmful_directives(unit((THEIRS, f"[Service]\n{line}\n"), undone)) == []
 
 
@@ -69,6 +77,40 @@ def test_the_capabilities_and_limits_of_a_process_are_read() -> None:
         "Limit  Soft Limit  Hard Limit  Units\nMax processes  50  60  processes\nMax open files  unlimited  unlimited  files\n"
     )
     assert (parse_limit(limits, "Max processes"), parse_limit(limits, "Max open files")) == (50, None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "propagation"),
+    [
+        ("shared:1 ", (True, True)),
+        ("shared:5 master:1 ", (True, True)),
+        ("master:1 ", (True, False)),
+        ("", (False, False)),
+        ("unbindable ", (False, False)),
+    ],
+)
+def test_the_propagation_of_mounts_is_read(tags: str, propagation: tuple[bool, bool]) -> None:
+    lines = [
+        "20 1 0:2 / / rw shared:9 - rootfs rootfs rw",
+        f"21 20 8:1 / / rw {tags}- ext4 /dev/sda1 rw",
+        "22 21 0:5 / /proc rw - proc proc rw",
+    ]
+    assert parse_propagation("\n".join(lines)) == propagation
+    assert parse_propagation("") == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "filters"),
+    [
+        ("Seccomp:\t0\nSeccomp_filters:\t0\n", 0),
+        ("Seccomp:\t2\nSeccomp_filters:\t3\n", 3),
+        ("Seccomp:\t2\n", 1),
+        ("Seccomp:\t0\n", 0),
+        ("", 0),
+    ],
+)
+def test_the_filters_of_system_calls_are_counted(status: str, filters: int) -> None:
+    assert parse_filters(status) == filters
 
 
 @pytest.mark.parametrize(("text", "number"), [("40\n", 40), ("max\n", None), ("9223372036854771712\n", None), (None, None)])
@@ -125,62 +167,33 @@ def test_the_kubelets_cgroup_driver_is_read(text: str, driver: str | None) -> No
 
 
 def test_the_plugins_of_a_cni_configuration_are_read() -> None:
-    pods = '{"plugins": [{"type": "bridge", "ipam": {"type": "host-local"}}, {"type": "portmap", "ipam": {}}]}'
-    assert cni_plugins(pods) == ("bridge", "host-local", "portmap")
-    assert cni_plugins('{"type": "ptp"}') == ("ptp",)
+    pods = '{"name": "pods", "plugins": [{"type": "bridge", "ipam": {"type": "host-local"}}, {"type": "portmap", "ipam": {}}]}'
+    assert cni_plugins(pods, several=True) == ("bridge", "host-local", "portmap")
+    assert cni_plugins('{"name": "pods", "type": "ptp"}', several=False) == ("ptp",)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("several", "text", "words"),
     [
-        ("{", "Expecting"),
-        ("", "Expecting"),
-        ("[]", "no object"),
-        ('{"plugins": []}', "no list of plugins"),
-        ('{"plugins": [1]}', "no list of plugins"),
-        ('{"plugins": [{}]}', "no type"),
-        ("{}", "no type"),
+        (True, "{", "Expecting"),
+        (True, "", "Expecting"),
+        (True, "[]", "no object"),
+        (True, '{"plugins": [{"type": "ptp"}]}', "no name of a network"),
+        (True, '{"name": "a b", "plugins": [{"type": "ptp"}]}', "none of a network"),
+        (True, '{"name": "a", "plugins": []}', "no list of plugins"),
+        (True, '{"name": "a", "plugins": [1]}', "no list of plugins"),
+        (True, '{"name": "a", "plugins": [{}]}', "a plugin has no type"),
+        (True, '{"name": "a", "type": "ptp"}', "no list of plugins"),
+        (True, '{"name": "a", "plugins": [{"type": "/bin/ptp"}]}', "no name of a plugin"),
+        (True, '{"name": "a", "cniVersion": 1, "plugins": [{"type": "ptp"}]}', "another type"),
+        (True, '{"name": "a", "disableCheck": 5, "plugins": [{"type": "ptp"}]}', "another type"),
+        (False, '{"name": "a", "plugins": [{"type": "ptp"}]}', "no type of a plugin"),
+        (False, '{"type": "ptp"}', "no name of a network"),
     ],
 )
-def test_a_cni_configuration_that_cri_does_not_take_is_refused(text: str, words: str) -> None:
+def test_a_cni_configuration_that_cri_does_not_take_is_refused(several: bool, text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        cni_plugins(text)
-
-
-def test_the_files_of_a_registry_are_read() -> None:
-    text = """
-ca = "ca.crt"
-[host."https://mirror.example"]
-ca = ["/etc/ssl/one.crt", "two.crt"]
-client = [["c.crt", "c.key"]]
-[host."https://mirror.example".header]
-Authorization = "Basic eA=="
-"""
-    found = parse_hosts(text, "/d", before_2=False)
-    assert found.files == ("/d/ca.crt", "/etc/ssl/one.crt", "/d/two.crt", "/d/c.crt", "/d/c.key")
-    assert (found.keys, found.credentials, found.problems) == (("/d/c.crt", "/d/c.key"), True, ())
-
-
-def test_a_mirror_with_an_ipv6_address_is_lost_on_1_x_alone() -> None:
-    text = '[host."https://[::1]:5000"]\n'
-    assert "IPv6" in parse_hosts(text, "/d", before_2=True).problems[0]
-    assert parse_hosts(text, "/d", before_2=False).problems == ()
-
-
-@pytest.mark.parametrize("text", ['capabilities = ["fetch"]', "ca = 1", '[host."https://a"]\nclient = true'])
-def test_values_that_containerd_refuses_are_problems(text: str) -> None:
-    assert parse_hosts(text, "/d", before_2=False).problems
-
-
-def test_a_file_without_a_table_of_a_host_is_lost_on_1_x_alone() -> None:
-    text = 'server = "https://a.example"\n'
-    assert "no table of a host" in parse_hosts(text, "/d", before_2=True).problems[0]
-    assert parse_hosts(text, "/d", before_2=False).problems == ()
-    assert parse_hosts("# nothing yet\n", "/d", before_2=True).problems == ()
-
-
-def test_headers_without_secrets_are_no_credentials() -> None:
-    assert not parse_hosts('[header]\nUser-Agent = "a"\n', "/d", before_2=False).credentials
+        cni_plugins(text, several=several)
 
 
 @pytest.mark.parametrize(

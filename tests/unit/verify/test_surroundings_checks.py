@@ -18,11 +18,11 @@ from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan i
 from ansible_collections.slipway.node.plugins.module_utils.verify import surroundings_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation, Finding, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import RegistryFile
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     Confinement,
     Kubelet,
     PodNetwork,
-    RegistryFile,
     Room,
     SandboxImage,
 )
@@ -116,8 +116,8 @@ def confined(**changes: Any) -> dict[str, Any]:
     return {"confinement": Confinement(**changes)}
 
 
-def message_size(size: int) -> dict[str, Any]:
-    return {"config": EffectiveConfig({"version": 3, "grpc": {"max_recv_message_size": size}})}
+def message_size(size: int, direction: str = "recv") -> dict[str, Any]:
+    return {"config": EffectiveConfig({"version": 3, "grpc": {f"max_{direction}_message_size": size}})}
 
 
 def failed_plugin(kind: str, name: str) -> dict[str, Any]:
@@ -136,6 +136,7 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("storage_space", "warn", room(inodes_free=40000), "4 % of its inodes free"),
     ("storage_space", "warn", room(available=0), "/run/containerd is on a file system with 0 % of its space free"),
     ("storage_space", "fail", room(missing=True, size=0, free=0, inodes=0), "/run/containerd isn't there"),
+    ("storage_space", "fail", room(directory="/a/snapshots", missing=True), "/a/snapshots isn't there"),
     ("storage_space", "fail", room(noexec=True, runs_programs=True), "mounted noexec"),
     ("storage_space", "warn", room(free=0, available=0, directories_only=True), "0 % of its space free"),
     ("unit_directives", "fail", {"unit_files": (*UNIT_FILES, overriding("4"))}, "TasksMax=5 of "),
@@ -150,6 +151,12 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("unit_directives", "fail", confined(memory=2**25), "at most 33554432 bytes of memory"),
     ("unit_directives", "fail", confined(file_size=2**20), "files of at most 1048576 bytes"),
     ("unit_directives", "fail", confined(files=64), "at most 64 open files"),
+    ("unit_directives", "fail", confined(cpu_seconds=9), "at most 9 seconds of CPU time"),
+    ("unit_directives", "fail", confined(stack=16384), "a stack of at most 16384 bytes"),
+    ("unit_directives", "fail", confined(no_mounts_in=True), "mounts of the node, such as volumes, that don't reach containers"),
+    ("unit_directives", "warn", confined(no_mounts_out=True), "don't reach the node"),
+    ("unit_directives", "warn", confined(filtered=True), "system calls are filtered, also in containers"),
+    ("unit_directives", "warn", confined(address_space=2**33), "can address at most 8589934592 bytes"),
     ("unit_directives", "fail", confined(hidden=("/a.toml",)), "a configuration that the daemon doesn't see: /a.toml"),
     ("unit_directives", "fail", confined(moved=("/a",), in_memory=("/a",)), "in memory for it alone: /a"),
     ("unit_directives", "warn", confined(moved=("/a",)), "other directories than the node: /a"),
@@ -158,6 +165,8 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("message_size", "fail", message_size(500), "is 500: no image can be imported"),
     ("message_size", "fail", {**message_size(262144), "version": OLD}, "no image can be imported"),
     ("message_size", "warn", message_size(262144), "with --local fails"),
+    ("message_size", "fail", message_size(500, "send"), "max_send_message_size is 500: images can't be listed or exported"),
+    ("message_size", "warn", message_size(262144, "send"), "'ctr content get' fails"),
     ("required_plugins", "fail", failed_plugin("io.containerd.service.v1", "diff-service"), "error: no such differ"),
     ("unit_directives", "fail", {"ignored_directives": (f"{OWN}:2: Failed to parse",)}, "Failed to parse"),
     ("unit_directives", "warn", {"ignored_directives": ("/a.conf:2: Unknown key",)}, "/a.conf:2"),

@@ -146,9 +146,10 @@ def ensure_present(module: AnsibleModule, containerd: Containerd, request: Reque
         plan = ImagePlanner(target, watch=check).plan()
         changed = plan.changed
         outcome = provisioner.apply(plan, recovery) if changed and provisioner is not None else plan.outcome
-        if request.repair and uuid_problem(target.root):
+        damaged_uuid = uuid_problem(target.root, containerd.version) if request.repair else ""
+        if damaged_uuid:
             changed = True
-            recovered = (*recovered, RepairResult("the daemon's UUID", RECREATED, uuid_problem(target.root)))
+            recovered = (*recovered, RepairResult("the daemon's UUID", RECREATED, damaged_uuid))
             if not check:
                 recreate_uuid(target.root)
         result = Report(plan.steps, outcome, request, target.pull_path).to_dict(recovered, time.monotonic() - started, changed)

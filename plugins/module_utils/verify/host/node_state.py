@@ -86,6 +86,8 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings_c
 
 # A file or a directory that isn't read by then is on a file system that hangs.
 PART_SECONDS = 30
+# CRI makes the namespaces of pods there, which it finds as /var/run/netns.
+NETWORK_NAMESPACES = "/run/netns"
 
 
 class _Probe:
@@ -232,8 +234,10 @@ def _read_room(probe: _Probe, config: EffectiveConfig, pid: int | None) -> None:
     temporary = config.temporary or (probe.parts.get("environment") or {}).get("TMPDIR") or "/tmp"  # noqa: S108
     kubelet = probe.parts.get("kubelet")
     logs = kubelet.log_dir if kubelet is not None else None
-    needed = created_at_start(config.root) if config.root and pid is not None else []
-    directories = [one for one in (config.root, config.state, *snapshotters.values(), *needed, temporary, logs) if one]
+    states = [str(config.handler_options(name).get("Root") or "") for name in config.handlers]
+    needed = created_at_start(config.root, snapshotters.values(), pid) if config.root and pid is not None else []
+    written = (config.root, config.state, *snapshotters.values(), *needed, *states, temporary, logs, NETWORK_NAMESPACES)
+    directories = [one for one in written if one]
     # Mounts of the other snapshotters have flags of their own; a bind mount has those of the directory.
     bound = [root for name, root in snapshotters.items() if name == "native"]
     probe.try_read("room", lambda: read_room(directories, pid, with_programs=bound, temporary=temporary, needed=needed))
@@ -325,7 +329,7 @@ def _with_shutdown(reader: Reader, state: NodeState, runner: Runner, ctr: Ctr) -
     root = os.path.dirname(content)
     devices = tuple(dict.fromkeys(mount.device for mount in (state.mounts or {}).values()))
     probe.try_read("shutdown", lambda: last_shutdown(runner, root, devices), patient=True)
-    probe.try_read("uuid_problem", lambda: uuid_problem(root))
+    probe.try_read("uuid_problem", lambda: uuid_problem(root, state.version))
     probe.parts.pop("content")
     return _with(state, probe), content
 

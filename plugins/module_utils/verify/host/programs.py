@@ -120,7 +120,8 @@ def root_problems(config: EffectiveConfig) -> dict[str, str]:
     for name, handler in config.handlers.items():
         root = config.handler_options(name).get("Root")
         if is_runc(handler.type or "") and isinstance(root, str) and root:
-            problem = directory_problem(root)
+            # A relative one is in the directory of each container.
+            problem = directory_problem(root) if root.startswith("/") else ""
             if problem:
                 found[name] = f"{root} can't be made: {problem}"
     return found

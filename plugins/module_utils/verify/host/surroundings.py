@@ -24,6 +24,12 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.text import
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import file_problem, program_problem
+from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import (
+    RegistryFile,
+    RegistryHosts,
+    docker_files,
+    parse_hosts,
+)
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     CAPABILITIES,
     CNI_SUFFIXES,
@@ -31,15 +37,15 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     Confinement,
     Kubelet,
     PodNetwork,
-    RegistryFile,
     Room,
     SandboxImage,
     cni_plugins,
     ignored_lines,
+    parse_filters,
     parse_groups,
-    parse_hosts,
     parse_limit,
     parse_number,
+    parse_propagation,
     parse_status,
     unpackaged,
 )
@@ -47,9 +53,10 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 # What the kernel adds to the path of an open file that was deleted.
 _DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
-# Where the daemon mounts layers to unpack them: containerd cmd/containerd/command. It creates the directory when it starts, and
-# misses it when it is gone.
-_CREATED_AT_START = ("tmpmounts",)
+# The daemon creates these directories when it starts, and only then: the one in which it mounts layers to unpack them (containerd
+# cmd/containerd/command), that of downloads (plugins/content/local), and that of a snapshotter's files (plugins/snapshots). The
+# second name is a file or directory beside which it must be, because the plugin has started once.
+_MOUNTS, _DOWNLOADS, _SNAPSHOTS = "tmpmounts", ("io.containerd.content.v1.content/ingest", "."), ("snapshots", "metadata.db")
 # CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
 _POD_FILES = ("/etc/hosts", "/etc/resolv.conf")
 # The directories that plugins write to, below the daemon's root and state directory. The last one is that of runc.
@@ -68,12 +75,20 @@ _CGROUPS = "/sys/fs/cgroup"
 _CRI_NAMESPACE = "k8s.io"
 # The sandboxes of pods: containerd internal/cri/labels.
 _PODS = 'labels."io.cri-containerd.kind"==sandbox'
+# The first lines of PEM's blocks, without the kind of the key.
+_CERTIFICATE, _KEY = "-----BEGIN CERTIFICATE-----", "PRIVATE KEY-----"
 _PINNED = "io.cri-containerd.pinned=pinned"
 
 
-def created_at_start(root: str) -> list[str]:
-    """Return the directories below its root that a running daemon has created, and doesn't create again."""
-    return [os.path.join(root, name) for name in _CREATED_AT_START]
+def created_at_start(root: str, snapshotters: Iterable[str], pid: int) -> list[str]:
+    """Return the directories that a running daemon has created, and doesn't create again.
+
+    They are below its root and below the directories of snapshotters in use.
+    """
+    plugins = [(root, *_DOWNLOADS), *((directory, *_SNAPSHOTS) for directory in snapshotters)]
+    paths = [(os.path.join(directory, name), beside) for directory, name, beside in plugins]
+    started = [path for path, beside in paths if os.path.exists(f"/proc/{pid}/root{os.path.join(os.path.dirname(path), beside)}")]
+    return [os.path.join(root, _MOUNTS), *started]
 
 
 def read_room(
@@ -173,6 +188,7 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
     if own is None or first is None or limits is None:
         return None
     (has, no_new), (could, _flag) = parse_status(own), parse_status(first)
+    (reached, leaves), (may_reach, may_leave) = (parse_propagation(read_text(f"/proc/{one}/mountinfo") or "") for one in (pid, 1))
     moved = [path for path in directories if os.path.isdir(path) and _is_elsewhere(path, pid)]
     return Confinement(
         # A node inside a container may lack some itself.
@@ -181,9 +197,15 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         memory=min((most for most, _now in _groups(pid, "memory", "memory.max", "memory.current")), default=None)
         or min((most for most, _now in _groups(pid, "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")), default=None),
         file_size=parse_limit(limits, "Max file size"),
+        stack=parse_limit(limits, "Max stack size"),
+        address_space=parse_limit(limits, "Max address space"),
+        cpu_seconds=parse_limit(limits, "Max cpu time"),
         files=parse_limit(limits, "Max open files"),
         processes=parse_limit(limits, "Max processes"),
         no_new_privileges=no_new,
+        filtered=parse_filters(own) > parse_filters(first),
+        no_mounts_in=may_reach and not reached,
+        no_mounts_out=may_leave and not leaves,
         hidden=tuple(path for path in files if os.path.isfile(path) and _is_elsewhere(path, pid)),
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
@@ -290,7 +312,7 @@ def read_network(config: EffectiveConfig, architecture: str) -> PodNetwork:
         problem = file_problem(path)
         if not problem:
             try:
-                types += cni_plugins(read_text(path) or "")
+                types += cni_plugins(read_text(path) or "", several=path.endswith(".conflist"))
             except (ValueError, HostError) as error:
                 problem = f"is no CNI configuration ({error})"
         if problem:
@@ -320,9 +342,19 @@ def read_registry_files(config: EffectiveConfig, version: Version) -> tuple[Regi
         except OSError as error:
             found.append(RegistryFile(directory, (f"can't be listed ({error.strerror})",)))
             continue
-        paths = (os.path.join(directory, name, "hosts.toml") for name in names)
-        found += [_registry_file(path, version) for path in paths if os.path.lexists(path)]
+        found += [one for name in names for one in _registry_files(os.path.join(directory, name), version)]
     return tuple(found)
+
+
+def _registry_files(directory: str, version: Version) -> Iterator[RegistryFile]:
+    """Yield the hosts.toml of a registry, or without one the directory if it has certificates."""
+    path = os.path.join(directory, "hosts.toml")
+    if os.path.lexists(path):
+        yield _registry_file(path, version)
+    elif os.path.isdir(directory):
+        hosts = docker_files(directory, sorted(os.listdir(directory)))
+        if hosts.certificates:
+            yield _judged(directory, hosts, ())
 
 
 def _registry_file(path: str, version: Version) -> RegistryFile:
@@ -333,10 +365,19 @@ def _registry_file(path: str, version: Version) -> RegistryFile:
         hosts = parse_hosts(read_text(path) or "", os.path.dirname(path), before_2=not version.at_least("2.0.0"))
     except (ValueError, HostError) as error:
         return RegistryFile(path, (f"can't be read ({error})",))
-    missing = [f"names {file}, which {problem}" for file in hosts.files for problem in [file_problem(file)] if problem]
-    secrets = [*([path] if hosts.credentials else []), *(one for one in hosts.keys if _is_private_key(one))]
-    exposed = tuple(one for one in secrets if _is_readable_by_others(one))
-    return RegistryFile(path, (*hosts.problems, *missing), exposed)
+    return _judged(path, hosts, (path,) if hosts.credentials else ())
+
+
+def _judged(path: str, hosts: RegistryHosts, secrets: tuple[str, ...]) -> RegistryFile:
+    files = dict.fromkeys((*hosts.certificates, *hosts.keys))
+    problems = {file: file_problem(file) for file in files}
+    for found, mark, what in ((hosts.keys, _KEY, "private key"), (hosts.certificates, _CERTIFICATE, "certificate")):
+        for file in found:
+            if not problems[file] and not _contains(file, mark):
+                problems[file] = f"has no {what} in PEM format"
+    faults = tuple(f"names {file}, which {problem}" for file, problem in problems.items() if problem)
+    secrets += tuple(one for one in files if not file_problem(one) and _contains(one, _KEY))
+    return RegistryFile(path, (*hosts.problems, *faults), tuple(one for one in secrets if _is_readable_by_others(one)))
 
 
 def _is_readable_by_others(path: str) -> bool:
@@ -349,9 +390,9 @@ def _is_readable_by_others(path: str) -> bool:
         return readable
 
 
-def _is_private_key(path: str) -> bool:
-    """Return whether a file has a private key: a pair may also name a certificate, which is no secret."""
+def _contains(path: str, mark: str) -> bool:
+    """Return whether a file has a mark of PEM: a client's pair may also name a certificate first, which is no secret."""
     try:
-        return not file_problem(path) and "PRIVATE KEY-----" in (read_text(path) or "")
+        return mark in (read_text(path) or "")
     except HostError:
         return False

@@ -135,7 +135,9 @@ def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     def handler(root: str) -> dict[str, Any]:
         return {"runtime_type": "io.containerd.runc.v2", "options": {"Root": root}}
 
-    found = root_problems(config(tmp_path, bad=handler(f"{tmp_path}/file/a/b"), well=handler(f"{tmp_path}/new/a")))
+    found = root_problems(
+        config(tmp_path, bad=handler(f"{tmp_path}/file/a/b"), well=handler(f"{tmp_path}/new/a"), relative=handler("a/b"))
+    )
     assert found == {"bad": f"{tmp_path}/file/a/b can't be made: {tmp_path}/file is no directory"}
 
 

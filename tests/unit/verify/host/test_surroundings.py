@@ -18,6 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.verify.host import surroundings
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    created_at_start,
     read_cgroups_problem,
     read_ignored_directives,
     read_listener,
@@ -67,6 +68,19 @@ def test_a_temporary_directory_that_is_not_there_is_missing(tmp_path: Path) -> N
     assert read_room([away], None, needed=[away]) == (), "the daemon creates it"
     (room,) = read_room([away], os.getpid(), needed=[away])
     assert (room.missing, room.directories_only) == (True, False)
+
+
+def test_directories_are_needed_of_plugins_that_have_started(tmp_path: Path) -> None:
+    overlay, native = tmp_path / "overlayfs", tmp_path / "native"
+    for directory in (overlay, native):
+        directory.mkdir()
+    snapshotters, own = [str(overlay), str(native)], os.getpid()
+    assert created_at_start(str(tmp_path), snapshotters, own) == [str(tmp_path / "tmpmounts")]
+    (overlay / "metadata.db").touch()
+    content = tmp_path / "io.containerd.content.v1.content"
+    content.mkdir()
+    needed = [str(tmp_path / "tmpmounts"), str(content / "ingest"), str(overlay / "snapshots")]
+    assert created_at_start(str(tmp_path), snapshotters, own) == needed
 
 
 def test_a_file_system_is_listed_once_and_its_reserved_blocks_are_known(tmp_path: Path) -> None:
@@ -184,8 +198,11 @@ def registries(directory: Path) -> EffectiveConfig:
 
 
 def test_files_of_registries_are_read(public: Path) -> None:
-    for name in ("a", "b", "c", "d", "empty"):
+    for name in ("a", "b", "c", "d", "e", "f", "empty"):
         (public / name).mkdir()
+    (public / "e/hosts.toml").write_text('ca = "ca.crt"\nclient = "client.pem"\n')
+    for name in ("e/ca.crt", "e/client.pem", "f/ca.crt"):
+        (public / name).write_text("other")
     (public / "file").touch()
     (public / "a/hosts.toml").write_text('ca = "ca.crt"\n')
     (public / "b/hosts.toml").write_text("[")
@@ -200,7 +217,13 @@ def test_files_of_registries_are_read(public: Path) -> None:
     assert found["/b/hosts.toml"].problems[0].startswith("can't be read (")
     assert found["/c/hosts.toml"].problems == ("is a FIFO",)
     assert (found["/d/hosts.toml"].problems, found["/d/hosts.toml"].exposed) == ((), (f"{public}/d/c.key",))
-    assert len(found) == 4
+    no_key, no_certificate = "has no private key in PEM format", "has no certificate in PEM format"
+    assert found["/e/hosts.toml"].problems == (
+        f"names {public}/e/ca.crt, which {no_certificate}",
+        f"names {public}/e/client.pem, which {no_key}",
+    )
+    assert found["/f"].problems == (f"names {public}/f/ca.crt, which {no_certificate}",)
+    assert len(found) == 6
 
 
 def test_the_files_of_the_unit_are_read_in_order(tmp_path: Path) -> None:
