@@ -33,7 +33,7 @@ NAME = "worker-1.cluster.example"
 # The cluster's address in the checkout's network; nodes have numbers from 11.
 NUMBER = 3
 # User and groups by the token, which is the user's name.
-USERS = {"admin": "system:masters", f"system:node:{NAME}": "system:nodes", "reader": "readers"}
+USERS = {"admin": "system:masters", f"system:node:{NAME}": "system:nodes", "reader": "readers", "drainer": "drainers"}
 # Sysctls of the kernel that the kubelet sets. A node shares the kernel of the machine: the kubelet finds these in files instead.
 SYSCTLS = {
     "kernel/keys/root_maxbytes": "25000000",
@@ -113,6 +113,18 @@ class Cluster:
 
     def patch_node(self, change: dict[str, Any]) -> None:
         self.ask("PATCH", f"/api/v1/nodes/{NAME}", change, kind="application/merge-patch+json")
+
+    def permit(self, user: str, rules: list[tuple[str, str]]) -> None:
+        """Let a user do this alone: verbs and resources of the core group, each separated by commas."""
+        path, name = "/apis/rbac.authorization.k8s.io/v1", {"metadata": {"name": user}}
+        role = {"rules": [{"apiGroups": [""], "verbs": verbs.split(","), "resources": of.split(",")} for verbs, of in rules]}
+        try:
+            self.ask("PATCH", f"{path}/clusterroles/{user}", role, kind="application/merge-patch+json")
+        except urllib.error.HTTPError:
+            self.ask("POST", f"{path}/clusterroles", {**name, **role})
+            group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": USERS[user]}
+            binding = {"roleRef": {**group, "kind": "ClusterRole", "name": user}, "subjects": [group]}
+            self.ask("POST", f"{path}/clusterrolebindings", {**name, **binding})
 
     def ready(self) -> str:
         """The status of the Node's condition Ready; empty if there is none."""
