@@ -44,7 +44,7 @@ class Places:
             return cls()
         noted = json.loads(text)
         if not isinstance(noted, Mapping):
-            raise ValueError("it is no object")
+            raise ValueError("it contains no JSON object")
         return cls(**{one.name: _paths(noted.get(one.name, [])) for one in fields(cls)})
 
 
@@ -54,5 +54,5 @@ def _sorted(paths: Iterable[str]) -> tuple[str, ...]:
 
 def _paths(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) and one.startswith("/") for one in value):
-        raise ValueError(f"{value!r} is no list of paths")
+        raise ValueError(f"{value!r} isn't a list of absolute paths")
     return tuple(value)

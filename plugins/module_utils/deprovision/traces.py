@@ -160,7 +160,7 @@ def problems(traces: Traces, remove: Collection[str], force: Collection[str]) ->
         yield traces.upgrading
     if traces.settings and not traces.installed:
         yield (
-            f"containerd isn't installed, so its earlier configuration can't be tried ({', '.join(traces.settings)} are left): "
+            f"containerd isn't installed, so its earlier configuration can't be checked ({', '.join(traces.settings)} are left): "
             "install containerd again, or remove these files by hand"
         )
     if CONTAINERD in remove and traces.containers and CONTAINERD not in force:
@@ -175,13 +175,13 @@ def problems(traces: Traces, remove: Collection[str], force: Collection[str]) ->
     if THIN_POOL in remove and pool is not None and not (pool.snapshots and IMAGES in remove):
         yield from _pool_problems(pool)
     if traces.unknown and {TOOLBOXES, CONTAINERD}.intersection(remove):
-        yield f"what would be removed can't be read: {'; '.join(traces.unknown)}"
+        yield f"the objects to remove can't be read: {'; '.join(traces.unknown)}"
 
 
 def _pool_problems(pool: ThinPool) -> Iterator[str]:
     name = f"{pool.volume_group}/{pool.name}"
     if pool.snapshots is None:
-        yield f"whether the thin pool {name} holds snapshots can't be told, so it isn't removed: see lvs and dmsetup status"
+        yield f"whether the thin pool {name} holds snapshots can't be determined, so it isn't removed: see lvs and dmsetup status"
     elif pool.snapshots:
         yield (
             f"the thin pool {name} holds snapshots ({pool.snapshots}), so it isn't removed: remove the images and containers of "

@@ -45,7 +45,7 @@ class Manifest:
             content = json.loads(text)
             found = content.pop("format")
             if found != FORMAT:
-                raise ValueError(f"it is of format {found}, and this collection knows {FORMAT}")
+                raise ValueError(f"it is written in format {found}, and this release of the collection reads {FORMAT}")
             content |= {name: tuple(content[name]) for name in ("units", "directories")}
             return cls(**content)
         except (KeyError, TypeError, AttributeError) as error:
@@ -68,11 +68,11 @@ def target_of(kept: Iterable[Manifest], wanted: int | None) -> Manifest:
         chosen = next((one for one in found if one.number == wanted), None)
         numbers = ", ".join(str(one.number) for one in found) or "none"
         if chosen is None:
-            raise ValueError(f"generation: the node has no generation {wanted}, but {numbers}")
+            raise ValueError(f"generation: the node has no generation {wanted}: name one of its generations ({numbers})")
         return chosen
     newest = [one for one in found if one.state == UPGRADED]
     if not newest:
-        raise ValueError("state: the node has no generation to go back to: none was kept, or all were dropped")
+        raise ValueError("state: the node has no generation of an upgrade to go back to: name the wanted version in to_binary")
     return newest[-1]
 
 

@@ -112,7 +112,7 @@ def plan_packages(
     running = [one for one in others if one.before is not None and _RUN_THE_NODE.match(one.name)]
     if running:
         raise ValueError(
-            f"apt would change packages that run the node, {_list(running)}: upgrade them before, or name them in packages"
+            f"apt would change packages that run the node, {_list(running)}: upgrade them first, or name them in packages"
         )
     return PackagePlan(own, others)
 

@@ -222,7 +222,7 @@ def defaults(state: UpgradeState, before: EffectiveConfig, after: EffectiveConfi
 def network(state: UpgradeState) -> Iterator[Entry]:
     """Yield faults of the pods' network that come with the new version."""
     if state.network_problems:
-        remedy = "install the plugins there, or name their directory in cni.bin_dirs in settings.extra_config"
+        remedy = "install the missing plugins, or name their directory in cni.bin_dirs in settings.extra_config"
         yield Entry("cni", FAIL, "the network of pods", "found", list(state.network_problems), remedy)
 
 
@@ -235,7 +235,7 @@ def snapshots(state: UpgradeState) -> Iterator[Entry]:
     if state.held is None:
         yield _unknown(state, "held", "snapshots of snapshotters that the new version lacks")
     for name, holders in (state.held or {}).items():
-        remedy = "copy what is needed, and unpack the images for another snapshotter, before the upgrade"
+        remedy = "copy the data that you need, and unpack the images for another snapshotter, before the upgrade"
         yield Entry("snapshotter_gone", FAIL, f"the snapshotter {name}", list(holders), None, remedy)
 
 
@@ -266,7 +266,7 @@ def deprecations(state: UpgradeState) -> Iterator[Entry]:
 def surroundings(state: UpgradeState) -> Iterator[Entry]:
     """Yield programs, kernel interfaces and room that the node lacks for the new version, and files that no version reads."""
     for path in state.missing_programs:
-        yield Entry("program", FAIL, path, None, "missing", "bring it to the node with the new containerd, which it belongs to")
+        yield Entry("program", FAIL, path, None, "missing", "install it beside the new containerd, as its release contains it")
     if state.cgroup_v1 and state.then.at_least("2.2.0"):
         remedy = "start the node with cgroup v2 (systemd.unified_cgroup_hierarchy=1) before May 2029"
         yield Entry("cgroup", WARN, "cgroup v1", "supported", "deprecated", remedy)

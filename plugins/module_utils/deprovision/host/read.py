@@ -71,7 +71,7 @@ class NodeTraces:
         try:
             noted = Places.from_text(notes)
         except ValueError as error:
-            raise HostError(f"{NOTES} can't be understood: {error}; move it away, and run again") from error
+            raise HostError(f"{NOTES} can't be read: {error}; remove it, and run the playbook again") from error
         releases = self._releases()
         toolboxes = self._asked(self._toolboxes) or ()
         places = noted.plus(self._known).plus(self._places(releases, toolboxes))

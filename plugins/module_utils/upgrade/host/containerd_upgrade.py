@@ -91,10 +91,10 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
     if recovered is not None and recovered.step != COMMITTED:
         # A run that was still keeping has changed nothing.
         if module.check_mode and recovered.step != KEEPING:
-            module.warn("an interrupted upgrade is taken back first: the rest can be predicted after that")
+            module.warn("an upgrade was interrupted: take it back first (state: recovered), and then predict the next one")
             return unchanged(recovered)
         # Said also if this run is refused.
-        module.warn(f"an interrupted upgrade was taken back first, at its step {recovered.step}")
+        module.warn(f"an upgrade that was interrupted at the step {recovered.step} was taken back first")
     containerd = containerd.renewed()
     change = planned(module, containerd, lock)
     done = Done()

@@ -70,7 +70,7 @@ def ended_by(containerd: Containerd, version: Version, *, forced: bool) -> tuple
     ended = unadopted(containerd, version)
     if ended and not forced:
         raise ValueError(
-            f"containerd {version} doesn't find containers that a newer version started, and ends them, {named(ended)}: "
+            f"containerd {version} would end containers that a newer version started, {named(ended)}: "
             "drain the node, or set restart to force"
         )
     return tuple(ended)
@@ -84,7 +84,7 @@ def check_containers(containerd: Containerd, before: dict[str, int], ends: Colle
     alive = {pid for name, pid in before.items() if name not in ends and os.path.exists(f"/proc/{pid}")}
     found = fate(before, running_containers(containerd), alive)
     if found.lost:
-        raise HostError(f"the daemon doesn't list containers any more that run: {', '.join(found.lost)}")
+        raise HostError(f"the daemon no longer lists containers whose processes run: {', '.join(found.lost)}")
     return found
 
 

@@ -199,7 +199,7 @@ def _with_daemon(state: UpgradeState, installed: Containerd) -> UpgradeState:
 
 def _deprecations(state: UpgradeState, installed: Containerd) -> tuple[Deprecation, ...]:
     if not state.now.at_least(*_DEPRECATIONS_SINCE):
-        raise HostError(f"containerd {state.now} doesn't record them, unlike 1.7.12 and newer")
+        raise HostError(f"containerd {state.now} doesn't record them, as 1.6.27, 1.7.12 and newer releases do")
     command = installed.ctr.command("deprecations", "list", "--format", "json")
     return parse_deprecations(installed.runner.run(*command, doing="ask containerd for deprecated features in use"))
 

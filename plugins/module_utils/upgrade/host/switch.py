@@ -159,5 +159,6 @@ def check_program(to_binary: str, switch: ProgramSwitch, releases: Sequence[Mapp
     staged = any(program.startswith(f"{os.path.realpath(one['path'])}/") for one in releases)
     if not (staged or switch.packages or program == os.path.realpath(installed)):
         raise ValueError(
-            f"to_binary: {to_binary} belongs to none of releases, and packages is empty: name the one that brings it"
+            f"to_binary: {to_binary} is in none of releases, and packages is empty: "
+            "list the release or the package that contains it"
         )

@@ -119,8 +119,8 @@ def check_healthy(node: ContainerdHost, config: EffectiveConfig) -> None:
     problem = daemon.restart_reason([config.cri_snapshotter] if config.cri_snapshotter else [], cri=config.cri_enabled)
     if problem:
         raise HostError(
-            f"the node isn't in a state to which it could go back: {problem}: restart {node.daemon.unit.name}, or run "
-            "slipway.node.provision first"
+            f"the daemon isn't healthy, so the node could not go back to this state: {problem}: restart "
+            f"{node.daemon.unit.name}, or run slipway.node.provision first"
         )
 
 
