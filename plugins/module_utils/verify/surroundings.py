@@ -75,7 +75,7 @@ class Kubelet:
 
 @dataclass(frozen=True)
 class Confinement:
-    """What the daemon's process may do less than the node's first process, and sees otherwise than the node does.
+    """The restrictions of the daemon's process, compared with the node's first process, and its different view of files.
 
     ``missing`` are capabilities. ``tasks_left`` is how many tasks its control group may still start, ``memory`` how many bytes
     that may use, ``file_size`` (bytes), ``files`` and ``processes`` are limits of its own: None for no limit. ``hidden`` are
@@ -216,7 +216,7 @@ _HARMFUL: Mapping[str, Callable[[str], bool]] = {
     "RestrictNamespaces": _restricts_namespaces,
     "SecureBits": lambda value: "noroot" in value,
 }
-# Directives that give the daemon another view of files than the node's.
+# Directives that give the daemon a view of files that differs from the node's.
 _VIEWS = re.compile(
     r"(Bind|BindReadOnly|Inaccessible|ReadOnly|NoExec)Paths|TemporaryFileSystem|Root(Directory|Image)|MountImages|\w+Images"
 )
