@@ -35,9 +35,8 @@ attributes:
 options:
   state:
     description:
-      - With V(upgraded), the node gets the version of O(to_binary). A node that already has this version, the unit and the settings is
-        left unchanged.
-      - With V(previous), the node goes back to a generation, see O(generation). The current state is kept as another generation first.
+      - With V(upgraded), the node gets the version of O(to_binary). If the node is like that already, nothing changes.
+      - With V(previous), the node goes back to a generation, see O(generation). The node of today is kept as another generation first.
         Settings, O(releases), O(packages) and O(unit_content) are ignored.
       - With V(recovered), an interrupted run is taken back, and nothing else is done.
     type: str
@@ -196,7 +195,7 @@ generation:
   returned: success, and when a change was taken back
   sample: 7
 rolled_back:
-  description: Whether a change was taken back, and the previous version is healthy.
+  description: Whether a change was taken back, and the previous version is proven.
   type: bool
   returned: always
 restarted:

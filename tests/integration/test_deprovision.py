@@ -56,10 +56,10 @@ NOT_COMPARED = (
     "-path /root/.ansible -o -path /root/.ssh -o -path '/var/lib/containerd*' -o -path /var/lib/systemd -o -path /var/lib/dpkg "
     "-o -path /var/lib/private -o -path /var/lib/apt -o -path /etc/mtab"
 )
-# The objects of SETTINGS that deprovision leaves.
+# What deprovision leaves of SETTINGS.
 LEFT = ("/opt/kata", "/usr/local/lib/slipway", "/var/lib/toolbox", "/etc/systemd/system/var-lib-toolbox-debug.mount")
 KATA = "/etc/kata-containers"
-# The cache of a comparison of images with their layers.
+# What a check of the images' layers keeps.
 TREES = "/var/lib/containerd/slipway-trees"
 # Directories that containerd creates when it starts.
 NOT_OURS = ("/etc/cni", "/opt/containerd")

@@ -74,7 +74,7 @@ replace() {
 }
 
 __RESTORE_PACKAGES__
-# The name of a copy is its checksum.
+# A copy has its sum as its name.
 restore_file() {
   new=$(temporary "$5") && cp "$4" "$new" || return 1
   sum=$(sha256sum <"$new")

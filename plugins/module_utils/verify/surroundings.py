@@ -216,7 +216,7 @@ _HARMFUL: Mapping[str, Callable[[str], bool]] = {
     "RestrictNamespaces": _restricts_namespaces,
     "SecureBits": lambda value: "noroot" in value,
 }
-# Directives that give the daemon a view of files that differs from the node's.
+# Directives that give the daemon another view of files than the node's.
 _VIEWS = re.compile(
     r"(Bind|BindReadOnly|Inaccessible|ReadOnly|NoExec)Paths|TemporaryFileSystem|Root(Directory|Image)|MountImages|\w+Images"
 )

@@ -49,7 +49,7 @@ class StageModule:
 
 
 class _View:
-    """The AnsibleModule of a stage. It delegates to the one of node_plan, which runs the programs."""
+    """What the run of a module sees of AnsibleModule. It delegates to node_plan's, which runs the programs."""
 
     check_mode = True
 
