@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: containerd_upgrade
-short_description: Change a node to another version of containerd, or leave it as it was
+short_description: Change containerd on a node to another version, and go back if this fails
 version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
@@ -17,14 +17,14 @@ description:
   - The configuration for the other version is planned and validated with the program O(to_binary) before anything is changed.
   - Before the first change, the module keeps a generation in C(/var/lib/slipway-node/generations). It contains the links to the
     programs, the unit, the configuration files, the archives of packages and copies of the daemon's databases.
-  - The daemon is stopped, the programs are switched, and the daemon is started. Containers that run keep running. The daemon has to be
-    up, to stay up, and to load its plugins. A container has to start with each runtime handler with which one started before, and each
-    container that ran has to be known to the daemon with the same process.
+  - The daemon is stopped, the programs are switched, and the daemon is started. Running containers keep running. The daemon has to
+    start, to keep running, and to load its plugins. A container has to start with each runtime handler with which one started before.
+    The daemon has to list each container that ran before, with the same process.
   - If a step fails, the script C(/var/lib/slipway-node/restore) restores the generation. The module starts the previous version,
-    verifies it, and fails with the cause.
+    checks it, and fails with the cause.
   - If the module is killed, its next run restores the generation first. After a power cut, the unit C(slipway-restore.service)
-    restores it before containerd starts. Until then M(slipway.node.containerd_config) and other modules that change containerd refuse
-    to run.
+    restores it before containerd starts. Until it is restored, M(slipway.node.containerd_config) and other modules that change
+    containerd refuse to run.
 attributes:
   check_mode:
     support: full
@@ -44,12 +44,13 @@ options:
     default: upgraded
   to_binary:
     description:
-      - Path of the containerd executable of the other version on the node. For a package, this is a copy that was unpacked aside.
+      - Path of the containerd executable of the other version on the node. For a package, this is a copy that was unpacked in another
+        directory.
       - Required with O(state=upgraded).
     type: path
   releases:
     description:
-      - Releases that are on the node already, and that the links lead to afterwards. M(slipway.node.release_install) with
+      - Releases that the links lead to after the change. They have to be on the node. M(slipway.node.release_install) with
         O(slipway.node.release_install#module:state=staged) brings a release to the node.
     type: list
     elements: dict
@@ -60,7 +61,7 @@ options:
         type: str
         required: true
       path:
-        description: The version directory, as RV(slipway.node.release_install#module:path) names it.
+        description: The version directory, as in RV(slipway.node.release_install#module:path).
         type: path
         required: true
   prefix:
@@ -73,8 +74,9 @@ options:
     default: /usr/local/bin
   packages:
     description:
-      - Packages to install with APT, as V(name) or V(name=version). With packages, a unit of this collection in C(/etc/systemd/system)
-        is removed, and so are the links to releases, see O(prefix). The version directories of the releases stay.
+      - Packages to install with APT, as V(name), V(name=version) or V(name/suite). If packages are listed, a unit of this collection in
+        C(/etc/systemd/system) is removed, and so are the links to releases, see O(prefix). The version directories of the releases
+        stay.
     type: list
     elements: str
     default: []
@@ -89,24 +91,26 @@ options:
     type: str
   generation:
     description:
-      - Number of the generation for O(state=previous). By default this is the newest one that was kept before an upgrade.
+      - Number of the generation for O(state=previous). Default is the newest one that was kept before an upgrade.
     type: int
   restart:
     description:
-      - With V(auto), a change that would kill running containers is refused. That is so if the unit's C(KillMode) isn't V(process), and
-        if containerd 2.x started containers and the node gets containerd 1.x, which doesn't find their shims.
+      - With V(auto), a change that would kill running containers is refused. This is the case if the unit's C(KillMode) isn't
+        V(process), or if containerd 2.x started containers and the node gets containerd 1.x, which doesn't find their shims.
       - With V(force), the change is made even if this kills running containers.
     type: str
     choices: [auto, force]
     default: auto
   keep:
-    description: Number of generations that stay on the node. The newest ones stay, and the one that the node went back to.
+    description:
+      - Number of generations that stay on the node, at least 1. The newest ones stay. A generation that the node went back to, and one
+        from which a process runs, stay too.
     type: int
     default: 2
   probe:
     description:
-      - Start a container with each runtime handler before and after the change. A Kata handler that could be given a disk of the host
-        isn't started.
+      - Whether to start a container with each runtime handler before and after the change. A Kata handler that could be given a disk of
+        the host isn't started.
     type: bool
     default: true
   enable_cri:
@@ -122,7 +126,7 @@ options:
     type: path
     default: /etc/containerd/conf.d/60-slipway.toml
   timeout:
-    description: Number of seconds to wait until the daemon is up, and until another run on the node ends.
+    description: Seconds to wait until the daemon is up, and until another run on the node ends.
     type: int
     default: 60
 extends_documentation_fragment:
@@ -133,10 +137,10 @@ requirements:
   - tomlkit, to edit an existing file, and on Python older than 3.11
   - systemd
 notes:
-  - O(settings), O(enable_cri), O(service_directives) and O(http_proxy) are all that the collection sets, as for
-    M(slipway.node.containerd_config). Settings that aren't listed are reverted.
-  - With O(state=upgraded), the change is refused if the daemon isn't healthy before, if the other version refuses the settings, if no
-    container starts with the default runtime handler, or if the default snapshotter would change.
+  - List all settings of the collection in O(settings), O(enable_cri), O(service_directives) and O(http_proxy), as for
+    M(slipway.node.containerd_config). Earlier settings that aren't listed are reverted.
+  - With O(state=upgraded), the change is refused if the daemon isn't healthy before it, if the other version refuses the settings, if
+    no container starts with the default runtime handler, or if the default snapshotter would change.
   - A unit that systemd stops together with containerd, such as one with C(Requires=containerd.service), is started again.
   - M(slipway.node.release_install) keeps the version directories that a generation leads to.
 seealso:
@@ -169,7 +173,7 @@ EXAMPLES = r"""
   slipway.node.containerd_upgrade:
     state: previous
 
-- name: Take an interrupted upgrade back
+- name: Take back an interrupted upgrade
   slipway.node.containerd_upgrade:
     state: recovered
 """
@@ -181,7 +185,7 @@ version:
   returned: success, and when a change was taken back
   sample: 1.7.24
 to_version:
-  description: Version of containerd after the change. If the change was taken back, the version that it was to become.
+  description: Version of containerd after the change. If the change was taken back, the version that was to be installed.
   type: str
   returned: success, and when a change was taken back
   sample: 2.3.7
@@ -201,13 +205,13 @@ restarted:
   type: bool
   returned: always
 containers:
-  description: Number of containers that ran before and that run on with the same process. In check mode, those that run now.
+  description: Number of containers that keep running with the same process. In check mode, the number of running containers.
   type: int
   returned: success
   sample: 12
 databases:
   description:
-    - V(kept) if the daemon goes on with its databases, V(restored) if the copies of before the change were restored.
+    - V(kept) if the daemon keeps its databases, V(restored) if the copies from before the change were restored.
   type: str
   returned: success, and when a change was taken back
   sample: kept
@@ -234,26 +238,26 @@ effective:
 recovered:
   description: The interrupted run that was taken back first. Null if there was none.
   type: dict
-  returned: success, and when the node isn't proven after an interrupted run
+  returned: success, and when the node isn't healthy after an interrupted run
   contains:
     generation:
       description: Number of its generation.
       type: int
       sample: 7
     step:
-      description: The step after which it ended, such as V(keeping), V(kept), V(switching), V(started), V(restored) or V(committed).
+      description: Its last step, such as V(keeping), V(kept), V(switching), V(started), V(restored) or V(committed).
       type: str
       sample: switching
     version:
-      description: Version of containerd before it. Empty if it ended before it kept a generation.
+      description: Version of containerd before the run. Empty if the run ended before it kept a generation.
       type: str
       sample: 1.7.24
     to_version:
-      description: Version of containerd that it was to bring.
+      description: Version of containerd that the run was to install.
       type: str
       sample: 2.3.7
 journal:
-  description: The last lines that the other version logged.
+  description: The last lines in the log of the other version.
   type: list
   elements: str
   returned: when a change was taken back

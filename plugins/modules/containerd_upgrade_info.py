@@ -12,11 +12,11 @@ version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Compares what the node's configuration files mean to the installed containerd with what they would mean to another version,
-    whose programs are on the node already. Both versions' own programs read the files, with C(config dump).
+  - Compares the meaning of the node's configuration files to the installed containerd and to another version, whose programs are
+    on the node. The programs of both versions read the files, with C(config dump).
   - Files of other tools and of administrators are read as they are. The files of this collection are read as it would write them
-    for the other version, so that their rewriting isn't reported.
-  - Also reports snapshotters that the other version lacks, deprecated features in use, missing programs and missing room.
+    for the other version, so that the report doesn't list these changes.
+  - Also reports snapshotters that the other version lacks, deprecated features in use, missing programs and lack of disk space.
   - Works for upgrades and downgrades. Nothing on the node is changed.
 attributes:
   check_mode:
@@ -49,12 +49,12 @@ extends_documentation_fragment:
 requirements:
   - tomlkit, to edit an existing file, and on Python older than 3.11
 notes:
-  - Give the settings that M(slipway.node.containerd_config) gets. Without O(settings) and O(enable_cri), all files are compared as
-    they are, those of this collection too.
-  - The environment of the unit doesn't depend on the version, so O(http_proxy) has no effect. It is accepted so that the same
-    options can be given to all modules.
-  - The daemon itself writes its UUID to its directory the first time that it is asked for deprecated features, as it does for
-    C(ctr version).
+  - Pass the same settings as to M(slipway.node.containerd_config). Without O(settings) and O(enable_cri), all files are compared as
+    they are, including those of this collection.
+  - O(http_proxy) has no effect, because the environment of the unit doesn't depend on the version. It is accepted so that all
+    modules take the same options.
+  - The module asks the daemon for deprecated features. At the first such request, the daemon writes its UUID to its directory, as it
+    does for C(ctr version).
 seealso:
   - module: slipway.node.containerd_config
   - module: slipway.node.release_install
@@ -100,19 +100,19 @@ summary:
   returned: success
   contains:
     fail:
-      description: Something is lost or breaks.
+      description: A setting or an object is lost, or stops working.
       type: int
       sample: 1
     warn:
-      description: Something changes because the other version has another default, or something is deprecated.
+      description: A default changes, a setting without effect takes effect, or a feature in use is deprecated.
       type: int
       sample: 2
     unknown:
-      description: Something can't be determined.
+      description: The state can't be determined.
       type: int
       sample: 0
     info:
-      description: Nothing has to be done.
+      description: No action is needed.
       type: int
       sample: 4
 entries:
@@ -142,11 +142,11 @@ entries:
       type: raw
       sample: overlayfs
     source:
-      description: The file of others that it comes from. Empty if it comes from none.
+      description: The file of an administrator or another tool that contains the setting. Empty if no such file does.
       type: str
       sample: /etc/containerd/config.toml
     remedy:
-      description: What to do. Empty if nothing has to be done.
+      description: The action to take. Empty if no action is needed.
       type: str
 """
 

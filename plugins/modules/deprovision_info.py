@@ -12,9 +12,9 @@ version_added: 0.1.0
 author:
   - the slipway.node authors (@slipway)
 description:
-  - Finds the files, settings and objects of this collection by their records and marks on the node. No inventory is needed.
-  - Says what stays on the node unless it is named in O(remove), and why a removal may not begin.
-  - Changes nothing. The role C(deprovision) uses it.
+  - Finds the files, settings and objects of this collection by records and marks on the node.
+  - Lists the objects that stay on the node unless O(remove) names them, and the reasons to refuse a removal.
+  - Changes nothing. The role P(slipway.node.deprovision#role) uses it.
 attributes:
   check_mode:
     support: full
@@ -24,23 +24,23 @@ attributes:
     support: full
 options:
   remove:
-    description: What is to be removed beside settings and files. See the role C(deprovision).
+    description: Objects to remove in addition to settings and files. See O(slipway.node.deprovision#role:main:deprovision_remove).
     type: list
     elements: str
     choices: [images, toolboxes, kata, thin_pool, scratch_files, containerd]
     default: []
   force:
-    description: Parts of O(remove) that are to be removed although containers run.
+    description: Objects of O(remove) to remove even if containers run.
     type: list
     elements: str
     choices: [containerd]
     default: []
   registry_config_path:
-    description: Directories of registry hosts, besides those of the daemon's configuration, separated by colons.
+    description: Directories of registry hosts to search, separated by colons. Those of the daemon's configuration are searched too.
     type: str
     default: /etc/containerd/certs.d
   kata_config_dir:
-    description: Parent directory of the Kata handlers' directories, besides those of the daemon's configuration.
+    description: Parent directory of the Kata handlers' directories. Those of the daemon's configuration are searched too.
     type: path
     default: /etc/kata-containers
   drop_in_file:
@@ -59,34 +59,34 @@ EXAMPLES = r"""
   slipway.node.deprovision_info:
   register: traces
 
-- name: Print what a removal leaves
+- name: Print the objects that stay
   ansible.builtin.debug:
     var: traces.left
 """
 
 RETURN = r"""
 found:
-  description: Whether there is something to take back.
+  description: Whether the node has anything to take back.
   type: bool
   returned: success
 problems:
-  description: Reasons why a removal may not begin, one sentence each.
+  description: Reasons to refuse the removal, one sentence each.
   type: list
   elements: str
   returned: success
 left:
-  description: What stays on the node, with the name in brackets that removes it.
+  description: Objects that stay on the node. The name in brackets removes the object if O(remove) lists it.
   type: list
   elements: str
   returned: success
   sample: ["images: 12 in k8s.io [images]"]
 unknown:
-  description: What couldn't be read.
+  description: Parts of the node that couldn't be read, with the reason.
   type: list
   elements: str
   returned: success
 settings:
-  description: Files that M(slipway.node.containerd_config) owns or keeps its record in.
+  description: Files that M(slipway.node.containerd_config) wrote, and its record.
   type: list
   elements: str
   returned: success
@@ -113,7 +113,7 @@ caches:
   elements: str
   returned: success
 restore:
-  description: The unit and the files that upgrades keep to go back.
+  description: The unit and the files with which a node goes back after an upgrade.
   type: list
   elements: str
   returned: success
@@ -123,11 +123,11 @@ releases:
   returned: success
   sample: {"kata": "3.26.0"}
 unit_file:
-  description: The unit of containerd, if the role C(containerd) wrote it.
+  description: The unit file of containerd, if the role C(containerd) wrote it; null otherwise.
   type: str
   returned: success
 package:
-  description: The package of containerd's program, if it is known.
+  description: The package that contains containerd's program; null if there is none.
   type: str
   returned: success
 toolboxes:
@@ -146,10 +146,10 @@ toolboxes:
       description: Snapshotter.
       type: str
     size_bytes:
-      description: Bytes that were written to it; null if that is unknown.
+      description: Bytes that were written to the toolbox; null if unknown.
       type: int
 thin_pool:
-  description: The thin pool of the role C(devmapper); null if it has none.
+  description: The thin pool of the role C(devmapper); null if there is none.
   type: dict
   returned: success
   contains:
@@ -188,7 +188,9 @@ scratch_files:
   elements: str
   returned: success
 places:
-  description: Paths that only configuration names which is taken back. The role notes them, so that a killed run can be finished.
+  description:
+    - Paths that only the settings to take back name. The role writes them to a file on the node, so that the next run can finish a
+      killed one.
   type: dict
   returned: success
   contains:

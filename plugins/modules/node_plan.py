@@ -15,14 +15,14 @@ description:
   - Compares the node with the inventory, and changes nothing. The playbook C(slipway.node.provision) runs it first, and enters
     only the parts that have work. On a node that is already in its expected state, the playbook runs nothing else.
   - Each stage of the run is planned by the module that would do it, in check mode. The module returns the first stage that has
-    work, and its part with all later parts, because the work can change what later stages find.
-  - A stage that cannot be planned exactly or cheaply counts as work. So do a stage whose module refuses its options or fails,
-    and a node on which modules cannot run because it has no Python. The roles then report the error.
+    work, and its part with all later parts, because the work can change the state that later stages find.
+  - A stage that cannot be planned exactly or cheaply counts as work. So does a stage whose module refuses its options or fails. On a
+    node without Python, no module runs, and all parts have work. The roles then report the error, or install Python.
 options:
   stages:
     description:
       - The stages of the run.
-      - If not set, the stages follow from the variables of the roles of this collection, as the inventory sets them.
+      - Default is the list that follows from the variables of the roles in the inventory.
     type: list
     elements: dict
     suboptions:
@@ -35,7 +35,7 @@ options:
         type: str
         required: true
       module:
-        description: The name of the module without the collection, or of one of the checks of files and packages.
+        description: The name of the module without the collection, or the name of a check of files or packages.
         type: str
         required: true
       arguments:
@@ -53,7 +53,7 @@ attributes:
   idempotent:
     support: full
   action:
-    description: Has a part that runs on the controller.
+    description: Runs an action on the controller.
     support: full
 seealso:
   - module: slipway.node.node_verify

@@ -14,8 +14,8 @@ author:
 description:
   - Reads the state of containerd on the node (unit, process, configuration files, effective configuration, plugins, images,
     toolboxes, file systems) and runs all checks that apply.
-  - Each finding reports the expected state, the actual state and the remedy. A state that can't be determined is V(unknown), never V(ok).
-  - Nothing on the node is changed. With O(probe), containers or pods are started and taken away again.
+  - Each finding contains the expected state, the actual state and the remedy. A state that can't be determined is V(unknown), never V(ok).
+  - Nothing on the node is changed. With O(probe), containers or pods are started and removed again.
 attributes:
   check_mode:
     support: full
@@ -107,21 +107,21 @@ options:
     default: 95
   probe:
     description:
-      - What to start with each runtime handler of CRI, and to take away again.
-      - V(container) starts a container of an image that the module brings, through containerd, in a namespace of its own. It needs
+      - The object to start with each runtime handler of CRI, and to remove again.
+      - V(container) starts a container through containerd, in a separate namespace. The image is part of the module, so the node needs
         no image, network or CNI. C(ctr) passes only C(BinaryName), C(Root), C(SystemdCgroup) and C(ConfigPath) of a handler's options.
       - V(pod) starts a pod without containers in the node's network, through CRI. It needs C(crictl) and the sandbox image.
       - A Kata handler whose settings could give the host's own disk to a guest isn't started.
-      - Everything is taken away also if the module is killed. If its processes are killed too, the next probe takes it away.
+      - The objects are removed even if the module is killed. If its processes are killed too, the next probe removes them.
     type: str
     choices: [none, container, pod]
     default: none
   timeout:
     description:
-      - Seconds within which the node is read. What hasn't been read by then is V(unknown), and the rest is reported.
-      - A file, a directory or a device that hangs is given up after 30 seconds, and a program after 60. A daemon that lists no
-        plugins within 20 seconds doesn't answer.
-      - The comparison of images (O(integrity)) and O(probe) aren't counted.
+      - Seconds within which the node is read. Parts that haven't been read by then are V(unknown), and all other parts are reported.
+      - The module waits at most 30 seconds for a file, a directory or a device, and at most 60 seconds for a program. A daemon that
+        lists no plugins within 20 seconds counts as one that doesn't answer.
+      - The limit doesn't apply to the comparison of images (O(integrity)) and to O(probe).
     type: int
     default: 120
   only:
@@ -204,8 +204,8 @@ RETURN = r"""
 checks:
   description:
     - The findings, the worst first, and those of one status in a fixed order.
-    - Checks that can't be determined because of another finding or for the same reason are one finding with the ID V(undetermined),
-      which counts and names them for each cause.
+    - Checks that can't be determined because of another finding, or for the same reason, are combined in one finding for each cause.
+      It has the ID V(undetermined), and counts and names the checks.
   returned: always
   type: list
   elements: dict

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the playbooks set is taken back by what the node knows of it: the node is as before, and what runs goes on."""
+"""The playbook deprovision restores the node by marks and records on it, and containers keep running."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nodes.toolboxes import PREFIX, enterable, mounted, process_in, removed
 DEPROVISION = "slipway.node.deprovision"
 ADMIN = "/etc/containerd/conf.d/10-admin.toml"
 UNIT_DROP_IN = "/etc/systemd/system/containerd.service.d"
-# An administrator's own file, with comments and keys that the collection doesn't set, and one that it replaces.
+# An administrator's file, with comments, keys that the collection doesn't set, and one key that it replaces.
 ROOT_TEXT = {
     "trixie": """# kept by hand, see the wiki
 version = 2
@@ -51,7 +51,7 @@ imports = ["/etc/containerd/conf.d/*.toml"]
 }
 # The nodes share the network of this machine.
 ADMIN_TEXT = '# metrics for the node\n[metrics]\n  address = "ADDRESS:11338"'
-# What a run of the collection, of Ansible and of the package manager may change wherever it is told to do nothing.
+# Files that Ansible, the package manager and the daemon change in a run that changes nothing else.
 NOT_COMPARED = (
     "-path /root/.ansible -o -path /root/.ssh -o -path '/var/lib/containerd*' -o -path /var/lib/systemd -o -path /var/lib/dpkg "
     "-o -path /var/lib/private -o -path /var/lib/apt -o -path /etc/mtab"
@@ -61,7 +61,7 @@ LEFT = ("/opt/kata", "/usr/local/lib/slipway", "/var/lib/toolbox", "/etc/systemd
 KATA = "/etc/kata-containers"
 # What a check of the images' layers keeps.
 TREES = "/var/lib/containerd/slipway-trees"
-# Directories that containerd makes when it starts.
+# Directories that containerd creates when it starts.
 NOT_OURS = ("/etc/cni", "/opt/containerd")
 RESTORE_UNIT = """[Service]
 Type=oneshot
@@ -78,7 +78,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> dict[str, Any]:
-    """An inventory with something of everything."""
+    """An inventory with each kind of object."""
     runnable = registry.push([busybox()], command=["/bin/busybox", "sleep", "100000"])
     handler = {"name": "kata-qemu", "runtime": "go", "hypervisor": "qemu", "disable_block_device_use": True}
     return {
@@ -123,7 +123,7 @@ def owned(modern: Node) -> Iterator[Node]:
 
 
 def cleared(node: Node) -> None:
-    """No toolbox is left, of any snapshotter."""
+    """Remove the toolboxes of all snapshotters."""
     node.ssh(f"umount -l {PREFIX}/debug; ctr snapshots --snapshotter native rm {PREFIX}/debug", check=False)
     removed(node)
 
@@ -186,7 +186,7 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any]) -> None:
     node = owned
     before, config = listed(node), effective(node)
     succeeded(node.play(PROVISION, settings), node)
-    # As an upgrade leaves it.
+    # The files that an upgrade leaves.
     daemon.write(node, "/etc/systemd/system/slipway-restore.service", RESTORE_UNIT)
     node.ssh(
         "systemctl enable slipway-restore; mkdir -p /var/lib/slipway-node/generations/1; echo 1 > /var/lib/slipway-node/restore"
@@ -196,12 +196,12 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any]) -> None:
     container = start_container(node, settings["containerd_images"][0]["name"])
     node.ssh(f"echo kept > {PREFIX}/debug/kept")
 
-    # The inventory says nothing of what is there.
+    # The inventory describes none of the objects.
     predicted = node.play(DEPROVISION, check=True)
     succeeded(predicted, node)
     assert differences(with_all, listed(node)) == {f"{PREFIX}/debug/kept"}
 
-    # Settings are taken back, and nothing says any more where the handlers' files are.
+    # The run is killed when the settings are taken back, so that only the notes name the handlers' files.
     killed_when(node, f"[ ! -e {daemon.RECORD} ] && [ -e {KATA}/kata-qemu/.slipway ]")
     done = node.play(DEPROVISION)
     succeeded(done, node)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containerd_upgrade: the node has the other version, proven, or it is as it was. Containers run on."""
+"""containerd_upgrade: the node has a working new version, or its previous state. Containers keep running."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SETTINGS = {"settings": {"max_concurrent_downloads": 6, "snapshotter": "overlayf
 
 @functools.cache
 def staged(node: Node, version: str) -> str:
-    """Bring a release to the node without using it, once; the path of its version directory."""
+    """Stage a release on the node, once; return the path of its version directory."""
     [release] = json.loads(run([str(CHECKOUT / "tests/upstream"), "--releases", "containerd", version]).stdout).values()
     done = node.module("release_install", {"name": "containerd", "version": version, "state": "staged", **release})
     assert not done.get("failed"), done
@@ -90,7 +90,7 @@ def cleaned(node: Node) -> None:
 
 @pytest.fixture
 def old(trixie: Node, source: Registry) -> Iterator[Node]:
-    """1.7.24 as packaged, 2.3.7 staged beside it, with settings of the collection, files of others, and a container that runs."""
+    """1.7.24 as packaged, 2.3.7 staged, with settings of the collection, files of others, and a running container."""
     staged(trixie, "2.3.7")
     cleaned(trixie)
     # A database that a failed test has damaged.
@@ -109,7 +109,7 @@ def old(trixie: Node, source: Registry) -> Iterator[Node]:
 
 @pytest.fixture
 def newer(lts: Node, source: Registry) -> Iterator[Node]:
-    """2.3.7 from an archive, 2.4.2 staged beside it, and a container that runs."""
+    """2.3.7 from an archive, 2.4.2 staged, and a running container."""
     staged(lts, "2.4.2")
     lts.ssh(f"rm -rf {STATE}")
     image = source.push([busybox()], command=["/bin/busybox", "sleep", "100000"])
@@ -141,12 +141,12 @@ def test_an_archive_is_upgraded_and_taken_back_with_containers_of_both(newer: No
 
 
 def container(node: Node) -> list[str]:
-    """The container with its process, by the daemon."""
+    """The container with its process, as the daemon lists it."""
     return [" ".join(row.split()) for row in node.exec("ctr", "tasks", "ls").stdout.splitlines() if row.startswith(NAME)]
 
 
 def version(node: Node) -> str:
-    """The version of the daemon that runs."""
+    """The version of the running daemon."""
     return node.ssh(f"/proc/{daemon.main_pid(node)}/exe --version").stdout.split()[2].lstrip("v")
 
 
@@ -188,7 +188,7 @@ def test_a_container_runs_through_an_upgrade_that_was_predicted(old: Node) -> No
 
 
 def spoiled(node: Node, path: str, program: str, script: str) -> str:
-    """A copy of a staged release in which a program is another one; the path of its version directory."""
+    """Copy a staged release with another program in it; return the path of its version directory."""
     bad = f"{HOME}/2.3.7-bad"
     node.ssh(f"rm -rf {bad}; cp -a {path} {bad}; mv {bad}/bin/{program} {bad}/bin/{program}.real")
     daemon.write(node, f"{bad}/bin/{program}", f"#!/bin/sh\n{script}")
@@ -199,13 +199,13 @@ def spoiled(node: Node, path: str, program: str, script: str) -> str:
     return bad
 
 
-# A program that answers, and ends when it is to run as a daemon.
+# A program that prints its version and the configuration, and ends when it is started as the daemon.
 NO_DAEMON = 'case "$*" in *--version*|*config*) exec "$0.real" "$@";; esac\necho "containerd: no daemon in this one" >&2\nexit 3'
 NO_SHIM = 'echo "this shim can not run" >&2\nexit 1'
 
 
 def is_as_before(node: Node, before: set[str], running: list[str], generations: int = 0) -> None:
-    """The node has its files, its version and its container, and no trace of an upgrade but generations."""
+    """Check that the node has its earlier files, version and container, and no trace of an upgrade except generations."""
     assert files(node) == before
     assert version(node).startswith("1.7.24") and daemon.is_well(node)
     assert container(node) == running
@@ -260,7 +260,7 @@ def test_a_node_that_does_not_come_back_is_named_and_recovered_later(old: Node) 
     is_as_before(old, before, running)
 
 
-# A Python that is killed right after the journal says a step.
+# A Python that is killed right after it wrote a step to the journal.
 AFTER = """
 import os, signal
 rename = os.rename
@@ -270,7 +270,7 @@ def renamed(source, target, **options):
         os.kill(os.getpid(), signal.SIGKILL)
 os.rename = renamed
 """
-# The same right before it renames a file or a link for the time of that number.
+# A Python that is killed right before its rename with this number.
 BEFORE = """
 import os, signal
 rename, renames = os.rename, []
@@ -285,7 +285,7 @@ os.rename = renamed
 
 
 def killed(node: Node, when: str, options: dict[str, Any]) -> bool:
-    """Run the module with a Python that may be killed; whether it was."""
+    """Run the module with a Python that may be killed; return whether it was."""
     daemon.write(node, "/run/killing/sitecustomize.py", when)
     install(node)
     *argv, text = command(MODULE, options)
@@ -306,7 +306,7 @@ def test_a_killed_run_is_taken_back_by_the_next(old: Node) -> None:
         refused = run_module(old, "containerd_config", SETTINGS)
         assert "run slipway.node.upgrade first" in refused["msg"]
         if step == "switching":
-            # Without the next run, no daemon starts on files of both versions.
+            # Even without a next run, no daemon starts on files of both versions.
             old.ssh("systemctl start containerd")
             assert version(old).startswith("1.7.24")
         found = run_module(old, MODULE, {"state": "recovered", "probe": False})

@@ -14,7 +14,7 @@ from nodes.payload import run_module
 
 old = test_upgrade.old
 GENERATION = f"{STATE}/generations/1"
-# The package is in the middle of an upgrade: dpkg has removed it, with its unit.
+# In the middle of an upgrade, dpkg has removed the package with its unit.
 WITHOUT_PACKAGE = f"""
 mkdir {GENERATION}/packages && cd {GENERATION}/packages
 apt-get -qq update && apt-get -qq download containerd

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook upgrade on five nodes: predicted, stopped by the second one, resumed, and at rest."""
+"""The playbook upgrade on five nodes: a prediction, a run that the second node stops, its continuation, an idle run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from nodes.upstream import unpacked
 UPGRADE = "slipway.node.upgrade"
 PROVISION = "slipway.node.provision"
 FLEET = INVENTORY / "fleet.yml"
-# What the second node gets instead of the release: its shim starts nothing.
+# The second node gets a release whose shim starts no container.
 BAD_NODE = "fleet-2"
 BROKEN_SHIM = "#!/bin/sh\necho 'the shim is broken' >&2\nexit 1\n"
-# What an administrator has added to the root file of the third node. 2.4 has no such key.
+# An administrator's key in the root file of the third node. 2.4 has no such key.
 FOREIGN_NODE = "fleet-3"
 FOREIGN = f'[plugins."{daemon.RUNTIME}"]\nenable_cdi = false\n'
 NAMES = [f"fleet-{number}" for number in range(1, 6)]
@@ -54,7 +54,7 @@ def release(version: str) -> dict[str, Any]:
 
 
 def broken_release(version: str, path: Path) -> dict[str, str]:
-    """The release with a shim that starts nothing."""
+    """The release with a shim that starts no container."""
     (path.parent / "shim").write_text(BROKEN_SHIM)
     (path.parent / "shim").chmod(0o755)
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
@@ -90,7 +90,7 @@ def report(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def listed(node: Node) -> str:
-    """What the collection could change on the node. Directories have no times: programs are unpacked and removed."""
+    """The files that the collection could change on the node. Times are left out, because programs are unpacked and removed."""
     places = "/etc /usr/local /var/lib/slipway-node"
     return node.ssh(
         f"find {places} -xdev -printf '%p %y %m %l\\n' 2>/dev/null | sort; "
@@ -117,7 +117,7 @@ def test_a_fleet_stops_at_a_node_that_went_back_and_goes_on_once_it_is_repaired(
     daemon.restart(fleet[FOREIGN_NODE])
     assert versions(fleet) == ["2.3.7"] * 5
 
-    # The report changes nothing, and finds the file of others.
+    # The report changes nothing, and names the key of the administrator.
     before = {name: listed(fleet[name]) for name in ("fleet-1", FOREIGN_NODE)}
     checked = play(tmp_path, {**new, "containerd_releases": chosen}, check=True)
     assert last_lines(checked)[:2] == ["1 refused, and left unchanged: fleet-3", "4 would be upgraded: fleet-[1-2,4-5]"]
@@ -130,7 +130,7 @@ def test_a_fleet_stops_at_a_node_that_went_back_and_goes_on_once_it_is_repaired(
     assert {name: listed(fleet[name]) for name in before} == before
 
     accepted = {**new, "upgrade_accept": ["lost_key"]}
-    # The second one goes back: its wave is the last one.
+    # The second node goes back, and no further wave starts.
     stopped = play(tmp_path, {**accepted, "containerd_releases": chosen})
     assert [(name, line[:7]) for name, line in wave_lines(stopped)] == [("fleet-1", "wave 1:"), (BAD_NODE, "wave 2:")]
     assert last_lines(stopped)[:3] == ["1 upgraded: fleet-1", "1 went back: fleet-2", "3 left unchanged: fleet-[3-5]"]
@@ -143,7 +143,7 @@ def test_a_fleet_stops_at_a_node_that_went_back_and_goes_on_once_it_is_repaired(
         **dict.fromkeys(NAMES[2:], "warn"),
     }
 
-    # The next run goes on with those that are left.
+    # The next run upgrades the nodes that are left.
     resumed = play(tmp_path, {**accepted, "upgrade_serial": "100%"})
     assert last_lines(resumed) == ["4 upgraded: fleet-[2-5]", "1 nothing to do: fleet-1"]
     assert {(name, line[:7]) for name, line in wave_lines(resumed)} == {(name, "wave 1:") for name in NAMES[1:]}

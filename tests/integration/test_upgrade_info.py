@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containerd_upgrade_info with the programs of both versions, on the files of others in upgrades.yml. One test needs a node."""
+"""containerd_upgrade_info with the programs of both versions, on the cases of upgrades.yml. Only one test needs a node."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from nodes.upstream import unpacked, unpacked_package
 
 CASES = yaml.safe_load(Path(__file__).with_name("upgrades.yml").read_text())
 NAMES = {"CRI": "io.containerd.grpc.v1.cri", "RUNTIME": "io.containerd.cri.v1.runtime", "IMAGES": "io.containerd.cri.v1.images"}
-# What depends on the machine that runs the tests, or on a daemon.
+# Kinds of entries that depend on the machine that runs the tests, or on a daemon.
 ELSEWHERE = (
     "the network of pods",
     "deprecated features in use",
@@ -39,7 +39,7 @@ ELSEWHERE = (
 
 
 def program(line: str) -> str:
-    """The path of containerd of a line: Debian's, or upstream's."""
+    """The path of the containerd of a line, from Debian's package or upstream's release."""
     suite = next(suite for suite, one in LINE_OF_SUITE.items() if one == line)
     if suite != line:
         return str(unpacked_package("containerd", suite) / "usr/bin/containerd")
@@ -48,7 +48,7 @@ def program(line: str) -> str:
 
 
 class Files:
-    """The files of a case below a directory."""
+    """The files of a case, in a directory."""
 
     def __init__(self, directory: Path, case: dict[str, Any], version: Version) -> None:
         self.directory = directory
@@ -102,7 +102,7 @@ def entries(files: Files, now: str, then: str) -> list[dict[str, Any]]:
 
 
 def matches(wanted: dict[str, Any], entry: dict[str, Any]) -> bool:
-    """Whether an entry has these values; words are looked for in longer texts."""
+    """Whether an entry has these values. Texts have to contain the value."""
     for key, value in wanted.items():
         found = entry[key]
         inside = key in ("then", "remedy") and isinstance(value, str) and isinstance(found, str) and value in found

@@ -30,7 +30,7 @@ BY_PACKAGE = {**SETTINGS, "packages": ["containerd", "runc"], "probe": False}
 
 @pytest.fixture
 def node(trixie: Node, source: Registry) -> Iterator[Node]:
-    """1.7.24 as packaged, with an administrator's configuration and a container that runs. apt prefers sid's packages."""
+    """1.7.24 as packaged, with an administrator's configuration and a running container. apt prefers sid's packages."""
     cleaned(trixie)
     before = packages(trixie)
     daemon.reset(trixie, THEIRS)
@@ -59,7 +59,7 @@ def preferred(node: Node, names: str, pin: str) -> None:
 
 
 def unpacked(node: Node, package: str) -> str:
-    """Unpack apt's candidate aside; the path of its containerd."""
+    """Unpack apt's candidate in another directory; return the path of its containerd."""
     there = "/root/candidate"
     node.ssh(
         f"rm -rf {there}; mkdir {there}; cd {there}; apt-get -qq download {package} 2>/dev/null; dpkg --extract *.deb .; rm *.deb"
@@ -68,14 +68,14 @@ def unpacked(node: Node, package: str) -> str:
 
 
 def upgraded(node: Node, **options: Any) -> dict[str, Any]:
-    """Run the module, which has to change the node."""
+    """Run the module, and check that it changes the node."""
     done = run_module(node, MODULE, options)
     assert not done.get("failed") and done["changed"], done.get("msg", done)
     return done
 
 
 def refusal(node: Node, **options: Any) -> str:
-    """The words with which the module refuses, also in check mode. No package changes."""
+    """Return the message with which the module refuses, also in check mode. No package changes."""
     before = packages(node)
     checked, done = (run_module(node, MODULE, options, check=check) for check in (True, False))
     assert checked.get("failed") and done.get("failed") and checked["msg"] == done["msg"], (checked, done)
@@ -88,7 +88,7 @@ def packages(node: Node) -> str:
 
 
 def version(node: Node) -> str:
-    """The version of the daemon that runs, without what Debian adds to it."""
+    """The version of the running daemon, without Debian's suffix."""
     return re.split("[+~]", full_version(node))[0]
 
 
@@ -123,7 +123,7 @@ def docker_source(node: Node) -> None:
 
 
 def starts(node: Node) -> int:
-    """How often systemd has started the daemon."""
+    """The number of starts of the daemon by systemd."""
     return int(node.ssh("journalctl --unit containerd --output cat | grep -c '^Starting '", check=False).stdout)
 
 
@@ -141,7 +141,7 @@ def test_the_playbook_upgrades_to_the_version_that_apt_prefers(node: Node) -> No
 
     started = starts(node)
     back = upgraded(node, state="previous", probe=False)
-    # The maintainer scripts have not started it once more.
+    # The maintainer scripts have not started it again.
     assert back["to_version"] == OLD and starts(node) == started + 1
     assert (version(node), container(node), is_whole(node)) == (OLD, running, True)
     assert packages(node) == before
@@ -165,7 +165,7 @@ def test_an_archive_takes_the_place_of_a_package_and_gives_it_back(node: Node) -
         "/usr/bin/containerd-shim-runc-v2",
     ]
     assert daemon.read(node, UNIT) is None
-    # A kept generation names it.
+    # A generation names this version directory.
     assert node.ssh("ls -d /usr/local/lib/slipway/containerd/2.3.7-*").stdout
 
     upgraded(node, state="previous", probe=False)
@@ -183,7 +183,7 @@ def test_a_package_that_is_named_is_replaced_and_comes_back(node: Node) -> None:
     upgraded(node, **named)
     assert version(node) == NEW and container(node) == running
     assert f"ii  containerd.io {DOCKERS}" in packages(node) and is_whole(node)
-    # Docker's disables CRI.
+    # The configuration file of Docker's package disables CRI.
     assert "max_recv_message_size = 33554432" in str(daemon.read(node, daemon.ROOT)) and daemon.is_well(node)
     assert not run_module(node, MODULE, named)["changed"]
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook upgrade from version to version on a node in use, and everything on it that an upgrade must not change."""
+"""The playbook upgrade from version to version on a node in use, and the state that an upgrade must not change."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from nodes.payload import run_module
 from nodes.registry import Registry
 from nodes.upstream import unpacked_package
 
-# The releases that a node gets one after another, by the suite whose package it has first.
+# The releases to which a node is upgraded in turn, by the suite of the package that it has first.
 CHAINS = [("bookworm", ["1.7.24", "2.3.7", "2.4.2"]), ("trixie", ["2.3.7"]), ("sid", ["2.3.7"])]
 UPGRADE = "slipway.node.upgrade"
 SWITCH = "Replace the programs and the configuration"
 TOOLBOX = "/var/lib/toolbox/debug"
 SLEEP = ("/bin/busybox", "sleep", "1000000")
-# What administrators have added: keys of the root file, a drop-in that it imports, and a drop-in of the unit.
+# Configuration of an administrator: keys of the root file, a drop-in that it imports, and a drop-in of the unit.
 SITE, THEIR_UNIT = "/etc/containerd/site.d/10-site.toml", "/etc/systemd/system/containerd.service.d/10-site.conf"
-# What 2.0 drops, or renames.
+# Keys that 2.0 drops or renames.
 LOST = "/etc/containerd/site.d/20-lost.toml"
 WOULD_BE_LOST = """version = 2
 disabled_plugins = ["io.containerd.internal.v1.restart"]
@@ -46,9 +46,9 @@ required_plugins = ["io.containerd.monitor.v1.cgroups"]
 # Entries of the report, and a check of node_verify.
 REASONS = ("lost_key", "disabled_plugin", "required_plugin", "handler_starts")
 TREES = "/etc /opt /usr/local /var/lib/slipway-node"
-# Written beside the predicted files: the programs, the record of the settings, and what the way back needs.
+# Written in addition to the predicted files: the programs, the record of the settings, and the generations.
 BESIDE = re.compile(r"/var/lib/slipway-node/|/usr/local/(bin|lib/slipway)/|.*\.slipway\.json$|.*/slipway-restore\.service$")
-# Names of settings that have another one in newer versions. A list there has the value as its only element.
+# Settings that have another name in newer versions. If the new one is a list, the value is its only element.
 RENAMED = {"bin_dir": "bin_dirs", "sandbox_image": "sandbox"}
 
 
@@ -77,7 +77,7 @@ imports = ["{Path(SITE).parent}/*.toml"]
 
 
 def archive(version: str, directory: Path) -> dict[str, Any]:
-    """Variables for a release: of upstream's, or for 1.7.24 of what Debian packages."""
+    """Variables for a release of upstream, or for 1.7.24 with the programs of Debian's package."""
     if version.startswith("2."):
         releases = json.loads(run([str(CHECKOUT / "tests/upstream"), "--releases", "containerd", version]).stdout)
     else:
@@ -92,7 +92,7 @@ def archive(version: str, directory: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of a step: seconds of the run and without a daemon, and containers that kept running."""
+    """The figures of a step: seconds of the run and without a daemon, and containers that kept running."""
 
     before: str
     after: str
@@ -110,11 +110,11 @@ class InUse:
         self.directory = directory
         self.app = server.push([busybox(), *random_layers(2, seed=100)], command=SLEEP)
         given = realistic.variables(server, directory)
-        # What 1.6 doesn't have.
+        # Variables for settings that 1.6 lacks.
         self.newer: dict[str, Any] = {"containerd_image_pull_sync_fs": True}
         kata = {name: given.pop(name) for name in tuple(given) if name.startswith("kata_")}
         if whole:
-            # No guest starts with the stand-ins for Kata's programs.
+            # The stand-ins for Kata's programs start no guest.
             self.newer |= {**kata, "upgrade_verify_skip": ["handler_starts"]}
         self.whole = whole
         (directory / "reports").mkdir()
@@ -143,7 +143,7 @@ class InUse:
         self.run_containers()
 
     def add_newer(self) -> None:
-        """Give the inventory what 1.6 does not have: flushed pulls, and if it is whole, Kata, and blockfile with an image."""
+        """Add settings that 1.6 lacks: flushed pulls and, if the inventory is whole, Kata, and blockfile with an image."""
         self.variables |= self.newer
         if self.whole:
             self.variables |= block_snapshotter(self.node, self.directory)
@@ -151,13 +151,13 @@ class InUse:
             self.variables["containerd_images"] = images
 
     def run_containers(self) -> None:
-        """Start a container on each of two snapshotters, and one by CRI if the node can."""
+        """Start a container on each of two snapshotters, and one with CRI if the node supports it."""
         number = next(self.numbers)
         for snapshotter in ("overlayfs", "native"):
             options = f"--detach --cpu-shares 0 --snapshotter {snapshotter}"
             self.node.ssh(f"ctr -n k8s.io run {options} {self.app} {snapshotter}-{number}")
         if self.node.suite == "sid":
-            # Its cgroups are v2, and lack the controllers that a pod needs.
+            # It has cgroup v2 without the controllers that a pod needs.
             return
         pod = {"metadata": {"name": f"pod-{number}", "namespace": "default", "uid": str(number)}, "linux": cri.NODE_NETWORK}
         what = {"metadata": {"name": "app"}, "image": {"image": self.app}, "mounts": [cri.NO_CGROUPS], "linux": cri.NODE_NETWORK}
@@ -178,7 +178,7 @@ class InUse:
         return ansible_json("ansible-playbook", *inventories, playbook, *["--check", "--diff"] * check)
 
     def processes(self) -> list[list[str]]:
-        """The containers with their processes, by the daemon."""
+        """The containers with their processes, as the daemon lists them."""
         rows = self.node.ssh("ctr -n k8s.io tasks ls").stdout.splitlines()[1:]
         found = sorted(row.split() for row in rows)
         ready = json.loads(cri.crictl(self.node, "ps", "--output", "json").stdout)["containers"]
@@ -214,7 +214,7 @@ class InUse:
         return re.split("[+~]", said.lstrip("v"))[0]
 
     def listed(self) -> dict[str, str]:
-        """Everything but the directories, by path: mode, owner, and where it leads or its hash."""
+        """All files and links by path: mode, owner, and the target or the hash."""
         lines = self.node.ssh(
             f"find {TREES} -xdev ! -type d -printf '%p %m %U %G %l\\n'; find {TREES} -xdev -type f -print0 | xargs -0 sha256sum",
             check=False,
@@ -224,7 +224,7 @@ class InUse:
         return {path: f"{said} {hashes.get(path)}" for path, said in found.items()}
 
     def starts(self, since: str) -> int:
-        """How often systemd has started the daemon since a time of the node's clock."""
+        """The number of starts of the daemon by systemd since a time of the node's clock."""
         return self.node.ssh(f"journalctl --unit containerd --since @{since} --output cat").stdout.count(
             "Starting containerd.service"
         )
@@ -257,7 +257,7 @@ def switch_of(played: dict[str, Any], node: Node) -> dict[str, Any]:
 
 
 def upgraded(used: InUse, version: str) -> Figures:
-    """Upgrade the node to a release by the playbook, as predicted, without a loss and without a further change."""
+    """Upgrade the node with the playbook, and check that the change is the predicted one, loses nothing, and is complete."""
     node, old = used.node, used.version()
     used.variables |= archive(version, used.directory)
     kept = [used.processes(), used.images(), used.toolbox()]
@@ -297,9 +297,9 @@ def upgraded(used: InUse, version: str) -> Figures:
 
 
 def refused(used: InUse, version: str) -> None:
-    """Run the playbook with handlers that don't start, and a drop-in of which the new version would lose something.
+    """Run the playbook with handlers that don't start, and a drop-in with a key that the new version would lose.
 
-    The node stays as it is.
+    The node is left unchanged.
     """
     node, old, variables = used.node, used.version(), used.variables
     used.variables = {**variables, **archive(version, used.directory), "upgrade_verify_skip": []}

@@ -17,7 +17,7 @@ RESULT = CHECKOUT / "docs/bench/upgrade.md"
 
 @pytest.fixture(scope="session")
 def figures() -> Iterator[list[Figures]]:
-    """To be extended by each step."""
+    """A list to which each step adds its figures."""
     found: list[Figures] = []
     yield found
     if len(found) == sum(len(versions) for _suite, versions in CHAINS):

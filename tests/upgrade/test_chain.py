@@ -29,5 +29,5 @@ def test_a_node_in_use_is_upgraded(
             if version == "1.7.24":
                 used.add_newer()
                 used.play(PROVISION)
-            # The next version keeps those of this one too.
+            # The next upgrade has to keep the containers of this version too.
             used.run_containers()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Paths that only configuration names which is taken back. An interrupted run leaves them to the next one."""
+"""Paths that only the settings name. A run notes them before it takes the settings back, so that the next run can finish it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import STATE_DIRECTORY
 
-# Where a run notes the places before it changes anything. It removes the notes at its end.
+# A run writes the places here before it changes anything, and removes the file at its end.
 NOTES = f"{STATE_DIRECTORY}/deprovision.json"
 
 
@@ -20,7 +20,7 @@ NOTES = f"{STATE_DIRECTORY}/deprovision.json"
 class Places:
     """``registries`` are directories of registry hosts, ``kata`` those of Kata's handlers, ``caches`` those of expected trees.
 
-    ``directories`` are those that the collection created, to be removed if nothing is left in them.
+    ``directories`` are those that the collection created. They are removed if they are empty.
     """
 
     registries: tuple[str, ...] = ()
@@ -34,17 +34,17 @@ class Places:
         return Places(**{one.name: _sorted((*getattr(self, one.name), *getattr(other, one.name))) for one in fields(self)})
 
     def to_dict(self) -> dict[str, list[str]]:
-        """As the module returns them, and a run notes them."""
+        """Return the places as the module returns them, and as a run notes them."""
         return {one.name: list(getattr(self, one.name)) for one in fields(self)}
 
     @classmethod
     def from_text(cls, text: str | None) -> Places:
-        """Parse the notes of an interrupted run; None stands for none. Raises ValueError for other text."""
+        """Parse the notes of an interrupted run; None: there are no notes. Raises ValueError for other text."""
         if text is None:
             return cls()
         noted = json.loads(text)
         if not isinstance(noted, Mapping):
-            raise ValueError("it is no object")
+            raise ValueError("it contains no JSON object")
         return cls(**{one.name: _paths(noted.get(one.name, [])) for one in fields(cls)})
 
 
@@ -54,5 +54,5 @@ def _sorted(paths: Iterable[str]) -> tuple[str, ...]:
 
 def _paths(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) and one.startswith("/") for one in value):
-        raise ValueError(f"{value!r} is no list of paths")
+        raise ValueError(f"{value!r} isn't a list of absolute paths")
     return tuple(value)

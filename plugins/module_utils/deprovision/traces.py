@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the collection put on a node: what a run takes back, what it leaves, and why it may not begin."""
+"""The objects of the collection on a node: those that a run takes back, those that stay, and the reasons to refuse the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.deprovision.places im
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.kata import INSTALL_ROOT
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import mapper_name
 
-# What a run removes only if it is named.
+# Objects that a run removes only if they are named.
 IMAGES, TOOLBOXES, KATA, THIN_POOL, SCRATCH_FILES, CONTAINERD = REMOVABLE = (
     "images",
     "toolboxes",
@@ -24,7 +24,7 @@ IMAGES, TOOLBOXES, KATA, THIN_POOL, SCRATCH_FILES, CONTAINERD = REMOVABLE = (
     "scratch_files",
     "containerd",
 )
-# What is removed in spite of its users, if it is named for that too.
+# Objects that a run removes even if containers run, if deprovision_force names them.
 FORCIBLE = (CONTAINERD,)
 _SHOWN = 3
 _POOL = re.compile(r"lvchange --activate y ([A-Za-z0-9+_.-]+)/([A-Za-z0-9+_.-]+);")
@@ -33,9 +33,10 @@ _LOOP_FILE = re.compile(r"^ExecStart=losetup --find --nooverlap (/.*)$", re.MULT
 
 @dataclass(frozen=True)
 class ThinPool:
-    """A pool of LVM by its unit. ``devices`` and ``others`` are the devices and the other volumes of its group.
+    """A pool of LVM that the unit of the role devmapper names. ``devices`` are those of its volume group.
 
-    ``snapshots`` is how many devices of containerd it holds, None if that can't be told.
+    ``others`` are the other volumes of the group. ``snapshots`` is the number of containerd's devices in the pool, None if
+    unknown.
     """
 
     volume_group: str
@@ -49,7 +50,7 @@ class ThinPool:
     group_present: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As the module returns it."""
+        """Return the pool as the module returns it."""
         return {
             "volume_group": self.volume_group,
             "pool": self.name,
@@ -65,7 +66,7 @@ class ThinPool:
 
 @dataclass(frozen=True)
 class ToolboxTrace:
-    """A toolbox with its containerd namespace and snapshotter. ``size`` in bytes, None if it can't be told."""
+    """A toolbox with its containerd namespace and snapshotter. ``size`` in bytes, None if unknown."""
 
     path: str
     namespace: str
@@ -77,18 +78,18 @@ class ToolboxTrace:
         return f"the toolbox {self.path} with {size}"
 
     def to_dict(self) -> dict[str, Any]:
-        """As the module returns it."""
+        """Return the toolbox as the module returns it."""
         return {"path": self.path, "namespace": self.namespace, "snapshotter": self.snapshotter, "size_bytes": self.size}
 
 
 @dataclass(frozen=True)
 class Traces:
-    """The parts of a node that the collection put there.
+    """The objects of the collection on a node.
 
-    ``settings`` are the files that containerd_config owns or remembers. ``registries`` and ``kata_handlers`` are the directories
-    that still hold files of the collection, ``files`` are those of the roles, ``caches`` are directories. ``restore`` is what
-    upgrades keep: the unit and the entries of the state directory. ``upgrading`` says that one was interrupted. ``releases`` are
-    versions by name. ``unknown`` says what couldn't be read.
+    ``settings`` are the files that containerd_config wrote, and its record. ``registries`` and ``kata_handlers`` are directories
+    with files of the collection, ``files`` are those of the roles, ``caches`` are directories. ``restore`` are the files of
+    upgrades: the unit and the entries of the state directory. ``upgrading`` is the reason to refuse a run if an upgrade was
+    interrupted. ``releases`` are versions by name. ``unknown`` are the reasons for which parts couldn't be read.
     """
 
     places: Places = field(default_factory=Places)
@@ -114,7 +115,7 @@ class Traces:
     unknown: tuple[str, ...] = ()
 
     def taken_back(self, remove: Collection[str]) -> bool:
-        """Return whether a run has anything to do."""
+        """Return whether a run with these names would change the node."""
         named = {
             TOOLBOXES: self.toolboxes,
             KATA: "kata" in self.releases,
@@ -126,7 +127,7 @@ class Traces:
         return any(map(bool, always)) or any(bool(found) for name, found in named.items() if name in remove)
 
     def to_dict(self, remove: Sequence[str], force: Sequence[str]) -> dict[str, Any]:
-        """As the module returns them."""
+        """Return the traces as the module returns them."""
         return {
             "found": self.taken_back(remove),
             "problems": list(problems(self, remove, force)),
@@ -155,12 +156,12 @@ def parse_pool_unit(text: str) -> tuple[str, str, str] | None:
 
 
 def problems(traces: Traces, remove: Collection[str], force: Collection[str]) -> Iterator[str]:
-    """Yield why a run may not begin, one sentence each."""
+    """Yield the reasons to refuse the run, one sentence each."""
     if traces.upgrading:
         yield traces.upgrading
     if traces.settings and not traces.installed:
         yield (
-            f"containerd isn't installed, so its earlier configuration can't be tried ({', '.join(traces.settings)} are left): "
+            f"containerd isn't installed, so its earlier configuration can't be checked ({', '.join(traces.settings)} are left): "
             "install containerd again, or remove these files by hand"
         )
     if CONTAINERD in remove and traces.containers and CONTAINERD not in force:
@@ -171,17 +172,17 @@ def problems(traces: Traces, remove: Collection[str], force: Collection[str]) ->
     if KATA in remove and traces.kata_processes:
         yield f"Kata runs (processes {_some(list(map(str, traces.kata_processes)))}), so it isn't removed: drain the node first"
     pool = traces.thin_pool
-    # Snapshots of images that go first may be gone by then. The role asks again.
+    # The run removes images first, and the snapshots in the pool may be theirs. The role reads the pool again after that.
     if THIN_POOL in remove and pool is not None and not (pool.snapshots and IMAGES in remove):
         yield from _pool_problems(pool)
     if traces.unknown and {TOOLBOXES, CONTAINERD}.intersection(remove):
-        yield f"what would be removed can't be read: {'; '.join(traces.unknown)}"
+        yield f"the objects to remove can't be read: {'; '.join(traces.unknown)}"
 
 
 def _pool_problems(pool: ThinPool) -> Iterator[str]:
     name = f"{pool.volume_group}/{pool.name}"
     if pool.snapshots is None:
-        yield f"whether the thin pool {name} holds snapshots can't be told, so it isn't removed: see lvs and dmsetup status"
+        yield f"whether the thin pool {name} holds snapshots can't be determined, so it isn't removed: see lvs and dmsetup status"
     elif pool.snapshots:
         yield (
             f"the thin pool {name} holds snapshots ({pool.snapshots}), so it isn't removed: remove the images and containers of "
@@ -190,7 +191,7 @@ def _pool_problems(pool: ThinPool) -> Iterator[str]:
 
 
 def left(traces: Traces, remove: Collection[str]) -> Iterator[str]:
-    """Yield what stays on the node, one phrase each, with the name that removes it in brackets."""
+    """Yield the objects that stay on the node, each with the name that removes it in brackets."""
     if traces.images and IMAGES not in remove:
         where = ", ".join(f"{count} in {namespace}" for namespace, count in sorted(traces.images.items()))
         yield f"images: {where} [images]"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Containers that run through an upgrade, and the verdict on a probe after it."""
+"""Compare the containers before and after an upgrade, and judge the probe after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.probe.plan import FAILED, NOT_TRIED, Outcome, Report
 
-# States of a task that has no process.
+# States of a task without a process.
 _ENDED = ("STOPPED", "UNKNOWN", "CREATED")
 
 
@@ -22,7 +22,7 @@ def parse_tasks(stdout: str, namespace: str) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Fate:
-    """Containers by NAMESPACE/ID: those that run on with the same process, those that ended, those that the daemon lost."""
+    """Containers by NAMESPACE/ID: ``kept`` with the same process, ``ended``, and ``lost``: running, but unknown to the daemon."""
 
     kept: tuple[str, ...]
     ended: tuple[str, ...]
@@ -40,14 +40,14 @@ def fate(before: Mapping[str, int], after: Mapping[str, int], alive: Collection[
 def broken_handlers(before: Report | None, after: Report) -> dict[str, str]:
     """Return the handlers with which no container starts any more, with the reason.
 
-    A handler that failed before isn't one of them. ``before`` None: nothing could be tried.
+    A handler that failed before isn't one of them. ``before`` is None if no container could be started.
     """
     failed = {one.handler for one in before.outcomes if one.state == FAILED} if before is not None else set()
     return {one.handler: one.reason for one in after.outcomes if one.state == FAILED and one.handler not in failed}
 
 
 def unproven_handlers(before: Report | None, after: Report) -> dict[str, str]:
-    """Return the handlers of which nothing is known, or that failed before too, with the reason."""
+    """Return the handlers that weren't tried, or that also failed before, with the reason."""
 
     def unproven(one: Outcome) -> bool:
         return one.state == NOT_TRIED or (one.state == FAILED and one.handler not in broken_handlers(before, after))

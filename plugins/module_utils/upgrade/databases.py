@@ -36,14 +36,14 @@ _V2 = Format(metadata=4, shim_files=frozenset({ADDRESS, BOOTSTRAP}))
 
 
 def format_of(version: Version) -> Format:
-    """Return the format of a release. Lines that are newer than the measured ones are taken to be like the newest one."""
+    """Return the format of a release. Lines that are newer than the measured ones count as the newest one."""
     return _V1 if version.major == 1 else _V2
 
 
 def opens(reader: Version, writer: Version) -> bool:
-    """Return whether a version opens the databases that another version has written, with everything that is in them.
+    """Return whether a version opens the databases that another version has written, without losing entries.
 
-    Where a line of today's is not known yet, the answer is an assumption: copies are put back if the daemon does not start.
+    For lines that aren't measured yet, the answer is an assumption. Copies are restored if the daemon does not start.
     """
     return not (reader < OLDEST or writer < OLDEST)
 
@@ -51,8 +51,8 @@ def opens(reader: Version, writer: Version) -> bool:
 def adopts(reader: Version, bundle: Collection[str]) -> bool:
     """Return whether a version finds the shim of a running container, by the names of the files in the container's bundle.
 
-    A version that doesn't ends the container when it starts. Shims of 1.x write ADDRESS, and 2.x writes only BOOTSTRAP, for
-    a shim that speaks another protocol than those of 1.x.
+    A version that doesn't find the shim ends the container when it starts. Shims of 1.x write ADDRESS. 2.x writes only
+    BOOTSTRAP, for shims with another protocol than those of 1.x.
     """
     return not format_of(reader).shim_files.isdisjoint(bundle)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 
-# containerd pkg/deprecation/deprecation.go: "removed in containerd v2.0" is a fact, "will be removed in" a plan that was put
-# off for every key of the configuration so far. Such keys are compared by themselves.
+# containerd pkg/deprecation/deprecation.go: "removed in containerd v2.0" is a fact. "will be removed in" is a plan, which was
+# postponed for every key of the configuration so far. The report compares these keys separately.
 _REMOVED = re.compile(r"(?<!will be )\bremoved in containerd v(\d+)\.(\d+)")
 
 
@@ -30,7 +30,7 @@ class Deprecation:
 
 
 def parse_deprecations(stdout: str) -> tuple[Deprecation, ...]:
-    """Parse ``ctr deprecations list --format json``. Raises ValueError if it is nothing of the kind."""
+    """Parse ``ctr deprecations list --format json``. Raises ValueError for other text."""
     try:
         rows = json.loads(stdout.strip() or "null") or []
         return tuple(Deprecation(str(row["id"]).rpartition("/")[2], str(row["message"])) for row in rows)

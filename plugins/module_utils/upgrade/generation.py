@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Generations: what a node was before an upgrade, which of them stay, and to which the node goes back."""
+"""Generations, the states of a node before its upgrades: which ones stay, and to which one the node goes back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 FORMAT = 1
 ARCHIVE, PACKAGE = "archive", "package"
-# What the node was changed to when the generation was kept: another version, or an earlier generation.
+# The change before which the generation was kept: to another version, or back to an earlier generation.
 UPGRADED, PREVIOUS = "upgraded", "previous"
 
 
@@ -48,7 +48,7 @@ class Manifest:
             content = json.loads(text)
             found = content.pop("format")
             if found != FORMAT:
-                raise ValueError(f"it is of format {found}, and this collection knows {FORMAT}")
+                raise ValueError(f"it is written in format {found}, and this release of the collection reads {FORMAT}")
             content |= {name: tuple(content[name]) for name in ("units", "directories")}
             return cls(**content)
         except (KeyError, TypeError, AttributeError) as error:
@@ -63,7 +63,7 @@ def next_number(numbers: Iterable[int]) -> int:
 def target_of(kept: Iterable[Manifest], wanted: int | None) -> Manifest:
     """Return the generation to go back to: the one with this number, or the newest that an upgrade kept.
 
-    A generation that was kept when the node went back isn't one: the same request again would undo the first.
+    Generations that were kept before going back don't count: otherwise a second request would undo the first.
     Raises ValueError if there is none.
     """
     found = sorted(kept, key=lambda one: one.number)
@@ -71,11 +71,11 @@ def target_of(kept: Iterable[Manifest], wanted: int | None) -> Manifest:
         chosen = next((one for one in found if one.number == wanted), None)
         numbers = ", ".join(str(one.number) for one in found) or "none"
         if chosen is None:
-            raise ValueError(f"generation: the node has no generation {wanted}, but {numbers}")
+            raise ValueError(f"generation: the node has no generation {wanted}: name one of its generations ({numbers})")
         return chosen
     newest = [one for one in found if one.state == UPGRADED]
     if not newest:
-        raise ValueError("state: the node has no generation to go back to: none was kept, or all were dropped")
+        raise ValueError("state: the node has no generation of an upgrade to go back to: name the wanted version in to_binary")
     return newest[-1]
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the configuration means to a daemon, one row each, and how a change of it is judged.
+"""The meaning of a configuration to the daemon, one row for each setting, and the verdict on its change.
 
 A row reads the same values from the configurations of two versions, in any schema. To report another change, add a row.
 """
@@ -21,14 +21,14 @@ from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.state import FAIL, INFO, WARN, Entry, UpgradeState
 
 Values = Mapping[str, Any]
-# Given the value now and then (None: there is none) and the node's state, a status; empty if the change isn't one.
+# Returns the status of the change from a value to another (None: there is none); empty if it isn't reported.
 Judge = Callable[[Any, Any, UpgradeState], str]
 _CRI: Path = ("plugins", CRI_V2)
 _NRI: Path = ("plugins", "io.containerd.nri.v1.nri")
 # The defaults of containerd.
 NRI_PLUGINS = "/opt/nri/plugins"
 CDI_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
-# What a handler uses that doesn't say.
+# The values of a handler that names none.
 _CGROUPFS = "cgroupfs"
 _DEFAULT = "the default snapshotter"
 _RANKS = (durability.NOT_DURABLE, durability.UNKNOWN, durability.DURABLE)
@@ -38,8 +38,8 @@ _RANKS = (durability.NOT_DURABLE, durability.UNKNOWN, durability.DURABLE)
 class Meaning:
     """``title`` names an object with ``{name}``, ``remedy`` may use ``{now}`` and ``{then}``.
 
-    ``cri``: it is a setting of CRI, without a meaning where CRI is disabled. ``keys`` are the places in schema 2 from which the
-    values come: the comparison of defaults leaves them out, and a change to what the inventory has there is asked for.
+    ``cri``: the setting has no meaning if CRI is disabled. ``keys`` are the places of the values in schema 2. The comparison
+    of defaults skips them, and a change to the value in the inventory has the status INFO.
     """
 
     kind: str
@@ -97,7 +97,7 @@ def _fails_if_gone(now: Any, then: Any, _state: UpgradeState) -> str:
 
 
 def _between_both(status: Judge) -> Judge:
-    """Skip objects that only one of the two has: another row reports those."""
+    """Skip objects that only one version has: another row reports those."""
     return lambda now, then, state: "" if now is None or then is None else status(now, then, state)
 
 
@@ -197,7 +197,7 @@ def _proxies(config: EffectiveConfig, _version: Version) -> Values:
 
 
 def _registry_dirs(config: EffectiveConfig, version: Version) -> Values:
-    # Joined names are those of no directory: the daemon takes them for one.
+    # The daemon takes joined names for one directory, which doesn't exist.
     return {"": tuple(path for path in config.hosts_dirs(version) if ":" not in path)}
 
 

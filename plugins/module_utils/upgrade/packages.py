@@ -14,8 +14,8 @@ ENGINES = ("containerd", "containerd.io", "runc")
 # Files beside the kept packages: names to remove, one a line, and dpkg's selections (holds).
 ABSENT, SELECTIONS = "absent", "selections"
 # apt and dpkg ask no question and keep the configuration files of administrators. With SYSTEMD_OFFLINE, systemctl ignores
-# what asks the service manager for something (systemd docs/ENVIRONMENT.md), so no maintainer script starts or stops a
-# service. It lasts as long as the process.
+# commands that need the service manager (systemd docs/ENVIRONMENT.md), so no maintainer script starts or stops a service.
+# The variable lasts as long as the process.
 ENVIRONMENT = {
     "APT_LISTCHANGES_FRONTEND": "none",
     "DEBIAN_FRONTEND": "noninteractive",
@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "SYSTEMD_OFFLINE": "1",
     "UCF_FORCE_CONFFOLD": "1",
 }
-# Packages that an upgrade of containerd may not change on the side: they run the node, and no service is restarted.
+# Dependencies that an upgrade of containerd may not change: they run the node, and an upgrade restarts no other service.
 _RUN_THE_NODE = re.compile(
     r"(systemd|init|dbus|udev|apt|dpkg|python3|podman|buildah|cri-o|docker|kube|openssh-server)(?![a-z])|(docker|kube)[a-z]"
 )
@@ -59,7 +59,7 @@ class PackagePlan:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Return the arguments of ``apt-get install``. A dependency that is named would no longer count as one."""
+        """Return the arguments of ``apt-get install``. apt would mark a named dependency as installed by hand."""
         return tuple(f"{one.name}-" if one.after is None else f"{one.name}={one.after}" for one in self.own)
 
 
@@ -79,7 +79,7 @@ def parse_simulation(stdout: str) -> tuple[Change, ...]:
         if found is None:
             continue
         action, name, before, after = found.groups()
-        # A package that apt takes away to bring it back, has both lines.
+        # A package that apt removes and installs again has both lines.
         before = before or (changes[name].before if name in changes else None)
         changes[name] = Change(name, before, after if action == "Inst" else None)
     return tuple(changes.values())
@@ -112,7 +112,7 @@ def plan_packages(
     running = [one for one in others if one.before is not None and _RUN_THE_NODE.match(one.name)]
     if running:
         raise ValueError(
-            f"apt would change packages that run the node, {_list(running)}: upgrade them before, or name them in packages"
+            f"apt would change packages that run the node, {_list(running)}: upgrade them first, or name them in packages"
         )
     return PackagePlan(own, others)
 
@@ -139,9 +139,9 @@ def _list(changes: Sequence[Change]) -> str:
     return ", ".join(str(one) for one in changes)
 
 
-# A function of sh that puts the packages of a directory back: `restore_packages DIRECTORY`. It needs dpkg alone, no network
-# and no service manager: while the node boots, `systemctl start containerd` in a maintainer script would wait for the unit
-# that calls it. apt may have outlived the run that was killed, so dpkg's lock is waited for, five minutes at most.
+# A function of sh that restores the packages of a directory: `restore_packages DIRECTORY`. It needs only dpkg, no network and
+# no service manager: while the node boots, `systemctl start containerd` in a maintainer script would wait for the unit that
+# calls it. apt may still run after its run was killed, so the function waits for dpkg's lock, five minutes at most.
 RESTORE_PACKAGES = r"""
 dpkg_offline() {
     tries=0
@@ -171,13 +171,13 @@ are_installed() {
 
 restore_packages() {
     kept=$1
-    # A new package that can't be configured is about to go.
+    # A failure doesn't matter: a new package that can't be configured is removed below.
     dpkg_offline --configure -a 2>/dev/null || true
     if [ -s "$kept/absent" ]; then
         while read -r name; do
             case $(dpkg-query --show --showformat='${db:Status-Status}' "$name" 2>/dev/null) in
             '' | not-installed | config-files) ;;
-            # What depends on it is there again after the next step.
+            # Packages that depend on it are restored in the next step.
             *) dpkg_offline --force-depends --remove "$name" || return 1 ;;
             esac
         done <"$kept/absent"

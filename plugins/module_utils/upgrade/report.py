@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report on an upgrade: what a node's containerd would lose, and what would change, with the new version.
+"""The report on an upgrade: the settings that a node would lose with the new version, and those that would change.
 
 To report another kind, write a function with the decorator ``@rule``, or add a row to meanings.py.
 """
@@ -30,7 +30,7 @@ from ansible_collections.slipway.node.plugins.module_utils.upgrade.state import 
 )
 
 Rule = Callable[[UpgradeState], Iterator[Entry]]
-# A rule that compares the two configurations. It isn't asked if one of them couldn't be read.
+# A rule that compares the two configurations. It doesn't run if one of them couldn't be read.
 Comparison = Callable[[UpgradeState, EffectiveConfig, EffectiveConfig], Iterator[Entry]]
 
 RULES: list[Rule] = []
@@ -97,7 +97,7 @@ def lost_keys(state: UpgradeState, before: EffectiveConfig, after: EffectiveConf
     dropped = {(one.source, one.path): one for one in dropped_keys(state.others, state.then) if _is_news(one, state)}
     for key, later in keys_in_both(state.others, before.schema, after.schema):
         gone = dropped.pop((key.file, key.path), None)
-        # 2.x goes on to print the tables of plugins that it doesn't have.
+        # 2.x also prints the tables of plugins that it doesn't have.
         removed = _is_of(key, state.default_before) and not _is_of(later, state.default_after)
         found = _MISSING if removed else after.lookup(later.place, _MISSING)
         kept = gone is None and agrees(later.value, found)
@@ -120,7 +120,7 @@ def _is_of(key: FileKey, defaults: EffectiveConfig | None) -> bool:
 
 
 def _is_default(key: FileKey, defaults: EffectiveConfig | None) -> bool:
-    """Return whether a key sets nothing: an older daemon writes all of its defaults into a file."""
+    """Return whether a key has its default value: ``config default`` writes all defaults to a file."""
     return defaults is not None and agrees(key.value, defaults.lookup(key.place, _MISSING))
 
 
@@ -222,7 +222,7 @@ def defaults(state: UpgradeState, before: EffectiveConfig, after: EffectiveConfi
 def network(state: UpgradeState) -> Iterator[Entry]:
     """Yield faults of the pods' network that come with the new version."""
     if state.network_problems:
-        remedy = "install the plugins there, or name their directory in cni.bin_dirs in settings.extra_config"
+        remedy = "install the missing plugins, or name their directory in cni.bin_dirs in settings.extra_config"
         yield Entry("cni", FAIL, "the network of pods", "found", list(state.network_problems), remedy)
 
 
@@ -235,7 +235,7 @@ def snapshots(state: UpgradeState) -> Iterator[Entry]:
     if state.held is None:
         yield _unknown(state, "held", "snapshots of snapshotters that the new version lacks")
     for name, holders in (state.held or {}).items():
-        remedy = "copy what is needed, and unpack the images for another snapshotter, before the upgrade"
+        remedy = "copy the data that you need, and unpack the images for another snapshotter, before the upgrade"
         yield Entry("snapshotter_gone", FAIL, f"the snapshotter {name}", list(holders), None, remedy)
 
 
@@ -256,7 +256,7 @@ def deprecations(state: UpgradeState) -> Iterator[Entry]:
         yield _unknown(state, "deprecations", "deprecated features in use")
     for one in state.deprecations or ():
         if one.name == _CGROUP_V1:
-            continue  # It is one of the surroundings, which older versions don't record.
+            continue  # The rule surroundings reports it, also for versions that don't record it.
         gone = one.is_gone_in(state.then)
         then = "removed" if gone else "deprecated"
         yield Entry("deprecation", FAIL if gone else WARN, one.name, "in use", then, without_secrets(one.message))
@@ -266,7 +266,7 @@ def deprecations(state: UpgradeState) -> Iterator[Entry]:
 def surroundings(state: UpgradeState) -> Iterator[Entry]:
     """Yield programs, kernel interfaces and room that the node lacks for the new version, and files that no version reads."""
     for path in state.missing_programs:
-        yield Entry("program", FAIL, path, None, "missing", "bring it to the node with the new containerd, which it belongs to")
+        yield Entry("program", FAIL, path, None, "missing", "install it beside the new containerd, as its release contains it")
     if state.cgroup_v1 and state.then.at_least("2.2.0"):
         remedy = "start the node with cgroup v2 (systemd.unified_cgroup_hierarchy=1) before May 2029"
         yield Entry("cgroup", WARN, "cgroup v1", "supported", "deprecated", remedy)

@@ -1,16 +1,16 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The script on the node that puts a kept generation back, and the unit that calls it at boot.
+"""The script on the node that restores a kept generation, and the unit that calls it at boot.
 
 The script needs neither Python nor Ansible. A generation is a directory whose file ``list`` has one line for each object, with
 tabs between the fields:
 
-- ``packages DIRECTORY``: the Debian packages of this directory (packages.py) are put back before anything else.
-- ``file MODE UID GID COPY PATH``: a file. The name of COPY is the SHA-256 of its content. PATH is no symbolic link: a link has
-  a line of its own, as has its target.
+- ``packages DIRECTORY``: the Debian packages of this directory (packages.py) are restored before anything else.
+- ``file MODE UID GID COPY PATH``: a file. The name of COPY is the SHA-256 of its content. PATH is no symbolic link: a link
+  and its target have lines of their own.
 - ``link TARGET PATH``: a symbolic link.
-- ``absent PATH``: there was no such file or link.
-- ``database COPY PATH``: put back only on request. COPY.snapshots has the names in the directory ``snapshots`` beside PATH.
+- ``absent PATH``: neither a file nor a link was at PATH.
+- ``database COPY PATH``: restored only on request. COPY.snapshots has the names in the directory ``snapshots`` beside PATH.
 
 DIRECTORY and COPY are relative to the generation's directory, and PATH is absolute.
 """
@@ -23,15 +23,15 @@ SCRIPT = "/var/lib/slipway-node/restore"
 UNIT_NAME = "slipway-restore.service"
 UNIT_PATH = f"/etc/systemd/system/{UNIT_NAME}"
 
-# Each object is replaced by a rename, and is on disk before the next one. So the script can end at any point, and is called
-# again until the journal says that the generation is back. Temporary names are those of core/host/files.py, which readers of
-# drop-ins skip.
+# Each object is replaced by a rename, and is on disk before the next one. If the script is killed, it is called again until the
+# journal says that the generation is restored. Temporary names are those of core/host/files.py, which readers of drop-ins skip.
 RESTORE_SCRIPT = r"""#!/bin/sh
 # Managed by slipway.node: changes made here are lost.
-# Puts back what was there before an upgrade of containerd. Starts and stops no unit.
-# Usage: restore                            takes an upgrade back that was cut short, if there is one
-#        restore unit                       does so unless a run is at work, which starts containerd itself
-#        restore GENERATION keep|restore    puts a generation back, with its databases or without them
+# Restores the state before an upgrade of containerd. Starts and stops no unit.
+# Usage: restore                            takes back an interrupted upgrade, if there is one
+#        restore unit                       does the same, unless a run is active, which starts containerd itself
+#        restore GENERATION keep            restores a generation, and keeps the present databases
+#        restore GENERATION restore         restores a generation with its databases
 # The journal has the lines GENERATION=7, STEP=kept|switching|started|… and DATABASES=keep|restore.
 set -eu
 umask 077
@@ -61,7 +61,7 @@ journal_value() {
   sed -n "s/^$1=//p" "$journal"
 }
 
-# Prints the temporary name beside a path, whose directory exists then.
+# Prints the temporary name beside a path, and creates its directory.
 temporary() {
   if [ ! -d "${1%/*}" ]; then
     (umask 022 && mkdir -p "${1%/*}") && flush "${1%/*/*}" || return 1
@@ -104,8 +104,8 @@ restore_absent() {
   rm -f "$1" && if [ -d "${1%/*}" ]; then flush "${1%/*}"; fi
 }
 
-# Directories of snapshots that the copy does not know go too. containerd could make no snapshot of the same number, and
-# removes them itself at its next cleanup. Beside the copy are the names of those that it knows.
+# Also removes the directories of snapshots that are newer than the copy: containerd could not create snapshots of the same
+# numbers, and would remove the directories at its next cleanup. COPY.snapshots names those that the copy knows.
 restore_database() {
   new=$(temporary "$2") && cp -p "$1" "$new" && flush "$new" && replace "$new" "$2" || return 1
   [ -e "$1.snapshots" ] || return 0
@@ -125,7 +125,7 @@ restore_object() {
   esac
 }
 
-# Puts the objects back: packages, or all others. $1: "packages" or "others".
+# Restores the packages, or all other objects. $1: "packages" or "others".
 restore_objects() {
   while IFS="$tab" read -r kind a b c d e || [ -n "$kind" ]; do
     case $kind in
@@ -140,12 +140,12 @@ restore_objects() {
   done <"$directory/list"
 }
 
-# Puts a generation back. Fails with a line for each object that isn't.
+# Restores a generation. Fails with a line for each object that can't be restored.
 restore() {
   directory=$state/generations/$1
   [ -s "$directory/list" ] || die "generation $1 is not complete: $directory/list is missing or empty." \
     "Remove $journal to start containerd on the files that are there"
-  # dpkg may replace a configuration file.
+  # Packages first: dpkg may replace a configuration file.
   restore_objects packages
   restore_objects others
   [ ! -d "$root/run/systemd/system" ] || systemctl daemon-reload
@@ -189,20 +189,20 @@ fi
 
 
 def restore_unit(unit: str) -> str:
-    """Return the text of the unit that takes an upgrade back before this unit of containerd starts, such as at boot."""
+    """Return the text of the unit that takes back an interrupted upgrade before this unit of containerd starts."""
     return f"""# Managed by slipway.node: changes made here are lost.
 [Unit]
-Description=Take back an upgrade of containerd that was cut short
+Description=Take back an interrupted upgrade of containerd
 ConditionPathExists=/var/lib/slipway-node/upgrading
 RequiresMountsFor=/var/lib/slipway-node /usr/local /etc
 Before={unit}
-# It is called at each start of containerd, however often that is.
+# It is called at each start of containerd.
 StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
 ExecStart=/bin/sh {SCRIPT} unit
-# The unit of containerd may have been missing when the boot began, as its package was.
+# The unit of containerd is missing when the boot begins if its package was removed.
 ExecStartPost=-/bin/sh -c "systemctl --no-block start {unit}"
 
 [Install]

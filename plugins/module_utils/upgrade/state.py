@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Sou
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.deprecations import Deprecation
 
-# Something is lost or breaks; something changes by a new default; it can't be determined; nothing has to be done.
+# A loss or a failure; a change by a new default; unknown; no action is needed.
 FAIL, WARN, UNKNOWN, INFO = "fail", "warn", "unknown", "info"
 STATUSES = (FAIL, WARN, UNKNOWN, INFO)
 
@@ -25,8 +25,8 @@ STATUSES = (FAIL, WARN, UNKNOWN, INFO)
 class Entry:
     """A difference between the installed containerd and the new one.
 
-    ``what`` names the setting or the object, ``now`` and ``then`` its values, ``source`` the file of others that it comes from,
-    empty if it comes from none. ``remedy`` is empty if nothing has to be done.
+    ``what`` names the setting or the object, ``now`` and ``then`` are its values. ``source`` is the file of others that contains
+    it, or empty. ``remedy`` is empty if no action is needed.
     """
 
     kind: str
@@ -61,21 +61,21 @@ class Room:
 
 @dataclass(frozen=True)
 class UpgradeState:
-    """What was read from the node. None stands for what couldn't be; ``trouble`` says why, by name.
+    """The state of the node. A part that couldn't be read is None, and ``trouble`` has the reason by the part's name.
 
-    ``now`` and ``then`` are the installed and the new version, ``before`` and ``after`` what each makes of the configuration
-    files: the installed one of those on disk, the new one of those that the collection would write, with the files of others.
-    The other two are their configurations without any file. ``refused`` and ``refused_now`` are the words with which the new
-    and the installed one refuse their files.
+    ``now`` and ``then`` are the installed and the new version. ``before`` is the configuration that the installed version reads
+    from the files on disk. ``after`` is the one that the new version reads from the files that the collection would write, with
+    the files of others. ``default_before`` and ``default_after`` are their configurations without any file. ``refused_now`` and
+    ``refused`` are the messages with which they refuse their files.
 
     ``others`` are the files of others, ``own`` the places of the collection's settings, ``wanted`` those settings as leaves,
     both in the schema of ``after``. ``unread`` are files of conf.d that no file imports.
-    ``directories`` holds the names in the directories of registries, of CDI and of NRI, ``verifiers`` the paths of the image
+    ``directories`` are the names in the directories of registries, of CDI and of NRI, ``verifiers`` the paths of the image
     verifiers.
-    ``network_problems`` are faults of the pods' network that come with the new version, ``moved_snapshots`` says why the new
-    version would not find snapshots. ``held`` are the snapshotters that the new version lacks and that hold snapshots, with
-    what holds them. ``sandbox_present``: the node has the sandbox image of ``after``.
-    ``missing_programs`` are programs that should lie beside the new one.
+    ``network_problems`` are faults of the pods' network that come with the new version. ``moved_snapshots`` is the reason for
+    which the new version would not find snapshots. ``held`` are the snapshotters with snapshots that the new version lacks,
+    with the number of snapshots in each namespace. ``sandbox_present``: the node has the sandbox image of ``after``.
+    ``missing_programs`` are programs that have to be beside the new one.
     """
 
     config_file: str
@@ -105,7 +105,7 @@ class UpgradeState:
     trouble: Mapping[str, str] = field(default_factory=dict)
 
     def names_in(self, directories: Iterable[str]) -> tuple[str, ...]:
-        """Return the paths of what lies in directories."""
+        """Return the paths of the entries of directories."""
         return tuple(f"{directory}/{name}" for directory in directories for name in self.directories.get(directory, ()))
 
 

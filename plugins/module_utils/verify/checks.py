@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All checks of the node, and which of them run."""
+"""All checks of the node, and the choice of those that run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 )
 
 STATUSES = ("fail", "unknown", "warn", "ok")
-# The id of the finding that stands for those that can't be determined, because of others or for one reason.
+# The id of the finding that combines findings that can't be determined for the same reason.
 UNDETERMINED = "undetermined"
 
 
@@ -74,7 +74,7 @@ def report(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def fold(findings: Sequence[Finding]) -> list[Finding]:
-    """Replace the findings that follow from others, or from one reason that several have, by one that counts and names them."""
+    """Combine findings that follow from the same other finding, or have the same reason, in one that counts and names them."""
     failed = {finding.id: finding for finding in findings if finding.status == "fail"}
     of_one = Counter(finding.cause for finding in findings if finding.cause and finding.status == "unknown")
     causes: dict[str, list[Finding]] = {}

@@ -48,7 +48,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings_checks import CRI_PLUGINS
 
-# A daemon that crashed is called stable again after this many seconds without another crash.
+# Seconds without a crash after which a daemon that crashed is stable again.
 STABLE_SECONDS = 600
 _FLUSH = "after such a pull, run 'sync -f' on the daemon's root"
 
@@ -86,7 +86,7 @@ def daemon_running(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon runs, and answers on its socket."""
     expected = f"{state.unit} active, socket answering"
     if state.daemon is None:
-        # The one state that must be known: a run that couldn't read the daemon must not pass.
+        # A run that couldn't read the state of the daemon must not pass.
         why = state.trouble.get("daemon", "the daemon wasn't read")
         return fail(expected, why, "run as root (become: true) on a node with systemd", cause_of(state, why))
     problem = state.daemon.liveness_problem()
@@ -162,7 +162,7 @@ def config_loads(state: NodeState, expectation: Expectation) -> Finding:
 
 @check
 def config_file(state: NodeState, expectation: Expectation) -> Finding:
-    """The daemon reads the file that is checked here."""
+    """The daemon was started with the configuration file that the checks read."""
     if state.daemon is None or state.daemon.process is None:
         return not_running(state.config_file, state)
     found = state.daemon.reads()

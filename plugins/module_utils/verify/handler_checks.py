@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checks of the chain below each runtime handler: its shim, the runtime behind it, and their options."""
+"""The checks of each runtime handler: its shim, the runtime that the shim starts, and their options."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def is_runc(kind: str) -> bool:
 
 
 def shim_name(kind: str) -> str:
-    """Return the name of the shim of a runtime type, which is also a path; empty if there is none that is known."""
+    """Return the name of the shim of a runtime type, or its path if the type is one; empty if it is unknown."""
     if kind.startswith("/"):
         return kind
     found = _TYPE.match(kind) if kind != _LINUX_V1 else None

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checks of the images: whether they are there, whether more can come, and whether they stay."""
+"""The checks of the images: they are present and intact, further ones can be pulled, and the file systems keep them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     warn,
 )
 
-# The worst fault first: how it is reported, its reason for an image (empty for none), and the remedy.
+# The worst fault first: the status, the reason for an image (empty if it has no such fault), and the remedy.
 _FAULTS: tuple[tuple[Callable[..., Finding], Callable[[FoundImage], str], str], ...] = (
     (fail, lambda one: one.problem, CONFIGURE),
     (unknown, lambda one: one.trouble, "resolve the reported errors and verify again"),
@@ -41,7 +41,7 @@ _FAULTS: tuple[tuple[Callable[..., Finding], Callable[[FoundImage], str], str], 
 
 @check
 def images_present(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Expected images are there, unpacked, mountable and on disk."""
+    """Expected images are present, unpacked, mountable and on disk."""
     if not expectation.images:
         return None
     expected = sorted({image.name for image in expectation.images})
@@ -55,7 +55,7 @@ def images_present(state: NodeState, expectation: Expectation) -> Finding | None
 
 
 def _said(reasons: Sequence[tuple[FoundImage, str]]) -> dict[str, str]:
-    """The reasons that aren't empty, by image."""
+    """Return the reasons that aren't empty, by image."""
     found: dict[str, str] = {}
     for image, reason in reasons:
         key = f"{image.name} in {image.namespace}"
@@ -66,7 +66,7 @@ def _said(reasons: Sequence[tuple[FoundImage, str]]) -> dict[str, str]:
 
 @check
 def layer_headroom(state: NodeState, expectation: Expectation) -> Finding | None:
-    """overlayfs can mount images of as many layers as are asked for."""
+    """overlayfs can mount images with the expected number of layers."""
     expected = f"room for images of {expectation.min_layers} layers"
     if state.config is None:
         return unread(expected, state, "config", "version")
@@ -103,7 +103,7 @@ def interrupted_pulls(state: NodeState, expectation: Expectation) -> Finding:
 
 @check
 def image_integrity(state: NodeState, expectation: Expectation) -> Finding | None:
-    """No file of an unpacked image differs from its layers; by default that is looked at only after an unclean shutdown."""
+    """No file of an unpacked image differs from its layers. By default, this is compared only after an unclean shutdown."""
     if expectation.integrity == INTEGRITY_NONE:
         return None
     if state.shutdown is None or (state.judged is None and state.compared != INTEGRITY_NONE):
@@ -123,7 +123,7 @@ def image_integrity(state: NodeState, expectation: Expectation) -> Finding | Non
 
 @check
 def daemon_uuid(state: NodeState, expectation: Expectation) -> Finding:
-    """The daemon can read who it is, which it writes without syncing it."""
+    """The daemon can read its UUID, which it writes without syncing it."""
     expected = "the daemon's UUID is readable"
     if state.uuid_problem is None:
         return unread(expected, state, "uuid_problem", "daemon", "version")
@@ -134,7 +134,7 @@ def daemon_uuid(state: NodeState, expectation: Expectation) -> Finding:
 
 @check
 def storage_filesystem(state: NodeState, expectation: Expectation) -> Finding:
-    """The file systems of containerd and its snapshotters keep what is synced."""
+    """The file systems of containerd and its snapshotters keep synced data."""
     expected = "flushed data is kept"
     if not state.mounts:
         return unread(expected, state, "mounts", "daemon", "version")

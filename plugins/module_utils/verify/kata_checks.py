@@ -49,7 +49,7 @@ class NotReadable(ValueError):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a handler's files come to. A verdict of None: they name an unknown hypervisor.
+    """The effective configuration of a handler's files. A verdict of None: they name an unknown hypervisor.
 
     ``files`` are the programs and files that the hypervisor needs, by key. ``confidential``: the firmware may bring them.
     """
@@ -62,7 +62,7 @@ class Inspection:
 
 
 def inspect(handler: DeclaredHandler, default_snapshotter: str = "overlayfs", *, risk_accepted: bool = False) -> Inspection:
-    """What Kata makes of the handler's files. Raises NotReadable for files that it can't start with."""
+    """Read the handler's files as Kata does. Raises NotReadable for files with which Kata can't start."""
     if handler.main is None or handler.path is None:
         raise NotReadable(f"there is no file {handler.path}" if handler.path else "no ConfigPath, and no file in Kata's places")
     try:
@@ -103,7 +103,7 @@ def _named_files(section: str, table: Mapping[str, Any]) -> dict[str, str]:
 
 
 def image_problem(inspection: Inspection) -> str:
-    """Return why the Go runtime doesn't know what the guest boots from, empty if it does: CONFIG_GO, getInitrdAndImage."""
+    """Return why the Go runtime can't choose between image and initrd, empty if it can: CONFIG_GO, getInitrdAndImage."""
     if inspection.runtime != GO or inspection.verdict is None or inspection.confidential:
         return ""
     number = len({"image", "initrd"}.intersection(inspection.files))
@@ -137,7 +137,7 @@ def _default_snapshotter(state: NodeState) -> str:
 
 
 def _unread(expected: Any, state: NodeState, expectation: Expectation) -> Finding | None:
-    """Unknown where there should be handlers, or may be: on a node whose daemon can't be read that is said by other checks."""
+    """Return unknown if the node should or may have handlers. If the daemon can't be read, other checks report that."""
     concerned = expectation.kata or "kata" in state.trouble
     return unread(expected, state, "kata", "config", "version") if concerned else None
 
@@ -149,7 +149,7 @@ def _of_each(
     look: Callable[[DeclaredHandler], str | None],
     remedy: str,
 ) -> Finding | None:
-    """A finding on all handlers of the node: ok, or what ``look`` says of each that isn't."""
+    """Return one finding on all handlers of the node: ok, or the faults that ``look`` returns for each handler."""
     if state.kata is None:
         return _unread(expected, state, expectation)
     if not state.kata.handlers:
@@ -162,7 +162,7 @@ def _of_each(
 
 @check
 def kata_handlers(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Handlers that should be there are declared."""
+    """Expected handlers are declared."""
     expected = [handler.name for handler in expectation.kata]
     if not expected:
         return None
@@ -198,7 +198,7 @@ def kata_isolation(state: NodeState, expectation: Expectation) -> Finding | None
 
 @check
 def kata_config_files(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Kata can start with each handler's files, and nothing lies among them by mistake."""
+    """Kata can start with each handler's files, and ``config.d`` contains only drop-ins."""
     expected = "each handler names its file, and config.d contains only drop-ins"
     remedy = "repair or remove the named file, or correct ConfigPath or KATA_CONF_FILE, which lead Kata to it"
 
@@ -238,7 +238,7 @@ def kata_files(state: NodeState, expectation: Expectation) -> Finding | None:
 
 @check
 def kata_settings(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Expected handlers have the settings that are expected of them."""
+    """Expected handlers have the expected settings."""
     expected: dict[str, Any] = {handler.name: dict(handler.settings) for handler in expectation.kata if handler.settings}
     if not expected:
         return None
@@ -286,7 +286,7 @@ def kata_rootfs_transport(state: NodeState, expectation: Expectation) -> Finding
 
 @check
 def kata_snapshotters(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Each handler has the same snapshotter wherever the daemon looks for it, the one expected, and it is ok."""
+    """Each handler has the expected snapshotter in every place that the daemon reads, and the snapshotter is ok."""
     default = _default_snapshotter(state)
     wanted = {handler.name: handler.snapshotter for handler in expectation.kata}
     plugins = state.daemon.plugins if state.daemon is not None else None
@@ -310,7 +310,7 @@ def kata_snapshotters(state: NodeState, expectation: Expectation) -> Finding | N
 
 @check
 def kata_devices(state: NodeState, expectation: Expectation) -> Finding | None:
-    """What guests need of the kernel is there."""
+    """The devices that guests need exist."""
     if state.kata is None:
         return _unread(list(DEVICES), state, expectation)
     if not (state.kata.handlers or expectation.kata):

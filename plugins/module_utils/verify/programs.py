@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# How much of a file shows what it is. A script's first line is shorter (execve(2)).
+# Bytes of a file that show its type. A script's first line is shorter (execve(2)).
 HEAD_BYTES = 4096
 # The media types of layers that are neither encrypted nor of another project.
 _OCI, _DOCKER = "application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"
@@ -30,7 +30,7 @@ _MACHINES: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Program:
-    """A program by the name that it is searched for, and where it is; ``problem`` says why it can't be run."""
+    """A program with the name by which it is searched, and its path. ``problem`` is why it can't be run."""
 
     name: str
     path: str | None
@@ -59,7 +59,7 @@ def head_problem(head: bytes, architecture: str) -> str:
 
 
 def answer_problem(code: int, said: str, option: str) -> str:
-    """Return why a program that was asked for its version is damaged or another one; empty if it answered."""
+    """Return why the answer of a program to a request for its version shows damage or another program; empty if it doesn't."""
     if code:
         last = (said.strip().splitlines() or ["nothing"])[-1]
         return f"can't be run: with {option} it ends with {code}, and says {last}"
@@ -67,7 +67,7 @@ def answer_problem(code: int, said: str, option: str) -> str:
 
 
 def spec_needs(text: str) -> tuple[str, ...]:
-    """Return the programs of the hooks in an OCI specification. Raises ValueError if runc can't start a container of it."""
+    """Return the programs of the hooks in an OCI specification. Raises ValueError if runc can't start a container from it."""
     tree = json.loads(text)
     if not isinstance(tree, Mapping):
         raise ValueError("it is no object")

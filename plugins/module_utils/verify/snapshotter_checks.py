@@ -54,7 +54,7 @@ def snapshotter_requirements(state: NodeState, expectation: Expectation) -> Find
 
 @check
 def images_unpacked(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Every image that CRI takes for present is unpacked for a snapshotter that pods use."""
+    """Every image that CRI lists as present is unpacked for a snapshotter that pods use."""
     if state.config is None:
         return unread("CRI's images unpacked", state, "config", "version")
     used = state.config.used_snapshotters

@@ -72,7 +72,7 @@ class Kubelet:
 
 @dataclass(frozen=True)
 class Confinement:
-    """What the daemon's process may do less than the node's first process, and sees otherwise than the node does.
+    """The restrictions of the daemon's process, compared with the node's first process, and its different view of files.
 
     ``missing`` are capabilities. ``tasks_left`` is how many tasks its control group may still start, ``memory`` how many bytes
     that may use, ``file_size``, ``stack``, ``address_space`` (bytes), ``cpu_seconds``, ``files`` and ``processes`` are limits of

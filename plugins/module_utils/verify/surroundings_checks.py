@@ -43,7 +43,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 # A file system with less room counts as full: a container needs a few files and some megabytes to start.
 FULL_BYTES = 16 * 1024 * 1024
 FULL_INODES = 100
-# Below so many percent of free space or inodes a file system will soon be full.
+# Percent of free space or inodes below which a file system will soon be full.
 LOW_PERCENT = 5
 # A daemon with fewer files can't serve a few containers.
 FEWEST_FILES = 1024
@@ -82,7 +82,7 @@ REQUIRED_PLUGINS = (
     "io.containerd.shim.v1.manager",
     "io.containerd.differ.v1.walking",
 )
-# What serves clients such as ctr and this collection. CRI does without, so it may be disabled on purpose.
+# Plugins for clients such as ctr and this collection. CRI doesn't need them, so they may be disabled on purpose.
 REQUIRED_BY_CLIENTS = (
     *(f"io.containerd.grpc.v1.{name.partition('-')[0]}" for name in _REQUIRED),
     "io.containerd.grpc.v1.leases",
@@ -93,7 +93,7 @@ REQUIRED_BY_CRI = (
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
 )
-# CRI itself, the parts first whose failure is the cause of the others'.
+# The plugins of CRI. A failure of an earlier one is the cause of failures of later ones.
 CRI_PLUGINS = ("io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri")
 # CRI of 1.x doesn't use it.
 TRANSFER = "io.containerd.transfer.v1.local"
@@ -211,7 +211,7 @@ def unit_directives(state: NodeState, expectation: Expectation) -> Finding:
 
 
 def _obstacles(state: NodeState) -> Iterator[str]:
-    """Yield what the daemon's process lacks to start containers, with the directives that may be the cause."""
+    """Yield the restrictions with which the daemon can't start containers, with the directives that may be the cause."""
     found, files = state.confinement, state.unit_files or ()
     if found is None:
         return
@@ -228,7 +228,7 @@ def _obstacles(state: NodeState) -> Iterator[str]:
 
 
 def _limits(state: NodeState) -> Iterator[str]:
-    """Yield what limits containers, or the collection, and keeps none from starting."""
+    """Yield the restrictions that limit containers or the collection, but let containers start."""
     found, files = state.confinement, state.unit_files or ()
     if found is None:
         return
@@ -320,7 +320,7 @@ def failed_plugins(daemon: Daemon | None, names: Collection[str]) -> list[str]:
 
 @check
 def cgroups(state: NodeState, expectation: Expectation) -> Finding:
-    """runc can make control groups for containers."""
+    """runc can create control groups for containers."""
     expected = "control groups that the daemon can write to"
     if state.cgroups_problem is None:
         if state.daemon is None or state.daemon.process is None:

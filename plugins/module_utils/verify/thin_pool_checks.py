@@ -30,12 +30,12 @@ _FREE = "remove unused images, containers or toolboxes"
 
 
 def _absent(expected: str, state: NodeState) -> Finding | None:
-    """Where no pool was read: unknown if there should be one, or may be."""
+    """Return the finding if no pool was read: unknown if the node should or may have one."""
     return unread(expected, state, "thin_pool") if "thin_pool" in state.trouble else None
 
 
 def _loaded(state: NodeState) -> tuple[PoolState, PoolStatus] | None:
-    """A pool that works: what is wrong with any other is for one check alone to say."""
+    """Return the pool if it works. Only the check thin_pool reports the faults of any other."""
     pool = state.thin_pool
     return (pool, pool.status) if pool is not None and pool.status is not None and not pool.status.failed else None
 
@@ -95,7 +95,7 @@ def thin_pool_monitored(state: NodeState, expectation: Expectation) -> Finding |
 
 @check
 def thin_pool_boot_order(state: NodeState, expectation: Expectation) -> Finding | None:
-    """It was there before containerd was started, which looks for it only then."""
+    """The pool was active before containerd was started, which searches it only then."""
     expected = "loaded before containerd started"
     loaded = _loaded(state)
     if loaded is None:

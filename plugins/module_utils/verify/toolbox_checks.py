@@ -28,7 +28,7 @@ _KEEP = "'ctr -n NAMESPACE snapshots --snapshotter SNAPSHOTTER label KEY contain
 
 @check
 def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Expected toolboxes are pinned, can be used now and after a reboot, and no lease of theirs expires."""
+    """Expected toolboxes are pinned, have no lease that expires, and can be used now and after a reboot."""
     if not expectation.toolboxes:
         return None
     expected = [f"{one.path} {one.state}" for one in expectation.toolboxes]
@@ -39,7 +39,7 @@ def toolboxes(state: NodeState, expectation: Expectation) -> Finding | None:
         return fail(expected, wrong, _remedy(state.toolboxes.expected))
     doubtful = {one.expected.path: one.trouble for one in state.toolboxes.expected if one.trouble}
     if wrong or doubtful:
-        # What couldn't be read may be what is missing.
+        # A toolbox that wasn't found may be in a part that couldn't be read.
         reasons = {**wrong, **doubtful, **({"": state.toolboxes.trouble} if state.toolboxes.trouble else {})}
         return unknown(expected, reasons, _LOOK)
     return ok(expected, "as expected")
@@ -74,7 +74,7 @@ def unlisted_snapshots(state: NodeState, expectation: Expectation) -> Finding | 
 
 @check
 def snapshots_at_risk(state: NodeState, expectation: Expectation) -> Finding:
-    """No mounted writable snapshot is one that garbage collection deletes under its users."""
+    """Garbage collection deletes no writable snapshot while it is mounted."""
     expected = "no mounted snapshot that garbage collection deletes"
     if state.toolboxes is None:
         return unread(expected, state, "toolboxes", "daemon", "config", "version")
@@ -94,7 +94,7 @@ def snapshots_at_risk(state: NodeState, expectation: Expectation) -> Finding:
 
 
 def _said(risks: Sequence[Risk]) -> dict[str, str]:
-    """The reasons, by what is at risk."""
+    """Return the reasons by snapshot."""
     return {
         f"{risk.key} in {risk.namespace} ({risk.snapshotter})": f"mounted at {risk.mount_point}: {risk.reason}"
         if risk.mount_point

@@ -94,7 +94,7 @@ def test_a_run_says_all_that_it_leaves() -> None:
         (Traces(containers=("k8s.io/a", "k8s.io/b")), ["containerd"], [], "containers run, k8s.io/a, k8s.io/b"),
         (Traces(kata_processes=(7,)), ["kata"], [], "Kata runs (processes 7)"),
         (Traces(thin_pool=POOL), ["thin_pool"], [], "containerd/pool holds snapshots (3)"),
-        (Traces(thin_pool=replace(POOL, snapshots=None)), ["thin_pool", "images"], [], "can't be told"),
+        (Traces(thin_pool=replace(POOL, snapshots=None)), ["thin_pool", "images"], [], "can't be determined"),
         (Traces(unknown=("containerd doesn't answer",)), ["toolboxes"], [], "can't be read: containerd doesn't answer"),
     ],
 )

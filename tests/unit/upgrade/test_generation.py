@@ -51,8 +51,8 @@ def test_the_node_goes_to_the_generation_with_the_wanted_number() -> None:
     [
         ([], None, "state: the node has no generation"),
         ([generation(1, PREVIOUS)], None, "state: the node has no generation"),
-        ([], 3, "generation: the node has no generation 3, but none"),
-        ([generation(1), generation(2)], 3, "generation: the node has no generation 3, but 1, 2"),
+        ([], 3, r"generation: the node has no generation 3: name one of its generations \(none\)"),
+        ([generation(1), generation(2)], 3, r"generation: the node has no generation 3: name one of its generations \(1, 2\)"),
     ],
 )
 def test_a_generation_that_is_not_there_is_refused(kept: list[Manifest], wanted: int | None, words: str) -> None:

@@ -87,7 +87,7 @@ def test_a_dependency_on_hold_is_refused_but_not_a_named_package() -> None:
 )
 def test_a_dependency_that_runs_the_node_is_refused_unless_it_is_named(name: str) -> None:
     changes = (CONTAINERD, Change(name, "1", "2"))
-    with pytest.raises(ValueError, match=rf"packages that run the node, {name} 1 → 2: upgrade them before"):
+    with pytest.raises(ValueError, match=rf"packages that run the node, {name} 1 → 2: upgrade them first"):
         plan_packages(changes, ["containerd"], [], [])
     assert len(plan_packages(changes, ["containerd", name], [], []).own) == 2
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading what the collection put on a node: by its records and marks, not by an inventory."""
+"""Read the objects of the collection on a node, by records and marks. No inventory is needed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _T = TypeVar("_T")
 
 
 class NodeTraces:
-    """One node. ``known`` are places that the inventory names. What can't be read is said in ``unknown``."""
+    """One node. ``known`` are places that the inventory names. ``unknown`` gets the reason for each part that can't be read."""
 
     def __init__(self, containerd: Containerd, drop_in_file: str, known: Places) -> None:
         self._containerd = containerd
@@ -66,12 +66,12 @@ class NodeTraces:
         self.unknown: list[str] = []
 
     def read(self) -> Traces:
-        """Read everything. Raises HostError for the collection's own records that can't be read."""
+        """Read all traces. Raises HostError if a record of the collection can't be read."""
         notes = read_text(NOTES)
         try:
             noted = Places.from_text(notes)
         except ValueError as error:
-            raise HostError(f"{NOTES} can't be understood: {error}; move it away, and run again") from error
+            raise HostError(f"{NOTES} can't be read: {error}; remove it, and run the playbook again") from error
         releases = self._releases()
         toolboxes = self._asked(self._toolboxes) or ()
         places = noted.plus(self._known).plus(self._places(releases, toolboxes))
@@ -101,7 +101,7 @@ class NodeTraces:
         )
 
     def _asked(self, question: Callable[[], _T]) -> _T | None:
-        """Return the answer to a question; None if there is none, and why."""
+        """Return the answer to a question. Without an answer, return None, and add the reason to ``unknown``."""
         try:
             return question()
         except (HostError, ValueError) as error:
@@ -127,7 +127,7 @@ class NodeTraces:
                 yield path
 
     def _places(self, releases: Iterable[str], toolboxes: Iterable[ToolboxTrace]) -> Places:
-        """Return the places that the records and the daemon's configuration name, also those that only begin to."""
+        """Return the places that the records and the daemon's configuration name, with earlier values of the records."""
         config = self._config
         named = [
             str(one) for path, key in self._record.keys.items() if path[-1] == "config_path" for one in (key.value, *key.earlier)
@@ -165,7 +165,7 @@ class NodeTraces:
         return path if _is_managed(path) else ""
 
     def _package(self) -> str:
-        """Return the package of containerd's program, empty if it is of none."""
+        """Return the package that contains containerd's program, empty if none does."""
         program, runner = self._containerd.program.path, self._containerd.runner
         if program is None or runner.find("dpkg-query") is None:
             return ""
@@ -182,7 +182,7 @@ class NodeTraces:
         return {namespace: count for namespace, count in counts.items() if count}
 
     def _toolboxes(self) -> tuple[ToolboxTrace, ...]:
-        """Return the pinned snapshots that the collection made, or that one of its units mounts."""
+        """Return the pinned snapshots that the collection created, or that one of its units mounts."""
         containerd = self._containerd
         if not containerd.installed:
             return ()
@@ -210,7 +210,7 @@ class NodeTraces:
         doing = f"ask LVM for the volume group {group}"
         rows = runner.run("lvs", "--noheadings", "--options", "lv_name,pool_lv", "--", group, doing=doing).splitlines()
         volumes = {name: pools for name, *pools in map(str.split, rows)}
-        # LVM doesn't know the devices that containerd makes. With volumes of its own, it moves the pool to another name.
+        # LVM doesn't list the devices that containerd creates. If LVM has thin volumes in the pool, the pool is NAME-tpool.
         known = sum(pools == [pool] for pools in volumes.values())
         name = mapper_name(group, pool)
         name = f"{name}-tpool" if os.path.exists(f"/dev/mapper/{name}-tpool") else name
@@ -243,7 +243,7 @@ def _is_managed(path: str) -> bool:
 
 
 def _role_files() -> Iterable[str]:
-    """Yield the files that roles wrote, by their marks; that for erofs has nothing but a name of its own."""
+    """Yield the files that roles wrote: those with a mark, and the one for erofs by its name, because it has no mark."""
     for path in (KATA_MODULES_FILE, TOOLBOX_DEFAULTS_FILE, TOOLBOX_COMMAND_FILE):
         if _is_managed(path):
             yield path
@@ -252,7 +252,7 @@ def _role_files() -> Iterable[str]:
 
 
 def _restore_files() -> Iterable[str]:
-    """Yield what upgrades keep: the unit, and the entries of the state directory beside the notes of this run."""
+    """Yield the files of upgrades: the unit, and the entries of the state directory except the notes of this run."""
     if os.path.lexists(UNIT_PATH):
         yield UNIT_PATH
     yield from (path for path in sorted(glob.glob(f"{STATE_DIRECTORY}/*")) if path != NOTES)

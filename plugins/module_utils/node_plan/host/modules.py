@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules that stages run. Each is imported when a stage needs it, because most nodes need few of them."""
+"""The modules that stages run. A module is imported when a stage needs it, because most nodes need few modules."""
 
 # ruff: noqa: PLC0415
 
@@ -15,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.stage_
 
 @cache
 def stage_module(name: str) -> StageModule | None:
-    """Return the module of this name, None if no stage runs it."""
+    """Return the module with this name, None if no stage runs it."""
     load = LOADERS.get(name)
     return load() if load is not None else None
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stages that roles do with Ansible's own modules: requirements, packages, files. Each check returns why there is work."""
+"""Stages that roles do with Ansible's own modules: requirements, packages, files. Each check returns the reason for work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def release_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _requirements(module: AnsibleModule, _arguments: Mapping[str, Any]) -> str:
-    """As the script of the role bootstrap finds them. The program that it finds is the one that runs this module."""
+    """Return the requirement that is missing. The role bootstrap searches the Python that runs this module, too."""
     if find_spec("tomlkit") is None:
         return "tomlkit is missing"
     if Runner(module).find("apt-get") is not None and not os.path.isdir(_APT_BINDINGS):
@@ -42,7 +42,7 @@ def _requirements(module: AnsibleModule, _arguments: Mapping[str, Any]) -> str:
 
 
 def _packages(module: AnsibleModule, arguments: Mapping[str, Any]) -> str:
-    """As the role containerd finds them on Debian; elsewhere its package manager knows."""
+    """Return why packages have to be installed, as the role containerd does on Debian. Other package managers aren't asked."""
     runner = Runner(module)
     if not os.path.exists("/etc/debian_version") or runner.find("dpkg-query") is None:
         return "only the package manager of the distribution knows"
@@ -70,7 +70,7 @@ def _files(_module: AnsibleModule, arguments: Mapping[str, Any]) -> str:
 
 
 def _differs(path: str, content: str | None, mode: int) -> str:
-    """Return how a file, or a directory if there is no content, differs; links are followed by no role of ours."""
+    """Return how a file differs, or a directory if ``content`` is None. Links are not followed, as in the roles."""
     try:
         with naming("read", path):
             found = os.lstat(path)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which stages of a provisioning run have work on this node."""
+"""Find the stages of a provisioning run that have work on this node."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.node_plan.host.module
 
 @dataclass(frozen=True)
 class Work:
-    """The first stage that has work, and why. None of the later ones is planned: the work can change what they find."""
+    """The first stage that has work, and the reason. Later stages aren't planned, because the work can change what they find."""
 
     part: str
     stage: str
@@ -30,7 +30,7 @@ class Work:
 
 
 def first_work(module: AnsibleModule, stages: Sequence[Mapping[str, Any]]) -> tuple[Work | None, list[str]]:
-    """Return the first work of these stages, None if there is none, and the warnings of the parts that aren't entered."""
+    """Return the first stage with work, None if there is none, and the warnings of the parts that aren't entered."""
     warnings: list[tuple[str, str]] = []
     clients: dict[Any, Any] = {}
     for stage in stages:
@@ -49,7 +49,7 @@ def first_work(module: AnsibleModule, stages: Sequence[Mapping[str, Any]]) -> tu
 
 
 def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any], clients: dict[Any, Any]) -> tuple[str, list[str]]:
-    """Return why the stage has work, empty if it has none, and its warnings. Raises what its module raises."""
+    """Return why the stage has work, empty if it has none, and its warnings. Raises the errors of its module."""
     own = node_files.CHECKS.get(name)
     if own is not None:
         return own(module, arguments), []
@@ -63,7 +63,7 @@ def plan_stage(module: AnsibleModule, name: str, arguments: Mapping[str, Any], c
 
 
 def _work(name: str, arguments: Mapping[str, Any], result: Mapping[str, Any], warnings: Sequence[str]) -> str:
-    """Return why there is work, from what a module says in check mode and what only a real run does; empty if there is none."""
+    """Return why there is work, from a module's result in check mode and from changes that it can't predict; empty if none."""
     if NEEDS_FILE in result:
         return "a file of the controller is needed"
     if result.get("failed"):
@@ -86,7 +86,7 @@ def _work_of_toolboxes(result: Mapping[str, Any]) -> str:
 
 def _work_of_settings(arguments: Mapping[str, Any], result: Mapping[str, Any], warnings: Sequence[str]) -> str:
     if warnings:
-        # Some of them are errors outside of check mode.
+        # Some of these warnings are errors outside of check mode.
         return warnings[0]
     record = read_record(arguments["config_file"])
     if record.pending or record.unstarted:
@@ -96,7 +96,7 @@ def _work_of_settings(arguments: Mapping[str, Any], result: Mapping[str, Any], w
 
 
 class PlanModule(SecretParamsModule):
-    """Hides what the modules of the stages hide."""
+    """An AnsibleModule that hides the secrets in the options of the stages."""
 
     def _secrets(self) -> set[str]:
         found: set[str] = set()

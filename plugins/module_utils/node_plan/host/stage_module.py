@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The run of another module inside of node_plan: with its own options, and in check mode."""
+"""Run another module inside of node_plan, with its own options and in check mode."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StageModule:
         return ArgumentSpecValidator(dict(self.options), **self.rules).validate(dict(arguments))
 
     def secrets(self, arguments: Mapping[str, Any]) -> set[str]:
-        """Return the values that nothing may show: those of ``no_log`` options, and secrets inside of dictionaries."""
+        """Return the values that must not be shown: those of ``no_log`` options, and secrets inside of dictionaries."""
         hidden: set[str] = self.validate(arguments)._no_log_values
         return {str(value) for value in hidden} | secret_values(arguments)
 
@@ -61,12 +61,12 @@ class _View:
     def __init__(self, module: AnsibleModule, params: Mapping[str, Any], clients: dict[Any, Any]) -> None:
         self._module = module
         self.params = dict(params)
-        # Of Containerd.from_module: what one module has read of the daemon is the same for the next, as nothing is changed.
+        # Of Containerd.from_module: the modules share the state of the daemon that one has read, because nothing is changed.
         self.clients = clients
         self.warnings: list[str] = []
 
     def warn(self, warning: str) -> None:
-        """Keep a warning: it is shown only if its part isn't entered, since its role shows it otherwise."""
+        """Keep a warning. It is shown only if its part isn't entered: otherwise the role shows it."""
         self.warnings.append(warning)
 
     def __getattr__(self, name: str) -> Any:

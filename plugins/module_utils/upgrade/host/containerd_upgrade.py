@@ -63,7 +63,7 @@ ON_FAILURE: Mapping[str, Any] = {"rolled_back": False, "restarted": False}
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a change: its generation, and the number of containers that run on."""
+    """The result of a change: its generation, and the number of containers that keep running."""
 
     generation: int | None = None
     containers: int = 0
@@ -89,12 +89,12 @@ def upgrade(module: AnsibleModule, lock: int) -> dict[str, Any]:
     if params["state"] == RECOVERED:
         return unchanged(recovered)
     if recovered is not None and recovered.step != COMMITTED:
-        # A run that was still keeping has changed nothing.
+        # A run that was still writing its generation has changed nothing.
         if module.check_mode and recovered.step != KEEPING:
-            module.warn("an interrupted upgrade is taken back first: the rest can be predicted after that")
+            module.warn("an upgrade was interrupted: take it back first (state: recovered), and then predict the next one")
             return unchanged(recovered)
-        # Said also if this run is refused.
-        module.warn(f"an interrupted upgrade was taken back first, at its step {recovered.step}")
+        # The warning is printed even if this run is refused.
+        module.warn(f"an upgrade that was interrupted at the step {recovered.step} was taken back first")
     containerd = containerd.renewed()
     change = planned(module, containerd, lock)
     done = Done()
@@ -131,7 +131,7 @@ def planned(module: AnsibleModule, containerd: Containerd, lock: int) -> NodeCha
 
 
 def unchanged(recovered: Recovery | None) -> dict[str, Any]:
-    """Return the result of a run that changes nothing but what an interrupted one left."""
+    """Return the result of a run that only takes back an interrupted one."""
     taken_back = recovered is not None and recovered.step not in (KEEPING, COMMITTED)
     finished = recovered is not None and recovered.step == COMMITTED
     before, after = (recovered.version, recovered.to_version) if recovered is not None else ("", "")

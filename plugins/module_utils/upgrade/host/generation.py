@@ -62,7 +62,7 @@ _ROOT = "/var/lib/containerd"
 _REMOVED = ".removed-"
 # Packages are installed again, and a copy of a large database is written.
 _RESTORE_SECONDS = 900.0
-# Containers that run on write their logs meanwhile, usually to the same file system.
+# Running containers write their logs meanwhile, usually to the same file system.
 _SPARE_BYTES = 32 * 1024 * 1024
 
 
@@ -122,12 +122,12 @@ def read_copy(number: int, kept: Kept) -> bytes:
 
 
 def _copy_of(content: bytes) -> str:
-    """Return the name of the copy of a file, by which the script too finds out whether it is whole."""
+    """Return the name of the copy of a file. It contains the checksum, with which the script verifies the copy."""
     return f"files/{hashlib.sha256(content).hexdigest()}"
 
 
 def remove_generation(number: int) -> None:
-    """Remove a generation: it is whole, or it is gone. A missing one is fine."""
+    """Remove a generation. A rename comes first, so a killed run leaves no incomplete one. It may be missing."""
     path, removed = directory_of(number), f"{GENERATIONS}/{_REMOVED}{number}"
     if os.path.isdir(path):
         remove_tree(removed)
@@ -170,7 +170,7 @@ def remove_temporary(number: int) -> None:
 
 
 def describe(path: str) -> Kept:
-    """Return what is at a path. Raises HostError for what is neither a file nor a link."""
+    """Return the object at a path. Raises HostError if it is neither a file nor a link."""
     with naming("look at", path):
         try:
             found = os.lstat(path)
@@ -184,7 +184,7 @@ def describe(path: str) -> Kept:
 
 
 def followed(paths: Iterable[str]) -> list[str]:
-    """Return paths with those that links at them lead to: a file that is written is the one behind the link."""
+    """Return the paths, and the targets of links at them: a write through a link changes its target."""
     return list(dict.fromkeys(one for path in paths for one in (os.path.realpath(path), path)))
 
 
@@ -201,7 +201,7 @@ def _is_there(number: int, kept: Kept) -> bool:
 
 
 def keep_generation(manifest: Manifest, paths: Sequence[str], *, packages: bool) -> None:
-    """Keep what is at paths. ``packages``: the directory ``packages`` of the generation has archives to install again.
+    """Keep the objects at paths. ``packages``: the generation's directory ``packages`` has archives to install again.
 
     Raises HostError, or ValueError for a path that the list can't hold.
     """
@@ -237,14 +237,14 @@ def _sum(path: str) -> str:
 
 
 def package_directory(number: int) -> str:
-    """Make the directory for archives of packages in a generation, and return it."""
+    """Create the directory for archives of packages in a generation, and return its path."""
     path = f"{directory_of(number)}/packages"
     _make_private(path)
     return path
 
 
 def keep_databases(number: int, paths: Iterable[str]) -> None:
-    """Copy the daemon's databases. The daemon doesn't run. Raises HostError."""
+    """Copy the databases of the daemon, which is stopped. Raises HostError."""
     directory = f"{directory_of(number)}/databases"
     _make_private(directory)
     copies = [Kept(DATABASE, path, f"databases/{index}") for index, path in enumerate(paths)]
@@ -257,7 +257,7 @@ def keep_databases(number: int, paths: Iterable[str]) -> None:
 
 
 def _keep_snapshot_names(snapshots: str, path: str) -> None:
-    """Write which directories of snapshots there are: others are newer than the copy of the snapshotter's database."""
+    """Write the names of the snapshots' directories: other directories are newer than the copy of the database."""
     with naming("read", snapshots), suppress(FileNotFoundError):
         write_file(path, "".join(f"{name}\n" for name in sorted(os.listdir(snapshots))).encode(), 0o600)
 
@@ -279,7 +279,7 @@ def database_paths(config: EffectiveConfig) -> tuple[str, ...]:
 
 
 def check_room(paths: Iterable[str]) -> None:
-    """Raise HostError if there is no room for a copy of these files, and for what else is written while the daemon is stopped."""
+    """Raise HostError if a copy of these files, and other writes while the daemon is stopped, don't fit on the file system."""
     place = STATE_DIRECTORY
     while not os.path.isdir(place):
         place = os.path.dirname(place)
@@ -292,7 +292,7 @@ def check_room(paths: Iterable[str]) -> None:
 
 
 def check_writable(paths: Iterable[str]) -> None:
-    """Raise HostError if a file or a link at one of these paths can't be replaced: it couldn't go back either."""
+    """Raise HostError if a file or a link at one of these paths can't be replaced: it couldn't be restored either."""
     for path in dict.fromkeys((*paths, UNIT_PATH, SCRIPT)):
         directory = os.path.dirname(path)
         while not os.path.isdir(directory):
@@ -348,9 +348,9 @@ def remove_journal() -> None:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """Keep the boot unit from restoring anything while this run does its work, and the run from being ended half-way.
+    """Keep the boot unit from restoring a generation while this run is active, and ignore signals that would end the run.
 
-    A connection that is lost would end the run, and leave the daemon stopped. Programs that it starts inherit this.
+    A lost connection would end the run with the daemon stopped. Programs that the run starts ignore the signals too.
     """
     write_file(AT_WORK, f"{os.getpid()}\n".encode(), 0o600)
     handlers = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}

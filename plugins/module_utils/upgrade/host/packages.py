@@ -49,7 +49,7 @@ _OPTIONS = (
     "--yes",
     f"--option=DPkg::Lock::Timeout={_LOCK_TIMEOUT}",
     "--option=DPkg::Options::=--force-confold",
-    # Its own user may not write to the directory.
+    # apt's own user may not write to the directory of a generation.
     "--option=APT::Sandbox::User=root",
 )
 _INSTALL = ("--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages", "install")
@@ -66,7 +66,7 @@ def pending(runner: Runner, packages: Sequence[str], replace: Sequence[str] = ()
 
 
 def warnings(runner: Runner, packages: Sequence[str], replace: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return what apt would change besides, and what stays when the upgrade is taken back."""
+    """Return a warning about the dependencies that apt would change: they stay if the upgrade is taken back."""
     others = ", ".join(str(one) for one in _plan(runner, packages, replace).others)
     if not others:
         return ()
@@ -151,7 +151,7 @@ def _installed(runner: Runner, names: Iterable[str]) -> dict[str, str]:
 def _field(runner: Runner, name: str, field: str) -> str:
     shown = runner.try_run("dpkg-query", "--show", f"--showformat=${{db:Status-Status}} ${{{field}}}\n", "--", name)
     rows = [line.partition(" ") for line in shown.stdout.splitlines()]
-    # A package whose configuration files are left isn't there.
+    # A removed package whose configuration files are left isn't installed.
     return next((value for state, _blank, value in rows if state not in ("config-files", "not-installed")), "")
 
 
@@ -175,7 +175,7 @@ def _identity(runner: Runner, path: str) -> tuple[str, str]:
 
 
 def _repacker(runner: Runner, name: str, version: str) -> tuple[Change, ...]:
-    """Return the packages to install for dpkg-repack. Raises HostError if it would bring others to the node."""
+    """Return the packages to install for dpkg-repack. Raises HostError if apt would install others with it."""
     if runner.find(_REPACK):
         return ()
     simulated = runner.try_run("apt-get", "--simulate", "--quiet", "--no-install-recommends", "install", _REPACK)
@@ -183,7 +183,7 @@ def _repacker(runner: Runner, name: str, version: str) -> tuple[Change, ...]:
     if changes and all(one.name in _REPACK_PACKAGES and one.before is None for one in changes):
         return changes
     raise HostError(
-        f"{name} {version} can't be kept for going back, because no source of packages has it (any more): "
+        f"{name} {version} can't be kept for going back, because no package source has it: "
         "install dpkg-repack, which packs the installed files, or add a source that has this version"
     )
 
@@ -202,7 +202,7 @@ def _keep(runner: Runner, changes: Sequence[Change], directory: str) -> None:
 
 
 def _keep_one(runner: Runner, name: str, version: str, directory: str) -> None:
-    """Bring the installed version's package to the directory: apt's copy, a source's, or packed from the installed files."""
+    """Put the package of the installed version into the directory: apt's copy, a download, or packed from the installed files."""
     with tempfile.TemporaryDirectory(prefix=".new-", dir=directory) as scratch:
         for bring in (_copy, _download, _repack):
             bring(runner, name, version, scratch)
@@ -242,7 +242,7 @@ def _packages_in(directory: str) -> list[str]:
 
 
 def _changes_back(runner: Runner, directory: str) -> tuple[Change, ...]:
-    """Return what going back to the kept packages would change."""
+    """Return the changes that restore the kept packages."""
     kept = dict(_identity(runner, path) for path in _packages_in(directory))
     installed = _installed(runner, kept)
     changes = [Change(name, installed[name] or None, version) for name, version in kept.items() if installed[name] != version]

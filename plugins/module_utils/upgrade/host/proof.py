@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What proves a daemon: it is well, a container starts with each handler, and the containers of before run on."""
+"""Prove a daemon: it is healthy, a container starts with each handler, and earlier containers keep running."""
 
 from __future__ import annotations
 
@@ -73,21 +73,21 @@ def ended_by(containerd: Containerd, version: Version, *, forced: bool) -> tuple
     ended = unadopted(containerd, version)
     if ended and not forced:
         raise ValueError(
-            f"containerd {version} doesn't find containers that a newer version started, and ends them, {named(ended)}: "
+            f"containerd {version} would end containers that a newer version started, {named(ended)}: "
             "drain the node, or set restart to force"
         )
     return tuple(ended)
 
 
 def check_containers(containerd: Containerd, before: dict[str, int], ends: Collection[str]) -> Fate:
-    """Compare the containers with those of before. Raises HostError if the daemon lost one whose process runs on.
+    """Compare the containers with the earlier ones. Raises HostError if the daemon doesn't list one whose process runs.
 
-    It may take a while until processes of containers in ``ends`` are gone.
+    Processes of the containers in ``ends`` may take a while to end.
     """
     alive = {pid for name, pid in before.items() if name not in ends and os.path.exists(f"/proc/{pid}")}
     found = fate(before, running_containers(containerd), alive)
     if found.lost:
-        raise HostError(f"the daemon doesn't list containers any more that run: {', '.join(found.lost)}")
+        raise HostError(f"the daemon no longer lists containers whose processes run: {', '.join(found.lost)}")
     return found
 
 

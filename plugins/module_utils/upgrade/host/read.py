@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read what an upgrade depends on. Nothing is changed."""
+"""Read the state on which an upgrade depends. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _others(sources: Sequence[Source], inventory: Inventory) -> tuple[Source, ..
 
 
 def _planned(upgraded: Containerd, inventory: Inventory) -> tuple[EffectiveConfig, Mapping[Path, Any]]:
-    """Return what the new version makes of the files that the collection would write for it, and the settings as leaves."""
+    """Return the new version's configuration from the files that the collection would write, and the settings as leaves."""
     if not inventory.writes:
         return upgraded.config, {}
     node = ContainerdHost(upgraded, inventory.drop_in_file)
@@ -137,7 +137,7 @@ def _missing_programs(binary: str) -> tuple[str, ...]:
 
 
 def _with_surroundings(state: UpgradeState, installed: Containerd, upgraded: Containerd) -> UpgradeState:
-    """Add what lies in the directories that the two configurations name."""
+    """Add the content of the directories that the two configurations name."""
     room = _room(state, installed.program.require(), upgraded.program.require())
     if state.before is None or state.after is None:
         return replace(state, room=room)
@@ -177,7 +177,7 @@ def _free(directory: str, needed: int) -> Room:
 
 
 def _with_daemon(state: UpgradeState, installed: Containerd) -> UpgradeState:
-    """Add what only the running daemon knows."""
+    """Add the parts of the state that only the running daemon has."""
     if not answers(installed.address):
         silent = f"the containerd daemon doesn't answer at {installed.address}"
         return replace(state, held=None, deprecations=None, trouble={"held": silent, "deprecations": silent})
@@ -199,13 +199,13 @@ def _with_daemon(state: UpgradeState, installed: Containerd) -> UpgradeState:
 
 def _deprecations(state: UpgradeState, installed: Containerd) -> tuple[Deprecation, ...]:
     if not state.now.at_least(*_DEPRECATIONS_SINCE):
-        raise HostError(f"containerd {state.now} doesn't record them, unlike 1.7.12 and newer")
+        raise HostError(f"containerd {state.now} doesn't record them, as 1.6.27, 1.7.12 and newer releases do")
     command = installed.ctr.command("deprecations", "list", "--format", "json")
     return parse_deprecations(installed.runner.run(*command, doing="ask containerd for deprecated features in use"))
 
 
 def _held(state: UpgradeState, installed: Containerd) -> dict[str, tuple[str, ...]]:
-    """Return the snapshotters that the new version lacks and that hold snapshots, with how many in each namespace."""
+    """Return the snapshotters with snapshots that the new version lacks, with the number of snapshots in each namespace."""
     defaults = state.default_after.plugins if state.default_after is not None else frozenset()
     proxies = state.after.proxy_snapshotters if state.after is not None else installed.config.proxy_snapshotters
     lacking = [

@@ -28,7 +28,7 @@ from ansible_collections.slipway.node.plugins.module_utils.release.plan import (
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import packages
 
 _UNITS = "/etc/systemd/system"
-# The releases that packages take the place of.
+# The releases that packages replace.
 _RELEASES = ("containerd", "runc")
 
 
@@ -48,9 +48,9 @@ class ReleaseSwitch:
 
 @dataclass(frozen=True)
 class ProgramSwitch:
-    """Everything that makes the daemon, its client, its shims and runc those of the other version.
+    """The changes after which the daemon, its client, its shims and runc are those of the other version.
 
-    ``packages`` are what apt installs, ``replaced`` what it may remove for that, ``package_changes`` what this changes.
+    apt installs ``packages``, and may remove ``replaced``. ``package_changes`` are all changes of packages, as texts.
     """
 
     releases: tuple[ReleaseSwitch, ...]
@@ -61,7 +61,7 @@ class ProgramSwitch:
 
     @property
     def changed(self) -> bool:
-        """Whether anything is to change."""
+        """Whether the switch changes the node."""
         return any(one.plan.changed for one in self.releases) or bool(self.package_changes) or self.unit.changed
 
     @property
@@ -124,7 +124,7 @@ def _plan_release(name: str, path: str, links: str, *, predicted: bool) -> Relea
 
 
 def _plan_unused(home: str, links: str) -> ReleaseSwitch:
-    """Plan that nothing leads to a release any more. Its version directories stay."""
+    """Plan the removal of all links to a release. Its version directories stay."""
     found = read_state(home, links)
     return ReleaseSwitch(home, found.current, replace(plan_absent(found, home=home), dropped=(), leftovers=()))
 
@@ -159,5 +159,6 @@ def check_program(to_binary: str, switch: ProgramSwitch, releases: Sequence[Mapp
     staged = any(program.startswith(f"{os.path.realpath(one['path'])}/") for one in releases)
     if not (staged or switch.packages or program == os.path.realpath(installed)):
         raise ValueError(
-            f"to_binary: {to_binary} belongs to none of releases, and packages is empty: name the one that brings it"
+            f"to_binary: {to_binary} is in none of releases, and packages is empty: "
+            "list the release or the package that contains it"
         )

@@ -189,7 +189,7 @@ class Transaction:
             drop_old(keep, change.target)
         except HostError as error:
             # The node is well.
-            self._warn(f"old generations are left: {error}")
+            self._warn(f"old generations can't be removed: {error}")
         store.remove_journal()
 
     def _stop(self) -> None:
@@ -357,8 +357,8 @@ def recovery_of(journal: Journal) -> Recovery:
         return Recovery(journal.generation, journal.step, "", "")
     if not exists:
         raise HostError(
-            f"an upgrade was interrupted, and generation {journal.generation} with the files of before is gone: "
-            f"remove {JOURNAL}, bring containerd into a state in which it works, and run slipway.node.provision"
+            f"an upgrade was interrupted, and generation {journal.generation} with the previous files is missing: "
+            f"remove {JOURNAL}, repair containerd by hand, and run slipway.node.provision"
         )
     manifest = store.read_manifest(journal.generation)
     return Recovery(journal.generation, journal.step, manifest.version, manifest.to_version)

@@ -87,7 +87,7 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
     current = installed.config
     final = replace(final, reason=f"containerd {installed.version} becomes {upgraded.version}")
     if changed:
-        # First: a restart, which makes other nodes healthy, would cost containers, or the daemon.
+        # Checked first: the remedy of check_healthy is a restart, which would end containers or fail on such a node.
         check_stop(before, wanted, str(final.reason))
     check_healthy(before, current)
     ends = ended_by(installed, upgraded.version, forced=wanted.force_restart) if changed else ()
@@ -110,7 +110,7 @@ def plan_upgraded(module: AnsibleModule, installed: Containerd, wanted: ConfigRe
 
 
 def check_healthy(node: ContainerdHost, config: EffectiveConfig) -> None:
-    """Raise HostError if the node isn't in a state to which it could go back."""
+    """Raise HostError if the daemon isn't healthy: the node couldn't go back to this state."""
     daemon = node.daemon.read_state()
     check_file_is_read(node, daemon)
     elsewhere = node.listens_elsewhere(daemon, config)
@@ -119,15 +119,15 @@ def check_healthy(node: ContainerdHost, config: EffectiveConfig) -> None:
     problem = daemon.restart_reason([config.cri_snapshotter] if config.cri_snapshotter else [], cri=config.cri_enabled)
     if problem:
         raise HostError(
-            f"the node isn't in a state to which it could go back: {problem}: restart {node.daemon.unit.name}, or run "
-            "slipway.node.provision first"
+            f"the daemon isn't healthy, so the node could not go back to this state: {problem}: restart "
+            f"{node.daemon.unit.name}, or run slipway.node.provision first"
         )
 
 
 def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *, predicted: bool) -> list[str]:
-    """Raise ValueError or HostError for what would harm the node; return what has to be created before.
+    """Raise ValueError or HostError if the change would harm the node; return the requirements that have to be created before.
 
-    ``node`` is the one of today.
+    ``node`` is the node before the change.
     """
     reason = str(final.reason)
     daemon = node.daemon.read_state()
@@ -147,7 +147,7 @@ def _check(node: ContainerdHost, final: ConfigStage, current: EffectiveConfig, *
 
 
 def check_stop(node: ContainerdHost, wanted: ConfigRequest, reason: str) -> None:
-    """Raise ValueError if stopping the daemon under its unit of today would cost running containers, or the daemon itself."""
+    """Raise ValueError if a stop of the daemon under its present unit would end containers, or if it couldn't start again."""
     unit = node.daemon.unit.status()
     if unit.masked:
         raise ValueError(f"{wanted.unit} is masked, so systemd doesn't start it: run 'systemctl unmask {wanted.unit}'")

@@ -140,5 +140,5 @@ def test_the_program_belongs_to_what_is_installed(node: Path) -> None:
     plan = planned(node)
     check_program(f"{node}/lib/containerd/2-bbb/bin/containerd", plan, releases, f"{node}/bin/containerd")
     check_program(f"{node}/bin/containerd", planned(node, None), [], f"{node}/bin/containerd")
-    with pytest.raises(ValueError, match="to_binary: /usr/bin/env belongs to none of releases"):
+    with pytest.raises(ValueError, match="to_binary: /usr/bin/env is in none of releases"):
         check_program("/usr/bin/env", plan, releases, f"{node}/bin/containerd")

@@ -52,7 +52,7 @@ def generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("step", STEPS_TO_TAKE_BACK)
 @pytest.mark.usefixtures("generations")
 def test_without_its_generation_a_run_can_not_be_taken_back(step: str) -> None:
-    with pytest.raises(HostError, match=r"generation 9 .* is gone: remove /var/lib/slipway-node/upgrading"):
+    with pytest.raises(HostError, match=r"generation 9 .* is missing: remove /var/lib/slipway-node/upgrading"):
         transaction.recovery_of(Journal(9, step))
 
 
