@@ -96,7 +96,7 @@ def restored(tmp_path: Path, *, locked: int = 0, refused: str = "", state: str =
         "dpkg": f"""tries=$(($(cat {tmp_path}/tries 2>/dev/null || echo 0) + 1)); echo $tries > {tmp_path}/tries
 if [ $tries -le {locked} ]; then echo 'dpkg: error: dpkg frontend lock was locked by another process' >&2; exit 2; fi
 echo "$SYSTEMD_OFFLINE $*" >> {log}
-case "$*" in *"{refused or "no such word"}"*) printf 'dpkg: error processing:\\n no room\\nErrors in:\\n the.deb\\n' >&2; exit 1 ;; esac""",
+case "$*" in *"{refused or "no such word"}"*) printf 'dpkg: error:\\n no room\\nErrors:\\n x.deb\\n' >&2; exit 1 ;; esac""",
     }
     for name, text in scripts.items():
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -138,4 +138,4 @@ def test_a_package_that_was_never_replaced_is_back_on_a_full_disk(tmp_path: Path
 
 def test_the_words_of_dpkg_are_printed_if_it_fails(tmp_path: Path) -> None:
     code, said, calls = restored(tmp_path, refused="--install")
-    assert (code, said, calls) == (1, "dpkg: error processing:\n no room\n", ALL[:3])
+    assert (code, said, calls) == (1, "dpkg: error:\n no room\n", ALL[:3])
