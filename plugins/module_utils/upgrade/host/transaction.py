@@ -161,7 +161,7 @@ class Transaction:
         except HostError as error:
             if change.strict:
                 raise
-            self._warn(f"containerd {change.manifest.version} isn't healthy, so it isn't proven if it has to return: {error}")
+            self._warn(f"containerd {change.manifest.version} isn't healthy before the change: {error}")
             return Before(running, None, str(error))
 
     def _keep(self, change: Change) -> None:
