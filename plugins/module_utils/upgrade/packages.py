@@ -152,7 +152,7 @@ dpkg_offline() {
         *) tries=300 ;;
         esac
         if [ "$tries" -ge 300 ]; then
-            printf '%s\n' "$said" | tail -n 1 >&2
+            printf '%s\n' "$said" | grep -A 1 '^dpkg: error' >&2 || printf '%s\n' "$said" | tail -n 1 >&2
             return 1
         fi
         sleep 1
@@ -186,7 +186,7 @@ restore_packages() {
     for file in "$kept"/*.deb; do
         [ ! -e "$file" ] || set -- "$@" "$file"
     done
-    # Where dpkg can't write, it could not replace them before either.
+    # On a full disk, dpkg could not replace them before either, and leaves them as they are.
     [ "$#" -eq 0 ] || dpkg_offline --install "$@" || are_installed "$@" || return 1
     [ ! -s "$kept/selections" ] || dpkg --set-selections <"$kept/selections"
 }

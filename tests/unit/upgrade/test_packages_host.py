@@ -96,7 +96,7 @@ def restored(tmp_path: Path, *, locked: int = 0, refused: str = "", state: str =
         "dpkg": f"""tries=$(($(cat {tmp_path}/tries 2>/dev/null || echo 0) + 1)); echo $tries > {tmp_path}/tries
 if [ $tries -le {locked} ]; then echo 'dpkg: error: dpkg frontend lock was locked by another process' >&2; exit 2; fi
 echo "$SYSTEMD_OFFLINE $*" >> {log}
-case "$*" in *"{refused or "no such word"}"*) echo 'dpkg: error: no room' >&2; exit 1 ;; esac""",
+case "$*" in *"{refused or "no such word"}"*) printf 'dpkg: error:\\n no room\\nErrors:\\n x.deb\\n' >&2; exit 1 ;; esac""",
     }
     for name, text in scripts.items():
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -132,10 +132,10 @@ def test_packages_of_others_that_cannot_be_configured_are_no_obstacle(tmp_path: 
 @pytest.mark.parametrize(
     ("state", "code"), [("ii  1.7.24", 0), ("hi  1.7.24", 0), ("ii  2.3.7", 1), ("iHR 1.7.24", 1), ("iU  1.7.24", 1), ("", 1)]
 )
-def test_a_package_that_was_never_replaced_is_back_where_dpkg_cannot_write(tmp_path: Path, state: str, code: int) -> None:
+def test_a_package_that_was_never_replaced_is_back_on_a_full_disk(tmp_path: Path, state: str, code: int) -> None:
     assert restored(tmp_path, refused="--install", state=state)[0] == code
 
 
 def test_the_words_of_dpkg_are_printed_if_it_fails(tmp_path: Path) -> None:
     code, said, calls = restored(tmp_path, refused="--install")
-    assert (code, said, calls) == (1, "dpkg: error: no room\n", ALL[:3])
+    assert (code, said, calls) == (1, "dpkg: error:\n no room\n", ALL[:3])

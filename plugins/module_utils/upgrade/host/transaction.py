@@ -139,11 +139,12 @@ class Transaction:
                     # Another handler may not have worked for long.
                     check_default_handler(client.renewed())
                 found = check_containers(client.renewed(), before.running, change.ends)
+                store.keep_sums(manifest.number, change.paths)
                 store.write_journal(Journal(manifest.number, COMMITTED))
             except (HostError, ValueError) as error:
                 raise self._taken_back(manifest, str(error), since) from error
             self._start_others(manifest)
-            self._end(keep, change)
+            self._end(keep, change.target)
         if found.ended:
             self._warn(f"containers ended during the upgrade: {', '.join(found.ended)}")
         return len(found.kept)
@@ -161,7 +162,7 @@ class Transaction:
         except HostError as error:
             if change.strict:
                 raise
-            self._warn(f"containerd {change.manifest.version} isn't healthy, so it isn't proven if it has to return: {error}")
+            self._warn(f"containerd {change.manifest.version} isn't healthy before the change: {error}")
             return Before(running, None, str(error))
 
     def _keep(self, change: Change) -> None:
@@ -183,10 +184,9 @@ class Transaction:
         store.remove_generation(number)
         store.remove_journal()
 
-    def _end(self, keep: int, change: Change) -> None:
+    def _end(self, keep: int, target: int | None) -> None:
         try:
-            store.keep_sums(change.manifest.number, change.paths)
-            drop_old(keep, change.target)
+            drop_old(keep, target)
         except HostError as error:
             # The node is well.
             self._warn(f"old generations can't be removed: {error}")
