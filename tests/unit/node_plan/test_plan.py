@@ -174,12 +174,15 @@ def test_an_unlisted_toolbox_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
         assert bool(run(given(("toolboxes", "toolbox_snapshot_info", {})))["parts"]) is prunable
 
 
-def test_a_program_is_run_without_a_fork_of_the_interpreter() -> None:
-    def run_program(module: AnsibleModule) -> dict[str, Any]:
-        return {"said": Runner(module).run("/bin/sh", "-c", "echo $LC_ALL", doing="say it")}
+def test_a_program_is_asked_once(tmp_path: Path) -> None:
+    count = f"echo x >> {tmp_path}/asked; wc -l < {tmp_path}/asked"
 
-    # Module has no run_command.
-    assert StageModule(run_program, {}).predict(cast(AnsibleModule, Module()), {})[0] == {"said": "C\n"}
+    def ask_twice(module: AnsibleModule) -> dict[str, Any]:
+        said = [Runner(module).run("/bin/sh", "-c", command, doing="count") for command in (count, count, "echo $LC_ALL")]
+        return {"said": [one.strip() for one in said]}
+
+    # Module, which stands for AnsibleModule, runs no program.
+    assert StageModule(ask_twice, {}).predict(cast(AnsibleModule, Module()), {})[0] == {"said": ["1", "1", "C"]}
 
 
 def test_stages_import_nothing_that_only_a_change_needs() -> None:
@@ -198,15 +201,7 @@ for name in json.loads(sys.argv[1]):
     LOADERS[name]()
 print(json.dumps([name for name in json.loads(sys.argv[2]) if name in sys.modules]))
 """
-    stages = [
-        "containerd_config",
-        "containerd_image",
-        "containerd_registry",
-        "kata_config",
-        "release_install",
-        "toolbox_snapshot",
-    ]
-    argv = [sys.executable, "-c", program, json.dumps(stages), json.dumps(unwanted)]
+    argv = [sys.executable, "-c", program, json.dumps(sorted(LOADERS)), json.dumps(unwanted)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     assert json.loads(done.stdout or "null") == [], done.stderr

@@ -40,7 +40,7 @@ def check_last_word(node: ContainerdHost, wanted: ConfigRequest) -> None:
         return
     own = drop_in_path(wanted.unit)
     try:
-        known = node.daemon.unit.first_status.files
+        known = node.daemon.unit.status().files
     except HostError:
         if wanted.may_restart:
             raise

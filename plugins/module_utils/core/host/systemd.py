@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cached_property
 
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UNIT_PROPERTIES, UnitStatus
@@ -30,14 +29,9 @@ class Unit:
         arguments = [f"--property={','.join(UNIT_PROPERTIES)}", "--", self.name]
         return UnitStatus.parse(self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd about {self.name}"))
 
-    @cached_property
-    def first_status(self) -> UnitStatus:
-        """The state when this is first used, for the files of the unit and its program."""
-        return self.status()
-
     def program(self) -> str | None:
         """Return the command that systemd would run now; None if it doesn't know the unit, or has to reload it first."""
-        status = self.first_status
+        status = self.status()
         place = f"/etc/systemd/system/{self.name}"
         if status.needs_reload or (os.path.exists(place) and place not in status.files):
             return None

@@ -50,13 +50,9 @@ class StageModule:
 
 
 class _View:
-    """What the run of a module sees of AnsibleModule. It delegates to node_plan's, but for the programs.
-
-    AnsibleModule forks the whole interpreter for each of them.
-    """
+    """What the run of a module sees of AnsibleModule. It delegates to node_plan's, but runs programs by itself."""
 
     check_mode = True
-    run_command = staticmethod(PlainPrograms().run_command)
 
     def __init__(self, module: AnsibleModule, params: Mapping[str, Any], clients: dict[Any, Any]) -> None:
         self._module = module
@@ -64,6 +60,14 @@ class _View:
         # Of Containerd.from_module: the modules share the state of the daemon that one has read, because nothing is changed.
         self.clients = clients
         self.warnings: list[str] = []
+        self._answers: dict[tuple[str, ...], tuple[int, str, str]] = {}
+
+    def run_command(self, args: list[str], **options: Any) -> tuple[int, str, str]:
+        """Run a program, but once: as nothing is changed, it would answer the same. AnsibleModule forks the interpreter."""
+        question = tuple(args)
+        if question not in self._answers:
+            self._answers[question] = PlainPrograms().run_command(args, **options)
+        return self._answers[question]
 
     def warn(self, warning: str) -> None:
         """Keep a warning. It is shown only if its part isn't entered: otherwise the role shows it."""
