@@ -123,6 +123,9 @@ def unit_enabled(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or not state.daemon.unit.loaded:
         return not_running("enabled", state)
     found = state.daemon.unit.enabled or "unknown"
+    if state.starts_at_boot is False:
+        remedy = f"run 'systemctl reenable {state.unit}', or choose a default target that starts it ('systemctl set-default')"
+        return fail("enabled", "enabled, and no unit of the default target starts it", remedy)
     if found in ("enabled", "static", "indirect", "generated", "alias"):
         return ok("enabled", found)
     return fail("enabled", found, f"run 'systemctl enable {state.unit}'")

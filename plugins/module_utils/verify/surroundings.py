@@ -240,11 +240,21 @@ def parse_filters(text: str) -> int:
     return int(number[1]) if number else int(mode is not None and mode[1] == "2")
 
 
-def parse_propagation(text: str) -> tuple[bool, bool]:
-    """Return whether mounts below ``/`` reach a process, and whether its own leave it, from ``/proc/PID/mountinfo`` (proc(5))."""
-    roots = [line.partition(" - ")[0].split() for line in text.splitlines() if line.split()[4:5] == ["/"]]
-    tags = {tag.partition(":")[0] for tag in roots[-1][6:]} if roots else set()
-    return bool(tags & {"shared", "master"}), "shared" in tags
+def parse_propagation(own: str, first: str) -> tuple[bool, bool]:
+    """Return whether the node's later mounts reach a process, and whether its own reach the node.
+
+    Compares the mounts at ``/`` in ``/proc/PID/mountinfo`` of the process and of the node's first one (proc(5)). A node whose
+    own mounts aren't shared shares none with a process.
+    """
+    mine, nodes = _peers(own), _peers(first)
+    group = nodes.get("shared")
+    return not group or group in (mine.get("shared"), mine.get("master")), not group or group == mine.get("shared")
+
+
+def _peers(mountinfo: str) -> dict[str, str]:
+    """Return the peer groups of the last mount at ``/``."""
+    roots = [line.partition(" - ")[0].split() for line in mountinfo.splitlines() if line.split()[4:5] == ["/"]]
+    return dict(tag.split(":", 1) for tag in roots[-1][6:] if ":" in tag) if roots else {}
 
 
 def parse_limit(text: str, name: str) -> int | None:

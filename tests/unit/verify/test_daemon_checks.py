@@ -202,6 +202,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("daemon_stable", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
     ("unit_enabled", "fail", lambda one: with_unit(one, enabled="disabled"), "disabled"),
     ("unit_enabled", "ok", lambda one: with_unit(one, enabled="static"), "static"),
+    ("unit_enabled", "fail", lambda one: replace(one, starts_at_boot=False), "no unit of the default target starts it"),
     ("unit_enabled", "unknown", lambda one: with_unit(one, loaded=False), "there is no unit containerd.service"),
     ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="control-group"), "control-group"),
     ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="mixed"), "mixed"),

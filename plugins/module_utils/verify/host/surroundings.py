@@ -187,7 +187,7 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
     if own is None or first is None or limits is None:
         return None
     (has, no_new), (could, _flag) = parse_status(own), parse_status(first)
-    (reached, leaves), (may_reach, may_leave) = (parse_propagation(read_text(f"/proc/{one}/mountinfo") or "") for one in (pid, 1))
+    reached, leaves = parse_propagation(*(read_text(f"/proc/{one}/mountinfo") or "" for one in (pid, 1)))
     moved = [path for path in directories if os.path.isdir(path) and _is_elsewhere(path, pid)]
     return Confinement(
         # A node inside a container may lack some itself.
@@ -203,8 +203,8 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         processes=parse_limit(limits, "Max processes"),
         no_new_privileges=no_new,
         filtered=parse_filters(own) > parse_filters(first),
-        no_mounts_in=may_reach and not reached,
-        no_mounts_out=may_leave and not leaves,
+        no_mounts_in=not reached,
+        no_mounts_out=not leaves,
         hidden=tuple(path for path in files if os.path.isfile(path) and _is_elsewhere(path, pid)),
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
