@@ -201,7 +201,9 @@ def daemon_binary(state: NodeState, expectation: Expectation) -> Finding:
     found = state.daemon.process.executable
     if found == state.daemon.binary:
         return ok(state.daemon.binary, found)
-    return fail(state.daemon.binary, found or "a file that has been replaced", CONFIGURE)
+    # Another program in its place has no version.
+    cause = "containerd_version" if state.version is None else ""
+    return fail(state.daemon.binary, found or "a file that has been replaced", CONFIGURE, cause)
 
 
 @check
