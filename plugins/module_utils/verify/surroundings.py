@@ -145,7 +145,6 @@ FEWEST_FILES = 1024
 # Directives with which systemd filters system calls. The processes of containers inherit the filter (systemd.exec(5)).
 FILTERS = (
     "LockPersonality",
-    "MemoryDenyWriteExecute",
     "PrivateDevices",
     "ProtectClock",
     "ProtectHostname",
@@ -279,6 +278,12 @@ def directives_of(files: Iterable[Source], *keys: str) -> str:
     """Return where the unit's files set these directives, for a message; empty if none does. The last assignment counts."""
     found = {key: f"{key}={value} in {file.path}" for file in files for key, value in directives(file.text) if key in keys}
     return ", ".join(found.values())
+
+
+def switched_on(files: Iterable[Source], key: str) -> str:
+    """Return where the unit's files switch this directive on, for a message; empty if they don't. The last assignment counts."""
+    found = [(value, file.path) for file in files for name, value in directives(file.text) if name == key and value]
+    return f"{key}={found[-1][0]} in {found[-1][1]}" if found and found[-1][0].lower() in _ON else ""
 
 
 def views_of(files: Iterable[Source], paths: Iterable[str]) -> str:

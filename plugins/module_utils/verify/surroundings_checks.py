@@ -37,6 +37,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     Room,
     directives_of,
     harmful_directives,
+    switched_on,
     views_of,
 )
 
@@ -243,6 +244,9 @@ def _limits(state: NodeState) -> Iterator[str]:
         yield f"no process of a container can gain privileges, such as with sudo{source}"
     if found.filtered:
         yield f"system calls are filtered, also in containers{_set_by(directives_of(files, *FILTERS))}"
+    compiling = switched_on(files, "MemoryDenyWriteExecute")
+    if compiling:
+        yield f"no process of a container can make memory executable, as Java and Node.js do ({compiling})"
     yield from _lower(found, _WANTED, files)
 
 
