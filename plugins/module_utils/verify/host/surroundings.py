@@ -52,10 +52,10 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 # What the kernel adds to the path of an open file that was deleted.
 _DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
-# The daemon creates these directories when it starts, and only then: the one in which it mounts layers to unpack them (containerd
-# cmd/containerd/command), that of downloads (plugins/content/local), and that of a snapshotter's files (plugins/snapshots). The
-# second name is a file or directory beside which it must be, because the plugin has started once.
-_MOUNTS, _DOWNLOADS, _SNAPSHOTS = "tmpmounts", ("io.containerd.content.v1.content/ingest", "."), ("snapshots", "metadata.db")
+# The daemon creates these directories once: the one in which it mounts layers to unpack them (containerd cmd/containerd/command),
+# that of downloads (plugins/content/local), and that of a snapshotter's files (plugins/snapshots). The second name is a file or
+# directory beside it that exists once the plugin has been used.
+_MOUNTS, _DOWNLOADS, _SNAPSHOTS = "tmpmounts", ("io.containerd.content.v1.content/ingest", "blobs"), ("snapshots", "metadata.db")
 # CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
 _POD_FILES = ("/etc/hosts", "/etc/resolv.conf")
 # The directories that plugins write to, below the daemon's root and state directory. The last one is that of runc.
