@@ -30,7 +30,7 @@ class Version:
         """
         found = _VERSION.search(text)
         if found is None:
-            raise ValueError(f"no containerd version in {text.strip()!r}")
+            raise ValueError(f"no containerd version in {text.strip().partition(chr(10))[0]!r}")
         major, minor, patch, prerelease = found.groups()
         return cls(int(major), int(minor), int(patch), prerelease or "")
 

@@ -123,6 +123,9 @@ def unit_enabled(state: NodeState, expectation: Expectation) -> Finding:
     if state.daemon is None or not state.daemon.unit.loaded:
         return not_running("enabled", state)
     found = state.daemon.unit.enabled or "unknown"
+    if state.starts_at_boot is False:
+        remedy = f"run 'systemctl reenable {state.unit}', or choose a default target that starts it ('systemctl set-default')"
+        return fail("enabled", "enabled, and no unit of the default target starts it", remedy)
     if found in ("enabled", "static", "indirect", "generated", "alias"):
         return ok("enabled", found)
     return fail("enabled", found, f"run 'systemctl enable {state.unit}'")
@@ -198,7 +201,9 @@ def daemon_binary(state: NodeState, expectation: Expectation) -> Finding:
     found = state.daemon.process.executable
     if found == state.daemon.binary:
         return ok(state.daemon.binary, found)
-    return fail(state.daemon.binary, found or "a file that has been replaced", CONFIGURE)
+    # Another program in its place has no version.
+    cause = "containerd_version" if state.version is None else ""
+    return fail(state.daemon.binary, found or "a file that has been replaced", CONFIGURE, cause)
 
 
 @check

@@ -68,11 +68,11 @@ class NodeState:
     ``programs`` are those of each handler, the default handler first. ``runtime_root_problems``, ``base_spec_problems`` and
     ``kata_file_problems`` say by handler which of its directories and files are missing or wrong. ``kubelet`` is None on a
     node without one. ``unit_files`` are the files of the unit, ``environment_files`` those that its EnvironmentFile= names,
-    ``ignored_directives`` the lines that systemd ignores, in its own words. ``listener`` is the process at the daemon's
-    socket, ``cgroups_problem`` why the daemon can make no control groups, ``confinement`` is that of the daemon's process,
-    ``lost_databases`` those that it has open and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what
-    is wrong with files that CRI copies for pods. ``hosts`` are the directories of registries that the inventory's are
-    compared with.
+    ``ignored_directives`` the lines that systemd ignores, in its own words, ``starts_at_boot`` whether the default target
+    starts the unit. ``listener`` is the process at the daemon's socket, ``cgroups_problem`` why the daemon can make no control
+    groups, ``confinement`` is that of the daemon's process, ``lost_databases`` those that it has open and that were deleted,
+    replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for pods. ``hosts`` are the
+    directories of registries that the inventory's are compared with.
     """
 
     config_file: str
@@ -119,6 +119,7 @@ class NodeState:
     unit_files: tuple[Source, ...] | None = None
     environment_files: tuple[Source, ...] = ()
     ignored_directives: tuple[str, ...] = ()
+    starts_at_boot: bool | None = None
     confinement: Confinement | None = None
     lost_databases: tuple[str, ...] | None = None
     cgroups_problem: str | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,8 +64,8 @@ def parse_hosts(text: str, directory: str, *, before_2: bool) -> RegistryHosts:
     pairs = [pair for table in tables for pair in _pairs(table.get("client"))]
     certificates = [*(path for table in tables for path in _texts(table.get("ca"))), *(pair[0] for pair in pairs)]
     return RegistryHosts(
-        certificates=tuple(dict.fromkeys(posixpath.join(directory, path) for path in certificates)),
-        keys=tuple(dict.fromkeys(posixpath.join(directory, pair[-1]) for pair in pairs)),
+        certificates=_within(directory, certificates),
+        keys=_within(directory, (pair[-1] for pair in pairs)),
         credentials=any(_has_credentials(table) for table in tables),
         problems=tuple(dict.fromkeys(problems)),
     )
@@ -79,8 +79,11 @@ def docker_files(directory: str, names: list[str]) -> RegistryHosts:
         for name in certificates
         if name.endswith(".cert")
     ]
-    paths = (tuple(posixpath.join(directory, name) for name in found) for found in (certificates, keys))
-    return RegistryHosts(*paths)
+    return RegistryHosts(_within(directory, certificates), _within(directory, keys))
+
+
+def _within(directory: str, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(posixpath.join(directory, name) for name in names))
 
 
 def _problems(table: Mapping[str, Any]) -> Iterator[str]:
@@ -88,8 +91,8 @@ def _problems(table: Mapping[str, Any]) -> Iterator[str]:
         if key in table and not is_valid(table[key]):
             article = "an" if key[0] in "aeiou" else "a"
             yield f"has {article} {key} that is no {what}, with which containerd reads nothing of the file"
-    capabilities = table.get("capabilities")
-    for one in capabilities if _is_list(capabilities, str) else ():
+    capabilities = table.get("capabilities", [])
+    for one in capabilities if _is_list(capabilities, str) else []:
         if one.lower() not in _CAPABILITIES:
             yield f"has the unknown capability {one!r}, with which containerd reads nothing of the file"
     if isinstance(table.get("server"), str):

@@ -145,7 +145,6 @@ FEWEST_FILES = 1024
 # Directives with which systemd filters system calls. The processes of containers inherit the filter (systemd.exec(5)).
 FILTERS = (
     "LockPersonality",
-    "MemoryDenyWriteExecute",
     "PrivateDevices",
     "ProtectClock",
     "ProtectHostname",
@@ -240,11 +239,21 @@ def parse_filters(text: str) -> int:
     return int(number[1]) if number else int(mode is not None and mode[1] == "2")
 
 
-def parse_propagation(text: str) -> tuple[bool, bool]:
-    """Return whether mounts below ``/`` reach a process, and whether its own leave it, from ``/proc/PID/mountinfo`` (proc(5))."""
-    roots = [line.partition(" - ")[0].split() for line in text.splitlines() if line.split()[4:5] == ["/"]]
-    tags = {tag.partition(":")[0] for tag in roots[-1][6:]} if roots else set()
-    return bool(tags & {"shared", "master"}), "shared" in tags
+def parse_propagation(own: str, first: str) -> tuple[bool, bool]:
+    """Return whether the node's later mounts reach a process, and whether its own reach the node.
+
+    Compares the mounts at ``/`` in ``/proc/PID/mountinfo`` of the process and of the node's first one (proc(5)). A node whose
+    own mounts aren't shared shares none with a process.
+    """
+    mine, nodes = _peers(own), _peers(first)
+    group = nodes.get("shared")
+    return not group or group in (mine.get("shared"), mine.get("master")), not group or group == mine.get("shared")
+
+
+def _peers(mountinfo: str) -> dict[str, str]:
+    """Return the peer groups of the last mount at ``/``."""
+    roots = [line.partition(" - ")[0].split() for line in mountinfo.splitlines() if line.split()[4:5] == ["/"]]
+    return dict(tag.split(":", 1) for tag in roots[-1][6:] if ":" in tag) if roots else {}
 
 
 def parse_limit(text: str, name: str) -> int | None:
@@ -269,6 +278,12 @@ def directives_of(files: Iterable[Source], *keys: str) -> str:
     """Return where the unit's files set these directives, for a message; empty if none does. The last assignment counts."""
     found = {key: f"{key}={value} in {file.path}" for file in files for key, value in directives(file.text) if key in keys}
     return ", ".join(found.values())
+
+
+def switched_on(files: Iterable[Source], key: str) -> str:
+    """Return where the unit's files switch this directive on, for a message; empty if they don't. The last assignment counts."""
+    found = [(value, file.path) for file in files for name, value in directives(file.text) if name == key and value]
+    return f"{key}={found[-1][0]} in {found[-1][1]}" if found and found[-1][0].lower() in _ON else ""
 
 
 def views_of(files: Iterable[Source], paths: Iterable[str]) -> str:

@@ -37,6 +37,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     Room,
     directives_of,
     harmful_directives,
+    switched_on,
     views_of,
 )
 
@@ -148,11 +149,7 @@ def storage_space(state: NodeState, expectation: Expectation) -> Finding:
 def _full(room: Room) -> Iterator[tuple[str, str]]:
     """Return each fault with its remedy."""
     if room.missing:
-        # The daemon creates its own directories when it starts.
-        first = "create it, or correct TMPDIR in the unit of containerd" if room.directories_only else "unmount what may hide it"
-        # A snapshotter creates the directory without the files of the images that it has.
-        last = f", then {REPAIR}" if room.directory.endswith("/snapshots") else ""
-        yield f"{room.directory} isn't there", f"{first}, and restart the unit{last}"
+        yield f"{room.directory} isn't there", _creation(room)
     if room.read_only:
         yield f"{room.directory} is on a read-only file system", f"mount the file system of {room.directory} writable"
     if room.immutable:
@@ -165,6 +162,18 @@ def _full(room: Room) -> Iterator[tuple[str, str]]:
     if room.inodes and room.inodes_free < min(FULL_INODES, room.inodes // 100):
         fault = f"{room.directory} is on a file system without free inodes"
         yield fault, f"delete files in the file system of {room.directory}, or enlarge it"
+
+
+def _creation(room: Room) -> str:
+    """Return how a missing directory is created."""
+    if room.directories_only:
+        return "create it, or correct TMPDIR in the unit of containerd, and restart the unit"
+    if room.directory.endswith("/ingest"):
+        # The daemon creates it when it first needs it, and not again.
+        return f"run 'mkdir {room.directory}'"
+    restart = "unmount what may hide it, and restart the unit"
+    # A snapshotter creates the directory without the files of the images that it has.
+    return f"{restart}, then {REPAIR}" if room.directory.endswith("/snapshots") else restart
 
 
 def _usable(room: Room) -> tuple[int, int]:
@@ -243,6 +252,9 @@ def _limits(state: NodeState) -> Iterator[str]:
         yield f"no process of a container can gain privileges, such as with sudo{source}"
     if found.filtered:
         yield f"system calls are filtered, also in containers{_set_by(directives_of(files, *FILTERS))}"
+    compiling = switched_on(files, "MemoryDenyWriteExecute")
+    if compiling:
+        yield f"no process of a container can make memory executable, as Java and Node.js do ({compiling})"
     yield from _lower(found, _WANTED, files)
 
 

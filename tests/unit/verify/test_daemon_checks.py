@@ -202,6 +202,7 @@ FAULTS: list[tuple[str, str, Change, str]] = [
     ("daemon_stable", "unknown", lambda one: replace(one, daemon=replace(DAEMON, process=None)), "doesn't run"),
     ("unit_enabled", "fail", lambda one: with_unit(one, enabled="disabled"), "disabled"),
     ("unit_enabled", "ok", lambda one: with_unit(one, enabled="static"), "static"),
+    ("unit_enabled", "fail", lambda one: replace(one, starts_at_boot=False), "no unit of the default target starts it"),
     ("unit_enabled", "unknown", lambda one: with_unit(one, loaded=False), "there is no unit containerd.service"),
     ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="control-group"), "control-group"),
     ("kill_mode", "fail", lambda one: with_unit(one, kill_mode="mixed"), "mixed"),
@@ -851,3 +852,11 @@ def test_a_remedy_begins_with_what_a_run_would_refuse(passing: NodeState) -> Non
     ):
         found = finding("daemon_running", state)
         assert found is not None and found.remedy.startswith(words)
+
+
+def test_another_program_in_the_daemons_place_is_one_finding(passing: NodeState) -> None:
+    """It prints no version, and the running process has the file that was there before."""
+    daemon = replace(DAEMON, process=replace(PROCESS, executable=""))
+    state = replace(passing, daemon=daemon, version=None, trouble={"version": "no containerd version in 'true 9.7'"})
+    found = report(run_checks(state, EXPECTED, only=["containerd_version", "daemon_binary"]))
+    assert [(one.id, one.status) for one in found] == [("containerd_version", "fail"), ("undetermined", "unknown")]

@@ -80,23 +80,22 @@ def test_the_capabilities_and_limits_of_a_process_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tags", "propagation"),
+    ("own", "first", "propagation"),
     [
-        ("shared:1 ", (True, True)),
-        ("shared:5 master:1 ", (True, True)),
-        ("master:1 ", (True, False)),
-        ("", (False, False)),
-        ("unbindable ", (False, False)),
+        ("shared:1 ", "shared:1 ", (True, True)),
+        # systemd gives a unit with a namespace of its own another peer group, which gets the node's mounts.
+        ("shared:5 master:1 ", "shared:1 ", (True, False)),
+        ("master:1 ", "shared:1 ", (True, False)),
+        ("", "shared:1 ", (False, False)),
+        ("shared:5 ", "shared:1 ", (False, False)),
+        ("", "", (True, True)),
     ],
 )
-def test_the_propagation_of_mounts_is_read(tags: str, propagation: tuple[bool, bool]) -> None:
-    lines = [
-        "20 1 0:2 / / rw shared:9 - rootfs rootfs rw",
-        f"21 20 8:1 / / rw {tags}- ext4 /dev/sda1 rw",
-        "22 21 0:5 / /proc rw - proc proc rw",
-    ]
-    assert parse_propagation("\n".join(lines)) == propagation
-    assert parse_propagation("") == (False, False)
+def test_the_propagation_of_mounts_is_read(own: str, first: str, propagation: tuple[bool, bool]) -> None:
+    before, after = "20 1 0:2 / / rw shared:9 - rootfs rootfs rw\n", "22 21 0:5 / /proc rw - proc proc rw\n"
+    texts = [f"{before}21 20 8:1 / / rw {tags}- ext4 /dev/sda1 rw\n{after}" for tags in (own, first)]
+    assert parse_propagation(*texts) == propagation
+    assert parse_propagation("", "") == (True, True)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,12 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("unit_directives", "fail", confined(stack=16384), "a stack of at most 16384 bytes"),
     ("unit_directives", "fail", confined(no_mounts_in=True), "mounts of the node, such as volumes, that don't reach containers"),
     ("unit_directives", "warn", confined(no_mounts_out=True), "don't reach the node"),
+    (
+        "unit_directives",
+        "warn",
+        {"unit_files": (Source("/a.conf", "[Service]\nMemoryDenyWriteExecute=yes\n"),), **confined()},
+        "make memory executable, as Java and Node.js do (MemoryDenyWriteExecute=yes in /a.conf)",
+    ),
     ("unit_directives", "warn", confined(filtered=True), "system calls are filtered, also in containers"),
     ("unit_directives", "warn", confined(address_space=2**33), "can address at most 8589934592 bytes"),
     ("unit_directives", "fail", confined(hidden=("/a.toml",)), "a configuration that the daemon doesn't see: /a.toml"),

@@ -25,6 +25,8 @@ SETTLE_SECONDS = 1.5
 # The same for one that has crashed before: it may take a while to crash again.
 CRASHED_SETTLE_SECONDS = 10
 _POLL_SECONDS = 0.2
+# Where an administrator or another tool adds drop-ins (systemd.unit(5)).
+_UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system")
 
 
 class RunningDaemon:
@@ -46,8 +48,9 @@ class RunningDaemon:
         if process is None:
             return Daemon(status, None, None, (), self._binary)
         sources = read_sources(self._config_file)
-        # A directory changes when a file is removed from it.
+        # A directory changes when a file is removed from it, or added, which systemd may not have read.
         drop_ins = [os.path.dirname(path) for path in status.files if os.path.dirname(path).endswith(f"/{self.unit.name}.d")]
+        drop_ins += [f"{directory}/{self.unit.name}.d" for directory in _UNIT_DIRECTORIES]
         inputs = [*(source.path for source in sources), *import_directories(sources), *status.files, *dict.fromkeys(drop_ins)]
         times = {path: changed for path in inputs if (changed := change_time(path)) is not None}
         newer, undated = changed_since(times, process.started_then(status.started), time.time())

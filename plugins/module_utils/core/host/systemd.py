@@ -17,6 +17,11 @@ _JOURNAL_LOOKS = 6
 _STOPPED_WITH = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf")
 _JOURNAL_SECONDS = 0.2
 
+# Where systemd finds units, those of the administrator first.
+_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_MULTI_USER = "multi-user.target"
+_STARTED_BY = ("WantedBy", "RequiredBy", "UpheldBy", "TriggeredBy")
+
 
 class Unit:
     """Raises HostError where systemd refuses."""
@@ -36,6 +41,26 @@ class Unit:
         if status.needs_reload or (os.path.exists(place) and place not in status.files):
             return None
         return status.program or None
+
+    def default_target(self) -> str:
+        """Return the target that systemd starts at boot, as far as no option of the kernel names another one."""
+        links = (os.path.join(directory, "default.target") for directory in _DIRECTORIES)
+        return next((os.path.basename(os.path.realpath(link)) for link in links if os.path.islink(link)), _MULTI_USER)
+
+    def starts_at_boot(self) -> bool:
+        """Return whether the default target, or a unit that it starts, starts this one. Raises HostError."""
+        target = self.default_target()
+        usual = {target, _MULTI_USER} if target == "graphical.target" else {target}
+        if any(os.path.lexists(f"{_DIRECTORIES[0]}/{name}.wants/{self.name}") for name in usual):
+            return True
+        seen: set[str] = set()
+        names = {self.name}
+        while names and target not in names:
+            seen |= names
+            arguments = [f"--property={','.join(_STARTED_BY)}", "--", *sorted(names)]
+            shown = self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd what starts {self.name}")
+            names = {name for line in shown.splitlines() for name in line.partition("=")[2].split()} - seen
+        return bool(names)
 
     def reload_manager(self) -> None:
         self._runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")

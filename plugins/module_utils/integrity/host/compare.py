@@ -51,19 +51,31 @@ def compare_images(
             images.append((view, content.manifest.layers))
         found = compare_views(images, content_root, level, trees=trees, keep=keep)
     return tuple(
-        _with_config(one if view is not None else _unseen(one, content, views.snapshotter, unpacked), content_root, content)
+        _with_config(one if view is not None else _unseen(one, content, views, unpacked), content_root, content)
         for one, content, (view, _layers) in zip(found, contents, images)
     )
 
 
-def _unseen(found: Comparison, content: Content, snapshotter: str, unpacked: frozenset[str]) -> Comparison:
+def _unseen(found: Comparison, content: Content, views: Views, unpacked: frozenset[str]) -> Comparison:
     """Return the comparison of an image without a view."""
     top = content.config.chain_ids[-1:]
     if not top:
         return found
     if unpacked.issuperset(top):
-        return replace(found, differences=(Difference("/", _LOST),), count=1, total=1)
-    return replace(found, unknown=f"it is not unpacked for {snapshotter}")
+        lowest = lowest_lost(views, content.config.chain_ids)
+        return replace(found, differences=(Difference("/", _LOST),), count=1, total=1, lowest=lowest)
+    return replace(found, unknown=f"it is not unpacked for {views.snapshotter}")
+
+
+def lowest_lost(views: Views, chain_ids: Sequence[str]) -> int:
+    """Return the number of the lowest layer whose snapshot is lost: those below it, which others may use, are left alone."""
+    for number, chain_id in enumerate(chain_ids):
+        try:
+            with views.open(chain_id):
+                pass
+        except LostSnapshotError:
+            return number
+    return len(chain_ids) - 1
 
 
 def _with_config(found: Comparison, content_root: str, content: Content) -> Comparison:

@@ -183,6 +183,8 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
         files = daemon.unit.files
         texts = probe.try_read("unit_files", lambda: read_unit_files(files)) or ()
         probe.try_read("environment_files", lambda: read_environment_files(texts))
+        if daemon.unit.enabled == "enabled":
+            probe.try_read("starts_at_boot", containerd.unit.starts_at_boot)
         probe.try_read("ignored_directives", lambda: read_ignored_directives(runner, containerd.unit.name, files))
     sources = probe.try_read("sources", lambda: tuple(read_sources(config_file)))
     if process is not None and sources is not None and "config" in probe.parts:

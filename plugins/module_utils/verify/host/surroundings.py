@@ -53,10 +53,10 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
 # What the kernel adds to the path of an open file that was deleted.
 _DELETED = " (deleted)"
 _ANALYZE_SECONDS = 20.0
-# The daemon creates these directories when it starts, and only then: the one in which it mounts layers to unpack them (containerd
-# cmd/containerd/command), that of downloads (plugins/content/local), and that of a snapshotter's files (plugins/snapshots). The
-# second name is a file or directory beside which it must be, because the plugin has started once.
-_MOUNTS, _DOWNLOADS, _SNAPSHOTS = "tmpmounts", ("io.containerd.content.v1.content/ingest", "."), ("snapshots", "metadata.db")
+# The daemon creates these directories once: the one in which it mounts layers to unpack them (containerd cmd/containerd/command),
+# that of downloads (plugins/content/local), and that of a snapshotter's files (plugins/snapshots). The second name is a file or
+# directory beside it that exists once the plugin has been used.
+_MOUNTS, _DOWNLOADS, _SNAPSHOTS = "tmpmounts", ("io.containerd.content.v1.content/ingest", "blobs"), ("snapshots", "metadata.db")
 # CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
 _POD_FILES = ("/etc/hosts", "/etc/resolv.conf")
 # The directories that plugins write to, below the daemon's root and state directory. The last one is that of runc.
@@ -188,7 +188,7 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
     if own is None or first is None or limits is None:
         return None
     (has, no_new), (could, _flag) = parse_status(own), parse_status(first)
-    (reached, leaves), (may_reach, may_leave) = (parse_propagation(read_text(f"/proc/{one}/mountinfo") or "") for one in (pid, 1))
+    reached, leaves = parse_propagation(*(read_text(f"/proc/{one}/mountinfo") or "" for one in (pid, 1)))
     moved = [path for path in directories if os.path.isdir(path) and _is_elsewhere(path, pid)]
     return Confinement(
         # A node inside a container may lack some itself.
@@ -204,8 +204,8 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         processes=parse_limit(limits, "Max processes"),
         no_new_privileges=no_new,
         filtered=parse_filters(own) > parse_filters(first),
-        no_mounts_in=may_reach and not reached,
-        no_mounts_out=may_leave and not leaves,
+        no_mounts_in=not reached,
+        no_mounts_out=not leaves,
         hidden=tuple(path for path in files if os.path.isfile(path) and _is_elsewhere(path, pid)),
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host import image_check, layer_jobs
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.blobs import open_layer
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import compare_views
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import compare_views, lowest_lost
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.layer_reader import LayerReader
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import View
+from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import LostSnapshotError, View
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.walk import TreeComparer
 from ansible_collections.slipway.node.plugins.module_utils.integrity.levels import CONTENT, METADATA
 from ansible_collections.slipway.node.plugins.module_utils.integrity.result import Comparison
@@ -579,3 +579,22 @@ print(tracemalloc.get_traced_memory()[1])
 """
     done = subprocess.run([sys.executable, "-c", script], input=lines, text=True, check=True, capture_output=True)
     assert int(done.stdout) < 30_000_000
+
+
+class LosingViews:
+    """The snapshots of layers, some of which are lost: a view of those and of all on them can't be made."""
+
+    def __init__(self, *lost: str) -> None:
+        self.lost = lost
+
+    @contextmanager
+    def open(self, chain_id: str) -> Iterator[None]:
+        if any(chain_id.startswith(one) for one in self.lost):
+            raise LostSnapshotError("no such file or directory")
+        yield
+
+
+@pytest.mark.parametrize(("lost", "lowest"), [("abc", 2), ("ab", 1), ("a", 0)])
+def test_only_layers_from_the_lost_one_on_are_unpacked_again(lost: str, lowest: int) -> None:
+    views: Any = LosingViews(lost)
+    assert lowest_lost(views, ("a", "ab", "abc")) == lowest

@@ -79,6 +79,8 @@ def test_directories_are_needed_of_plugins_that_have_started(tmp_path: Path) -> 
     (overlay / "metadata.db").touch()
     content = tmp_path / "io.containerd.content.v1.content"
     content.mkdir()
+    assert created_at_start(str(tmp_path), snapshotters, own) == [str(tmp_path / "tmpmounts"), str(overlay / "snapshots")]
+    (content / "blobs").mkdir()
     needed = [str(tmp_path / "tmpmounts"), str(content / "ingest"), str(overlay / "snapshots")]
     assert created_at_start(str(tmp_path), snapshotters, own) == needed
 
