@@ -18,6 +18,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import OPTIONAL, resolve
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.stages import PARTS, TOOLBOX_MARK, stages
 from ansible_collections.slipway.node.plugins.plugin_utils.fact_uses import lacks_facts, uses
+from ansible_collections.slipway.node.plugins.plugin_utils.payload import without_garbage_collection
 from ansible_collections.slipway.node.plugins.plugin_utils.role_files import (
     ARGUMENT_SPECS,
     CONSTANTS,
@@ -46,7 +47,8 @@ class ActionModule(ActionBase):
         if "ansible_python_interpreter" not in variables and configured.startswith("auto"):
             # A node without Python is no reason for a warning: the role bootstrap installs it.
             variables["ansible_python_interpreter"] = "auto_silent"
-        answer = self._execute_module(module_args=arguments, task_vars=variables)
+        with without_garbage_collection():
+            answer = self._execute_module(module_args=arguments, task_vars=variables)
         if "parts" not in answer:
             # Without the facts, so that the Python that bootstrap installs is searched for again.
             return {**result, **_unplanned("requirements", str(answer.get("msg") or "the module doesn't run"))}

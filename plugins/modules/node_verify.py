@@ -23,6 +23,9 @@ attributes:
     support: none
   idempotent:
     support: full
+  action:
+    description: A part of the module runs on the controller.
+    support: full
 options:
   images:
     description: Images that must exist, be unpacked and be mountable. If the list is empty, images aren't checked for existence.

@@ -14,6 +14,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.node.plugins.module_utils.core.controller_file import NEEDS_FILE, NOW
+from ansible_collections.slipway.node.plugins.plugin_utils.payload import without_garbage_collection
 from ansible_collections.slipway.node.plugins.plugin_utils.still_running import SECONDS, VARIABLE, still_running
 
 
@@ -36,7 +37,7 @@ class ControllerFileAction(ActionBase):
                 "node and set remote_src to true"
             )
         subject = f"{(task_vars or {}).get('inventory_hostname')}: {self._task.action}"
-        with still_running(self._display.display, subject, self._seconds(task_vars)):
+        with still_running(self._display.display, subject, self._seconds(task_vars)), without_garbage_collection():
             return {**result, **self._run_module(task_vars)}
 
     def _seconds(self, task_vars: Mapping[str, Any] | None) -> float:

@@ -384,6 +384,15 @@ def test_the_python_of_ansibles_settings_is_the_one_that_is_checked(tmp_path: Pa
         assert played["stats"]["here"]["failures"] == 0
 
 
+@pytest.mark.parametrize("playbook", sorted(path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")))
+def test_an_inventory_without_nodes_is_an_error(playbook: str, tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps({"others": {"hosts": {"here": {"ansible_connection": "local"}}}}))
+    played = ansible("ansible-playbook", "-i", str(inventory), f"slipway.node.{playbook}", check=False)
+    assert played.returncode == 2
+    assert "The inventory has no host in 'nodes': add the nodes to that group" in played.stdout + played.stderr
+
+
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Node]:
     """A node without containerd, which the tests leave as they found it."""
