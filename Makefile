@@ -29,7 +29,7 @@ help:
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
 	make test-k8s     upgrades of a node of Kubernetes; ten minutes, and as long to build the kubelet the first time
 	make test-upgrade upgrades of nodes in use from 1.6 to 2.4, one version after another; a quarter of an hour
-	make check        the inner loop: style types lint unit
+	make check        the inner loop: style types unit; a minute
 	make smoke        one successful and one refused or rolled back run per module, on trixie; five minutes
 	make bench        the measurements
 	make docsite      the site of the documentation, in .work/docsite/html
@@ -56,7 +56,7 @@ demo: build
 	ansible-playbook -i $(NODES)/demo.yml slipway.node.verify --extra-vars '{"verify_print_statuses": ["fail", "unknown", "warn", "ok"]}'
 	printf "\nLook inside:  %s\nRemove it:    make clean\n" "ssh -F .work/nodes/demo-trixie/ssh_config demo-trixie"
 
-check: style types lint unit
+check: style types unit
 
 style: setup
 	@ruff check .

@@ -249,7 +249,7 @@ PUTS: dict[Path, Any] = {
 
 
 @given(st.permutations(sorted(SECTIONS)), st.integers(1, len(SECTIONS)), st.sets(st.sampled_from(sorted(PUTS)), min_size=1))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_tables_are_edited_in_every_order(order: list[Path], count: int, chosen: set[Path]) -> None:
     text = "version = 2\n" + "".join(f"[{dotted(path)}]\n{SECTIONS[path]}" for path in order[:count])
     tree = parse(text)
