@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible_collections.slipway.node.plugins.module_utils.config.host.migration import DefaultChange, Unpacked, unpack
+from ansible_collections.slipway.node.plugins.module_utils.config.host.migration import DefaultChange, Unpacked
 from ansible_collections.slipway.node.plugins.module_utils.config.host.node import ContainerdHost
 from ansible_collections.slipway.node.plugins.module_utils.config.host.restart import check_kill_mode
 from ansible_collections.slipway.node.plugins.module_utils.config.host.stage import ConfigStage
@@ -17,6 +17,7 @@ from ansible_collections.slipway.node.plugins.module_utils.config.host.transacti
 from ansible_collections.slipway.node.plugins.module_utils.config.request import snapshotters_to_probe
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import error_lines
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import Migration
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import BEFORE
 
 
@@ -130,3 +131,14 @@ class ConfigApplication:
         if journal:
             message += ". Its log before that: " + " | ".join(error_lines(journal))
         return message, {"rolled_back": rolled_back, "restarted": self._restarted, "journal": journal[-20:]}
+
+
+def unpack(node: ContainerdHost, change: DefaultChange, lock: int) -> Unpacked:
+    """Unpack for the new snapshotter, which the daemon has loaded, and bring to disk, what is unpacked for the old one alone.
+
+    Raises HostError, and ValueError if an image can't be unpacked.
+    """
+    containerd = node.containerd.renewed()
+    migration = Migration(containerd, change.old, change.new, containerd.config)
+    plan = migration.plan(watch=False)
+    return Unpacked(plan, migration.apply(plan, lock))

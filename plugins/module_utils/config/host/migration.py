@@ -20,7 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.req
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.migration import AFTER, BESIDE, moment
 
 if TYPE_CHECKING:
-    from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import Migration, MigrationPlan
+    from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import MigrationPlan
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,14 @@ def plan_default_change(
     """
     if before is None or before.default_snapshotter == final.config.default_snapshotter:
         return None
+    # The default snapshotter rarely changes, and the code for that is most of what this module would import.
+    from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import Migration  # noqa: PLC0415
+
     old, new = before.default_snapshotter, final.config.default_snapshotter
     if not _answers(node.containerd):
         return DefaultChange(old, new, AFTER)
     loaded = node.containerd.loaded_snapshotters
-    plan = _migration(node.containerd, old, new, final.config).plan(watch=watch)
+    plan = Migration(node.containerd, old, new, final.config).plan(watch=watch)
     usable = final.wanted.present and old in loaded and _works(node, final.config, old)
     when = moment(new_loaded=new in loaded, old_usable=usable, images=bool(plan.tasks))
     beside = None
@@ -67,13 +70,6 @@ def plan_default_change(
         stage = plan_stage(node, final.wanted.beside(old, new), final.found)
         beside = replace(stage, reason=f"the daemon has to load the snapshotter {new}")
     return DefaultChange(old, new, when, plan, beside)
-
-
-def _migration(containerd: Containerd, old: str, new: str, config: EffectiveConfig) -> Migration:
-    # The default snapshotter rarely changes, and the code for that is most of what this module would import.
-    from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.migration import Migration  # noqa: PLC0415
-
-    return Migration(containerd, old, new, config)
 
 
 def _answers(containerd: Containerd) -> bool:
@@ -87,17 +83,6 @@ def _works(node: ContainerdHost, config: EffectiveConfig, name: str) -> bool:
     """Return whether a snapshotter that works now does so with another configuration."""
     declared = name in BUILTIN_SNAPSHOTTERS or name in config.proxy_snapshotters
     return declared and not missing_requirements(node.runner, config, [name])
-
-
-def unpack(node: ContainerdHost, change: DefaultChange, lock: int) -> Unpacked:
-    """Unpack for the new snapshotter, which the daemon has loaded, and bring to disk, what is unpacked for the old one alone.
-
-    Raises HostError, and ValueError if an image can't be unpacked.
-    """
-    containerd = node.containerd.renewed()
-    migration = _migration(containerd, change.old, change.new, containerd.config)
-    plan = migration.plan(watch=False)
-    return Unpacked(plan, migration.apply(plan, lock))
 
 
 def report_unpacked(unpacked: Sequence[Unpacked]) -> dict[str, Any]:
