@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,7 +52,7 @@ def parse_hosts(text: str, directory: str, *, before_2: bool) -> RegistryHosts:
     hosts = tree.get("host", {})
     hosts = hosts if isinstance(hosts, Mapping) else {}
     tables: list[Mapping[str, Any]] = [tree, *(table for table in hosts.values() if isinstance(table, Mapping))]
-    problems = [problem for table in tables for problem in _problems(table)]
+    problems = [problem for table in tables for problem in _problems(table, _OF_2 if before_2 else ())]
     problems += [problem for name in hosts for problem in _url_problems(name)]
     # containerd 1.x sorts the hosts by their places in the text, and finds none with a bracket in its name.
     if before_2 and any("[" in name for name in hosts):
@@ -86,9 +86,9 @@ def _within(directory: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(posixpath.join(directory, name) for name in names))
 
 
-def _problems(table: Mapping[str, Any]) -> Iterator[str]:
+def _problems(table: Mapping[str, Any], ignored: Collection[str]) -> Iterator[str]:
     for key, (is_valid, what) in _KINDS.items():
-        if key in table and not is_valid(table[key]):
+        if key in table and key not in ignored and not is_valid(table[key]):
             article = "an" if key[0] in "aeiou" else "a"
             yield f"has {article} {key} that is no {what}, with which containerd reads nothing of the file"
     capabilities = table.get("capabilities", [])
@@ -126,6 +126,8 @@ def _is_header(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(one, str) or _is_list(one, str) for one in value.values())
 
 
+# Keys that containerd 1.x doesn't know.
+_OF_2 = ("dial_timeout",)
 # What containerd takes for each key.
 _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "server": (lambda value: isinstance(value, str), "text"),
@@ -152,13 +154,8 @@ def _has_credentials(table: Mapping[str, Any]) -> bool:
 
 
 def _texts(value: Any) -> list[str]:
-    return (
-        [value]
-        if isinstance(value, str) and value
-        else [one for one in value if isinstance(one, str)]
-        if isinstance(value, list)
-        else []
-    )
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, str) and one]
 
 
 def _pairs(value: Any) -> list[tuple[str, ...]]:

@@ -72,6 +72,12 @@ def test_what_containerd_takes_is_no_problem(text: str) -> None:
     assert parse_hosts(text, "/d", before_2=False).problems == ()
 
 
+def test_a_key_that_1_x_does_not_know_is_no_problem_there() -> None:
+    text = '[host."https://a"]\ndial_timeout = "abc"\n'
+    assert parse_hosts(text, "/d", before_2=True).problems == ()
+    assert parse_hosts(text, "/d", before_2=False).problems
+
+
 def test_a_directory_without_a_file_has_certificates_as_docker_names_them() -> None:
     found = docker_files("/d", ["ca.crt", "client.cert", "client.key", "own.cert", "README", "lone.key"])
     assert found.certificates == ("/d/ca.crt", "/d/client.cert", "/d/own.cert")
