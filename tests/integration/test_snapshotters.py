@@ -155,6 +155,10 @@ def test_images_containers_and_toolboxes_on_every_snapshotter(empty_node: Node, 
     succeeded(ensure_images(empty_node, [images.one, images.two]), snapshotter=kind)
     there = succeeded(ensure_images(empty_node, [images.one, images.two], integrity="content"), changed=False)["images"]
     assert [one["integrity"] for one in there] == ["intact"] * 2
+    single = images.server.push(random_layers(1))
+    succeeded(ensure_images(empty_node, [single]))
+    compared = succeeded(ensure_images(empty_node, [single], integrity="metadata"), changed=False)["images"]
+    assert compared[0]["integrity"] == "intact"
     durability = "durable" if kind == "native" else "unknown"
     listed = succeeded(run_module(empty_node, "containerd_image_info", {"name": [images.one, images.two]}))["images"]
     assert {one["durability"] for one in (*there, *listed)} == {durability}

@@ -102,19 +102,22 @@ class Views:
     def _make(self, key: str, directory: str, chain_id: str) -> tuple[SnapshotMount, ...]:
         for attempt in range(_ATTEMPTS):
             try:
-                self._ask("view", key, chain_id, doing=f"make a view of the snapshot {chain_id}")
-                with ThreadPoolExecutor(1) as pool:
-                    # Of an erofs snapshot of several layers, "view --target" prints mounts that can't be made here.
-                    mounts = pool.submit(self._ask, "mounts", directory, key, doing="ask for a view's mounts")
-                    # Without it, garbage collection removes the view; that may happen even before.
-                    self._ask("label", key, "containerd.io/gc.root=view", doing="keep a view from garbage collection")
+                doing = f"make a view of the snapshot {chain_id}"
+                shown = self._ask("view", "--target", directory, key, chain_id, doing=doing)
+                # Without it, garbage collection removes the view; that may happen even before.
+                self._ask("label", key, "containerd.io/gc.root=view", doing="keep a view from garbage collection")
+                with suppress(HostError):
+                    return parse_ctr_mounts(shown, directory)
+                # Those of several erofs layers are templates, which containerd 2.2 and later fill when asked for the mounts. Of
+                # a single layer it then prints none, because it has mounted it.
+                shown = self._ask("mounts", directory, key, doing="ask for a view's mounts")
                 break
             except HostError as error:
                 if os.strerror(errno.ENOENT).lower() in str(error):
                     raise LostSnapshotError(str(error)) from error
                 if attempt + 1 == _ATTEMPTS:
                     raise
-        return parse_ctr_mounts(mounts.result(), directory)
+        return parse_ctr_mounts(shown, directory)
 
     def _remove(self, key: str) -> None:
         try:

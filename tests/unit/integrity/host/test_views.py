@@ -9,11 +9,15 @@ import os
 from pathlib import Path
 
 import pytest
+from unit.stand_ins import Module
 
+from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host import loop_device
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.integrity.host.views import (
     LostSnapshotError,
+    Views,
     mount_detached,
 )
 from ansible_collections.slipway.node.plugins.module_utils.store.snapshot_mounts import SnapshotMount, parse_ctr_mounts
@@ -144,3 +148,35 @@ def test_a_node_without_loop_devices_has_lost_no_snapshot(tmp_path: Path, monkey
     with pytest.raises(HostError, match="load the kernel's module loop") as raised:
         mount_detached((SnapshotMount("ext4", str(file), ("loop", "ro")),), str(tmp_path))
     assert not isinstance(raised.value, LostSnapshotError)
+
+
+# Prints how a directory is mounted in place of a snapshot, or a template of that, and notes how it is called.
+CTR = """#!/bin/sh
+shift 7
+echo "$1" >> {directory}/calls
+case "$1" in
+view) echo "mount -t {kind} {directory}/layer $3 -o {options}" ;;
+mounts) echo "mount -t bind {directory}/layer $2 -o rbind,ro" ;;
+esac
+"""
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("kind", "options", "asked"),
+    [
+        ("bind", "rbind,ro", ["view", "label", "rm"]),
+        ("format/mkdir/overlay", "lowerdir={{ overlay 0 1 }}", ["view", "label", "mounts", "rm"]),
+    ],
+)
+def test_mounts_are_asked_for_only_if_a_view_is_made_with_templates(
+    tmp_path: Path, kind: str, options: str, asked: list[str]
+) -> None:
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer/file").touch()
+    (tmp_path / "ctr").write_text(CTR.format(directory=tmp_path, kind=kind, options=options))
+    (tmp_path / "ctr").chmod(0o755)
+    ctr = Ctr(Runner(Module()), "/run/none.sock", str(tmp_path / "containerd"))
+    with Views(ctr, "k8s.io", "erofs").open("sha256:" + "a" * 64) as view:
+        assert os.listdir(view.root) == ["file"]
+    assert (tmp_path / "calls").read_text().split() == asked
