@@ -13,7 +13,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.progr
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import ImageComparer, Listed, ReadableImage
 from ansible_collections.slipway.node.plugins.module_utils.images.host.repair import UNPACKED, ImageRepairer
-from ansible_collections.slipway.node.plugins.module_utils.integrity.host.compare import Comparison, Difference
+from ansible_collections.slipway.node.plugins.module_utils.integrity.result import Comparison, Difference
 from ansible_collections.slipway.node.plugins.module_utils.store.host.images import Content, Reference
 from ansible_collections.slipway.node.plugins.module_utils.store.oci import Config, Descriptor, Manifest
 
