@@ -43,6 +43,11 @@ options:
     description: Parent directory of the Kata handlers' directories. Those of the daemon's configuration are searched too.
     type: path
     default: /etc/kata-containers
+  blockfile_scratch_file:
+    description:
+      - Scratch file of the snapshotter blockfile, besides the one of the daemon's configuration.
+      - A file that the configuration of others names is never listed.
+    type: path
   drop_in_file:
     description: See O(slipway.node.containerd_config#module:drop_in_file).
     type: path
@@ -233,6 +238,7 @@ OPTIONS = {
     "force": {"type": "list", "elements": "str", "choices": list(FORCIBLE), "default": []},
     "registry_config_path": {"type": "str", "default": "/etc/containerd/certs.d"},
     "kata_config_dir": {"type": "path", "default": "/etc/kata-containers"},
+    "blockfile_scratch_file": {"type": "path"},
     "drop_in_file": {"type": "path", "default": "/etc/containerd/conf.d/60-slipway.toml"},
     **Containerd.OPTIONS,
 }
@@ -241,7 +247,12 @@ OPTIONS = {
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     registries = [absolute_path("registry_config_path", one) for one in params["registry_config_path"].split(":")]
-    known = Places(registries=tuple(registries), kata=(absolute_path("kata_config_dir", params["kata_config_dir"]),))
+    scratch = params["blockfile_scratch_file"]
+    known = Places(
+        registries=tuple(registries),
+        kata=(absolute_path("kata_config_dir", params["kata_config_dir"]),),
+        scratch_files=(absolute_path("blockfile_scratch_file", scratch),) if scratch else (),
+    )
     traces = NodeTraces(Containerd.from_module(module), absolute_path("drop_in_file", params["drop_in_file"]), known).read()
     return {"changed": False, **traces.to_dict(params["remove"], params["force"])}
 

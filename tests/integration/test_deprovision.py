@@ -57,8 +57,15 @@ NOT_COMPARED = (
     "-o -path /var/lib/private -o -path /var/lib/apt -o -path /etc/mtab"
 )
 # What deprovision leaves of SETTINGS.
-LEFT = ("/opt/kata", "/usr/local/lib/slipway", "/var/lib/toolbox", "/etc/systemd/system/var-lib-toolbox-debug.mount")
+LEFT = (
+    "/var/lib/scratch.ext4",
+    "/opt/kata",
+    "/usr/local/lib/slipway",
+    "/var/lib/toolbox",
+    "/etc/systemd/system/var-lib-toolbox-debug.mount",
+)
 KATA = "/etc/kata-containers"
+BLOCKFILE = {"scratch_file": "/var/lib/scratch.ext4", "fs_type": "ext4"}
 # What a check of the images' layers keeps.
 TREES = "/var/lib/containerd/slipway-trees"
 # Directories that containerd creates when it starts.
@@ -86,6 +93,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> di
         "kata_handlers": [handler],
         "kata_check_hardware": False,
         "containerd_snapshotter": "native",
+        "containerd_snapshotters": {"blockfile": BLOCKFILE},
+        "containerd_blockfile_scratch_size": "16M",
         "containerd_systemd_cgroup": True,
         "containerd_max_concurrent_downloads": 6,
         "containerd_service_directives": {"LimitNOFILE": 65536},
@@ -117,6 +126,7 @@ def owned(modern: Node) -> Iterator[Node]:
     remove_container(node)
     cleared(node)
     node.ssh("systemctl disable slipway-restore; rm -f /etc/systemd/system/slipway-restore.service /opt/kata", check=False)
+    node.ssh(f"rm -rf {BLOCKFILE['scratch_file']}")
     node.ssh(f"rm -rf {KATA} /etc/modules-load.d/slipway-* /usr/local/lib/slipway/kata /var/lib/slipway-node")
     node.ssh("rmdir --ignore-fail-on-non-empty /usr/local/lib/slipway", check=False)
     daemon.reset(node)
@@ -216,7 +226,14 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any]) -> None:
     assert container.runs()
     assert mounted(node, f"{PREFIX}/debug") and node.exec("cat", f"{PREFIX}/debug/kept").stdout == "kept\n"
 
-    everything = {"deprovision_remove": ["toolboxes", "kata"]}
+    images, text = settings["containerd_images"], json.dumps(done)
+    assert f"the scratch file {BLOCKFILE['scratch_file']} [scratch_files]" in text and "in k8s.io [images]" in text
+    # What no configuration of containerd names any more is named by the inventory.
+    everything = {
+        "deprovision_remove": ["toolboxes", "kata", "images", "scratch_files"],
+        "containerd_images": images,
+        "containerd_snapshotters": {"blockfile": BLOCKFILE},
+    }
     with process_in(node, f"{PREFIX}/debug") as pid:
         busy = node.play(DEPROVISION, everything)
         assert f"pid {pid}" in json.dumps(busy)
@@ -224,6 +241,7 @@ def test_a_node_is_as_before(owned: Node, settings: dict[str, Any]) -> None:
     succeeded(node.play(DEPROVISION, everything), node)
     assert differences(before, listed(node)) == set()
     assert PREFIX not in node.exec("ctr", "snapshots", "--snapshotter", "native", "ls").stdout
+    assert images[0]["name"] not in node.exec("ctr", "--namespace", "k8s.io", "images", "ls", "--quiet").stdout
     assert container.runs()
     assert succeeded(node.play(DEPROVISION, everything), node)["changed"] == 0
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,6 +153,11 @@ def parse_pool_unit(text: str) -> tuple[str, str, str] | None:
     """Return volume group, pool and loop file (empty: none) from the unit of the role devmapper; None if it names no pool."""
     pool, file = _POOL.search(text), _LOOP_FILE.search(text)
     return (pool[1], pool[2], file[1] if file else "") if pool else None
+
+
+def own_scratch_files(files: Iterable[str], configured: str, settings: Collection[str]) -> tuple[str, ...]:
+    """Return the files without the configured one, if the collection's settings are taken back: it is then that of others."""
+    return tuple(path for path in files if settings or path != configured)
 
 
 def problems(traces: Traces, remove: Collection[str], force: Collection[str]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.deprovision.traces im
     ToolboxTrace,
     Traces,
     left,
+    own_scratch_files,
     parse_pool_unit,
     problems,
 )
@@ -127,6 +128,13 @@ def test_the_notes_are_read_as_they_were_written() -> None:
     for text in ("[]", "{", '{"kata": "/etc"}', '{"kata": ["etc"]}'):
         with pytest.raises(ValueError):  # noqa: PT011
             Places.from_text(text)
+
+
+def test_a_scratch_file_that_the_earlier_configuration_names_is_not_removed() -> None:
+    files = ("/var/lib/ours", "/var/lib/theirs")
+    assert own_scratch_files(files, "/var/lib/theirs", []) == ("/var/lib/ours",)
+    assert own_scratch_files(files, "/var/lib/ours", ["/etc/containerd/config.toml.slipway.json"]) == files
+    assert own_scratch_files(files, "", []) == files
 
 
 @pytest.mark.parametrize("loop_file", ["", "/var/lib/pool.img"])

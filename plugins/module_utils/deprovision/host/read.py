@@ -28,6 +28,7 @@ from ansible_collections.slipway.node.plugins.module_utils.deprovision.traces im
     ThinPool,
     ToolboxTrace,
     Traces,
+    own_scratch_files,
     parse_pool_unit,
 )
 from ansible_collections.slipway.node.plugins.module_utils.kata.host.files import read_found
@@ -74,12 +75,13 @@ class NodeTraces:
             raise HostError(f"{NOTES} can't be read: {error}; remove it, and run the playbook again") from error
         releases = self._releases()
         toolboxes = self._asked(self._toolboxes) or ()
+        settings = tuple(self._settings())
         places = noted.plus(self._known).plus(self._places(releases, toolboxes))
         shims = tuple(running_shims(self._containerd.address))
         return Traces(
             places=places,
             noted=os.path.isdir(STATE_DIRECTORY),
-            settings=tuple(self._settings()),
+            settings=settings,
             registries=tuple(path for path in places.registries if _has_registries(path)),
             kata_handlers=tuple(path for path in places.kata if _has_handlers(path)),
             files=tuple(_role_files()),
@@ -95,7 +97,7 @@ class NodeTraces:
             containers=shims,
             kata_processes=tuple(_processes_below(f"{KATA_PREFIX}/kata/")),
             thin_pool=self._thin_pool(),
-            scratch_files=tuple(path for path in places.scratch_files if os.path.isfile(path)),
+            scratch_files=own_scratch_files(filter(os.path.isfile, places.scratch_files), self._scratch_file(), settings),
             interrupted_pulls=next((path for path in map(_pulls_beside, places.caches) if os.path.exists(path)), ""),
             unknown=tuple(dict.fromkeys(self.unknown)),
         )
@@ -141,14 +143,18 @@ class NodeTraces:
         if config is None:
             return Places(registries=registries, directories=tuple(created))
         handlers = [one.config_path for one in config.handlers.values() if one.config_path]
-        scratch = config.snapshotter_table("blockfile").get("scratch_file")
+        scratch = self._scratch_file()
         return Places(
             registries=registries,
             kata=tuple(os.path.dirname(os.path.dirname(path)) for path in handlers),
             caches=(os.path.join(config.root or "/var/lib/containerd", "slipway-trees"),),
-            scratch_files=(str(scratch),) if scratch else (),
+            scratch_files=(scratch,) if scratch else (),
             directories=tuple(created),
         )
+
+    def _scratch_file(self) -> str:
+        """Return the file that the daemon's configuration names, empty if there is none."""
+        return str(self._config.snapshotter_table("blockfile").get("scratch_file") or "") if self._config is not None else ""
 
     def _releases(self) -> dict[str, str | None]:
         found = {}
