@@ -72,7 +72,7 @@ def spec_needs(text: str) -> tuple[str, ...]:
     if not isinstance(tree, Mapping):
         raise ValueError("it is no object")
     if not any(mount.get("destination") == "/proc" for mount in tree.get("mounts") or ()):
-        raise ValueError("it mounts no /proc: write it anew with 'ctr oci spec'")
+        raise ValueError("it mounts no /proc: write it again with 'ctr oci spec'")
     hooks = tree.get("hooks") or {}
     return tuple(hook["path"] for several in hooks.values() for hook in several or () if hook.get("path"))
 

@@ -339,7 +339,7 @@ def cgroups(state: NodeState, expectation: Expectation) -> Finding:
             return not_running(expected, state)
         return unread(expected, state, "cgroups_problem")
     if state.cgroups_problem:
-        remedy = "unmount what hides /sys/fs/cgroup, or remount it writable; a reboot mounts it anew"
+        remedy = "unmount what hides /sys/fs/cgroup, or remount it writable; a reboot mounts it again"
         return fail(expected, state.cgroups_problem, remedy)
     return ok(expected, "writable")
 

@@ -25,7 +25,7 @@ def read_process(pid: int) -> Process | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     except PermissionError as error:
-        raise HostError(f"cannot look at process {pid}: become root (become: true)") from error
+        raise HostError(f"cannot read process {pid}: become root (become: true)") from error
     since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
     started = time.time() - (since_boot - ticks / os.sysconf("SC_CLK_TCK"))
     return Process(pid, started, tuple(arguments), None if link.endswith(" (deleted)") else link)
@@ -72,5 +72,5 @@ def read_environment(pid: int) -> dict[str, str] | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     except PermissionError as error:
-        raise HostError(f"cannot look at process {pid}: become root (become: true)") from error
+        raise HostError(f"cannot read process {pid}: become root (become: true)") from error
     return dict(pair.split("=", 1) for pair in pairs if "=" in pair)

@@ -109,7 +109,7 @@ def has_its_size(content_root: str, descriptor: Descriptor) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise HostError(f"cannot look at {path}: {error.strerror}") from error
+        raise HostError(f"cannot read {path}: {error.strerror}") from error
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def _room(directory: str, place: str, *, runs_programs: bool) -> tuple[Any, Room
         device = os.stat(place).st_dev
         got = os.statvfs(place)
     except OSError as error:
-        raise HostError(f"cannot look at {directory}: {error.strerror}") from error
+        raise HostError(f"cannot read {directory}: {error.strerror}") from error
     room = Room(
         directory=directory,
         size=got.f_blocks * got.f_frsize,
@@ -272,7 +272,7 @@ def _is_elsewhere(path: str, pid: int) -> bool:
     except FileNotFoundError:
         return os.path.exists(place) and os.path.exists(f"/proc/{pid}")
     except OSError as error:
-        raise HostError(f"cannot look at {path} as process {pid} sees it: {error.strerror}") from error
+        raise HostError(f"cannot read {path} as process {pid} sees it: {error.strerror}") from error
     return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
 

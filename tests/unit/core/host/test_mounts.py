@@ -18,4 +18,4 @@ def test_a_directory_is_on_the_mount_that_the_kernel_says(tmp_path: Path) -> Non
 def test_what_is_not_there_does_not_hide_the_rest(tmp_path: Path) -> None:
     found, trouble = read_mounts([str(tmp_path / "none"), "/proc"])
     assert list(found) == ["/proc"]
-    assert trouble == f"cannot look at {tmp_path}/none: No such file or directory"
+    assert trouble == f"cannot read {tmp_path}/none: No such file or directory"
