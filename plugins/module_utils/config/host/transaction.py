@@ -129,7 +129,7 @@ def _put(path: str, text: str | None, mode: int) -> None:
 
 def _stat_mode(path: str) -> int | None:
     """Return the permission bits (0o7777) of the file that path leads to, None if there is none."""
-    with naming("look at", path):
+    with naming("read", path):
         try:
             return stat.S_IMODE(os.stat(path).st_mode)
         except FileNotFoundError:

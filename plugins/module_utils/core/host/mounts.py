@@ -42,7 +42,7 @@ def read_mounts(directories: Iterable[str]) -> tuple[dict[str, Mount], str]:
 
 
 def _mount_id(path: str) -> int:
-    with naming("look at", path):
+    with naming("read", path):
         descriptor = os.open(path, os.O_PATH)
         try:
             with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as stream:

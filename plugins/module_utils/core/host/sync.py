@@ -90,6 +90,6 @@ def _one_each(directories: Iterable[str]) -> tuple[str, ...]:
         # A snapshotter may make its directory when it is used first.
         while not os.path.exists(path):
             path = os.path.dirname(path)
-        with naming("look at", path):
+        with naming("read", path):
             found.setdefault(os.stat(path).st_dev, path)
     return tuple(found.values())

@@ -72,7 +72,7 @@ def read_drop_ins(directory: str) -> dict[str, DirectoryEntry]:
 
 
 def _read_entry(path: str, *, content: bool = True) -> DirectoryEntry:
-    with naming("look at", path):
+    with naming("read", path):
         mode = os.lstat(path).st_mode
     kinds = ((FILE, stat.S_ISREG), (LINK, stat.S_ISLNK), (DIRECTORY, stat.S_ISDIR))
     kind = next((name for name, is_kind in kinds if is_kind(mode)), OTHER)

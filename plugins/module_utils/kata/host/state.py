@@ -53,7 +53,7 @@ def _with_files(handler: DeclaredHandler, path: str, named: str | None) -> Decla
 
 def is_device(path: str) -> bool:
     """Return whether there is a character device. Raises HostError if it can't be looked at."""
-    with naming("look at", path):
+    with naming("read", path):
         try:
             return stat.S_ISCHR(os.stat(path).st_mode)
         except FileNotFoundError:

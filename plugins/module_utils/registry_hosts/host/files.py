@@ -47,7 +47,7 @@ def _names(directory: str) -> list[str]:
 
 def _read(path: str) -> CurrentFile:
     """Read a file if this module could have written it."""
-    with naming("look at", path):
+    with naming("read", path):
         mode = os.lstat(path).st_mode
     name = os.path.basename(path)
     readable = os.path.isfile(path) and (name == HOSTS_FILE or name.startswith(PEM_PREFIX))

@@ -47,7 +47,7 @@ def read_state(home: str, links: str) -> InstalledReleases:
     versions = (_installed(home, name) for name in sorted(names) if name != CURRENT and not name.startswith("."))
     if CURRENT in names and not os.path.islink(f"{home}/{CURRENT}"):
         raise HostError(f"{home}/{CURRENT} is not a link: move it away")
-    with naming("look at", f"{home}/{CURRENT}"):
+    with naming("read", f"{home}/{CURRENT}"):
         current = os.readlink(f"{home}/{CURRENT}") if CURRENT in names else None
     return InstalledReleases(
         installed=tuple(version for version in versions if version is not None),
@@ -80,7 +80,7 @@ def _names(directory: str) -> list[str]:
 
 
 def _link(path: str) -> CurrentLink:
-    with naming("look at", path):
+    with naming("read", path):
         mode = os.lstat(path).st_mode
         return CurrentLink(os.readlink(path) if stat.S_ISLNK(mode) else None, stat.S_ISDIR(mode))
 
@@ -88,7 +88,7 @@ def _link(path: str) -> CurrentLink:
 def _installed(home: str, name: str) -> Installed | None:
     """Read a version directory's manifest; None if it has none: it was not installed by us, or not to its end."""
     path = f"{home}/{name}/{MANIFEST}"
-    with naming("look at", path):
+    with naming("read", path):
         try:
             installed_at = os.stat(path).st_mtime
         except (FileNotFoundError, NotADirectoryError):
@@ -187,7 +187,7 @@ def _check_hash(found: str, release: Release, label: str) -> None:
 def check_room(prefix: str, contents: Contents) -> None:
     """Raise HostError if the file system has no room for the unpacked archive."""
     directory = _existing(prefix)
-    with naming("look at", directory):
+    with naming("read", directory):
         free = os.statvfs(directory)
     if free.f_bavail * free.f_frsize < contents.size:
         raise HostError(f"no room in {directory}: {contents.size} bytes are needed, {free.f_bavail * free.f_frsize} are free")

@@ -42,7 +42,7 @@ def free_bytes(path: str) -> int:
     """Return the free bytes of the file system that a path is on, or will be."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
-    with naming("look at", path):
+    with naming("read", path):
         found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
 

@@ -55,7 +55,7 @@ def read_devices(runner: Runner, paths: Sequence[str]) -> list[Device]:
 
 def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
     real = os.path.realpath(path)
-    with naming("look at", path):
+    with naming("read", path):
         try:
             mode = os.stat(real).st_mode
         except FileNotFoundError:
@@ -71,7 +71,7 @@ def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
 
 def _claimed(path: str, real: str) -> bool:
     """Return whether the kernel holds a device, also for users that lsblk doesn't list: btrfs, ZFS, other mount namespaces."""
-    with naming("look at", path):
+    with naming("read", path):
         try:
             os.close(os.open(real, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
         except OSError as error:
@@ -97,7 +97,7 @@ def _json(runner: Runner, *command: str, doing: str) -> Any:
 
 def read_backing_file(runner: Runner, path: str) -> BackingFile | None:
     """Return a file that is to be a device, as it is before it is attached; None if there is none. Raises HostError."""
-    with naming("look at", path):
+    with naming("read", path):
         try:
             found = os.stat(path)
         except FileNotFoundError:
@@ -156,7 +156,7 @@ def _status(runner: Runner, name: str) -> PoolStatus:
 
 def loaded_at(name: str) -> float | None:
     """When a device appeared, in seconds since boot, as udev has it; None if it doesn't know."""
-    with naming("look at", f"/dev/mapper/{name}"):
+    with naming("read", f"/dev/mapper/{name}"):
         number = os.stat(f"/dev/mapper/{name}").st_rdev
     known = read_bytes(f"/run/udev/data/b{os.major(number)}:{os.minor(number)}") or b""
     found = [line[2:] for line in known.decode(errors="replace").splitlines() if line.startswith("I:")]
@@ -255,7 +255,7 @@ def match_database(runner: Runner, name: str, status: PoolStatus | None, databas
 def _other_pool(database: str) -> DatabaseMatch | None:
     """Return the database match of another pool that the directory was used for before, if any. Raises HostError."""
     directory = os.path.dirname(database)
-    with naming("look at", directory):
+    with naming("read", directory):
         names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     for path in (os.path.join(directory, name) for name in names if name.endswith(DATABASE_SUFFIX)):
         found = another_pools(read_records(path) or (), path) if path != database else None

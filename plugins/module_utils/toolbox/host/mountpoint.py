@@ -65,7 +65,7 @@ def _described(mount: Mount) -> str:
 
 def kind_of(path: str) -> str:
     """Return the kind of a path without a mount, in the words of toolbox/plan.py."""
-    with naming("look at", path):
+    with naming("read", path):
         if os.path.islink(path):
             return words.NO_DIRECTORY
         try:
@@ -78,7 +78,7 @@ def kind_of(path: str) -> str:
 
 def only_root_can_write(path: str) -> bool:
     """Return whether only root can write in a directory."""
-    with naming("look at", path):
+    with naming("read", path):
         return _only_root_can_write(os.stat(path))
 
 

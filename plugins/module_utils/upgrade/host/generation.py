@@ -171,7 +171,7 @@ def remove_temporary(number: int) -> None:
 
 def describe(path: str) -> Kept:
     """Return the object at a path. Raises HostError if it is neither a file nor a link."""
-    with naming("look at", path):
+    with naming("read", path):
         try:
             found = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -264,7 +264,7 @@ def _keep_snapshot_names(snapshots: str, path: str) -> None:
 
 def databases_used(number: int) -> bool:
     """Return whether the daemon has written a database of a generation since the journal was written."""
-    with naming("look at", JOURNAL):
+    with naming("read", JOURNAL):
         since = os.stat(JOURNAL).st_mtime
     paths = [one.path for one in objects_of(number) if one.kind == DATABASE]
     return any(os.path.exists(path) and os.path.getmtime(path) > since for path in paths)
@@ -284,7 +284,7 @@ def check_room(paths: Iterable[str]) -> None:
     while not os.path.isdir(place):
         place = os.path.dirname(place)
     needed = _SPARE_BYTES + sum(os.path.getsize(path) for path in paths if os.path.exists(path))
-    with naming("look at", place):
+    with naming("read", place):
         found = os.statvfs(place)
     free = found.f_bavail * found.f_frsize
     if free < needed:

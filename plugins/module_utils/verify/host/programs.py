@@ -155,7 +155,7 @@ def directory_problem(path: str) -> str:
         path = posixpath.dirname(path)
     if not os.path.isdir(path):
         return f"{path} is no directory"
-    with naming("look at", path):
+    with naming("read", path):
         return f"{path} is on a read-only file system" if os.statvfs(path).f_flag & os.ST_RDONLY else ""
 
 
@@ -194,7 +194,7 @@ def _guest_file_problem(path: str) -> str:
     problem = file_problem(path)
     if problem:
         return "" if problem == "is a device" else problem
-    with naming("look at", path):
+    with naming("read", path):
         return "is empty" if os.stat(path).st_size == 0 else ""
 
 

@@ -226,7 +226,7 @@ def read_cgroups_problem(pid: int) -> str:
     found = [one for one in mounts if os.path.exists(f"/proc/{pid}/root{one}/cgroup.procs")]
     if not found:
         return f"no control groups are mounted at {_CGROUPS}" if os.path.exists(f"/proc/{pid}") else ""
-    with naming("look at", found[0]):
+    with naming("read", found[0]):
         read_only = os.statvfs(f"/proc/{pid}/root{found[0]}").f_flag & os.ST_RDONLY
     return f"{found[0]} is mounted read-only" if read_only else ""
 
@@ -234,7 +234,7 @@ def read_cgroups_problem(pid: int) -> str:
 def read_lost_databases(pid: int) -> tuple[str, ...]:
     """Return the databases that a process has open, and that aren't at their paths any more. Raises HostError."""
     directory, found = f"/proc/{pid}/fd", []
-    with naming("look at", directory):
+    with naming("read", directory):
         descriptors = [os.path.join(directory, name) for name in os.listdir(directory)]
     for descriptor in descriptors:
         try:
@@ -382,7 +382,7 @@ def _judged(path: str, hosts: RegistryHosts, secrets: tuple[str, ...]) -> Regist
 
 def _is_readable_by_others(path: str) -> bool:
     place = os.path.realpath(path)
-    with naming("look at", place):
+    with naming("read", place):
         readable = bool(os.stat(place).st_mode & stat.S_IROTH)
         while readable and place != os.path.dirname(place):
             place = os.path.dirname(place)
