@@ -66,10 +66,10 @@ style: setup
 	  .ci/run
 
 types: setup
-	@cd $(WORK)/src
-	mypy --config-file $(ROOT)/pyproject.toml --cache-dir $(WORK)/mypy -p ansible_collections.slipway.node.plugins
-	cd $(ROOT)
+	@(cd $(WORK)/src && mypy --config-file $(ROOT)/pyproject.toml --cache-dir $(WORK)/mypy -p ansible_collections.slipway.node.plugins) &
+	plugins=$$!
 	mypy --cache-dir $(WORK)/mypy-tests tests
+	wait $$plugins
 
 unit: setup
 	@pytest --numprocesses 2 tests/unit

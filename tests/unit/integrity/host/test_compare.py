@@ -191,7 +191,7 @@ def compared(
             os.close(root)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(specs, min_size=1, max_size=4), st.sampled_from(["gnu", "pax"]), st.booleans(), st.booleans())
 def test_random_layers_are_as_tar_unpacks_them(layers: list[Spec], form: str, overlay: bool, shared: bool) -> None:
     """Whether they are read by this process or by others, and by what was kept of them."""
@@ -253,7 +253,7 @@ def change(path: Path, how: str) -> str:  # noqa: PLR0911
     return "is a directory, should be"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(specs, min_size=1, max_size=3),
     st.sampled_from(["remove", "mode", "owner", "truncate", "flip", "grow", "link", "unlink", "type", "add"]),
