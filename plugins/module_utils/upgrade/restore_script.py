@@ -156,7 +156,7 @@ restore() {
 if [ "${1:-}" = unit ]; then
   run=
   [ ! -e "$root/run/slipway-upgrading" ] || read -r run <"$root/run/slipway-upgrading" || true
-  # A run holds the lock. Another process may have the id of one that was killed.
+  # A running upgrade holds the lock. Its process id alone proves nothing: the kernel reuses the id of a killed process.
   if [ -n "$run" ] && kill -0 "$run" 2>/dev/null && ! flock -n "$root/run/slipway-containerd.lock" true; then exit 0; fi
   set --
 fi

@@ -11,11 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.verify import (
+    config_checks,
     daemon_checks,
     handler_checks,
     image_checks,
     kata_checks,
+    pod_checks,
     probe_checks,
+    pull_checks,
+    registry_checks,
     snapshotter_checks,
     surroundings_checks,
     thin_pool_checks,
@@ -42,8 +46,12 @@ def checks_in(file: object) -> dict[str, Check]:
 # In the order in which they run and are reported.
 CHECKS: dict[str, Check] = {
     **checks_in(daemon_checks),
+    **checks_in(config_checks),
+    **checks_in(pull_checks),
     **checks_in(handler_checks),
     **checks_in(surroundings_checks),
+    **checks_in(pod_checks),
+    **checks_in(registry_checks),
     **checks_in(snapshotter_checks),
     **checks_in(image_checks),
     **checks_in(toolbox_checks),
@@ -74,7 +82,7 @@ def report(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def fold(findings: Sequence[Finding]) -> list[Finding]:
-    """Combine findings that follow from the same other finding, or have the same reason, in one that counts and names them."""
+    """Replace the findings with a common cause or reason by one finding that counts and names them."""
     failed = {finding.id: finding for finding in findings if finding.status == "fail"}
     of_one = Counter(finding.cause for finding in findings if finding.cause and finding.status == "unknown")
     causes: dict[str, list[Finding]] = {}

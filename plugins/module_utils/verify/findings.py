@@ -3,9 +3,10 @@
 
 """The input and the result of a check of the node.
 
-To add a check, write a function with the decorator ``@check`` in daemon_checks.py, handler_checks.py (the chain below a
-handler), surroundings_checks.py (disks, unit, kubelet, registries), snapshotter_checks.py, image_checks.py, toolbox_checks.py,
-kata_checks.py, thin_pool_checks.py or probe_checks.py. The function's name is the check's id, its place in the file the place
+To add a check, write a function with the decorator ``@check`` in the file of its subject: daemon_checks.py, config_checks.py,
+pull_checks.py, handler_checks.py (the chain below a handler), surroundings_checks.py (disks, limits, plugins), pod_checks.py,
+registry_checks.py, snapshotter_checks.py, image_checks.py, toolbox_checks.py, kata_checks.py, thin_pool_checks.py or
+probe_checks.py. The function's name is the check's id, its place in the file the place
 of its finding. It gets the node's state and the expectation, and returns one Finding by ``ok``, ``fail``, ``warn`` or
 ``unknown``, or None if it doesn't apply. A state that can't be determined is ``unknown``, never None. verify/host/node_state.py
 reads the state.

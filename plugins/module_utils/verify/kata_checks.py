@@ -238,7 +238,7 @@ def kata_files(state: NodeState, expectation: Expectation) -> Finding | None:
 
 @check
 def kata_settings(state: NodeState, expectation: Expectation) -> Finding | None:
-    """Expected handlers have the expected settings."""
+    """The settings of each handler are those of the inventory."""
     expected: dict[str, Any] = {handler.name: dict(handler.settings) for handler in expectation.kata if handler.settings}
     if not expected:
         return None

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checks of the daemon's surroundings: disks, its unit, the kubelet, the network of pods, and registries."""
+"""The checks of the daemon's surroundings: disks, the limits of its unit, its plugins and its messages."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon imp
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
-from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import ipv6_mirror, refuse_ipv6
-from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import plan_present
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
     REPAIR,
@@ -24,15 +22,12 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     NodeState,
     check,
     fail,
-    not_running,
     ok,
     unread,
     warn,
 )
-from ansible_collections.slipway.node.plugins.module_utils.verify.handler_checks import is_runc
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     FILTERS,
-    KUBELET_CONFIG,
     Confinement,
     Room,
     directives_of,
@@ -328,130 +323,3 @@ def failed_plugins(daemon: Daemon | None, names: Collection[str]) -> list[str]:
     """Return those of the named plugins that the daemon could not load."""
     plugins = (daemon.plugins if daemon is not None else None) or ()
     return [f"{one.type}.{one.id}" for one in plugins if one.status == "error" and f"{one.type}.{one.id}" in names]
-
-
-@check
-def cgroups(state: NodeState, expectation: Expectation) -> Finding:
-    """runc can create control groups for containers."""
-    expected = "control groups that the daemon can write to"
-    if state.cgroups_problem is None:
-        if state.daemon is None or state.daemon.process is None:
-            return not_running(expected, state)
-        return unread(expected, state, "cgroups_problem")
-    if state.cgroups_problem:
-        remedy = "unmount what hides /sys/fs/cgroup, or remount it writable; a reboot mounts it again"
-        return fail(expected, state.cgroups_problem, remedy)
-    return ok(expected, "writable")
-
-
-@check
-def cgroup_driver(state: NodeState, expectation: Expectation) -> Finding | None:
-    """The handlers of runc use the kubelet's cgroup driver."""
-    if "kubelet" in state.trouble:
-        return unread(f"as in {KUBELET_CONFIG}", state, "kubelet")
-    driver = state.kubelet.cgroup_driver if state.kubelet is not None else None
-    if driver is None:
-        return None
-    expected = f"{driver}, as in {KUBELET_CONFIG}"
-    if state.config is None or state.version is None:
-        return unread(expected, state, "config", "version")
-    found = {
-        name: "systemd" if state.config.handler_options(name).get("SystemdCgroup") else "cgroupfs"
-        for name, handler in state.config.handlers.items()
-        if is_runc(handler.type or "")
-    }
-    if all(one == driver for one in found.values()):
-        return ok(expected, found)
-    remedy = "set SystemdCgroup of these handlers (containerd_systemd_cgroup) to the kubelet's driver, or the kubelet's to theirs"
-    # From 2.0 on CRI tells the driver to a kubelet of 1.31 or newer, which follows it.
-    return (warn if state.version.at_least("2.0.0") else fail)(expected, found, remedy)
-
-
-@check
-def sandbox_image(state: NodeState, expectation: Expectation) -> Finding | None:
-    """The image that pods start with is on a node that runs pods, and the kubelet will not remove it."""
-    expected = "on the node, and pinned"
-    if state.config is not None and not (state.config.cri_enabled and state.config.sandbox_image):
-        return None
-    if state.sandbox is None or state.version is None:
-        return unread(expected, state, "config", "version", "sandbox", "daemon")
-    name, pods = state.sandbox.name, state.sandbox.used or state.kubelet is not None
-    pull = f"pull it through CRI, such as with 'crictl pull {name}'"
-    if not state.sandbox.present:
-        return warn(expected, f"{name} is not on the node", pull) if pods else ok(expected, f"{name} comes with the first pod")
-    # containerd 1.7 pins only what CRI pulls; the kubelet collects the image otherwise. 1.6 pins nothing.
-    unpinned = state.version.at_least("1.7.0") and not state.version.at_least("2.0.0") and not state.sandbox.pinned
-    if unpinned and state.kubelet is not None:
-        label = f"ctr --namespace k8s.io images label {name} io.cri-containerd.pinned=pinned"
-        return warn(expected, f"{name} is not pinned, and the kubelet may remove it", f"run '{label}'")
-    return ok(expected, name)
-
-
-@check
-def pod_files(state: NodeState, expectation: Expectation) -> Finding | None:
-    """CRI can copy the node's files that each pod gets."""
-    expected = "readable /etc/hosts and /etc/resolv.conf, which pods get"
-    if state.config is not None and not state.config.cri_enabled:
-        return None
-    if state.config is None or state.pod_files is None:
-        return unread(expected, state, "config", "pod_files", "version")
-    if state.pod_files:
-        remedy = "restore the named files; a link has to lead to a file, such as that of a resolver that runs"
-        return fail(expected, f"CRI starts no pod: {'; '.join(state.pod_files)}", remedy)
-    return ok(expected, "readable")
-
-
-@check
-def pod_network(state: NodeState, expectation: Expectation) -> Finding | None:
-    """CRI can set up the network of pods, or has no configuration for it yet."""
-    expected = "a usable CNI configuration, whose plugins are installed"
-    if state.config is not None and not state.config.cri_enabled:
-        return None
-    if state.network is None:
-        return unread(expected, state, "config", "network", "version")
-    network = state.network
-    if network.problems:
-        remedy = f"repair the files in {network.directory}, or install the named CNI plugins"
-        return warn(expected, "; ".join(network.problems), remedy)
-    if not network.files and state.kubelet is not None:
-        return warn(expected, f"no file in {network.directory}", "install the network plugin of the cluster")
-    return ok(expected, ", ".join(network.files) or f"no file in {network.directory} yet")
-
-
-@check
-def registry_files(state: NodeState, expectation: Expectation) -> Finding | None:
-    """containerd can read the hosts.toml files, and other users can't read the secrets in them."""
-    expected = "readable hosts.toml files with all their certificates, and private secrets"
-    if state.config is not None and not state.config.cri_enabled:
-        return None
-    if state.registry_files is None:
-        return unread(expected, state, "config", "version", "registry_files")
-    broken = [f"{one.path} {problem}" for one in state.registry_files for problem in one.problems]
-    if broken:
-        remedy = "repair or remove the named files; slipway.node.provision writes those of containerd_registries"
-        return fail(expected, "; ".join(broken), remedy)
-    exposed = [path for one in state.registry_files for path in one.exposed]
-    if exposed:
-        remedy = f"run 'chmod o-r {' '.join(exposed)}'"
-        return warn(expected, f"secrets that every user can read: {', '.join(exposed)}", remedy)
-    return ok(expected, f"{len(state.registry_files)} files")
-
-
-@check
-def registry_hosts(state: NodeState, expectation: Expectation) -> Finding | None:
-    """The files of the registries are those that provisioning would write."""
-    if expectation.registries is None:
-        return None
-    expected = f"the files of containerd_registries in {expectation.hosts_dir}"
-    if state.hosts is None:
-        return unread(expected, state, "hosts")
-    try:
-        if state.version is not None:
-            refuse_ipv6(state.version, ipv6_mirror(expectation.registries))
-        plan = plan_present(state.hosts, expectation.registries, config_path=expectation.hosts_dir, purge=True, adopt=False)
-    except ValueError as error:
-        cause, _colon, remedy = str(error).rpartition(": ")
-        return fail(expected, cause, f"{remedy}, then {CONFIGURE}")
-    if plan.changes:
-        return fail(expected, "; ".join(change.difference() for change in plan.changes), CONFIGURE)
-    return ok(expected, f"{len(expectation.registries)} registries")

@@ -31,7 +31,9 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import 
 from ansible_collections.slipway.node.plugins.module_utils.verify import (
     handler_checks,
     kata_checks,
+    pod_checks,
     probe_checks,
+    registry_checks,
     surroundings_checks,
     thin_pool_checks,
 )
@@ -56,7 +58,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 )
 
 # These have tests of their own.
-OTHERS = (handler_checks, kata_checks, probe_checks, surroundings_checks, thin_pool_checks)
+OTHERS = (handler_checks, kata_checks, pod_checks, probe_checks, registry_checks, surroundings_checks, thin_pool_checks)
 CHECKS = [name for name in ALL if not any(name in checks_in(file) for file in OTHERS)]
 V2 = "io.containerd.grpc.v1.cri"
 METADATA = "io.containerd.metadata.v1.bolt"

@@ -15,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Sou
 from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UnitStatus
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.hosts import files_of, parse_registries
 from ansible_collections.slipway.node.plugins.module_utils.registry_hosts.plan import CurrentFile
-from ansible_collections.slipway.node.plugins.module_utils.verify import surroundings_checks
+from ansible_collections.slipway.node.plugins.module_utils.verify import pod_checks, registry_checks, surroundings_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.checks import checks_in, run_checks
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import Expectation, Finding, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import RegistryFile
@@ -27,7 +27,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     SandboxImage,
 )
 
-CHECKS = checks_in(surroundings_checks)
+CHECKS = {**checks_in(surroundings_checks), **checks_in(pod_checks), **checks_in(registry_checks)}
 RUNTIME, IMAGES = "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"
 OWN = "/etc/systemd/system/containerd.service.d/60-slipway.conf"
 GIGABYTE = 2**30
