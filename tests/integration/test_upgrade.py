@@ -141,8 +141,8 @@ def test_an_archive_is_upgraded_and_taken_back_with_containers_of_both(newer: No
 
 
 def container(node: Node) -> list[str]:
-    """The container with its process, as the daemon lists it."""
-    return [" ".join(row.split()) for row in node.exec("ctr", "tasks", "ls").stdout.splitlines() if row.startswith(NAME)]
+    """The containers with their processes, by name: the daemon lists them in any order."""
+    return sorted(" ".join(row.split()) for row in node.exec("ctr", "tasks", "ls").stdout.splitlines() if row.startswith(NAME))
 
 
 def version(node: Node) -> str:
