@@ -117,6 +117,12 @@ class Worker:
             assert time.monotonic() < deadline
             time.sleep(1)
 
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 90
+        while self.cluster.ready() != "True":
+            assert time.monotonic() < deadline
+            time.sleep(1)
+
     def start_pods(self) -> None:
         """A pod that is evicted, and one that stays."""
         self.cluster.create_pod("web", APP, owner="ReplicaSet")
@@ -218,10 +224,19 @@ def test_a_user_who_may_do_nothing_is_refused_before_anything_is_touched(worker:
 def test_a_missing_permission_is_named_and_the_documented_ones_are_enough(worker: Worker) -> None:
     some = [("get,patch", "nodes"), ("list", "pods")]
     worker.cluster.permit("drainer", some)
-    message = worker.failed(worker.step("access", user="drainer"))
-    assert "the user of the cluster may not create pods/eviction: " in message.splitlines()[-1], message
-    message = worker.failed(worker.step("access", user="drainer", upgrade_drain_options={"disable_eviction": True}))
-    assert "the user of the cluster may not delete pods: " in message.splitlines()[-1], message
+    denied = "the user of the cluster may not {} in all namespaces, nor in default"
+    message = worker.failed(worker.step("access-and-drain", user="drainer"))
+    assert message == f"The Node {NAME} isn't drained: {denied.format('create pods/eviction')}", message
+    options = {"delete_emptydir_data": True, "disable_eviction": True}
+    message = worker.failed(worker.step("access-and-drain", user="drainer", upgrade_drain_options=options))
+    assert message == f"The Node {NAME} isn't drained: {denied.format('delete pods')}", message
+    checked = worker.step("access-and-drain", user="drainer", check=True)
+    assert worker.failed(checked) == "" and denied.format("create pods/eviction") in str(checked)
+    assert worker.cordon() == (False, False)
+    # In the namespace of the pod alone.
+    worker.cluster.permit_in("drainer", "default", "create", "pods/eviction")
+    assert worker.failed(worker.step("access-and-drain", user="drainer")) == ""
+    assert worker.cordon() == (True, True) and "web" not in worker.cluster.pods()
     worker.cluster.permit("drainer", [*some, ("create", "pods/eviction")])
     for step in ("access", "drain", "ready", "uncordon"):
         assert worker.failed(worker.step(step, user="drainer")) == ""
@@ -301,6 +316,34 @@ def test_the_cordon_of_an_interrupted_run_is_taken_back(worker: Worker) -> None:
     assert worker.cordon() == (True, True)
     assert worker.failed(worker.step("uncordon")) == ""
     assert worker.cordon() == (False, False)
+
+
+def test_a_later_cordon_of_an_administrator_stays(worker: Worker) -> None:
+    assert worker.failed(worker.step("drain")) == ""
+    for unschedulable in (None, True):
+        worker.cluster.patch_node({"spec": {"unschedulable": unschedulable}})
+    assert worker.cordon() == (True, True)
+    assert worker.failed(worker.step("uncordon")) == ""
+    assert worker.cordon() == (True, False)
+
+
+def test_a_node_that_is_deleted_during_the_drain_is_named(worker: Worker) -> None:
+    worker.cluster.set_budget("web", 0)
+
+    def delete() -> None:
+        while not worker.cordon()[0]:
+            time.sleep(0.5)
+        worker.cluster.ask("DELETE", f"/api/v1/nodes/{NAME}")
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    message = worker.failed(worker.step("drain"))
+    deleting.join()
+    # The kubelet registers it again.
+    worker.node.exec("systemctl", "restart", "kubelet")
+    worker.wait_until_ready()
+    last = message.splitlines()[-1]
+    assert last.startswith(f"The Node {NAME} isn't drained, and its containerd is unchanged: the cluster has no such Node any more. ")
 
 
 def test_a_node_with_another_runtime_is_not_proven(worker: Worker) -> None:

@@ -126,6 +126,15 @@ class Cluster:
             binding = {"roleRef": {**group, "kind": "ClusterRole", "name": user}, "subjects": [group]}
             self.ask("POST", f"{path}/clusterrolebindings", {**name, **binding})
 
+    def permit_in(self, user: str, namespace: str, verb: str, resource: str) -> None:
+        """Let a user do this in one namespace, too."""
+        path, name = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}", {"metadata": {"name": user}}
+        rules = [{"apiGroups": [""], "verbs": [verb], "resources": [resource]}]
+        self.ask("POST", f"{path}/roles", {**name, "rules": rules})
+        group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": USERS[user]}
+        binding = {"roleRef": {**group, "kind": "Role", "name": user}, "subjects": [group]}
+        self.ask("POST", f"{path}/rolebindings", {**name, **binding})
+
     def ready(self) -> str:
         """The status of the Node's condition Ready; empty if there is none."""
         try:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -303,6 +305,42 @@ def test_there_are_no_tags_as_the_readme_says() -> None:
     ]
     assert not [step["name"] for step in steps if "tags" in step]
     assert "have no tags, so a run with `--tags` does nothing" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "waves", "left"),
+    [
+        ([], [["a"], ["b", "c"]], "b failed, so no further wave starts, and these nodes are left unchanged: d, e. "),
+        (["--extra-vars", "deprovision_serial=2"], [["a", "b"]], "these nodes are left unchanged: c, d, e. "),
+        (["--check"], [["a", "b", "c", "d", "e"]], ""),
+    ],
+)
+def test_nodes_are_deprovisioned_in_waves_until_one_fails(
+    flags: list[str], waves: list[list[str]], left: str, tmp_path: Path
+) -> None:
+    hosts = {name: {"ansible_connection": "local"} for name in "abcde"}
+    (tmp_path / "hosts.yml").write_text(
+        yaml.safe_dump({"nodes": {"hosts": hosts, "vars": {"deprovision_serial": [1, "40%", 2]}}})
+    )
+    plays = load(ROOT / "playbooks/deprovision.yml")
+    # In place of the role.
+    plays[-1]["tasks"][-1] = {
+        "name": "Deprovision",
+        "ansible.builtin.assert": {"that": "inventory_hostname != 'b'", "fail_msg": "refused", "success_msg": "deprovisioned"},
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
+    program = Path(sys.executable).with_name("ansible-playbook")
+    env = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+    done = subprocess.run(
+        [program, "-i", "hosts.yml", "play.yml", *flags], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    ran = [
+        re.findall(r"(?m)^(?:ok|fatal): \[(\w)\].*\{\n(?=[^}]*(?:refused|deprovisioned))", one)
+        for one in done.stdout.split("PLAY [")
+    ]
+    assert [sorted(names) for names in ran if names] == waves, done.stdout
+    assert left in done.stdout and ("failed, so" in done.stdout) == bool(left)
 
 
 @by_name

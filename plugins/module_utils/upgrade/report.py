@@ -273,7 +273,7 @@ def surroundings(state: UpgradeState) -> Iterator[Entry]:
     for one in state.room:
         if one.free < one.needed:
             remedy = f"free {one.needed - one.free} bytes there"
-            yield Entry("room", FAIL, f"room in {one.directory}", one.free, one.needed, remedy)
+            yield Entry("room", FAIL, f"room in {', '.join(one.directories)}", one.free, one.needed, remedy)
     for path in state.unread:
         # The daemon follows only imports that a file names, although ``config dump`` of 2.2 and newer prints a default for it.
         yield Entry("unread_file", INFO, path, "not read", "not read, as no file imports it", source=path)

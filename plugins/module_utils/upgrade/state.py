@@ -52,9 +52,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Room:
-    """A file system that needs room for an upgrade: sizes in bytes."""
+    """A file system that needs room for an upgrade: the directories on it that get files, and sizes in bytes."""
 
-    directory: str
+    directories: tuple[str, ...]
     needed: int
     free: int
 

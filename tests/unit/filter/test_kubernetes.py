@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.slipway.node.plugins.filter.kubernetes_cordoned import kubernetes_cordoned
 from ansible_collections.slipway.node.plugins.filter.kubernetes_drain import kubernetes_drain
 from ansible_collections.slipway.node.plugins.filter.kubernetes_error import kubernetes_error
 from ansible_collections.slipway.node.plugins.filter.kubernetes_problems import kubernetes_problems
+from ansible_collections.slipway.node.plugins.filter.kubernetes_shared import kubernetes_shared
 
 
 def pod(
@@ -126,3 +128,52 @@ def test_other_objects_are_refused() -> None:
         kubernetes_drain([{"kind": "Node"}])
     with pytest.raises(AnsibleFilterError, match="takes a Node"):
         kubernetes_problems("one")
+
+
+def test_hosts_that_are_one_node_are_named() -> None:
+    drained = {"upgrade_drain": True, "upgrade_kubernetes_node": "worker"}
+    hosts = {"a": drained, "b": {"upgrade_drain": "yes"}, "worker": {"upgrade_drain": True}, "d": drained}
+    assert kubernetes_shared(hosts, list(hosts)) == ["a, worker and d have the same upgrade_kubernetes_node, worker"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"upgrade_drain": False, "upgrade_kubernetes_node": "worker"},
+        {"upgrade_kubernetes_node": "worker"},
+        {"upgrade_drain": True},
+        {"upgrade_drain": True, "upgrade_kubernetes_node": "worker", "upgrade_kubernetes_context": "another cluster"},
+        {"upgrade_drain": True, "upgrade_kubernetes_node": "worker", "upgrade_kubernetes_kubeconfig": "/another"},
+    ],
+)
+def test_hosts_that_are_not_drained_or_of_other_clusters_share_no_node(other: dict[str, Any]) -> None:
+    assert kubernetes_shared({"a": {"upgrade_drain": True, "upgrade_kubernetes_node": "worker"}, "b": other}, ["a", "b"]) == []
+
+
+CORDON, MARK = {"f:spec": {"f:unschedulable": {}}}, {"f:metadata": {"f:annotations": {"f:slipway.node/cordoned": {}}}}
+KUBELET = {"f:metadata": {"f:annotations": {"f:another": {}}}, "f:spec": {"f:podCIDR": {}}}
+
+
+def cordoned(*fields: dict[str, Any], mark: bool = True, unschedulable: bool = True) -> dict[str, Any]:
+    metadata = {"annotations": {"slipway.node/cordoned": "2026-01-01T00:00:00Z"} if mark else None}
+    managed = {"managedFields": [{"fieldsType": "FieldsV1", "fieldsV1": one} for one in fields]} if fields else {}
+    return {"metadata": {**metadata, **managed}, "spec": {"unschedulable": True} if unschedulable else {}}
+
+
+@pytest.mark.parametrize("fields", [(KUBELET, {**MARK, **CORDON}), (KUBELET,), ()])
+def test_the_cordon_of_an_upgrade_is_known(fields: tuple[dict[str, Any], ...]) -> None:
+    assert kubernetes_cordoned(cordoned(*fields))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        cordoned(KUBELET, MARK, CORDON),
+        cordoned({**MARK, **CORDON}, CORDON),
+        cordoned({**MARK, **CORDON}, mark=False),
+        cordoned({**MARK, **CORDON}, unschedulable=False),
+        cordoned(mark=False),
+    ],
+)
+def test_the_cordon_of_another_client_is_not_that_of_an_upgrade(node: dict[str, Any]) -> None:
+    assert not kubernetes_cordoned(node)

@@ -269,7 +269,7 @@ def test_what_the_node_lacks(recorded: Recorded) -> None:
         ),
         cgroup_v1=True,
         missing_programs=("/x/ctr",),
-        room=(Room("/usr/bin", 10, 4), Room("/var/lib/containerd", 10, 10)),
+        room=(Room(("/usr/bin",), 10, 4), Room(("/var/lib/slipway-node", "/var/lib/containerd"), 10, 10)),
         unread=("/etc/containerd/conf.d/a.toml",),
     )
     entries = report(lacking)

@@ -278,15 +278,24 @@ def database_paths(config: EffectiveConfig) -> tuple[str, ...]:
     return tuple(sorted({*found, *filter(os.path.isfile, own)}))
 
 
+def copies_bytes(paths: Iterable[str]) -> int:
+    """Return the bytes that copies of these databases need, with other writes while the daemon is stopped."""
+    return _SPARE_BYTES + sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+
+
+def room_in(path: str) -> tuple[str, int]:
+    """Return the first directory at or above the path that exists, and the free bytes there, without those reserved for root."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    with naming("read", path):
+        found = os.statvfs(path)
+    return path, found.f_bavail * found.f_frsize
+
+
 def check_room(paths: Iterable[str]) -> None:
     """Raise HostError if a copy of these files, and other writes while the daemon is stopped, don't fit on the file system."""
-    place = STATE_DIRECTORY
-    while not os.path.isdir(place):
-        place = os.path.dirname(place)
-    needed = _SPARE_BYTES + sum(os.path.getsize(path) for path in paths if os.path.exists(path))
-    with naming("read", place):
-        found = os.statvfs(place)
-    free = found.f_bavail * found.f_frsize
+    needed = copies_bytes(paths)
+    place, free = room_in(STATE_DIRECTORY)
     if free < needed:
         raise HostError(f"no room in {place} for a copy of containerd's databases: {needed} bytes are needed, {free} are free")
 

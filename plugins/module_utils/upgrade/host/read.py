@@ -23,15 +23,21 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import broken_imports, read_sources
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_directories import image_verifiers
-from ansible_collections.slipway.node.plugins.module_utils.containerd.names import METADATA, SNAPSHOTTER_PREFIX
+from ansible_collections.slipway.node.plugins.module_utils.containerd.names import SNAPSHOTTER_PREFIX
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import schema_support
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
+from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import GENERATIONS
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.requirements import lost_snapshots
 from ansible_collections.slipway.node.plugins.module_utils.store.snapshots import parse_snapshots
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.deprecations import Deprecation, parse_deprecations
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.generation import (
+    copies_bytes,
+    database_paths,
+    room_in,
+)
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.meanings import CDI_DIRECTORIES, NRI_PLUGINS
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.state import Room, UpgradeState
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import read_network, read_sandbox
@@ -41,7 +47,6 @@ _CGROUP_V2 = "/sys/fs/cgroup/cgroup.controllers"
 _PROGRAMS = ("ctr", "containerd-shim-runc-v2")
 # The release of each line that has ``ctr deprecations``.
 _DEPRECATIONS_SINCE = ("1.6.27", "1.7.12", "2.0.0")
-_ROOT = "/var/lib/containerd"
 
 
 @dataclass(frozen=True)
@@ -155,25 +160,32 @@ def _with_surroundings(state: UpgradeState, installed: Containerd, upgraded: Con
 
 
 def _room(state: UpgradeState, old: str, new: str) -> tuple[Room, ...]:
-    """Return the room for the new programs beside the old ones, and for a copy of the daemon's databases."""
+    """Return the room for the new programs beside the old ones, for copies of the databases, and for putting them back."""
     new_directory = os.path.dirname(new)
     programs = sum(_size(os.path.join(new_directory, name)) for name in _names(new_directory))
-    found = [_free(os.path.dirname(os.path.realpath(old)), programs)]
-    root = str((state.before.root if state.before else None) or _ROOT)
-    if os.path.isdir(root):
-        databases = [os.path.join(root, METADATA, "meta.db")]
-        databases += [os.path.join(root, name, "metadata.db") for name in _names(root) if name.startswith(SNAPSHOTTER_PREFIX)]
-        found.append(_free(root, sum(map(_size, databases))))
-    return tuple(found)
+    needs = [(os.path.dirname(os.path.realpath(old)), programs)]
+    if state.before is not None:
+        databases = database_paths(state.before)
+        needs.append((GENERATIONS, copies_bytes(databases)))
+        # A database is written beside the present one before it takes its place.
+        needs += [(os.path.dirname(path), _size(path)) for path in databases]
+    return rooms(needs)
+
+
+def rooms(needs: Iterable[tuple[str, int]]) -> tuple[Room, ...]:
+    """Return the room on each file system for all bytes that go to it. ``needs`` are directories with the bytes for them."""
+    found: dict[int, Room] = {}
+    for wanted, needed in needs:
+        directory, free = room_in(wanted)
+        device = os.stat(directory).st_dev
+        known = found.get(device, Room((), 0, free))
+        directories = tuple(dict.fromkeys((*known.directories, directory)))
+        found[device] = Room(directories, known.needed + needed, free)
+    return tuple(found.values())
 
 
 def _size(path: str) -> int:
     return os.path.getsize(path) if os.path.isfile(path) else 0
-
-
-def _free(directory: str, needed: int) -> Room:
-    found = os.statvfs(directory)
-    return Room(directory, needed, found.f_bavail * found.f_frsize)
 
 
 def _with_daemon(state: UpgradeState, installed: Containerd) -> UpgradeState:

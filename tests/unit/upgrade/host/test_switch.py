@@ -100,7 +100,7 @@ def test_a_damaged_version_is_refused(node: Path) -> None:
 def test_a_program_of_others_is_not_replaced(node: Path) -> None:
     (node / "bin/ctr").unlink()
     (node / "bin/ctr").write_text("theirs")
-    with pytest.raises(ValueError, match="move it away"):
+    with pytest.raises(ValueError, match="install the same version with that module and its option adopt, or move it away"):
         planned(node)
 
 
