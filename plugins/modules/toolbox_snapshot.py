@@ -78,8 +78,8 @@ options:
     description: Platform of the image, such as V(linux/arm64). Default is the platform of the node.
     type: str
   hosts_dir:
-    description: Directory of the registry host configuration, with a C(hosts.toml) for each registry. Default is the first existing
-      directory in the daemon's CRI configuration.
+    description: Directory of the registry host configuration, with a C(hosts.toml) for each registry. Default is the directory in
+      which CRI finds the registry, see M(slipway.node.containerd_image).
     type: path
   plain_http:
     description: Connect to the registry without TLS.
