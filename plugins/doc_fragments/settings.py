@@ -115,7 +115,7 @@ options:
       extra_config:
         description:
           - Raw tables of containerd's configuration, merged last, for settings that have no option.
-          - Write them in the newest schema that the daemon reads, whatever the schema of O(config_file). On 2.x, use the
+          - Write them in the newest schema that the daemon reads, regardless of the schema of O(config_file). On 2.x, use the
             plugin names of schema 3.
           - The tables C(grpc), C(ttrpc), C(metrics) and C(debug) can be written as in schema 3 or as in schema 4. The module
             writes them to the places of the schema of O(config_file).
@@ -123,7 +123,7 @@ options:
         default: {}
   http_proxy:
     description:
-      - HTTP proxy through which the daemon pulls images.
+      - HTTP proxy through which the daemon pulls images. C(ctr) and the modules don't use it.
       - Its URLs are C(http://), C(https://) or C(socks5://). In the user name and the password, write each character that isn't a
         letter, a digit or one of C(-._~) as C(%) and two hexadecimal digits for each of its bytes, for example with
         Ansible's filter P(ansible.builtin.urlencode#filter). It leaves the slash, which is C(%2F).

@@ -82,7 +82,7 @@ options:
     default: 60
   probe:
     description:
-      - When to start a container with the default runtime handler, and to take it away again, see
+      - When to start a container with the default runtime handler. The container is removed again, see
         O(slipway.node.node_verify#module:probe).
       - V(changed) starts one after the daemon was restarted, and after a run in which no container started. V(always) starts one in every
         run. With O(restart=never), none is started.
@@ -116,7 +116,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-# Each task lists all settings of the node: what an earlier task has set and this one doesn't list is reverted.
+# Each task lists all settings of the node. Settings of earlier tasks that this task doesn't list are reverted.
 - name: Pull images in a way that survives a power cut
   slipway.node.containerd_config:
     settings:

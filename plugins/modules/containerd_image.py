@@ -66,16 +66,16 @@ options:
     default: []
   state:
     description:
-      - V(present), each image exists and is unpacked for the O(snapshotter).
-      - V(absent), the names don't exist. Removing the last name of an image frees its space, unless RV(images[].used_by) lists
-        other users. Nothing else is removed.
+      - With V(present), each image exists and is unpacked for the O(snapshotter).
+      - With V(absent), the names don't exist. Removing the last name of an image frees its space, unless RV(images[].used_by)
+        lists other users. Nothing else is removed.
     type: str
     choices: [present, absent]
     default: present
   pull:
     description:
-      - V(missing), existing images are left unchanged, and no registry is contacted.
-      - V(always), the module checks whether the registry or the O(archive) has another image under the name.
+      - With V(missing), existing images are left unchanged, and no registry is contacted.
+      - With V(always), the module checks whether the registry or the O(archive) has another image under the name.
     type: str
     choices: [missing, always]
     default: missing
@@ -130,10 +130,10 @@ options:
   integrity:
     description:
       - How to compare existing images with the layers that they were unpacked from.
-      - V(none), they aren't compared.
-      - V(metadata), by the existence, type, size, mode, owner, link target, device number and extended attributes of each file.
-        This detects the damage that power failures cause.
-      - V(content), also by the bytes of files and layers.
+      - V(none) doesn't compare them.
+      - V(metadata) compares the existence, type, size, mode, owner, link target, device number and extended attributes of each
+        file. This detects the damage that power failures cause.
+      - V(content) also compares the bytes of files and layers.
       - A damaged image makes the module fail, unless O(repair) is V(true).
     type: str
     choices: [none, metadata, content]
@@ -157,6 +157,8 @@ extends_documentation_fragment:
 requirements:
   - tomlkit, on Python older than 3.11
 notes:
+  - C(ctr) connects to the registry. It uses the proxy in the environment variables of the task (C(HTTPS_PROXY)), not the daemon's
+    proxy. Set them with the keyword C(environment).
   - During a long task, a line every 60 seconds says that it is still running. The variable C(slipway_progress_seconds) sets the
     interval; V(0) disables the line.
 seealso:
@@ -250,10 +252,10 @@ images:
       type: float
     durability:
       description:
-        - V(durable), the image survives a power failure.
-        - V(not_durable), it may be lost, because O(durable) is V(false), because its action failed, or because the daemon doesn't
-          flush its metadata (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
-        - V(unknown), the snapshotter's files can't be flushed together with the image.
+        - V(durable) means that the image survives a power failure.
+        - V(not_durable) means that it may be lost, because O(durable) is V(false), because its action failed, or because the
+          daemon doesn't flush its metadata (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
+        - V(unknown) means that the snapshotter's files can't be flushed together with the image.
       returned: with O(state=present)
       type: str
     integrity:
@@ -301,11 +303,8 @@ recovered:
       sample: docker.io/library/alpine:3.22
     outcome:
       description:
-        - V(intact), no difference was found.
-        - V(unpacked), its layers were unpacked again.
-        - V(discarded), its remains were removed.
-        - V(recreated), a file of the daemon was replaced.
-        - V(failed), it is still damaged.
+        - V(intact) if no difference was found, V(unpacked) if its layers were unpacked again, V(discarded) if its remains were
+          removed, V(recreated) if a file of the daemon was replaced, V(failed) if it is still damaged.
       type: str
       sample: unpacked
     reason:

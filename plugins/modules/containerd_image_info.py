@@ -123,10 +123,10 @@ images:
       type: bool
     durability:
       description:
-        - V(durable), M(slipway.node.containerd_image) flushed its layers to disk for the snapshotter.
-        - V(not_durable), the daemon doesn't flush its metadata (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
-        - V(unknown), another tool pulled it, or the snapshotter's files can't be flushed together with the image. It is usually
-          on disk after some time, but that wasn't verified.
+        - V(durable) means that M(slipway.node.containerd_image) flushed its layers to disk for the snapshotter.
+        - V(not_durable) means that the daemon doesn't flush its metadata (C(no_sync) of C(io.containerd.metadata.v1.bolt)).
+        - V(unknown) means that another tool pulled it, or that the snapshotter's files can't be flushed together with the image. It
+          is usually on disk after some time, but that wasn't verified.
       type: str
     integrity:
       description:

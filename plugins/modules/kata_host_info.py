@@ -52,7 +52,7 @@ problems:
   type: list
   elements: str
   sample:
-    - "the CPU has neither vmx nor svm: enable virtualisation in the firmware, or take another machine"
+    - "the CPU has neither vmx nor svm: enable virtualisation in the firmware, or use another machine"
 to_load:
   description: Kernel modules that aren't loaded yet and can be loaded.
   returned: success

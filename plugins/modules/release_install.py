@@ -29,7 +29,7 @@ options:
     description:
       - Path or URL (V(https), V(http), V(file)) of a tar archive (plain, gzip, xz or zstd) or an ELF executable.
       - A path is on the controller, unless O(remote_src) is V(true). The file is sent to a temporary directory of the node. The
-        node itself downloads a URL.
+        node itself downloads a URL, through the proxy in the environment variables of the task (C(https_proxy)).
       - It is neither sent, downloaded nor read if the version is already installed. In check mode, nothing is sent or downloaded,
         and a path on the node doesn't have to exist.
       - Required with O(state=present) and O(state=staged).

@@ -15,7 +15,7 @@ description:
   - Reports the state of a thin pool, or the reasons why it can't be created on the given devices.
   - Compares the devices in the pool with the database of containerd's devmapper snapshotter. This detects a recreated pool or
     database before containerd starts and corrupts either.
-  - Nothing is changed. To list the devices of a pool, the module takes a metadata snapshot in the kernel for a moment.
+  - Nothing is changed. To list the devices of a pool, the kernel holds a metadata snapshot of it for a moment.
   - A node without LVM has no pool.
 attributes:
   check_mode:
@@ -149,10 +149,10 @@ loop_device:
   type: str
 database_match:
   description:
-    - V(match), the pool and the database list the same devices.
-    - V(mismatch), the pool or the database was recreated.
-    - V(orphans), the pool has devices that the database doesn't list.
-    - V(unknown), they can't be compared.
+    - V(match) if the pool and the database list the same devices.
+    - V(mismatch) if the pool or the database was recreated.
+    - V(orphans) if the pool has devices that the database doesn't list.
+    - V(unknown) if they can't be compared.
   returned: when O(root_path) is set, unless the pool exists and isn't loaded
   type: str
 database_match_reason:

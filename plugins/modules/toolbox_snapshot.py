@@ -48,9 +48,11 @@ options:
     type: str
   state:
     description:
-      - V(mounted), the snapshot exists, is pinned, and is mounted by an enabled unit. It isn't possible on erofs from containerd 2.2 on.
-      - V(present), the snapshot exists and is pinned, is not mounted, and has no unit.
-      - V(absent), the snapshot, its unit, lease and mount don't exist, and its space is free. An empty mount point is removed.
+      - With V(mounted), the snapshot exists, is pinned, and is mounted by an enabled unit. This isn't possible on erofs from
+        containerd 2.2 on.
+      - With V(present), the snapshot exists and is pinned, is not mounted, and has no unit.
+      - With V(absent), the snapshot, its unit, lease and mount don't exist, and its space is free. An empty mount point is
+        removed.
     type: str
     choices: [present, mounted, absent]
     default: mounted
@@ -78,8 +80,8 @@ options:
     description: Platform of the image, such as V(linux/arm64). Default is the platform of the node.
     type: str
   hosts_dir:
-    description: Directory of the registry host configuration, with a C(hosts.toml) for each registry. Default is the first existing
-      directory in the daemon's CRI configuration.
+    description: Directory of the registry host configuration, with a C(hosts.toml) for each registry. Default is the directory in
+      which CRI finds the registry, see M(slipway.node.containerd_image).
     type: path
   plain_http:
     description: Connect to the registry without TLS.
@@ -201,7 +203,7 @@ steps:
     - The steps that were taken, or would be in check mode, in this order.
     - V(pull) gets the image. V(pin), V(label) and V(release) (remove the lease) change the existing snapshot. V(remove) and V(prepare)
       replace it.
-    - V(unmount), V(directory), V(unit), V(enable), V(mount) and V(disable) (remove the unit) concern the mount.
+    - V(unmount), V(directory), V(unit), V(enable), V(mount) and V(disable) (remove the unit) change the mount.
     - V(collect) waits for garbage collection, V(remove_directory) removes the mount point.
   returned: success
   type: list

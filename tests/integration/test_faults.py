@@ -265,7 +265,9 @@ def follow_steps(node: Node, remedy: str) -> set[str]:
         elif found := re.match(r"run the playbook (\S+) on this node", step):
             plays.add(found[1])
         else:
-            assert "was not made here: remove it" in step or step.startswith("copy the files that you need from "), step
+            assert "was not created by slipway.node: remove it" in step or step.startswith(
+                "copy the files that you need from "
+            ), step
     return plays
 
 

@@ -196,7 +196,7 @@ def test_kata_deploys_layout_is_left_alone(kata_dir: KataDirectory) -> None:
     refused = kata_dir({**one, "base_config": str(copy)})
     assert "is kata-deploy's copy, and left to it" in refused["msg"]
     refused = kata_dir.run(handlers=[one], config_dir=str(kata_dir.release.defaults / "runtimes"))
-    assert "that tree is Kata's own, and kata-deploy's" in refused["msg"]
+    assert "that directory belongs to Kata and kata-deploy" in refused["msg"]
     shutil.copytree(shim, kata_dir.root / "kata-deployed")
     refused = kata_dir(one, kata_dir.handler("kata-deployed", **SAFE))
     assert "is kata-deploy's, and left to it" in refused["msg"]

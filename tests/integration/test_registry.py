@@ -126,7 +126,7 @@ def test_a_foreign_configuration_is_refused_then_adopted(hosts_dir: HostsDirecto
     for check in (True, False):
         refused = hosts_dir({"name": "ghcr.io"}, {"name": "quay.io"}, check=check)
         assert refused["failed"]
-        assert f"{hosts_dir.path}/quay.io configures quay.io and was not made by this module" in refused["msg"]
+        assert f"{hosts_dir.path}/quay.io configures quay.io and was not created by this module" in refused["msg"]
     assert hosts_dir.tree() == before
     assert hosts_dir({"name": "quay.io"}, adopt=True)["changed"]
     assert hosts_dir({"name": "quay.io"})["changed"] is False

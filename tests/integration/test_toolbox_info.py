@@ -234,7 +234,7 @@ class TestVerify:
 @pytest.mark.smoke
 def test_what_cannot_be_asked_is_said_in_one_sentence(trixie: Node) -> None:
     for options, sentence in (
-        ({"snapshotter": "nosuch"}, "the daemon has no snapshotter nosuch: take one of "),
+        ({"snapshotter": "nosuch"}, "the daemon has no snapshotter nosuch: use one of "),
         ({"namespace": "-x"}, "namespace has to be a name"),
         ({"path_prefix": "box"}, "path_prefix has to be an absolute path"),
         ({"listed_paths": ["../x"]}, "listed_paths has to be an absolute path"),

@@ -92,7 +92,7 @@ class TestMountThatFails:
         toolbox.node.ssh(f"systemctl stop '{UNIT}'; mv {lower} {lower}.away")
         message = toolbox.refused()
         toolbox.node.ssh(f"mv {lower}.away {lower}")
-        assert f"cannot mount {PATH}: mount: {PATH}" in message and "its snapshot is as it was" in message, message
+        assert f"cannot mount {PATH}: mount: {PATH}" in message and "its snapshot is unchanged" in message, message
         assert info(toolbox.node)["Labels"]["containerd.io/gc.root"]
         assert toolbox.node.ssh(f"test -e {UNITS}/{UNIT}").returncode == 0
         assert toolbox.comes_back()
@@ -187,7 +187,7 @@ def test_a_place_that_is_not_safe_is_refused(empty_node: Node, source: Registry)
     before = shown(empty_node)
     places = {
         "/srv/theirs/box": "belongs to the user 1000",
-        "/srv/open/box": "others than root can write",
+        "/srv/open/box": "users other than root can write",
         "/srv/link/box": "symbolic link",
         "/var/lib/containerd/box": "containerd keeps its own",
         "/srv/" + "a" * 300: "too long",

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from unit.node_spec.test_spec import UNSET, resolved
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 120
@@ -31,7 +33,19 @@ EXAMPLE = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # The arguments of pytest in the last column of a table, or after the name of the program.
 PYTEST = re.compile(r"(?:\| |\.venv/bin/pytest )`?(tests/[^`|…]*)`")
 TEST_FILE = re.compile(r"\btests/[\w./-]*\w\.py\b")
+# The variables of all roles.
+VARIABLES = {
+    name
+    for path in ROOT.glob("roles/*/meta/argument_specs.yml")
+    for entry in yaml.safe_load(path.read_text())["argument_specs"].values()
+    for name in entry.get("options", {})
+}
+PREFIXES = {name.partition("_")[0] for name in VARIABLES}
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# The measurements show variables of other collections.
+by_page_of_this = pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name != "bench"], ids=lambda page: str(page.relative_to(ROOT))
+)
 
 
 def outside_code(text: str) -> Iterator[tuple[int, str]]:
@@ -104,6 +118,26 @@ def test_prose_is_wrapped(page: Path) -> None:
 def test_every_example_is_yaml(page: Path) -> None:
     for example in EXAMPLE.findall(page.read_text()):
         assert isinstance(yaml.safe_load(example), (dict, list)), example
+
+
+def inventories(text: str) -> Iterator[dict[str, Any]]:
+    """The examples that are variables of roles."""
+    for example in map(yaml.safe_load, EXAMPLE.findall(text)):
+        if isinstance(example, dict):
+            variables = {name: value for name, value in example.items() if name.partition("_")[0] in PREFIXES}
+            if variables:
+                yield variables
+
+
+@by_page_of_this
+def test_every_variable_of_an_example_exists(page: Path) -> None:
+    assert [name for variables in inventories(page.read_text()) for name in variables if name not in VARIABLES] == []
+
+
+@by_page_of_this
+def test_the_specification_accepts_every_example(page: Path) -> None:
+    for variables in inventories(page.read_text()):
+        assert resolved(**{name: value for name, value in variables.items() if name in UNSET})
 
 
 @by_page

@@ -212,7 +212,9 @@ def _before(theirs: Mapping[str, Any], path: Path) -> tuple[bool, Any]:
     try:
         toml.value_text(before)
     except ValueError as error:
-        raise ValueError(f"{dotted(path)} is {before} there, which no setting of containerd is: take it out first") from error
+        raise ValueError(
+            f"{dotted(path)} is {before} there, which is not the type of a setting of containerd: remove it first"
+        ) from error
     return True, before
 
 

@@ -123,7 +123,7 @@ class Settings:
         """Take the option ``settings`` of a module. Raises ValueError that names the option."""
         unknown = sorted(set(params) - set(SETTINGS_SPEC))
         if unknown:
-            raise ValueError(f"there is no setting {unknown[0]!r}: take one of {', '.join(SETTINGS_SPEC)}")
+            raise ValueError(f"there is no setting {unknown[0]!r}: use one of {', '.join(SETTINGS_SPEC)}")
         _check_kinds(params, SETTINGS_SPEC)
         runtimes = tuple(Runtime.from_params(one) for one in params.get("runtimes") or ())
         names = [runtime.name for runtime in runtimes]

@@ -68,7 +68,7 @@ class Row:
 
 
 _EROFS = "erofs is flushed by set_immutable or enable_fsverity at most, never by syncfs (containerd#14164)"
-_TRANSFER = "the transfer service unpacks without syncfs, whatever the settings"
+_TRANSFER = "the transfer service unpacks without syncfs, regardless of the settings"
 _MEASURED = "measured with strace"
 _FILES_IN_DIRECTORY = ("overlayfs", "native")
 
@@ -145,7 +145,7 @@ TABLE: tuple[Row, ...] = (
         lambda pull: pull.diff_sync_fs,
         Verdict(
             NOT_DURABLE,
-            "CRI pulls through the transfer service, which goes around the diff service's sync_fs",
+            "CRI pulls through the transfer service, which doesn't use the diff service's sync_fs",
             _MEASURED + " on 2.1.9",
         ),
     ),

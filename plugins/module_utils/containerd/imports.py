@@ -35,7 +35,7 @@ class BrokenImport:
         """Return how to repair it: no run of the collection touches a file of others."""
         if self.by_glob:
             return f"remove or repair {self.path} by hand"
-        return f"repair {self.path} by hand, or take it out of imports in {self.source}"
+        return f"repair {self.path} by hand, or remove it from imports in {self.source}"
 
 
 def patterns(tree: Mapping[str, Any], path: str) -> list[str]:

@@ -61,7 +61,7 @@ SETTINGS = (
         v2=(*CRI, "image_pull_with_sync_fs"),
         v3=(*CRI_IMAGES, "image_pull_with_sync_fs"),
         since=("1.7.14", "2.0.0"),
-        otherwise="set image_pull_sync_fs to false and know that its pulls don't survive a power cut",
+        otherwise="set image_pull_sync_fs to false; its pulls then don't survive a power cut",
     ),
     Setting("snapshotter", "str", v2=(*CRI, "containerd", "snapshotter"), v3=(*CRI_IMAGES, "snapshotter"), check=plain_name),
     Setting(

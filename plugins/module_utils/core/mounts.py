@@ -87,7 +87,7 @@ def weakness(mount: Mount) -> Weakness | None:
         return Weakness(FAIL, f"{option}: a sync doesn't write to the disk", remedy)
     for option in sorted(options.intersection(_NO_BARRIERS)):
         reason = f"{option}: synced data may be lost from the drive's write cache in a power cut"
-        return Weakness(FAIL, reason, f"take {option} out of /etc/fstab and mount {mount.path} again")
+        return Weakness(FAIL, reason, f"remove {option} from /etc/fstab and mount {mount.path} again")
     if mount.type not in _JOURNALED:
         return _of_type(mount.type)
     if "data=writeback" in options:

@@ -42,7 +42,7 @@ def classify(
     this boot, ``before`` the last lines of the journal of the boot before, None if there is none.
     """
     if born is not None and born > booted:
-        return Shutdown(True, "containerd's directory was made in this boot")
+        return Shutdown(True, "containerd's directory was created in this boot")
     for device in devices:
         for pattern in _RECOVERIES:
             found = re.search(pattern.format(device=re.escape(device)), kernel)

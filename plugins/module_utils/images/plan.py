@@ -112,15 +112,15 @@ class Request:
 def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> None:
     """Options that need others, or don't go with them."""
     if not present and params["archive"]:
-        raise ValueError("archive is for state present: name the images that have to go with name")
+        raise ValueError("archive is for state present: list the images to remove in name")
     if params["name"] is None and not params["archive"] and not every:
         raise ValueError("name is missing: list the images, or set all to true")
     if every and not present:
-        raise ValueError("all is for state present: name the images that have to go")
+        raise ValueError("all is for state present: list the images to remove in name")
     if params["integrity"] != INTEGRITY_NONE and not present:
-        raise ValueError("integrity is for state present: images that have to go aren't compared")
+        raise ValueError("integrity is for state present: images to remove aren't compared")
     if params["repair"] and params["integrity"] == INTEGRITY_NONE:
-        raise ValueError("repair needs to know what is wrong: set integrity to metadata or content")
+        raise ValueError("repair requires a comparison: set integrity to metadata or content")
     if every and params["name"] is not None:
         raise ValueError("name and all exclude each other: list the images, or set all to true")
     if params.get("exclude") and not every:
@@ -136,7 +136,7 @@ def _name(text: str) -> ImageName:
     except ValueError as error:
         raise ValueError(f"name: {error}") from error
     if reference.is_staged(f"{name}@") or reference.is_staged(str(name)):
-        raise ValueError(f"name: {text!r} is a name that unfinished runs leave behind: take another tag")
+        raise ValueError(f"name: {text!r} is reserved for unfinished runs: use another tag")
     return name
 
 

@@ -17,7 +17,7 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         r"401 Unauthorized|403 Forbidden|no basic auth credentials|authorization failed|pull access denied|access denied",
         "the registry refuses it: set username and password, or correct them",
     ),
-    (r"429 Too Many Requests|toomanyrequests", "the registry asks for fewer requests: log in, use a mirror, or come back later"),
+    (r"429 Too Many Requests|toomanyrequests", "the registry asks for fewer requests: log in, use a mirror, or try again later"),
     (r"server gave HTTP response to HTTPS client", "the registry speaks plain HTTP: set plain_http, or name it in hosts.toml"),
     (r"x509:|certificate", "the registry's certificate isn't trusted: name its CA in hosts.toml"),
     (
@@ -31,7 +31,7 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     (r"snapshotter not loaded|no unpack platforms defined", "containerd can't unpack for this snapshotter: set it up first"),
     (
         r"unexpected commit digest|failed size validation|unexpected EOF|invalid tar header|gzip: invalid|wrong diff id",
-        "a layer isn't what its digest says: push the image again, or use another mirror",
+        "the content of a layer doesn't match its digest: push the image again, or use another mirror",
     ),
     (r"distribution\.manifest\.v1|schema 1 image", f"it is {SCHEMA_1_IMAGE}"),
     (
@@ -49,7 +49,7 @@ def explain(stderr: str) -> str:
     """One sentence without a final full stop: what to do, if that is known, and what ctr said last."""
     lines = [_ESCAPES.sub("", line).strip() for line in stderr.splitlines()]
     lines = [line for line in lines if line and not _TIMESTAMP.match(line)]
-    said = lines[-1].removeprefix("ctr: ") if lines else "ctr failed without a word"
+    said = lines[-1].removeprefix("ctr: ") if lines else "ctr failed without a message"
     for pattern, remedy in _REMEDIES:
         if re.search(pattern, said):
             return f"{remedy} ({said})"

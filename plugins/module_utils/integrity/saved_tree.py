@@ -56,18 +56,18 @@ def decode_tree(lines: Iterable[str], *, overlay: bool) -> RootFs:
     pending = [tree.root]
     for line in lines:
         if not pending:
-            raise ValueError("a kept tree has too many lines")
+            raise ValueError("a cached tree has too many lines")
         directory = pending.pop()
         for row in json.loads(line):
             try:
                 name, node = _node(row, links)
             except (TypeError, IndexError, AttributeError) as error:
-                raise ValueError("a kept tree has something else than a file") from error
+                raise ValueError("a cached tree has an entry that is not a file") from error
             directory.children[name] = node
             if node.kind == DIRECTORY:
                 pending.append(node)
     if pending:
-        raise ValueError("a kept tree has too few lines")
+        raise ValueError("a cached tree has too few lines")
     return tree
 
 
@@ -93,7 +93,7 @@ def _node(row: Any, links: dict[int, Inode]) -> tuple[bytes, Inode]:
         return name, links[link]
     kind, mode, uid, gid, layer, value = row[1:7]
     if kind not in (FILE, DIRECTORY, SYMLINK, CHARACTER, BLOCK_DEVICE, FIFO):
-        raise ValueError(f"a kept tree has a file of the kind {kind!r}")
+        raise ValueError(f"a cached tree has a file of the kind {kind!r}")
     node = new_node(kind, mode, uid, gid)
     node.origin = origin_of(layer, 0)
     if not isinstance(node, SpecialInode):

@@ -164,7 +164,7 @@ def parse_config_dir(path: str) -> str:
         raise ValueError(f"config_dir can't be {path}: Kata would read everything in it as drop-ins")
     if f"{path}/".find("/share/defaults/kata-containers/") >= 0:
         raise ValueError(
-            f"config_dir can't be {path}: that tree is Kata's own, and kata-deploy's; take one such as /etc/kata-containers"
+            f"config_dir can't be {path}: that directory belongs to Kata and kata-deploy; use one such as /etc/kata-containers"
         )
     return path
 

@@ -92,10 +92,10 @@ def _kvm_problem(machine: Machine) -> Iterator[str]:
         if machine.is_guest:
             yield (
                 "this machine is a guest, and its CPU has neither vmx nor svm: enable nested virtualisation in the hypervisor "
-                "below, or take another machine"
+                "below, or use another machine"
             )
         else:
-            yield "the CPU has neither vmx nor svm: enable virtualisation in the firmware, or take another machine"
+            yield "the CPU has neither vmx nor svm: enable virtualisation in the firmware, or use another machine"
     elif not machine.devices.get(KVM) and not (machine.loadable - machine.loaded).intersection(modules_of):
         name = " or ".join(modules_of) or "kvm"
-        yield f"there is no {KVM}: see what the kernel says of {name} (dmesg), and whether the firmware allows virtualisation"
+        yield f"there is no {KVM}: read the kernel's messages about {name} (dmesg), and enable virtualisation in the firmware"

@@ -120,7 +120,7 @@ def _impossible_values() -> Iterable[Row]:
     for one in HYPERVISORS:
         yield Row(
             REFUSED,
-            f"it takes {', '.join(one.drivers)} as block_device_driver alone",
+            f"block_device_driver must be one of {', '.join(one.drivers)}",
             one.source,
             runtime=one.runtime,
             hypervisors=(one.name,),
@@ -128,7 +128,7 @@ def _impossible_values() -> Iterable[Row]:
         )
         yield Row(
             REFUSED,
-            f"it takes {', '.join(one.shared_fs)} as shared_fs alone",
+            f"shared_fs must be one of {', '.join(one.shared_fs)}",
             one.source,
             runtime=one.runtime,
             hypervisors=(one.name,),
@@ -194,7 +194,7 @@ _GO_ROWS: tuple[Row, ...] = (
     ),
     Row(
         UNKNOWN,
-        "what becomes of erofs layers that aren't passed as devices hasn't been seen",
+        "erofs layers that aren't passed as devices are untested",
         "kata-containers PR 11172",
         GO,
         snapshotters=("erofs",),
@@ -240,7 +240,7 @@ _RUST_ROWS: tuple[Row, ...] = (
     ),
     Row(
         REFUSED,
-        "virtio-pmem isn't implemented for root file systems: take virtio-blk-pci or virtio-blk-mmio",
+        "virtio-pmem isn't implemented for root file systems: use virtio-blk-pci or virtio-blk-mmio",
         "src/runtime-rs/crates/resource/src/rootfs/block_rootfs.rs",
         RUST,
         ("dragonball",),
@@ -268,7 +268,7 @@ _RUST_ROWS: tuple[Row, ...] = (
     ),
     Row(
         UNKNOWN,
-        "virtio-scsi with devmapper is known to fail from 3.22 to 3.32: take virtio-blk-pci",
+        "virtio-scsi with devmapper is known to fail from 3.22 to 3.32: use virtio-blk-pci",
         "kata-containers issue 10066",
         RUST,
         ("qemu",),
@@ -278,7 +278,7 @@ _RUST_ROWS: tuple[Row, ...] = (
     ),
     Row(
         REFUSED,
-        "virtio-scsi with devmapper fails from 3.22 to 3.32: take virtio-blk-pci, or another version",
+        "virtio-scsi with devmapper fails from 3.22 to 3.32: use virtio-blk-pci, or another version",
         "kata-containers issue 10066",
         RUST,
         ("qemu",),
@@ -288,7 +288,7 @@ _RUST_ROWS: tuple[Row, ...] = (
     ),
     Row(
         HOTPLUG,
-        "a mount whose source is a block device is passed to the guest, whatever disable_block_device_use says",
+        "a mount whose source is a block device is passed to the guest, regardless of disable_block_device_use",
         _ROOTFS_RS,
         RUST,
         snapshotters=("devmapper",),
@@ -304,7 +304,7 @@ _RUST_ROWS: tuple[Row, ...] = (
     ),
     Row(
         UNKNOWN,
-        "releases before 4.0.0 haven't been looked at with erofs",
+        "releases before 4.0.0 are untested with erofs",
         "kata-containers PR 12763",
         RUST,
         ("qemu",),
@@ -319,7 +319,7 @@ _RUST_ROWS: tuple[Row, ...] = (
     ),
     Row(
         UNKNOWN,
-        "blockfile mounts a file, and this runtime goes by whether a mount's source is a block device",
+        "blockfile mounts a file, and this runtime only checks whether the source of a mount is a block device",
         _ROOTFS_RS,
         RUST,
         snapshotters=("blockfile",),
@@ -343,7 +343,7 @@ SHARED_TABLE: dict[str, Verdict] = {
     "virtio-fs": Verdict(VIRTIO_FS, "", CONFIG_GO),
     "inline-virtio-fs": Verdict(VIRTIO_FS, "", "src/libs/kata-types/src/config/hypervisor/mod.rs"),
     "virtio-9p": Verdict(NINEP, "", CONFIG_GO),
-    "virtio-fs-nydus": Verdict(UNKNOWN, "what nydusd shares hasn't been seen", CONFIG_GO),
+    "virtio-fs-nydus": Verdict(UNKNOWN, "nydusd is untested", CONFIG_GO),
     "none": Verdict(REFUSED, "shared_fs is none, so nothing is shared", CONFIG_GO),
 }
 

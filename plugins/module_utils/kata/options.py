@@ -123,7 +123,7 @@ def hypervisor_of(runtime: str, name: str) -> Hypervisor:
     found = _BY_NAME.get((runtime, name))
     if found is None:
         names = ", ".join(one.name for one in HYPERVISORS if one.runtime == runtime)
-        raise ValueError(f"the {runtime} runtime doesn't run {name}: take one of {names}")
+        raise ValueError(f"the {runtime} runtime doesn't run {name}: use one of {names}")
     return found
 
 

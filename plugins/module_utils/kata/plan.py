@@ -168,7 +168,7 @@ def _refuse_foreign(path: str, directory: HandlerDirectory | None) -> None:
     for name, entry in sorted(directory.items()):
         if name.startswith("configuration") and name.endswith(".toml"):
             mark = KATA_DEPLOY_MARK.encode() in (entry.content or b"")
-            owner = "is kata-deploy's, and left to it" if mark else "was not made by this module"
+            owner = "is kata-deploy's, and left to it" if mark else "was not created by this module"
             raise ValueError(f"{path}/{name} {owner}: choose another name or config_dir, or move it away")
 
 
@@ -302,7 +302,7 @@ class _State:
     def _sentences(self, overriding: Mapping[str, list[str]]) -> Iterator[str]:
         handler = self.handler
         if self.vendor.assumed:
-            yield f"{handler.base_config} isn't there yet: what it says is assumed"
+            yield f"{handler.base_config} doesn't exist yet: its content is assumed"
         if self.program and self.program == self.vendor.missing_program:
             yield missing_program(self.program)
         yield from self.warnings

@@ -184,7 +184,7 @@ def _check_implied_server(name: str, server: Endpoint, has_mirrors: bool, where:
         if any(header.lower() == "authorization" for header, value in server.headers):
             raise ValueError(f"{where}: credentials without server would be sent to every registry, so set server too")
         if not has_mirrors:
-            raise ValueError(f"{where} needs server or mirrors, else it says nothing")
+            raise ValueError(f"{where} needs server or mirrors: set one of them")
 
 
 def _registry_name(name: str, where: str) -> str:

@@ -172,8 +172,8 @@ def _refuse_foreign(found: Mapping[str, FoundDirectory], registry: Registry, con
         directory = found.get(name, {})
         if directory and not is_ours(directory):
             raise ValueError(
-                f"{config_path}/{name} configures {registry.name} and was not made by this module: "
-                "move it away, or set adopt to take its place"
+                f"{config_path}/{name} configures {registry.name} and was not created by this module: "
+                "move it away, or set adopt to replace it"
             )
 
 
@@ -215,7 +215,7 @@ def _shown(path: str, found: CurrentFile) -> str:
     if found.content is None or name.startswith(TEMPORARY_PREFIX):
         return "(not shown)\n"
     if name == HOSTS_FILE and not _has_marker(found):
-        return "(not made by this module, not shown)\n"
+        return "(not created by this module, not shown)\n"
     return _mask_headers(found.content.decode(errors="replace"))
 
 

@@ -311,7 +311,7 @@ def _refuse_foreign(path: str, link: CurrentLink, adopt: bool) -> None:
     if not adopt:
         what = "is a file" if link.target is None else f"is a link to {link.target}"
         raise ValueError(
-            f"{path} {what} and was not made by slipway.node.release_install: install the same version with that module and "
+            f"{path} {what} and was not created by slipway.node.release_install: install the same version with that module and "
             "its option adopt, or move it away"
         )
 

@@ -131,7 +131,7 @@ def erofs_problem(known: frozenset[str], mkfs: str | None, *, verity: bool = Tru
         reason = "the kernel has no erofs: load the module with 'modprobe erofs', and list it in /etc/modules-load.d"
         return MissingRequirement(reason, creatable=True)
     if mkfs is None:
-        reason = f"there is no program {MKFS_EROFS} on the node, which erofs makes its layers with: install erofs-utils"
+        reason = f"there is no program {MKFS_EROFS} on the node, which erofs needs to unpack layers: install erofs-utils"
         return MissingRequirement(reason, creatable=True)
     found = _MKFS_EROFS_VERSION.search(mkfs)
     if found is None:

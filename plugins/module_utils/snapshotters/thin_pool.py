@@ -233,7 +233,7 @@ def device_problem(device: Device, volume_group: str, may_be_wiped: Iterable[str
         return f"{device.path} is no block device"
     problem = ""
     if device.group and device.group != volume_group:
-        problem = f"{device.path} belongs to the volume group {device.group}: name another device, or take it out of that group"
+        problem = f"{device.path} belongs to the volume group {device.group}: name another device, or remove it from that group"
     elif not device.group and device.uses:
         problem = f"{device.path} is in use ({', '.join(device.uses)}): name another device"
     elif device.foreign_signatures and device.real not in may_be_wiped:

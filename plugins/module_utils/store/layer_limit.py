@@ -116,7 +116,7 @@ def headroom(overlay: Overlay, first: int) -> Headroom:
     """For an image whose lowest layer gets the id ``first``, and a container of it the one after its last layer's."""
     count = _most(overlay, first)
     if count == KERNEL_LAYERS:
-        reason = f"the kernel takes {KERNEL_LAYERS} lower directories in one mount"
+        reason = f"the kernel accepts {KERNEL_LAYERS} lower directories in one mount"
     else:
         reason = (
             f"the options of a mount have to fit in a page of {overlay.page_size} bytes; {overlay.root} has "
@@ -174,7 +174,7 @@ def judge_present(overlay: Overlay, layers: int, unpacked: int, existing: Sequen
     return Verdict(
         None,
         f"it depends on the ids of its {layers} layers' snapshots: the greatest on this node is {first - 1}, and those of "
-        "removed snapshots are not given again; start a container of it to know, or use an image with fewer layers",
+        "removed snapshots are not given again; start a container of it to find out, or use an image with fewer layers",
     )
 
 
@@ -192,7 +192,7 @@ def _judge(overlay: Overlay, layers: Sequence[int], writable: int) -> Verdict:
     if count > KERNEL_LAYERS:
         return Verdict(
             False,
-            f"it has {count} layers and the kernel takes {KERNEL_LAYERS} lower directories in one mount: "
+            f"it has {count} layers and the kernel accepts {KERNEL_LAYERS} lower directories in one mount: "
             "build it with fewer layers",
         )
     excess = overlay.excess(layers, writable)
@@ -204,7 +204,7 @@ def _judge(overlay: Overlay, layers: Sequence[int], writable: int) -> Verdict:
     remedy = f"move the root to a path of at most {shorter} characters, or build the image" if room else "build it"
     return Verdict(
         False,
-        f"the mount options of its {count} layers have {overlay.page_size - 1 + excess} bytes and the kernel takes "
+        f"the mount options of its {count} layers have {overlay.page_size - 1 + excess} bytes and the kernel accepts "
         f"{overlay.page_size - 1}; {overlay.root} has {len(overlay.root)} characters and the snapshot ids have "
         f"{_digits(layers, writable)} digits: {remedy} with fewer layers",
     )

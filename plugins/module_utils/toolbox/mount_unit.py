@@ -165,7 +165,7 @@ def layers_unit_text(path: str, ask: Sequence[str], *, key: str, service: str) -
     """
     _check_readable(*ask)
     if len(layers_unit_name(path)) > LONGEST_NAME:
-        raise ValueError(f"path {path} is too long for a unit's name: take a shorter one")
+        raise ValueError(f"path {path} is too long for the name of a unit: use a shorter path")
     command = " ".join('"{}"'.format(_literal(one).replace("$", "$$")) for one in ask)
     lines = [f"{MARK} for the snapshot {key}: changes made here are lost."]
     lines += ["[Unit]", f"Description=Layers of the toolbox {_literal(path)}", f"Wants={service}", f"After={service}", ""]

@@ -278,9 +278,9 @@ def _taken(found: CurrentToolbox, path: str) -> str:
         keys = " and ".join(repr(one.key) for one in found.snapshots)
         return f"{path}: there are several snapshots for it, {keys}: remove those that aren't wanted with ctr snapshots rm"
     if found.snapshot is not None and found.snapshot.kind != ACTIVE:
-        return f"{path}: the snapshot of that name is {found.snapshot.kind}, not writable: take another path"
+        return f"{path}: the snapshot of that name is {found.snapshot.kind}, not writable: use another path"
     if found.unit.foreign:
-        return f"{mount_unit.unit_path(path)} was not made here: remove it, or take another path"
+        return f"{mount_unit.unit_path(path)} was not created by slipway.node: remove it, or use another path"
     if found.mount == OTHER:
         return f"{path} is mounted from {found.mounted_from}, not from its snapshot: unmount it first"
     return ""
@@ -301,9 +301,9 @@ def _point_refusal(found: CurrentToolbox, wanted: ToolboxSpec) -> str:
     if wanted.state != MOUNTED or found.mount != NOTHING:
         return ""
     if found.point == FULL:
-        return f"{wanted.path} has files in it, which a mount would hide: move them away, or take another path"
+        return f"{wanted.path} has files in it, which a mount would hide: move them away, or use another path"
     if found.point == NO_DIRECTORY:
-        return f"{wanted.path} is not a directory: move it away, or take another path"
+        return f"{wanted.path} is not a directory: move it away, or use another path"
     return ""
 
 

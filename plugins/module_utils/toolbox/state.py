@@ -166,14 +166,14 @@ def risk_of(held: WritableSnapshot) -> Risk | None:
     """Return the risk of a snapshot without a container; None if it isn't mounted, or is protected."""
     if held.pinned or held.mount_points == () or (held.lease is not None and not held.lease.expires):
         return None
-    unseen = "; whether it is mounted can't be told" if held.mount_points is None else ""
+    unseen = "; whether it is mounted can't be determined" if held.mount_points is None else ""
     place = held.mount_points[-1] if held.mount_points else ""
     own = (held.namespace, held.snapshotter, held.key, place)
     if held.lease is not None:
         reason = f"all that keeps it is the lease {held.lease.id}, until {held.lease.expires}{unseen}"
         return Risk(*own, held.lease.expires, reason, not unseen)
     if held.others:
-        reason = f"it isn't pinned; whether a lease keeps it can't be told: there are {len(held.others)}{unseen}"
+        reason = f"it isn't pinned; whether a lease protects it can't be determined: there are {len(held.others)}{unseen}"
         return Risk(*own, "", reason, certain=False)
     reason = f"nothing keeps it: it is deleted with the next garbage collection{unseen}"
     return Risk(*own, "", reason, not unseen)

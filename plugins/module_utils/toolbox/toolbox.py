@@ -51,7 +51,7 @@ class ToolboxSpec:
         name = toolbox_name("name", params["name"])
         state = params["state"]
         if state != ABSENT and params["image"] is None:
-            raise ValueError(f"image is missing: state {state} needs an image to make the snapshot of")
+            raise ValueError(f"image is missing: with state {state}, the snapshot is created from it")
         path = params["path"] if params["path"] is not None else f"{PREFIX}/{name}"
         image = _image(params["image"]).within(params["namespace"]) if params["image"] is not None else None
         labels = _labels(params["labels"] or {})
@@ -94,7 +94,7 @@ def toolbox_path(option: str, value: str, *, removing: bool = False) -> str:
             f"not {_short(value)}"
         )
     if value in _NOT_THESE or any(value == one or value.startswith(f"{one}/") for one in _NOT_INSIDE):
-        raise ValueError(f"{option} can't be {value}, which belongs to the system: take a directory such as {PREFIX}/NAME")
+        raise ValueError(f"{option} can't be {value}, which belongs to the system: use a directory such as {PREFIX}/NAME")
     length = len(mount_unit.unit_name(value))
     if length > mount_unit.LONGEST_NAME and not removing:
         raise ValueError(
@@ -111,7 +111,7 @@ def _image(text: str) -> ImageName:
     except ValueError as error:
         raise ValueError(f"image: {error}") from error
     if reference.is_staged(f"{name}@") or reference.is_staged(str(name)):
-        raise ValueError(f"image: {text!r} is a name that unfinished runs leave behind: take another tag")
+        raise ValueError(f"image: {text!r} is reserved for unfinished runs: use another tag")
     return name
 
 

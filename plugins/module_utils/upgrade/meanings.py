@@ -278,7 +278,7 @@ MEANINGS = (
         "the sandbox image",
         lambda config, version: {"": config.sandbox_image},
         _sandbox,
-        "set settings.sandbox_image to {now}, or bring {then} to the node first",
+        "set settings.sandbox_image to {now}, or pull {then} first",
         ((*_CRI, "sandbox_image"),),
     ),
     Meaning(
@@ -328,7 +328,7 @@ MEANINGS = (
         "the CRI plugin",
         lambda config, version: {"": config.cri_enabled},
         _fails_if_gone,
-        "take io.containerd.grpc.v1.cri out of disabled_plugins",
+        "remove io.containerd.grpc.v1.cri from disabled_plugins",
         cri=False,
     ),
     Meaning(

@@ -107,7 +107,7 @@ def image_problem(inspection: Inspection) -> str:
     if inspection.runtime != GO or inspection.verdict is None or inspection.confidential:
         return ""
     number = len({"image", "initrd"}.intersection(inspection.files))
-    return ("neither image nor initrd is set", "", "image and initrd are both set, and Kata takes only one")[number]
+    return ("neither image nor initrd is set", "", "image and initrd are both set, and Kata accepts only one")[number]
 
 
 def _starts_runc(kind: str, path: str | None) -> bool:

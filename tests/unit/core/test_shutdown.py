@@ -26,7 +26,7 @@ MOUNTED = "EXT4-fs (vda1): mounted filesystem 393cc2dd-c23c-425e-ab4a-ee37196efc
     [
         ({}, None, "no boot before this one"),
         ({"born": None}, None, "no boot before this one"),
-        ({"born": 2000.5}, True, "made in this boot"),
+        ({"born": 2000.5}, True, "created in this boot"),
         ({"kernel": MOUNTED}, None, "no boot before"),
         ({"kernel": f"EXT4-fs (vda1): recovery complete\n{MOUNTED}"}, False, "EXT4-fs (vda1): recovery complete"),
         ({"kernel": "EXT4-fs (vdb1): recovery complete"}, None, "no boot before"),

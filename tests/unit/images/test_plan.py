@@ -88,7 +88,7 @@ def test_excluded_images_are_known_by_their_full_names() -> None:
         ({"name": ["a\nb"]}, "name"),
         ({"name": [f"a:slipway-staged@{digest(1)}"]}, "name: .* unfinished runs"),
         ({"name": ["import.slipway.invalid/staged:0"]}, "name: .* unfinished runs"),
-        ({"repair": True}, "repair needs to know what is wrong: set integrity"),
+        ({"repair": True}, "repair requires a comparison: set integrity"),
         ({"integrity": "content", "state": "absent"}, "integrity is for state present"),
         ({**ALL, "integrity": "none"}, "all is for images that are on the node: set integrity"),
         ({**ALL, "name": ["alpine"]}, "name and all exclude each other"),

@@ -47,5 +47,5 @@ def test_what_to_do_comes_first_and_what_was_said_follows(stderr: str, remedy: s
 
 def test_what_is_not_known_is_passed_on() -> None:
     assert explain("ctr: something new\n") == "something new"
-    assert explain("") == "ctr failed without a word"
+    assert explain("") == "ctr failed without a message"
     assert explain("\x1b[32mctr: odd\x1b[0m") == "odd"

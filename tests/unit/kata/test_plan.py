@@ -454,7 +454,7 @@ def test_rusts_name_of_cloud_hypervisor() -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({MAIN: file("[hypervisor.qemu]\n")}, r"kata-qemu/configuration\.toml was not made by this module"),
+        ({MAIN: file("[hypervisor.qemu]\n")}, r"kata-qemu/configuration\.toml was not created by this module"),
         ({"configuration-qemu.toml": file(f"# {KATA_DEPLOY_MARK}\n")}, "is kata-deploy's, and left to it"),
         ({MARK: file(MARK_TEXT), "config.d": DirectoryEntry(LINK)}, r"config\.d is not a directory of its own"),
         ({MARK: file(MARK_TEXT), DROP_IN: DirectoryEntry(DIRECTORY)}, r"60-slipway\.toml is not a file"),
@@ -481,7 +481,7 @@ def test_a_link_in_the_place_of_a_directory() -> None:
         ({"runtime": None}, r"handlers\[kata-qemu\]\.runtime is missing"),
         (
             {"hypervisor": "dragonball"},
-            "hypervisor: the go runtime doesn't run dragonball: take one of qemu, clh, fc, stratovirt",
+            "hypervisor: the go runtime doesn't run dragonball: use one of qemu, clh, fc, stratovirt",
         ),
         ({"base_config": "relative.toml"}, r"base_config has to be an absolute path"),
         ({"version": "new"}, "version has to be a version of Kata"),
@@ -522,7 +522,7 @@ def test_check_mode_before_kata_is_installed(runtime: str, hypervisor: str) -> N
     one = handler(runtime=runtime, hypervisor=hypervisor, snapshotter="devmapper", version="4.0.0", indep_iothreads=1)
     assumed = plan({}, one, vendors={one.name: assumed_vendor(one)})
     assert assumed.changed
-    assert "isn't there yet" in assumed.reports[0]["warnings"][0]
+    assert "doesn't exist yet" in assumed.reports[0]["warnings"][0]
 
 
 def test_no_password_is_shown() -> None:

@@ -317,7 +317,7 @@ def test_an_admins_file_beside_ours_stays() -> None:
 @pytest.mark.parametrize("name", ["hosts.toml", "ca.crt"])
 def test_a_foreign_configuration_is_refused_by_path(directory: str, name: str) -> None:
     found = {directory: {name: CurrentFile(b"[host]\n", 0o644)}}
-    with pytest.raises(ValueError, match=rf"{PATH}/{directory} configures registry.example:5000 and was not made"):
+    with pytest.raises(ValueError, match=rf"{PATH}/{directory} configures registry.example:5000 and was not created"):
         present(found, registry())
     plan = present(found, registry(), adopt=True)
     assert [change.path for change in plan.changes] == [f"{PATH}/registry.example_5000_/hosts.toml"]

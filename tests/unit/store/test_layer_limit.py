@@ -107,7 +107,7 @@ def test_a_single_lower_directory_is_not_shortened() -> None:
     ("layers", "first", "words"),
     [
         (501, 1, ["501 layers", "500 lower directories", "fewer layers"]),
-        (489, 1000, ["489 layers", "4103 bytes", "takes 4095", "58 characters", "4 digits", "at most 54 characters"]),
+        (489, 1000, ["489 layers", "4103 bytes", "accepts 4095", "58 characters", "4 digits", "at most 54 characters"]),
         (488, 9_900, ["488 layers", "4 to 5 digits", "fewer layers"]),
     ],
 )

@@ -135,9 +135,9 @@ RISKS: list[tuple[WritableSnapshot, Any]] = [
     (replace(HELD, lease=Lease(PATH)), None),
     (replace(HELD, lease=Lease(PATH, END)), (True, END, f"all that keeps it is the lease {PATH}, until {END}")),
     (HELD, (True, "", "nothing keeps it")),
-    (replace(HELD, others=("a", "b")), (False, "", "whether a lease keeps it can't be told: there are 2")),
-    (replace(HELD, mount_points=None), (False, "", "whether it is mounted can't be told")),
-    (replace(HELD, mount_points=None, lease=Lease(PATH, END)), (False, END, "whether it is mounted can't be told")),
+    (replace(HELD, others=("a", "b")), (False, "", "whether a lease protects it can't be determined: there are 2")),
+    (replace(HELD, mount_points=None), (False, "", "whether it is mounted can't be determined")),
+    (replace(HELD, mount_points=None, lease=Lease(PATH, END)), (False, END, "whether it is mounted can't be determined")),
 ]
 
 

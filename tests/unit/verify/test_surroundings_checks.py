@@ -216,7 +216,7 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("registry_hosts", "fail", {"hosts": {}}, "a.example/hosts.toml is missing"),
     ("registry_hosts", "fail", hosts(content=b"# Managed by slipway.node\n"), "a.example/hosts.toml has another content"),
     ("registry_hosts", "fail", hosts(mode=0o644), "a.example/hosts.toml has the mode 0644, not 0600"),
-    ("registry_hosts", "fail", hosts(content=b"[host]"), "a.example configures a.example and was not made by this module"),
+    ("registry_hosts", "fail", hosts(content=b"[host]"), "a.example configures a.example and was not created by this module"),
     ("registry_hosts", "fail", {"hosts": {**HOSTS, "b.example": HOSTS["a.example"]}}, "b.example/hosts.toml is there"),
 ]
 

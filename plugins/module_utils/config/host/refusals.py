@@ -31,7 +31,7 @@ def check_effective(
     if wanted.present and not config.cri_enabled and mismatches.needs_cri(wanted.settings):
         trees = {one.path: parse(one.text) for one in sources}
         where = disabled_in(trees) or node.config_file
-        remedy = "set enable_cri to true" if where == node.config_file else "take it out there"
+        remedy = "set enable_cri to true" if where == node.config_file else "remove it there"
         raise ValueError(f"the CRI plugin is disabled by disabled_plugins in {where}: {remedy}, or leave out its settings")
     if wanted.present:
         known = node.containerd.known_plugins if "plugins" in wanted.settings.extra_config else None

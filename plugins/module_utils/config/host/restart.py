@@ -84,7 +84,7 @@ def check_restart(node: ContainerdHost, wanted: ConfigRequest, daemon: Daemon, c
     for key, old, new in (("root", current.root, config.root), ("state", current.state, config.state)):
         if old != new:
             raise ValueError(
-                f"a new {key} ({old} to {new}) would make the daemon lose sight of containers, "
+                f"a new {key} ({old} to {new}) would make the daemon lose track of containers, "
                 f"{named(running)}: drain the node, or set restart to force"
             )
 

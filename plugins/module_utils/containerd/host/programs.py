@@ -70,7 +70,7 @@ class ContainerdBinary:
         try:
             return Version.parse(self._ask("--version", doing=f"ask {path} for its version"))
         except ValueError as error:
-            raise HostError(f"{path} doesn't look like containerd: {error}") from error
+            raise HostError(f"{path} is not containerd: {error}") from error
 
     def config(self, config_file: str | None) -> EffectiveConfig:
         """Return the effective configuration of a root file and its imports; the default one where there is no file.

@@ -63,7 +63,7 @@ class ImageArchive:
     def names(self) -> tuple[ImageName, ...]:
         """Return the names of all its images. Raises ValueError if one has none."""
         if not all(entry.names for entry in self.entries):
-            raise ValueError(f"archive {self.path} has an image without a name: say with name what it is to be called")
+            raise ValueError(f"archive {self.path} has an image without a name: set name")
         return tuple(dict.fromkeys(parse(name) for entry in self.entries for name in entry.names))
 
     def find(self, name: ImageName, platform: str, *, only: bool) -> tuple[RemoteImage, int]:

@@ -91,6 +91,6 @@ class ExpectedImages:
 
     def _mount_faults(self, layers: int) -> tuple[str, str]:
         if self._overlay is None:
-            return "", "whether it can be mounted can't be told: overlayfs couldn't be looked at"
+            return "", "whether it can be mounted can't be determined: overlayfs can't be read"
         verdict = judge_present(self._overlay, layers, layers, self._ids)
         return (verdict.reason, "") if verdict.mountable is False else ("", verdict.reason)

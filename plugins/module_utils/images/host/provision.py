@@ -249,5 +249,5 @@ class ImageProvisioner:
         try:
             self._store.images.tag(step.present, str(step.name))
         except HostError as error:
-            return digest, f"{step.name}: it was removed while it was being brought: run this again ({error})"
+            return digest, f"{step.name}: it was removed during the run: run this again ({error})"
         return digest, ""

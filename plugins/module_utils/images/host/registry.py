@@ -123,7 +123,7 @@ class Registry:
 def _checked(name: ImageName, digest: str, text: bytes) -> bytes:
     """Return the text of a document. Raises HostError if it is another one than that of the digest."""
     if digest.startswith("sha256:") and hashlib.sha256(text).hexdigest() != digest.partition(":")[2]:
-        raise HostError(f"{name}: the registry answers with something else than {digest}")
+        raise HostError(f"{name}: the registry returns content that doesn't match {digest}")
     return text
 
 

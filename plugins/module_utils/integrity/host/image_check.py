@@ -35,7 +35,7 @@ from ansible_collections.slipway.node.plugins.module_utils.integrity.rootfs impo
 from ansible_collections.slipway.node.plugins.module_utils.integrity.tree_digest import TreeDigest, expected_digest
 from ansible_collections.slipway.node.plugins.module_utils.store.oci import Descriptor
 
-_UNJUDGED = "its files cannot be judged, because blobs that they come from are damaged"
+_UNJUDGED = "its files cannot be compared, because blobs of its layers are damaged"
 # Bytes of layers that take as long to read as it takes to begin with other processes, and as looking at one file.
 WORTH_SHARING = 4 << 20
 _FILE_COST = 1300

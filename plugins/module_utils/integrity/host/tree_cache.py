@@ -166,6 +166,6 @@ def _lines(packed: bytes) -> Iterator[str]:
             *lines, left = (left + piece).split(b"\n")
             yield from map(bytes.decode, lines)
     except zlib.error as error:
-        raise ValueError("a kept tree is broken") from error
+        raise ValueError("a cached tree is damaged") from error
     if left or not unpacker.eof:
-        raise ValueError("a kept tree ends too early")
+        raise ValueError("a cached tree ends too early")

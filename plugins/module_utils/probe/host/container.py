@@ -107,7 +107,7 @@ class ContainerProbe:
         left = ""
         listed = self._ask("namespaces", "ls", "-q")
         if listed.code != 0:
-            raise HostError(f"cannot ask containerd for its namespaces: {complaint(listed.stderr)}")
+            raise HostError(f"cannot list the namespaces of containerd: {complaint(listed.stderr)}")
         if NAME in listed.stdout.decode().split():
             self._remove_containers()
             images = self._listed("images")

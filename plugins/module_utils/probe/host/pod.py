@@ -71,7 +71,7 @@ class PodProbe:
     def _pods(self) -> list[str]:
         done = self._ask("pods", "--namespace", NAME, "--quiet")
         if done.code != 0:
-            raise HostError(f"cannot ask CRI for its pods: {complaint(done.stderr)}")
+            raise HostError(f"cannot list the pods of CRI: {complaint(done.stderr)}")
         return done.stdout.decode().split()
 
     def _ask(self, *arguments: str) -> Output:

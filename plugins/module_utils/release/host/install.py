@@ -181,7 +181,7 @@ def _download(module: AnsibleModule, url: str, target: IO[bytes]) -> str:
 
 def _check_hash(found: str, release: Release, label: str) -> None:
     if found != release.sha256:
-        raise ValueError(f"sha256 of {label} is {found}, not {release.sha256}: it is damaged or not the file that was meant")
+        raise ValueError(f"sha256 of {label} is {found}, not {release.sha256}: the file is damaged, or it is another file")
 
 
 def check_room(prefix: str, contents: Contents) -> None:
@@ -190,7 +190,9 @@ def check_room(prefix: str, contents: Contents) -> None:
     with naming("read", directory):
         free = os.statvfs(directory)
     if free.f_bavail * free.f_frsize < contents.size:
-        raise HostError(f"no room in {directory}: {contents.size} bytes are needed, {free.f_bavail * free.f_frsize} are free")
+        raise HostError(
+            f"too little space in {directory}: {contents.size} bytes are needed, {free.f_bavail * free.f_frsize} are free"
+        )
 
 
 def apply_plan(plan: Plan, home: str, install: tuple[IO[bytes], Release, Contents] | None) -> None:

@@ -92,7 +92,9 @@ class Snapshots:
             self._leases.collect_garbage()
             left = sorted(keys.intersection(self.all()))
         if left:
-            raise HostError(f"cannot remove the snapshots {', '.join(left)}: something is made of them, or a lease keeps them")
+            raise HostError(
+                f"cannot remove the snapshots {', '.join(left)}: other snapshots are based on them, or a lease protects them"
+            )
 
     def latest_id(self) -> int:
         """Return the id that containerd has given last: that of a snapshot that is made to see it.
@@ -102,7 +104,7 @@ class Snapshots:
         shown = self._probe()
         found = _SNAPSHOT_ID.search(shown)
         if found is None:
-            raise HostError(f"cannot tell the id of a snapshot from {shown!r}")
+            raise HostError(f"cannot read the id of a snapshot from {shown!r}")
         return int(found[1])
 
     def remove_orphan_directories(self, directory: str) -> None:

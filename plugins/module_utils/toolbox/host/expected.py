@@ -45,7 +45,7 @@ def _judged(
     containerd: Containerd, expected: ExpectedToolbox, snapshotter: str, held: WritableSnapshot | None, table: Sequence[Mount]
 ) -> ToolboxState:
     if held is not None and held.source is None:
-        return ToolboxState(expected, trouble="whether it is mounted can't be told")
+        return ToolboxState(expected, trouble="whether it is mounted can't be determined")
     spec = ToolboxSpec(posixpath.basename(expected.path), expected.path, expected.state)
     box = Toolbox(containerd, spec, namespace=expected.namespace, snapshotter=snapshotter)
     snapshots = () if held is None else (CurrentSnapshot(held.key, steps.ACTIVE, held.parent, held.labels),)

@@ -115,11 +115,11 @@ def check_safe(path: str) -> None:
         found = os.stat(directory)
         if found.st_uid != 0:
             raise ValueError(
-                f"path can't be {path}: {directory} belongs to the user {found.st_uid}, so give it to root or take another"
+                f"path can't be {path}: {directory} belongs to the user {found.st_uid}, so give it to root, or use another path"
             )
         if found.st_mode & 0o022:
             raise ValueError(
-                f"path can't be {path}: others than root can write in {directory}, so change its mode or take another"
+                f"path can't be {path}: users other than root can write to {directory}, so change its mode or use another path"
             )
 
 

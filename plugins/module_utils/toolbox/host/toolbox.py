@@ -120,15 +120,15 @@ class Toolbox:
         if self._wanted.state != MOUNTED:
             return None
         raise ValueError(
-            f"the snapshotter {self._snapshotter} needs several mounts for one snapshot, which a mount unit can't do: take state "
-            "present, or another snapshotter"
+            f"the snapshotter {self._snapshotter} needs several mounts for one snapshot, which a mount unit can't do: set "
+            "state to present, or use another snapshotter"
         )
 
     def _check_unmounted(self) -> None:
         if self._on_demand and self._wanted.state == MOUNTED:
             raise ValueError(
                 f"state mounted isn't possible on {self._snapshotter} from containerd 2.2 on: the daemon mounts its layers only "
-                "for containers, and at other places each time. Take state present, or another snapshotter"
+                "for containers, and at other places each time. Set state to present, or use another snapshotter"
             )
 
     def _look_at_unit(self) -> CurrentUnit:
@@ -158,7 +158,7 @@ class Toolbox:
         if content is not None and content.startswith(mount_unit.MARK.encode()):
             return content.decode(errors="replace")
         if content is not None and self.source is not None and self._mounted_layers(self.source):
-            raise ValueError(f"{file} was not made here: remove it, or take another path")
+            raise ValueError(f"{file} was not created by slipway.node: remove it, or use another path")
         return None
 
     def _unit_texts(self, key: str) -> dict[str, str]:
@@ -234,7 +234,7 @@ class Toolbox:
         try:
             return usage.parse_single_usage(shown)
         except ValueError as error:
-            raise HostError(f"cannot tell how large the snapshot {key} is: {error}") from error
+            raise HostError(f"cannot read the size of the snapshot {key}: {error}") from error
 
     def _write_unit(self, key: str) -> None:
         texts = self._unit_texts(key)
@@ -278,15 +278,13 @@ class Toolbox:
         mountpoint.chown_root(self._wanted.path)
         if mountpoint.kind_of(self._wanted.path) == steps.FULL:
             # So it was below the mount that was there until now.
-            raise HostError(
-                f"{self._wanted.path} has files in it, which a mount would hide: move them away, or take another path"
-            )
+            raise HostError(f"{self._wanted.path} has files in it, which a mount would hide: move them away, or use another path")
         for directory in self.source.directories if self.source is not None else ():
             if not os.path.isdir(directory):
                 raise HostError(f"cannot mount {self._wanted.path}: {directory}, a part of its snapshot, is gone")
         for _attempt in range(_ATTEMPTS):
             if not self._unit.start():
-                raise HostError(f"cannot mount {self._wanted.path}: {self._complaint(started)}; its snapshot is as it was")
+                raise HostError(f"cannot mount {self._wanted.path}: {self._complaint(started)}; its snapshot is unchanged")
             if self._mounted():
                 return
             # systemd hasn't noticed yet that something was unmounted.

@@ -96,7 +96,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     snapshotter = plain_name("snapshotter", params["snapshotter"] or containerd.config.default_snapshotter)
     loaded = containerd.loaded_snapshotters
     if snapshotter not in loaded:
-        raise HostError(f"the daemon has no snapshotter {snapshotter}: take one of {', '.join(loaded)}")
+        raise HostError(f"the daemon has no snapshotter {snapshotter}: use one of {', '.join(loaded)}")
     mounts = NodeMounts()
     snapshots = WritableSnapshots(containerd.ctr, mounts, mounted_on_demand(containerd.version))
     everything = snapshots.all(loaded)

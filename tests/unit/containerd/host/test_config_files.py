@@ -56,7 +56,7 @@ def test_imports_that_are_not_there_are_named(tmp_path: Path) -> None:
     assert [one.sentence() for one in found] == [
         f"{root} imports {tmp_path}/c.toml, which isn't there, so containerd would not start"
     ]
-    assert found[0].remedy() == f"repair {tmp_path}/c.toml by hand, or take it out of imports in {root}"
+    assert found[0].remedy() == f"repair {tmp_path}/c.toml by hand, or remove it from imports in {root}"
 
 
 def test_an_import_that_the_plan_adds_or_takes_out_is_judged_by_the_plan(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_nothing_is_imported_if_nothing_can_be_started(probe: ContainerProbe, tm
 
 def test_a_daemon_that_can_not_be_asked_is_an_error(probe: ContainerProbe, tmp_path: Path) -> None:
     (tmp_path / "ctr").write_text("#!/bin/sh\necho 'ctr: failed to dial' >&2; exit 1\n")
-    with pytest.raises(HostError, match="cannot ask containerd for its namespaces: failed to dial"):
+    with pytest.raises(HostError, match="cannot list the namespaces of containerd: failed to dial"):
         probe.run([trial("quick")])
 
 

@@ -36,7 +36,7 @@ def test_a_snapshot_with_a_child_that_is_gone_is_left_to_garbage_collection(tmp_
 
 
 def test_the_leases_of_killed_pulls_are_removed_if_they_keep_a_snapshot(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="something is made of them, or a lease keeps them"):
+    with pytest.raises(HostError, match="other snapshots are based on them, or a lease protects them"):
         store(tmp_path, removal=CHILD, stays="yes").snapshots("native").remove_all([LAYER])
     removed = [call for call in calls(tmp_path) if call.startswith("leases rm") and "probe" not in call]
     assert removed == ["leases rm 123-ab_C"]

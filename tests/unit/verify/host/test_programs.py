@@ -183,7 +183,7 @@ def test_a_handler_whose_files_cannot_be_read_is_left_to_another_check() -> None
     [
         ('image = "/bin/true"', ""),
         ('initrd = "/bin/true"', ""),
-        ('image = "/bin/true"\ninitrd = "/bin/true"', "image and initrd are both set, and Kata takes only one"),
+        ('image = "/bin/true"\ninitrd = "/bin/true"', "image and initrd are both set, and Kata accepts only one"),
         ('image = ""', "neither image nor initrd is set"),
         ("confidential_guest = true", ""),
         ('image = "/bin/true"\nkernel = "vmlinux"', f"kernel vmlinux {RELATIVE}"),
