@@ -249,7 +249,9 @@ class TestMovedTag:
             for check in (True, False):
                 assert f"can't be recreated: end pid {pid} (busybox)" in refused(moved.box(check=check, **ANEW))
         # Nor while a process has its working directory in it.
-        moved.node.ssh(f"systemd-run --quiet --unit held --service-type=exec --property=WorkingDirectory={PATH}/layer0 sleep 1000")
+        moved.node.ssh(
+            f"systemd-run --quiet --unit held --service-type=exec --property=WorkingDirectory={PATH}/layer0 sleep 1000"
+        )
         assert "(sleep)" in refused(moved.box(**ANEW))
         moved.node.ssh("systemctl stop held")
         assert shown(moved.node) == before and moved.node.ssh(f"cat {PATH}/file").stdout == "kept\n"
