@@ -95,4 +95,4 @@ def in_background(node: Node, reference: str, **options: Any) -> Iterator[Any]:
 def when_pulling(node: Node, command: str) -> None:
     """Run a command as soon as the record says that a pull is under way."""
     pulling = "test -e /var/lib/containerd/slipway-pulls.json"
-    node.ssh(f"for i in $(seq 600); do {pulling} && {{ {command}; exit; }}; sleep 0.02; done; exit 1")
+    node.ssh(f"timeout 300 sh -c 'until {pulling}; do sleep 0.02; done' && {{ {command}; }}")

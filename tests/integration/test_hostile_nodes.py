@@ -173,8 +173,9 @@ def test_a_root_file_that_cannot_be_replaced_is_gone_back_from(modern: Node, men
 def test_runs_at_the_same_time_follow_each_other(modern: Node) -> None:
     packaged = daemon.read(modern, ROOT)
     with ThreadPoolExecutor() as pool:
-        one = pool.submit(configure, modern, **DURABLE)
-        other = pool.submit(configure, modern, max_concurrent_downloads=7, sandbox_image="registry.example/pause:1")
+        # One waits for the other, whose daemon may be slow to start.
+        one = pool.submit(configure, modern, timeout=300, **DURABLE)
+        other = pool.submit(configure, modern, timeout=300, max_concurrent_downloads=7, sandbox_image="registry.example/pause:1")
     assert not one.result().get("failed"), one.result()
     assert not other.result().get("failed"), other.result()
     assert daemon.is_well(modern)
@@ -248,7 +249,7 @@ def test_a_password_in_extra_config_is_neither_shown_nor_logged(trixie: Node) ->
     verified = trixie.module("node_verify", {"settings": settings})
     assert not verified.get("failed"), verified
     assert "tiger-lily" not in str(done) + str(verified)
-    logged = trixie.exec("journalctl", "--no-pager", "--since", since).stdout
+    logged = trixie.ssh(f"journalctl --sync; journalctl --no-pager --since {since}").stdout
     assert "Invoked with" in logged and "tiger-lily" not in logged
 
 

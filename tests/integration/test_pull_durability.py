@@ -27,6 +27,8 @@ from nodes.registry import Registry
 LAYERS = 4
 CERTS = "/etc/containerd/certs.d"
 TRACE = "/root/trace"
+# What strace says: first that it traces every thread of the daemon.
+ATTACHED = "/root/trace-attached"
 
 
 @contextmanager
@@ -35,19 +37,19 @@ def traced(node: Node) -> Iterator[Callable[[], dict[str, int]]]:
 
     ``metadata`` is how often it flushed the database of its metadata.
     """
-    script = f"echo $$; exec strace -f -y -qq -e trace=syncfs,renameat,fdatasync -o {TRACE} -p {daemon.main_pid(node)}"
+    script = f"echo $$; exec strace -f -y -e trace=syncfs,renameat,fdatasync -o {TRACE} -p {daemon.main_pid(node)} 2>{ATTACHED}"
+    node.exec("rm", "-f", ATTACHED)
     argv = ["ssh", "-F", str(WORK / "nodes" / node.name / "ssh_config"), node.name, script]
     tracer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     assert tracer.stdout is not None
     pid = tracer.stdout.readline().strip()
     calls: dict[str, int] = {}
     try:
-        # Only a process that is traced has a tracer.
-        node.ssh(f"until grep -q '^TracerPid:.*[1-9]' /proc/{daemon.main_pid(node)}/status; do kill -0 {pid}; sleep 0.1; done")
+        node.ssh(f"set -e; until grep -qs ' attached' {ATTACHED}; do kill -0 {pid}; sleep 0.1; done")
         yield lambda: calls
     finally:
         node.ssh(f"kill -INT {pid}", check=False)
-        tracer.wait(timeout=20)
+        tracer.wait(timeout=120)
     text = node.exec("cat", TRACE).stdout
     # A call that another thread interrupts has a second line, which names it without a parenthesis.
     calls.update({name: len(re.findall(rf"\b{name}\(", text)) for name in ("syncfs", "renameat")})

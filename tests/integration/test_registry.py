@@ -10,11 +10,9 @@ import gzip
 import hashlib
 import io
 import json
-import socket
 import stat
 import subprocess
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,14 +22,10 @@ from integration.local_module import LocalModule
 
 from nodes import daemon
 from nodes.node import Node
-from nodes.registry import PROGRAMS, certificate
+from nodes.registry import certificate, serve
 
 USER, PASSWORD = "node", "hunter2"
 AUTHORIZATION = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-# bcrypt of PASSWORD: the only kind that docker-registry takes.
-HTPASSWD = f"{USER}:$2b$12$4J07l19i.YeR/KMFVOM2p.11SsSFuMPVMmuHNmGzBpY5Ae5O.G7pS\n"
-
-
 CERTIFICATE, KEY = certificate("127.0.0.1")
 
 
@@ -204,41 +198,11 @@ def image(directory: Path) -> None:
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """host:port of a registry with TLS and a password, which has the image demo:1. Nodes share this machine's loopback."""
     directory = tmp_path_factory.mktemp("registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    for name, content in (("cert", CERTIFICATE), ("key", KEY), ("htpasswd", HTPASSWD)):
-        (directory / name).write_text(content)
-    settings = {
-        "version": 0.1,
-        "storage": {"filesystem": {"rootdirectory": str(directory / "store")}},
-        "http": {"addr": address, "tls": {"certificate": str(directory / "cert"), "key": str(directory / "key")}},
-        "auth": {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}},
-    }
-    (directory / "settings.yml").write_text(json.dumps(settings))
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen([str(PROGRAMS["2.8"]()), "serve", str(directory / "settings.yml")], stdout=log, stderr=log)
-    try:
-        _wait_for(address)
+    with serve(directory, (USER, PASSWORD), "127.0.0.1", (CERTIFICATE, KEY)) as server:
         image(directory / "image")
         copy = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", "--dest-creds", f"{USER}:{PASSWORD}"]
-        subprocess.run([*copy, f"oci:{directory}/image:1", f"docker://{address}/demo:1"], check=True)
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _wait_for(address: str) -> None:
-    host, port = address.split(":")
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with socket.create_connection((host, int(port)), timeout=1):
-                return
-        except OSError:
-            assert time.monotonic() < deadline, f"no registry on {address}"
-            time.sleep(0.1)
+        subprocess.run([*copy, f"oci:{directory}/image:1", f"docker://{server.name}/demo:1"], check=True)
+        yield server.name
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ def test_what_a_container_is_made_of_stays(empty_node: Node, source: Registry) -
         assert ctr(empty_node, "tasks", "ls") == task and "RUNNING" in task
         assert state(empty_node) == before
     finally:
-        empty_node.ssh("ctr -n images tasks kill -s KILL held; sleep 1; ctr -n images containers rm held", check=False)
+        empty_node.ssh("ctr -n images tasks rm --force held; ctr -n images containers rm held", check=False)
     assert actions(image(empty_node, reference, **REPAIR)) == ["repair"]
     assert files(empty_node, reference) == expected(layers)
 

@@ -211,7 +211,9 @@ def test_a_file_of_an_image_on_blockfile_is_compared(empty_node: Node, images: I
     assert damaged["failed"] and list(damaged["images"][0]["differences"]) == ["/layer1/file0"], damaged
     mended = succeeded(ensure_images(empty_node, [images.one], integrity="content", repair=True))
     assert mended["images"][0]["integrity"] == "repaired"
-    assert "blockfile" not in empty_node.ssh("losetup --list --noheadings --output BACK-FILE").stdout
+    # The list of loop devices is the machine's: other nodes have files of the same name. The kernel detaches a device later.
+    attached = f"for one in {ROOT}blockfile/snapshots/*; do losetup --associated $one; done | grep -q ."
+    empty_node.ssh(f"for _ in $(seq 100); do {attached} || exit 0; sleep 0.1; done; exit 1")
 
 
 def snapshots(node: Node, kind: str, namespace: str = "default") -> set[str]:
@@ -465,7 +467,7 @@ def test_what_a_snapshotter_lacks_is_said_before_the_daemon_is_touched(empty_nod
     empty_node.ssh(f"mount -t tmpfs -o size=1m tmpfs {ROOT}native")
     result = configure(empty_node, "native")
     # containerd may still be removing a snapshot there.
-    empty_node.ssh(f"for _ in 1 2 3 4 5; do umount {ROOT}native && exit; sleep 1; done; exit 1")
+    empty_node.ssh(f"for _ in $(seq 60); do umount {ROOT}native && exit; sleep 1; done; exit 1")
     assert "too little space for native" in result["msg"] and "MiB" in result["msg"], result
     assert not snapshots(empty_node, "native")
     assert (daemon.etc_hashes(empty_node), daemon.main_pid(empty_node)) == before
@@ -515,8 +517,15 @@ def test_a_toolbox_on_erofs_is_mounted_at_boot_and_never_over_empty_directories(
 
 @pytest.mark.parametrize("empty_node", EVERY_TEST, indirect=True)
 def test_a_proxy_is_told_of_layers_and_its_service_is_looked_for(empty_node: Node) -> None:
-    serve = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('/run/lazy.sock'); s.listen(); import time; time.sleep(1e6)"
-    empty_node.ssh(f'rm -f /run/lazy.sock; systemd-run --quiet --unit stargz python3 -c "{serve}"; sleep 0.5')
+    # The socket has its name once it answers.
+    serve = (
+        "import os, socket, time; s = socket.socket(socket.AF_UNIX); s.bind('/run/lazy.new'); s.listen(); "
+        "os.rename('/run/lazy.new', '/run/lazy.sock'); time.sleep(1e6)"
+    )
+    empty_node.ssh(
+        f'rm -f /run/lazy.*; systemd-run --quiet --unit stargz python3 -c "{serve}" && '
+        "until test -S /run/lazy.sock; do sleep 0.1; done"
+    )
     lazy = {"address": "/run/lazy.sock"}
     succeeded(
         configure(empty_node, None, runtimes=[{"name": "lazy", "snapshotter": "lazy"}], snapshotters={"lazy": lazy}),

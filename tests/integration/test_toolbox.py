@@ -249,7 +249,9 @@ class TestMovedTag:
             for check in (True, False):
                 assert f"can't be recreated: end pid {pid} (busybox)" in refused(moved.box(check=check, **ANEW))
         # Nor while a process has its working directory in it.
-        moved.node.ssh(f"systemd-run --quiet --unit held --property=WorkingDirectory={PATH}/layer0 sleep 1000")
+        moved.node.ssh(
+            f"systemd-run --quiet --unit held --service-type=exec --property=WorkingDirectory={PATH}/layer0 sleep 1000"
+        )
         assert "(sleep)" in refused(moved.box(**ANEW))
         moved.node.ssh("systemctl stop held")
         assert shown(moved.node) == before and moved.node.ssh(f"cat {PATH}/file").stdout == "kept\n"
@@ -280,7 +282,7 @@ def test_nothing_is_left_of_what_is_no_longer_wanted(empty_node: Node, source: R
     assert steps_of(box(empty_node, reference, **options)) == FRESH
     empty_node.ssh(
         f"ctr snapshots --snapshotter {snapshotter} prepare /srv/other {info_parent(empty_node, snapshotter)}; "
-        f"ctr images rm {reference}"
+        f"ctr images rm --sync {reference}"
     )
     empty_node.ssh(f"dd if=/dev/urandom of={PATH}/big bs=1M count=40 status=none; sync")
     full = used(empty_node)

@@ -154,9 +154,7 @@ def test_containers_and_pinned_snapshots_are_not_at_risk(node_with_image: Node, 
         assert found["at_risk"] == [] and found["toolboxes"] == []
         assert verified(node_with_image, toolboxes=[])["unlisted_snapshots"]["status"] == "ok"
     finally:
-        node_with_image.ssh(
-            "ctr tasks kill --signal SIGKILL boxed; sleep 1; ctr tasks rm -f boxed; ctr containers rm boxed", check=False
-        )
+        node_with_image.ssh("ctr tasks rm --force boxed; ctr containers rm boxed", check=False)
 
 
 @pytest.fixture(scope="class", params=SUITES)

@@ -107,9 +107,9 @@ def process_inside(node: Node, path: str = PATH) -> Iterator[int]:
     """A process inside the toolbox, as systemd-nspawn has it: root and mount namespace of its own."""
     inside = f"unshare --mount --propagation private chroot {path} /bin/busybox sleep 1000"
     node.ssh(
-        f"systemd-run --quiet --unit held {inside}; until pgrep -f '^/bin/busybox sleep 1000' >/dev/null; do sleep 0.05; done"
+        f"systemd-run --quiet --unit held {inside} && until pgrep -f '^/bin/busybox sleep 1000$' >/dev/null; do sleep 0.05; done"
     )
-    pid = int(node.ssh("pgrep -f '^/bin/busybox sleep 1000'").stdout)
+    pid = int(node.ssh("pgrep -f '^/bin/busybox sleep 1000$'").stdout)
     try:
         yield pid
     finally:

@@ -72,7 +72,7 @@ def printed_by(node: Node, reference: str, command: Sequence[str], *, name: str 
     try:
         created = crictl(node, "create", sandbox, CONTAINER, POD).stdout.strip()
         crictl(node, "start", created)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while (status := _asked(node, "inspect", created)["status"])["state"] != "CONTAINER_EXITED":
             assert time.monotonic() < deadline, status
             time.sleep(0.2)

@@ -119,7 +119,7 @@ class Node:
     def reboot(self) -> None:
         """The container is stopped and started again, with everything that was mounted in it."""
         run([*PODMAN, "restart", "--time", "30", self.container])
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while self.ssh("systemctl is-system-running --wait", check=False).returncode == 255:
             assert time.monotonic() < deadline
             time.sleep(0.3)

@@ -29,7 +29,6 @@ RUN_UNIT = "own-disk-run"
 IMAGE = "/var/lib/containerd/own-disk.img"
 EXPECTED = "/root/own-disk-expected.json"
 SCRIPTS = ("compare", "cut", "fsync_all", "measure", "peak")
-LOOPS = 64
 
 
 def script(name: str) -> str:
@@ -129,8 +128,7 @@ def own_disk(node: Node, fs: str) -> Iterator[OwnDisk]:
     daemon.install(node)
     node.ssh(
         "export DEBIAN_FRONTEND=noninteractive; command -v mkfs.xfs >/dev/null || "
-        "apt-get -qq install --no-install-recommends xfsprogs >/dev/null; "
-        f"for n in $(seq 0 {LOOPS}); do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done"
+        "apt-get -qq install --no-install-recommends xfsprogs >/dev/null"
     )
     disk = OwnDisk(node, fs)
     disk.clear()
@@ -182,7 +180,7 @@ systemctl stop {UNIT} {RUN_UNIT} 2>/dev/null || true
 loop=$(findmnt --noheadings --output SOURCE {ROOT} | head -n 1)
 until read -r reads writes < /sys/block/${{loop#/dev/}}/inflight && [ $reads = 0 ] && [ $writes = 0 ]; do sleep 0.01; done
 cp --sparse=always {IMAGE} {IMAGE}.cut
-timeout 30 sh -c 'until umount --recursive {ROOT} 2>/dev/null; do sleep 0.1; done'
+timeout 300 sh -c 'until umount --recursive {ROOT} 2>/dev/null; do sleep 0.1; done'
 rm -rf /run/own-disk
 mv {IMAGE}.cut {IMAGE}
 {_mount()}

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import shlex
 import tempfile
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,17 @@ from nodes.node import PODMAN, WORK, Node, run
 
 PACKAGE = "/var/lib/payload.zip"
 UNPACKED = "/var/lib/payload"
+_installing = threading.Lock()
+
+
+def install(node: Node) -> None:
+    """Bring the collection as it was built last, once, also if several threads of a test call modules."""
+    with _installing:
+        _install(node)
 
 
 @functools.cache
-def install(node: Node) -> None:
-    """Bring the collection as it was built last, once."""
+def _install(node: Node) -> None:
     found = importlib.util.find_spec("ansible")
     assert found is not None and found.origin is not None
     core = Path(found.origin).parent

@@ -162,14 +162,28 @@ def serve(
     ``release``: that of distribution, one of PROGRAMS.
     """
     host = host or address()
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port = probe.getsockname()[1]
+    with reserved_port(host) as port:
+        yield from _served(directory, f"{host}:{port}", login, tls, PROGRAMS[release]())
+
+
+@contextmanager
+def reserved_port(host: str) -> Iterator[int]:
+    """A free port that is given to no other program in the block, also while the one that uses it is stopped."""
+    with socket.socket() as kept:
+        # Programs that listen with the same option, as Go's do, may use the port of a socket that doesn't listen.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind((host, 0))
+        yield kept.getsockname()[1]
+
+
+def _served(
+    directory: Path, name: str, login: tuple[str, str] | None, tls: tuple[str, str] | None, program: Path
+) -> Iterator[Registry]:
     settings: dict[str, Any] = {
         "version": 0.1,
         "log": {"level": "warn", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(directory / "store")}},
-        "http": {"addr": f"{host}:{port}"},
+        "http": {"addr": name},
     }
     if login is not None:
         secret = bcrypt.hashpw(login[1].encode(), bcrypt.gensalt(4)).decode()
@@ -181,7 +195,7 @@ def serve(
             Path(path).write_text(content)
         settings["http"]["tls"] = paths
     (directory / "settings.yml").write_text(json.dumps(settings))
-    server = Registry(f"{host}:{port}", directory, PROGRAMS[release]())
+    server = Registry(name, directory, program)
     try:
         server.start()
         yield server
@@ -190,7 +204,7 @@ def serve(
 
 
 def _wait_for(host: str, port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and server.poll() is None:
         try:
             socket.create_connection((host, port), timeout=1).close()

@@ -33,11 +33,13 @@ def mounted(node: Node, path: str) -> bool:
 @contextmanager
 def process_in(node: Node, path: str) -> Iterator[int]:
     """A process whose working directory is there; its id."""
-    pid = int(node.ssh(f"( cd {path} && exec sleep 100000 ) >/dev/null 2>&1 & echo $!").stdout)
+    start = f"cd {path} && {{ sleep 100000 >/dev/null 2>&1 & }}; echo $!"
+    # Until then it is the shell.
+    pid = int(node.ssh(f"{start}; until grep -qx sleep /proc/$!/comm; do sleep 0.05; done").stdout)
     try:
         yield pid
     finally:
-        node.ssh(f"kill -9 {pid}; sleep 0.2", check=False)
+        node.ssh(f"kill -9 {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.05; done", check=False)
 
 
 REMOVE = f"""
