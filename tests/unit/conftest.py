@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in each run, and no limit for the time that one takes: a busy machine fails no test.
+settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

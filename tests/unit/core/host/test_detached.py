@@ -45,11 +45,12 @@ def test_a_failure_is_reported(work: Callable[[], bytes], words: str) -> None:
 
 
 def test_it_ends_after_the_process_that_wants_it_was_killed_and_keeps_its_lock(tmp_path: Path) -> None:
-    lock, done = str(tmp_path / "lock"), tmp_path / "done"
+    lock, seen, done = str(tmp_path / "lock"), tmp_path / "seen", tmp_path / "done"
 
     def work() -> bytes:
         os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(0.5)
+        while not seen.exists():
+            time.sleep(0.01)
         done.write_text("done")
         return b"nobody reads this"
 
@@ -58,6 +59,9 @@ def test_it_ends_after_the_process_that_wants_it_was_killed_and_keeps_its_lock(t
         with exclusive(5, lock):
             finish(work, timeout=10, doing="work")
     os.waitpid(pid, 0)
+    with pytest.raises(HostError, match="another run"), exclusive(0.1, lock):
+        pass
     assert not done.exists()
-    with exclusive(10, lock):
+    seen.touch()
+    with exclusive(60, lock):
         assert done.exists()
