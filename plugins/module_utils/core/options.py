@@ -50,8 +50,8 @@ def one_line(option: str, value: str) -> str:
 
 
 def duration(option: str, value: str) -> str:
-    """Return the text. Raises ValueError that names the option unless it is a Go duration with units."""
-    if nanoseconds(value) is None:
+    """Return the text. Raises ValueError that names the option unless it is a Go duration with units, and not negative."""
+    if nanoseconds(value) is None or value.startswith("-"):
         raise ValueError(f"{option} has to be a duration with units, such as 90s, 5m or 1h30m, not {value!r}")
     return value
 

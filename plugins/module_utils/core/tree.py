@@ -14,10 +14,10 @@ Path = tuple[str, ...]
 Tree = dict[str, Any]
 
 _BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+\Z")
-_DURATION = re.compile(r"^(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+\Z", re.ASCII)
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
+_DURATION_PART = re.compile(r"(\d*)\.?(\d*)(ns|us|µs|μs|ms|s|m|h)")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
-_NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
 def flatten(tree: Mapping[str, Any], prefix: Path = ()) -> dict[Path, Any]:
@@ -106,10 +106,12 @@ def dotted(path: Iterable[str]) -> str:
 
 
 def nanoseconds(text: str) -> int | None:
-    """Measure a Go duration such as ``1h30m``. None for any other text."""
-    if not _DURATION.match(text):
+    """Measure a duration such as ``1h30m`` as Go does: time.ParseDuration. None for any other text, and for 292 years or more."""
+    if not _DURATION.fullmatch(text):
         return None
-    return sum(round(float(number) * _NANOSECONDS[unit]) for number, unit in _DURATION_PART.findall(text))
+    parts = [(int(whole + part), len(part), _NANOSECONDS[unit]) for whole, part, unit in _DURATION_PART.findall(text)]
+    length = sum(number * unit // 10**decimals for number, decimals, unit in parts)
+    return None if length >= 2**63 else -length if text.startswith("-") else length
 
 
 def agrees(wanted: Any, found: Any) -> bool:

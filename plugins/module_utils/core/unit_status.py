@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -49,6 +50,39 @@ def assignments(text: str) -> list[Assignment]:
             key, _equals, value = line.partition("=")
             found.append(Assignment(section, key.strip(), value.strip()))
     return found
+
+
+_STARTED = re.compile(r"(\S+\.[a-z]+)/start\b")
+
+
+def boot_complaints(name: str, conditions: str, transaction: str) -> tuple[str, ...]:
+    """Return why systemd may not start a unit at boot: conditions that fail, ordering cycles, and missing units.
+
+    ``conditions`` is what ``systemd-analyze condition`` prints, ``transaction`` what ``systemd-analyze verify`` says of boot.
+    """
+    lines, prefix = conditions.splitlines(), f"{name}: "
+    # One of several with a | is enough.
+    failing = {"Conditions failed.", "Asserts failed."}.intersection(lines)
+    failed = [line[len(prefix) :] for line in lines if failing and line.startswith(prefix) and line.endswith(" failed.")]
+    return tuple(one.rstrip(".") for one in failed) + tuple(_cycles(name, transaction))
+
+
+def _cycles(name: str, transaction: str) -> Iterator[str]:
+    """Yield a sentence for each ordering cycle of a unit, with its other units."""
+    cycles: list[list[str]] = []
+    for line in transaction.splitlines():
+        if "Found ordering cycle" in line:
+            cycles.append([])
+        if cycles and ("ordering cycle" in line or "Found dependency on" in line) and "deleted to break" not in line:
+            cycles[-1] += _STARTED.findall(line)
+    for others in dict.fromkeys(tuple(sorted({*units} - {name})) for units in cycles if name in units):
+        yield f"it is part of an ordering cycle with {', '.join(others) or 'itself'}, which systemd breaks by leaving out a unit"
+
+
+def missing_requirements(name: str, transaction: str) -> tuple[str, ...]:
+    """Return the units without which systemd can't start a unit, and that ``systemd-analyze verify`` does not find."""
+    found = re.findall(rf"Failed to create {re.escape(name)}/start: Unit (\S+) not found", transaction)
+    return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)

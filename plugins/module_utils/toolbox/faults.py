@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -171,14 +170,3 @@ def _overrides(ours: Mapping[str, str], line: Assignment) -> bool:
         options = set(line.value.split(","))
         return bool(options.intersection(_RESTRICTIONS)) or not options.issuperset(ours.get("Options", "").split(","))
     return line.key in _WHAT and line.value != ours.get(line.key)
-
-
-def boot_complaints(name: str, conditions: str, transaction: str) -> tuple[str, ...]:
-    """Return the conditions of a unit that fail, and what systemd says of an ordering cycle that it is part of.
-
-    ``conditions`` is what ``systemd-analyze condition`` prints, ``transaction`` what ``systemd-analyze verify`` says of boot.
-    """
-    prefix = f"{name}: "
-    failed = [line[len(prefix) :] for line in conditions.splitlines() if line.startswith(prefix) and line.endswith(" failed.")]
-    cycle = re.search(rf"(?:dependency|cycle) on {re.escape(name)}/", transaction)
-    return tuple(one.rstrip(".") for one in failed) + (("it is part of an ordering cycle",) if cycle else ())

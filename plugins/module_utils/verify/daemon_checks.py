@@ -106,13 +106,21 @@ def unit_enabled(state: NodeState, expectation: Expectation) -> Finding:
         return fail("enabled", state.daemon.unit.enabled, f"run 'systemctl unmask {state.unit}'")
     if state.daemon is None or not state.daemon.unit.loaded:
         return not_running("enabled", state)
-    found = state.daemon.unit.enabled or "unknown"
+    return _boot_fault(state) or ok("enabled", state.daemon.unit.enabled)
+
+
+def _boot_fault(state: NodeState) -> Finding | None:
+    """Return why the unit may not be started at boot, None if it is."""
+    found = (state.daemon.unit.enabled if state.daemon is not None else "") or "unknown"
+    if found not in ("enabled", "static", "indirect", "generated", "alias"):
+        return fail("enabled", found, f"run 'systemctl enable {state.unit}'")
     if state.starts_at_boot is False:
         remedy = f"run 'systemctl reenable {state.unit}', or choose a default target that starts it ('systemctl set-default')"
         return fail("enabled", "enabled, and no unit of the default target starts it", remedy)
-    if found in ("enabled", "static", "indirect", "generated", "alias"):
-        return ok("enabled", found)
-    return fail("enabled", found, f"run 'systemctl enable {state.unit}'")
+    if state.boot_complaints:
+        remedy = f"correct the named lines or units ('systemctl cat {state.unit}'), and run 'systemctl daemon-reload'"
+        return fail("enabled", f"systemd may not start it at boot: {'; '.join(state.boot_complaints)}", remedy)
+    return unread("enabled", state, "boot_complaints") if "boot_complaints" in state.trouble else None
 
 
 @check

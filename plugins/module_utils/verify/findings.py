@@ -43,6 +43,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.programs impor
 from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import RegistryFile
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     Confinement,
+    KernelLimits,
     Kubelet,
     PodNetwork,
     Room,
@@ -70,10 +71,11 @@ class NodeState:
     ``kata_file_problems`` say by handler which of its directories and files are missing or wrong. ``kubelet`` is None on a
     node without one. ``unit_files`` are the files of the unit, ``environment_files`` those that its EnvironmentFile= names,
     ``ignored_directives`` the lines that systemd ignores, in its own words, ``starts_at_boot`` whether the default target
-    starts the unit. ``listener`` is the process at the daemon's socket, ``cgroups_problem`` why the daemon can make no control
-    groups, ``confinement`` is that of the daemon's process, ``lost_databases`` those that it has open and that were deleted,
-    replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for pods. ``hosts`` are the
-    directories of registries that the inventory's are compared with.
+    starts the unit, ``boot_complaints`` why systemd may leave it out. ``listener`` is the process at the daemon's socket,
+    ``cgroups_problem`` why the daemon can make no control groups, ``null_problem`` why it can't use /dev/null,
+    ``kernel_limits`` what those leave, ``confinement`` is that of the daemon's process, ``lost_databases`` those that it has
+    open and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for
+    pods. ``hosts`` are the directories of registries that the inventory's are compared with.
     """
 
     config_file: str
@@ -121,9 +123,12 @@ class NodeState:
     environment_files: tuple[Source, ...] = ()
     ignored_directives: tuple[str, ...] = ()
     starts_at_boot: bool | None = None
+    boot_complaints: tuple[str, ...] = ()
     confinement: Confinement | None = None
     lost_databases: tuple[str, ...] | None = None
     cgroups_problem: str | None = None
+    null_problem: str | None = None
+    kernel_limits: KernelLimits | None = None
     listener: int | None = None
     registry_files: tuple[RegistryFile, ...] | None = None
     hosts: Mapping[str, FoundDirectory] | None = None

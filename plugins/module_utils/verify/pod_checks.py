@@ -1,8 +1,10 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The checks of control groups, the sandbox image, and the network of pods."""
+"""The checks of control groups, the kernel's device and limits, the sandbox image, and the network of pods."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     Expectation,
@@ -18,7 +20,18 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 from ansible_collections.slipway.node.plugins.module_utils.verify.handler_checks import is_runc
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     KUBELET_CONFIG,
+    NULL,
+    KernelLimits,
+    views_of,
 )
+
+# A shim has about a dozen threads, and runc as many while a container starts.
+FEWEST_TASKS = 32
+# A pod has one namespace of each kind, and its containers some.
+FEWEST_NAMESPACES = 8
+FEWEST_KEYS = 8
+# A container begins with the mounts of the daemon, and adds its own.
+FEWEST_MOUNTS = 64
 
 
 @check
@@ -33,6 +46,52 @@ def cgroups(state: NodeState, expectation: Expectation) -> Finding:
         remedy = "unmount what hides /sys/fs/cgroup, or remount it writable; a reboot mounts it again"
         return fail(expected, state.cgroups_problem, remedy)
     return ok(expected, "writable")
+
+
+@check
+def null_device(state: NodeState, expectation: Expectation) -> Finding:
+    """The daemon and its shims can use /dev/null."""
+    expected = "the kernel's /dev/null"
+    if state.null_problem is None:
+        if state.daemon is None or state.daemon.process is None:
+            return not_running(expected, state)
+        return unread(expected, state, "null_problem")
+    hidden = views_of(state.unit_files or (), [NULL])
+    if state.null_problem and hidden:
+        remedy = f"remove the directive, run 'systemctl daemon-reload', and restart {state.unit}"
+        return fail(expected, f"{state.null_problem} ({hidden})", remedy)
+    if state.null_problem:
+        remedy = f"unmount what may hide it, and create it with 'rm -rf {NULL} && mknod -m 666 {NULL} c 1 3'"
+        return fail(expected, state.null_problem, remedy)
+    return ok(expected, NULL)
+
+
+@check
+def kernel_limits(state: NodeState, expectation: Expectation) -> Finding:
+    """The kernel's limits leave room for containers."""
+    expected = "limits of the kernel that leave namespaces, tasks, keys and mounts for containers"
+    if state.kernel_limits is None:
+        if state.daemon is None or state.daemon.process is None:
+            return not_running(expected, state)
+        return unread(expected, state, "kernel_limits")
+    low = list(_low_limits(state.kernel_limits))
+    if low:
+        remedy = "raise the named sysctls (sysctl(8), and a file in /etc/sysctl.d), or end what uses them up"
+        return fail(expected, "; ".join(low), remedy)
+    return ok(expected, "enough")
+
+
+def _low_limits(limits: KernelLimits) -> Iterator[str]:
+    for kind, left in limits.namespaces.items():
+        if left < FEWEST_NAMESPACES:
+            yield f"root can create {max(left, 0)} more namespaces of the kind {kind} (user.max_{kind}_namespaces)"
+    for number, fewest, words in (
+        (limits.tasks, FEWEST_TASKS, "the node can start {} more tasks (kernel.pid_max, kernel.threads-max)"),
+        (limits.keys, FEWEST_KEYS, "root can have {} more keys, one of which each container needs (kernel.keys.root_maxkeys)"),
+        (limits.mounts, FEWEST_MOUNTS, "the daemon and its containers can make {} more mounts (fs.mount-max)"),
+    ):
+        if number is not None and number < fewest:
+            yield words.format(max(number, 0))
 
 
 @check

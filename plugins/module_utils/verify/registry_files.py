@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import nanoseconds
 
 _CAPABILITIES = ("pull", "resolve", "push", "referrers")
-_DURATION = re.compile(r"[-+]?(\d+\.?\d*(ns|us|µs|μs|ms|s|m|h))+|0")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "override_path": (lambda value: isinstance(value, bool), "true or false"),
     "header": (_is_header, "table of texts or lists of texts"),
     "dial_timeout": (
-        lambda value: isinstance(value, str) and bool(not value or _DURATION.fullmatch(value)),
+        lambda value: isinstance(value, str) and (not value or nanoseconds(value) is not None),
         "duration, such as '5s'",
     ),
 }

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.slipway.node.plugins.module_utils.config.service_unit import directives
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import assignments
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
+NULL = "/dev/null"
 # The files of CNI that CRI reads: github.com/containerd/go-cni, opts.go.
 CNI_SUFFIXES = (".conf", ".conflist", ".json")
 # containernetworking pkg/utils, ValidateNetworkName.
@@ -101,6 +103,19 @@ class Confinement:
 
 
 @dataclass(frozen=True)
+class KernelLimits:
+    """What the kernel's limits leave: namespaces by kind, tasks of the node, keys of root, mounts of the daemon's namespace.
+
+    None, and a kind that is missing, stand for no limit that could be reached soon.
+    """
+
+    namespaces: Mapping[str, int] = field(default_factory=dict)
+    tasks: int | None = None
+    keys: int | None = None
+    mounts: int | None = None
+
+
+@dataclass(frozen=True)
 class PodNetwork:
     """The network of pods: how many files of configuration there are, and what is wrong with those that CRI reads."""
 
@@ -160,31 +175,51 @@ FILTERS = (
 )
 _ON = ("1", "yes", "true", "on", "y", "t")
 _OFF = ("0", "no", "false", "off", "n", "f")
-_NAMESPACES = frozenset({"cgroup", "ipc", "mnt", "net", "pid", "uts"})
+# The namespaces that containers have, by their names in /proc/PID/ns.
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
+# With a higher limit it isn't worth counting those in use.
+FEW_NAMESPACES = 4096
 
 
-def _restricts_namespaces(value: str) -> bool:
-    """Return whether a value of RestrictNamespaces= denies a kind that containers have."""
-    if value.lower() in ("", *_OFF):
-        return False
-    kinds = frozenset(value.lstrip("~").split())
-    denied = _NAMESPACES & kinds if value.startswith("~") else _NAMESPACES - kinds
-    return bool(denied)
+def _denies(needed: Iterable[str]) -> Callable[[Sequence[str]], bool]:
+    """Return whether values of a list of systemd.exec(5) deny one of the names that containers need, as systemd merges them."""
+
+    def denies(values: Sequence[str]) -> bool:
+        denied = frozenset(needed) if values else frozenset()
+        for number, value in enumerate(values):
+            if value.lower() in _OFF:
+                denied = frozenset()
+            elif value.lower() in (*_ON, "none"):
+                denied = frozenset(needed)
+            elif value.startswith("~"):
+                denied = (denied if number else frozenset()) | frozenset(value[1:].split()).intersection(needed)
+            else:
+                denied -= frozenset(value.split())
+        return bool(denied)
+
+    return denies
+
+
+def _is(*wanted: str) -> Callable[[Sequence[str]], bool]:
+    """Return whether the last value of a directive is one of these."""
+    return lambda values: values[-1].lower() in wanted
 
 
 # With each of these the daemon runs, and starts no container or reaches no registry. Measured with containerd 1.7.24 and 2.3.7.
-_HARMFUL: Mapping[str, Callable[[str], bool]] = {
-    "PrivateDevices": lambda value: value.lower() in _ON,
-    "PrivateNetwork": lambda value: value.lower() in _ON,
-    "PrivateUsers": lambda value: value.lower() in _ON,
-    "ProtectControlGroups": lambda value: value.lower() in (*_ON, "strict"),
+_HARMFUL: Mapping[str, Callable[[Sequence[str]], bool]] = {
+    "PrivateDevices": _is(*_ON),
+    "PrivateNetwork": _is(*_ON),
+    "PrivateUsers": _is(*_ON),
+    "ProtectControlGroups": _is(*_ON, "strict"),
     # Pods have names of their own, and images programs with these bits.
-    "ProtectHostname": lambda value: value.lower() in _ON,
-    "RestrictSUIDSGID": lambda value: value.lower() in _ON,
-    "RestrictNamespaces": _restricts_namespaces,
-    "SecureBits": lambda value: "noroot" in value,
+    "ProtectHostname": _is(*_ON),
+    "RestrictSUIDSGID": _is(*_ON),
+    # runc talks to the kernel with netlink, and processes of containers inherit the filter.
+    "RestrictAddressFamilies": _denies(("AF_UNIX", "AF_INET", "AF_NETLINK")),
+    "RestrictNamespaces": _denies(NAMESPACES),
+    "SecureBits": lambda values: any("noroot" in value for value in values),
 }
-_LISTS = ("RestrictNamespaces", "SecureBits")
+_LISTS = ("RestrictAddressFamilies", "RestrictNamespaces", "SecureBits")
 # Directives that give the daemon another view of files than the node's.
 _VIEWS = re.compile(
     r"(Bind|BindReadOnly|Inaccessible|ReadOnly|NoExec)Paths|TemporaryFileSystem|Root(Directory|Image)|MountImages|\w+Images"
@@ -195,15 +230,15 @@ _PACKAGES = ("/usr/lib/", "/lib/")
 
 def harmful_directives(files: Sequence[Source]) -> list[str]:
     """Return the directives of the unit with which containers don't work, and their files. The last assignment counts."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    places: dict[str, str] = {}
     for file in files:
         for key, value in directives(file.text):
             # Without a value, systemd resets lists, and ignores a switch.
             if key in _HARMFUL and (value or key in _LISTS):
-                found.pop(key, None)
-                if _HARMFUL[key](value):
-                    found[key] = f"{key}={value} in {file.path}"
-    return list(found.values())
+                found[key] = [*found.get(key, []), value] if value else []
+                places[key] = f"{key}={value} in {file.path}"
+    return [places[key] for key, values in found.items() if values and _HARMFUL[key](values)]
 
 
 # The bits of capabilities(7) that containers have by default (containerd pkg/oci, defaultUnixCaps), and those that runc needs.
@@ -268,6 +303,18 @@ def parse_number(text: str | None) -> int | None:
     return int(word) if word.isdigit() and int(word) < 2**62 else None
 
 
+def parse_tasks(loadavg: str, limits: Sequence[int]) -> int | None:
+    """Return how many tasks the lowest limit leaves, from the number of all tasks in ``/proc/loadavg``: proc_loadavg(5)."""
+    found = re.search(r" \d+/(\d+) ", loadavg)
+    return min(limits) - int(found[1]) if found and limits else None
+
+
+def parse_keys(key_users: str) -> int | None:
+    """Return how many keys root may still have, from ``/proc/key-users``: keyrings(7). runc makes one for each container."""
+    found = re.search(r"^\s*0:\s+\d+\s+\d+/\d+\s+(\d+)/(\d+)\s", key_users, re.MULTILINE)
+    return int(found[2]) - int(found[1]) if found else None
+
+
 def parse_groups(text: str) -> dict[str, str]:
     """Return the control group of a process by controller, from ``/proc/PID/cgroup``; that of version 2 under an empty name."""
     rows = (line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2)
@@ -296,6 +343,12 @@ def views_of(files: Iterable[Source], paths: Iterable[str]) -> str:
         if _VIEWS.fullmatch(key) and above.intersection(part for word in value.split() for part in word.lstrip("-+").split(":"))
     ]
     return ", ".join(found)
+
+
+def has_conditions(files: Iterable[Source]) -> bool:
+    """Return whether the unit's files have conditions with which systemd may not start it: systemd.unit(5)."""
+    keys = (one.key for file in files for one in assignments(file.text) if one.section == "Unit")
+    return any(key.startswith(("Condition", "Assert")) for key in keys)
 
 
 def unpackaged(files: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.slipway.node.plugins.module_utils.core.tree import Path, agrees, dotted, flatten, lookup, merge, nest
+from ansible_collections.slipway.node.plugins.module_utils.core.tree import (
+    Path,
+    agrees,
+    dotted,
+    flatten,
+    lookup,
+    merge,
+    nanoseconds,
+    nest,
+)
 
 TREES = st.recursive(
     st.dictionaries(st.text(max_size=3), st.integers() | st.lists(st.integers(), max_size=2), max_size=3),
@@ -58,6 +67,34 @@ def test_a_path_that_leads_nowhere_has_the_default(path: Path) -> None:
 )
 def test_writes_paths_as_toml_does(path: Path, text: str) -> None:
     assert dotted(path) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("0", 0),
+        ("+0", 0),
+        ("-5s", -5 * 10**9),
+        ("+5s", 5 * 10**9),
+        (".5h", 1800 * 10**9),
+        ("5.s", 5 * 10**9),
+        ("1.s.5m", 31 * 10**9),
+        ("1μs1µs1us", 3000),
+        ("0.0000000001ns", 0),
+        ("9223372036854775807ns", 2**63 - 1),
+        ("2562047h", 2562047 * 3600 * 10**9),
+        ("9223372036854775808ns", None),
+        ("2562048h", None),
+        ("5", None),
+        (".s", None),
+        ("1e3s", None),
+        ("--1s", None),
+        ("1H", None),
+        ("1h 5m", None),
+    ],
+)
+def test_a_duration_is_as_long_as_go_says(text: str, length: int | None) -> None:
+    assert nanoseconds(text) == length
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.faults import
     BootUnit,
     Fault,
     View,
-    boot_complaints,
     faults_of,
     overriding_lines,
 )
@@ -203,13 +202,3 @@ def test_what_provisioning_refuses_is_resolved_first() -> None:
 def test_a_drop_in_that_mounts_something_else_is_seen(line: str, overrides: bool) -> None:
     found = overriding_lines(TEXT, [UnitFile("/a.conf", f"[Unit]\nOptions=x\n[Mount]\n{line}\n")])
     assert found == ([f"{line} in /a.conf"] if overrides else [])
-
-
-def test_the_words_of_systemd_are_read() -> None:
-    # systemd 257.
-    conditions = f"{UNIT}: ConditionPathExists=/nowhere failed.\nConditions failed.\n"
-    cycle = "multi-user.target: Found ordering cycle on systemd-user-sessions.service/start\n"
-    cycle += f"multi-user.target: Found dependency on {UNIT}/start\n"
-    assert boot_complaints(UNIT, conditions, "") == ("ConditionPathExists=/nowhere failed",)
-    assert boot_complaints(UNIT, "Conditions succeeded.\n", cycle) == ("it is part of an ordering cycle",)
-    assert boot_complaints(UNIT, "", cycle.replace("debug", "debugger")) == ()

@@ -40,6 +40,7 @@ def test_a_mirror_with_an_ipv6_address_is_lost_on_1_x_alone() -> None:
         ('skip_verify = "yes"', "a skip_verify that is no true or false"),
         ('override_path = "true"', "an override_path that is no true or false"),
         ('dial_timeout = "abc"', "a dial_timeout that is no duration"),
+        ('dial_timeout = "2562048h"', "a dial_timeout that is no duration"),
         ("[header]\nx = 5", "a header that is no table of texts"),
         ('[header]\nx = ["a", 5]', "a header that is no table of texts"),
         ("server = 5", "a server that is no text"),
@@ -65,6 +66,8 @@ def test_what_containerd_refuses_is_a_problem(text: str, words: str) -> None:
         'server = "http://10.0.0.1:5000/path"\ncapabilities = []\n[header]\nx = ["a"]\ny = "b"',
         '[host."https://[fd00::1]:5000"]\nclient = ["a.pem", ["b.crt", "b.key"]]\nca = []',
         '[host."localhost:5000"]\ndial_timeout = ""',
+        '[host."localhost:5000"]\ndial_timeout = ".5h"',
+        '[host."localhost:5000"]\ndial_timeout = "+0"',
         "",
     ],
 )

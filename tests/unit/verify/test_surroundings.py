@@ -10,13 +10,16 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     Kubelet,
     cni_plugins,
     harmful_directives,
+    has_conditions,
     ignored_lines,
     parse_filters,
     parse_groups,
+    parse_keys,
     parse_limit,
     parse_number,
     parse_propagation,
     parse_status,
+    parse_tasks,
     views_of,
 )
 
@@ -44,6 +47,9 @@ def unit(*drop_ins: tuple[str, str]) -> list[Source]:
         "RestrictNamespaces=yes",
         "RestrictNamespaces=user",
         "RestrictNamespaces=~mnt",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+        "RestrictAddressFamilies=~AF_NETLINK",
+        "RestrictAddressFamilies=none",
     ],
 )
 def test_directives_with_which_containers_do_not_work_are_named(line: str) -> None:
@@ -51,7 +57,7 @@ def test_directives_with_which_containers_do_not_work_are_named(line: str) -> No
     key = line.partition("=")[0]
     empty, off = (("/etc/z.conf", f"[Service]\n{key}={value}\n") for value in ("", "no"))
     # systemd 257 ignores an empty value of a switch.
-    is_list = key in ("RestrictNamespaces", "SecureBits")
+    is_list = key in ("RestrictAddressFamilies", "RestrictNamespaces", "SecureBits")
     assert harmful_directives(unit((THEIRS, f"[Service]\n{line}\n"), empty)) == ([] if is_list else [f"{line} in {THEIRS}"])
     undone = empty if is_list else off
     assert harmful_directives(unit((THEIRS, f"[Service]\n{line}\n"), undone)) == []
@@ -65,6 +71,12 @@ def test_directives_with_which_containers_do_not_work_are_named(line: str) -> No
         "RestrictNamespaces=cgroup ipc mnt net pid uts",
         "PrivateTmp=yes",
         "NoNewPrivileges=yes",
+        "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6",
+        "RestrictAddressFamilies=~AF_PACKET",
+        # Lines are merged.
+        "RestrictAddressFamilies=AF_UNIX AF_INET\nRestrictAddressFamilies=AF_NETLINK",
+        "RestrictAddressFamilies=~AF_PACKET\nRestrictAddressFamilies=~AF_CAN",
+        "RestrictNamespaces=~mnt\nRestrictNamespaces=mnt",
     ],
 )
 def test_directives_with_which_containers_work_are_not_named(line: str) -> None:
@@ -122,6 +134,13 @@ def test_the_control_groups_of_a_process_are_read() -> None:
     assert groups == {"cpu": "/a", "cpuacct": "/a", "pids": "/system.slice/b", "": "/c:d"}
 
 
+def test_the_tasks_and_keys_that_are_left_are_counted() -> None:
+    assert parse_tasks("2.79 2.03 2.67 2/152 21654\n", [32768, 400]) == 248
+    assert (parse_tasks("", [400]), parse_tasks("2.79 2.03 2.67 2/152 21654\n", [])) == (None, None)
+    users = "    0:    29 28/28 23/1000000 531/25000000\n  997:     2 2/2 2/200 18/20000\n"
+    assert (parse_keys(users), parse_keys("")) == (999977, None)
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [
@@ -135,6 +154,11 @@ def test_the_control_groups_of_a_process_are_read() -> None:
 def test_the_directive_that_hides_a_file_is_named(line: str, named: bool) -> None:
     found = views_of(unit((THEIRS, f"[Service]\n{line}\n")), ["/etc/containerd/config.toml"])
     assert found == (f"{line} in {THEIRS}" if named else "")
+
+
+def test_conditions_of_a_unit_are_noticed() -> None:
+    assert has_conditions(unit((THEIRS, "[Unit]\nConditionPathExists=/a\n")))
+    assert not has_conditions(unit((THEIRS, "[Unit]\nAfter=a.service\n[Service]\nConditionPathExists=/a\n")))
 
 
 def test_only_lines_that_an_administrator_wrote_are_reported_as_ignored() -> None:

@@ -21,6 +21,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
 from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import RegistryFile
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     Confinement,
+    KernelLimits,
     Kubelet,
     PodNetwork,
     Room,
@@ -56,6 +57,8 @@ def state(**changes: Any) -> NodeState:
         "sandbox": SANDBOX,
         "network": PodNetwork("/etc/cni/net.d", ("/etc/cni/net.d/10.conflist",)),
         "cgroups_problem": "",
+        "null_problem": "",
+        "kernel_limits": KernelLimits({"mnt": 500}, tasks=30000, keys=199, mounts=90000),
         "pod_files": (),
         "unit_files": UNIT_FILES,
         "registry_files": (RegistryFile("/certs.d/a/hosts.toml"),),
@@ -75,7 +78,7 @@ def test_all_is_well(name: str) -> None:
     assert found is not None and found.status == "ok" and not found.remedy
 
 
-@pytest.mark.parametrize("name", [one for one in CHECKS if one != "cgroups"])
+@pytest.mark.parametrize("name", [one for one in CHECKS if one not in ("cgroups", "null_device", "kernel_limits")])
 def test_a_node_that_could_not_be_read_is_unknown(name: str) -> None:
     unread = dict.fromkeys(("config", "room", "sandbox", "network", "unit_files", "registry_files", "hosts", "version"))
     found = finding(name, state(**unread, trouble=dict.fromkeys(("config", "unit_files", "hosts"), "bad TOML")))
@@ -209,6 +212,27 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("pod_files", "fail", {"pod_files": ("/etc/resolv.conf isn't there",)}, "starts no pod: /etc/resolv.conf isn't there"),
     ("cgroups", "fail", {"cgroups_problem": "/sys/fs/cgroup is mounted read-only"}, "mounted read-only"),
     ("cgroups", "unknown", {"cgroups_problem": None}, "not read"),
+    ("null_device", "fail", {"null_problem": "/dev/null isn't there"}, "/dev/null isn't there"),
+    (
+        "null_device",
+        "fail",
+        {
+            "null_problem": "/dev/null is not the kernel's null device",
+            "unit_files": (Source("/a.conf", "[Service]\nInaccessiblePaths=/dev/null\n"),),
+        },
+        "device (InaccessiblePaths=/dev/null in /a.conf)",
+    ),
+    ("null_device", "unknown", {"null_problem": None}, "not read"),
+    ("kernel_limits", "unknown", {"kernel_limits": None}, "not read"),
+    (
+        "kernel_limits",
+        "fail",
+        {"kernel_limits": KernelLimits({"mnt": -2, "net": 900})},
+        "root can create 0 more namespaces of the kind mnt (user.max_mnt_namespaces)",
+    ),
+    ("kernel_limits", "fail", {"kernel_limits": KernelLimits(tasks=5)}, "the node can start 5 more tasks"),
+    ("kernel_limits", "fail", {"kernel_limits": KernelLimits(keys=0)}, "root can have 0 more keys"),
+    ("kernel_limits", "fail", {"kernel_limits": KernelLimits(mounts=3)}, "can make 3 more mounts (fs.mount-max)"),
     ("pod_files", "unknown", {"pod_files": None}, "not read"),
     ("pod_network", "warn", {"network": PodNetwork("/etc/cni/net.d", ())}, "no file in /etc/cni/net.d"),
     ("registry_files", "fail", {"registry_files": (RegistryFile("/a", ("is a FIFO",)),)}, "/a is a FIFO"),
@@ -244,6 +268,7 @@ def test_every_check_can_be_other_than_ok() -> None:
         ("storage_space", room(size=8 * 2**20, free=8 * 2**20, inodes=60, inodes_free=50)),
         ("unit_directives", {"unit_files": (*UNIT_FILES, overriding("5"))}),
         ("unit_directives", confined(tasks_left=4000, memory=2**30, files=1024, processes=30000)),
+        ("kernel_limits", {"kernel_limits": KernelLimits()}),
         ("message_size", message_size(0)),
         ("message_size", message_size(2**21)),
         ("required_plugins", failed_plugin("io.containerd.snapshotter.v1", "btrfs")),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import open_null
 
 _READ_BYTES = 1 << 16
 
@@ -46,7 +47,7 @@ def detach() -> None:
     os.setsid()
     # The other end of a pipe to the parent may be gone when it is written to.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    null = os.open(os.devnull, os.O_RDWR)
+    null = open_null()
     for stream in (0, 1, 2):
         os.dup2(null, stream)
 

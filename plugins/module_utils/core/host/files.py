@@ -49,6 +49,14 @@ def open_file(path: str) -> IO[bytes]:
     return open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
 
 
+def open_null() -> int:
+    """Return a new descriptor of /dev/null; on a node whose /dev/null is missing, of an empty file in memory."""
+    try:
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return os.memfd_create("null")
+
+
 def not_a_file(found: os.stat_result) -> str:
     """Return how a path differs from a file that can be read to its end, such as "is a FIFO"; empty for such a file.
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import open_null
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import answers
 
 # ctr warns of deprecated settings on stderr; what a program prints is parsed, so it speaks C's language.
@@ -133,7 +134,11 @@ def _standard_input(secret: str | None, feed: Callable[[IO[bytes]], None] | None
     if feed is not None:
         yield subprocess.PIPE
     elif secret is None:
-        yield subprocess.DEVNULL
+        null = open_null()
+        try:
+            yield null
+        finally:
+            os.close(null)
     else:
         with _terminal(secret) as terminal:
             yield terminal

@@ -9,10 +9,16 @@ import os
 import time
 
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import UNIT_PROPERTIES, UnitStatus
+from ansible_collections.slipway.node.plugins.module_utils.core.unit_status import (
+    UNIT_PROPERTIES,
+    UnitStatus,
+    boot_complaints,
+    missing_requirements,
+)
 
 # journald reads what a daemon writes when it gets round to it, and the last words come last.
 _JOURNAL_LOOKS = 6
+_ANALYZE_SECONDS = 20.0
 # The inverse properties of Requires=, Requisite=, BindsTo= and PartOf=.
 _STOPPED_WITH = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf")
 _JOURNAL_SECONDS = 0.2
@@ -61,6 +67,28 @@ class Unit:
             shown = self._runner.run("systemctl", "show", *arguments, doing=f"ask systemd what starts {self.name}")
             names = {name for line in shown.splitlines() for name in line.partition("=")[2].split()} - seen
         return bool(names)
+
+    def analysis(self) -> str:
+        """Return what systemd says of its files and of its start at boot; empty on a node without systemd-analyze."""
+        program = self._runner.find("systemd-analyze")
+        if program is None:
+            return ""
+        done = self._runner.try_run(program, "verify", "--man=no", self.default_target(), self.name, timeout=_ANALYZE_SECONDS)
+        return done.stderr + done.stdout
+
+    def boot_complaints(self, analysis: str, *, conditional: bool) -> tuple[str, ...]:
+        """Return why systemd may not start it at boot, from its ``analysis``. ``conditional``: its files have conditions."""
+        program, conditions = self._runner.find("systemd-analyze"), ""
+        if conditional and program is not None:
+            # Since systemd 250; an older one prints nothing of the kind.
+            done = self._runner.try_run(program, "condition", f"--unit={self.name}", timeout=_ANALYZE_SECONDS)
+            conditions = done.stderr + done.stdout
+        # Units that generators make, such as those of fstab(5), aren't part of the analysis.
+        missing = [one for one in missing_requirements(self.name, analysis) if not self.another(one).status().loaded]
+        return (
+            *boot_complaints(self.name, conditions, analysis),
+            *(f"it needs {one}, which is not installed" for one in missing),
+        )
 
     def reload_manager(self) -> None:
         self._runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")

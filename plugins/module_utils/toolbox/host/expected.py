@@ -13,10 +13,11 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.clien
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source as UnitFile
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd import Unit
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.core.mounts import Mount, cover_of
 from ansible_collections.slipway.node.plugins.module_utils.toolbox import plan as steps
-from ansible_collections.slipway.node.plugins.module_utils.toolbox.faults import BootUnit, View, boot_complaints, faults_of
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.faults import BootUnit, View, faults_of
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host import mountpoint
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.shown import shows
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.toolbox import Toolbox
@@ -25,10 +26,6 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.names import 
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.plan import CurrentSnapshot
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox, ToolboxState, WritableSnapshot
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.toolbox import ToolboxSpec
-
-_ANALYZE_SECONDS = 20.0
-# What starts everything that is started at boot.
-_BOOT = "multi-user.target"
 
 
 def read_expected(
@@ -94,11 +91,5 @@ def _boot_unit(runner: Runner, path: str, drop_ins: Sequence[str]) -> BootUnit:
     if not drop_ins:
         return BootUnit()
     texts = tuple(UnitFile(one, read_text(one) or "") for one in drop_ins)
-    program, name = runner.find("systemd-analyze"), unit_name(path)
-    if program is None:
-        return BootUnit(texts)
-    # Since systemd 250; an older one prints nothing of the kind.
-    conditions = runner.try_run(program, "condition", f"--unit={name}", timeout=_ANALYZE_SECONDS)
-    verified = runner.try_run(program, "verify", "--man=no", _BOOT, timeout=_ANALYZE_SECONDS)
-    said = boot_complaints(name, conditions.stderr + conditions.stdout, verified.stderr + verified.stdout)
-    return BootUnit(texts, said)
+    unit = Unit(runner, unit_name(path))
+    return BootUnit(texts, unit.boot_complaints(unit.analysis(), conditional=True))

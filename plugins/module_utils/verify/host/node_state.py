@@ -26,6 +26,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.host.uuid 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.snapshotters import BUILTIN_SNAPSHOTTERS
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
+from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.lock import interrupted_upgrade
 from ansible_collections.slipway.node.plugins.module_utils.core.host.mounts import read_mounts
@@ -55,6 +56,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.host.paths impo
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import loaded_snapshotters, read_toolboxes
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DAEMON_UNREACHABLE, Expectation, NodeState
+from ansible_collections.slipway.node.plugins.module_utils.verify.host.kernel import read_kernel_limits, read_null_problem
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import (
     base_spec_problems,
     kata_file_problems,
@@ -67,7 +69,6 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
     created_at_start,
     read_cgroups_problem,
     read_confinement,
-    read_ignored_directives,
     read_kubelet,
     read_listener,
     read_lost_databases,
@@ -77,6 +78,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
     read_room,
     read_sandbox,
 )
+from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import has_conditions, ignored_lines
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings_checks import (
     CRI_PLUGINS,
     REQUIRED_PLUGINS,
@@ -166,6 +168,8 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
         probe.try_read("environment", lambda: read_environment(process.pid))
         probe.try_read("listener", lambda: read_listener(containerd.address, process.pid))
         probe.try_read("cgroups_problem", lambda: read_cgroups_problem(process.pid))
+        probe.try_read("null_problem", lambda: read_null_problem(process.pid))
+        probe.try_read("kernel_limits", lambda: read_kernel_limits(process.pid))
         probe.try_read("lost_databases", lambda: read_lost_databases(process.pid))
     if "config" in probe.parts:
         config, version, environment = probe.parts["config"], probe.parts["version"], probe.parts.get("environment")
@@ -185,7 +189,7 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
         probe.try_read("environment_files", lambda: read_environment_files(texts))
         if daemon.unit.enabled == "enabled":
             probe.try_read("starts_at_boot", containerd.unit.starts_at_boot)
-        probe.try_read("ignored_directives", lambda: read_ignored_directives(runner, containerd.unit.name, files))
+        _read_analysis(probe, containerd, files, texts)
     sources = probe.try_read("sources", lambda: tuple(read_sources(config_file)))
     if process is not None and sources is not None and "config" in probe.parts:
         directories = [one for one in (containerd.config.root, containerd.config.state) if one]
@@ -205,6 +209,19 @@ def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: I
         trouble=probe.trouble,
         **probe.parts,
     )
+
+
+def _read_analysis(probe: _Probe, containerd: Containerd, files: Sequence[str], texts: Iterable[Source]) -> None:
+    """Read what systemd says of the unit's lines, and of its start at boot."""
+    said = probe.try_read("analysis", containerd.unit.analysis, patient=True)
+    if said is None:
+        trouble = probe.trouble.pop("analysis")
+        probe.trouble.update(dict.fromkeys(("ignored_directives", "boot_complaints"), trouble))
+        return
+    del probe.parts["analysis"]
+    probe.parts["ignored_directives"] = ignored_lines(said, files)
+    conditional = has_conditions(texts)
+    probe.try_read("boot_complaints", lambda: containerd.unit.boot_complaints(said, conditional=conditional), patient=True)
 
 
 def _read_surroundings(

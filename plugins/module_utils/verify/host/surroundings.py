@@ -10,7 +10,7 @@ import glob
 import os
 import stat
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
@@ -40,19 +39,16 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     Room,
     SandboxImage,
     cni_plugins,
-    ignored_lines,
     parse_filters,
     parse_groups,
     parse_limit,
     parse_number,
     parse_propagation,
     parse_status,
-    unpackaged,
 )
 
 # What the kernel adds to the path of an open file that was deleted.
 _DELETED = " (deleted)"
-_ANALYZE_SECONDS = 20.0
 # The daemon creates these directories once: the one in which it mounts layers to unpack them (containerd cmd/containerd/command),
 # that of downloads (plugins/content/local), and that of a snapshotter's files (plugins/snapshots). The second name is a file or
 # directory beside it that exists once the plugin has been used.
@@ -168,15 +164,6 @@ def read_kubelet() -> Kubelet | None:
     """Return the kubelet of the node, None if none has been configured. Raises HostError."""
     text = read_text(KUBELET_CONFIG)
     return None if text is None else Kubelet.parse(text)
-
-
-def read_ignored_directives(runner: Runner, unit: str, paths: Sequence[str]) -> tuple[str, ...]:
-    """Return what systemd says of lines of the unit's files that it ignores; nothing on a node without systemd-analyze."""
-    program = runner.find("systemd-analyze")
-    if program is None or not unpackaged(paths):
-        return ()
-    done = runner.try_run(program, "verify", "--man=no", unit, timeout=_ANALYZE_SECONDS)
-    return ignored_lines(done.stderr + done.stdout, paths)
 
 
 def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str]) -> Confinement | None:

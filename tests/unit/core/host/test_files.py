@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.files import (
     make_directories,
+    open_null,
     read_bytes,
     remove_empty_dir,
     remove_file,
@@ -172,3 +173,14 @@ def test_a_removed_file_takes_what_killed_writes_of_it_left(tmp_path: Path) -> N
     (tmp_path / ".slipway-another.toml.x1.tmp").write_text("not ours to remove")
     remove_file(str(path))
     assert [one.name for one in tmp_path.iterdir()] == [".slipway-another.toml.x1.tmp"]
+
+
+def test_a_node_without_a_null_device_gets_an_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        monkeypatch.setattr(os, "devnull", str(path))
+        null = open_null()
+        try:
+            assert (os.read(null, 10), os.write(null, b"x")) == (b"", 1)
+        finally:
+            os.close(null)
+        assert not (tmp_path / "missing").exists()

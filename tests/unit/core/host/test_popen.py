@@ -34,7 +34,9 @@ def test_a_secret_arrives_as_it_is_and_shows_nowhere_else(secret: str) -> None:
     assert output.stdout == f"Password: \n{secret}\n".encode()
 
 
-def test_without_a_secret_there_is_nothing_to_read() -> None:
+@pytest.mark.parametrize("null", [os.devnull, "/dev/missing"])
+def test_without_a_secret_there_is_nothing_to_read(null: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "devnull", null)
     output = run_program([sys.executable, "-c", "import sys; print(len(sys.stdin.read()))"], timeout=20)
     assert (output.code, output.stdout, output.stderr) == (0, b"0\n", "")
 

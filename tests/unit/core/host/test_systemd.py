@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from ansible_collections.slipway.node.plugins.module_utils.core.host import systemd
-from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
+from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Result, Runner
 
 UNIT = "containerd.service"
 
@@ -54,3 +54,28 @@ def test_a_unit_starts_at_boot_if_the_default_target_starts_it(
     (directory / f"{link}.wants" / UNIT).touch()
     unit = systemd.Unit(cast(Runner, Systemctl(**started_by)), UNIT)
     assert unit.starts_at_boot() is starts
+
+
+class Analyzer(Systemctl):
+    """Knows a unit that a generator made, and says what systemd-analyze says."""
+
+    def find(self, program: str) -> str | None:
+        return f"/usr/bin/{program}"
+
+    def run(self, *argv: str, doing: str) -> str:
+        return f"LoadState={'loaded' if argv[-1] == 'data.mount' else 'not-found'}\n"
+
+    def try_run(self, *argv: str, timeout: float) -> Result:
+        failed = f"{UNIT}: ConditionPathExists=/nowhere failed.\nConditions failed.\n"
+        lines = "".join(
+            f"{UNIT}: Failed to create {UNIT}/start: Unit {one} not found.\n" for one in ("data.mount", "gone.service")
+        )
+        return Result(argv, 1, "", failed if "condition" in argv else lines)
+
+
+def test_what_keeps_a_unit_from_starting_at_boot_is_read() -> None:
+    unit = systemd.Unit(cast(Runner, Analyzer()), UNIT)
+    said = unit.analysis()
+    missing = "it needs gone.service, which is not installed"
+    assert unit.boot_complaints(said, conditional=False) == (missing,)
+    assert unit.boot_complaints(said, conditional=True) == ("ConditionPathExists=/nowhere failed", missing)

@@ -10,17 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from unit.stand_ins import Module
 
 from ansible_collections.slipway.node.plugins.module_utils.config.host.unit_files import read_unit_files
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
-from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
 from ansible_collections.slipway.node.plugins.module_utils.verify.host import surroundings
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
     created_at_start,
     read_cgroups_problem,
-    read_ignored_directives,
     read_listener,
     read_lost_databases,
     read_network,
@@ -36,22 +33,6 @@ PODS = '{"name": "pods", "plugins": [{"type": "bridge"}]}'
 def cni(directory: Path, **keys: object) -> EffectiveConfig:
     table = {"conf_dir": str(directory / "net.d"), "bin_dirs": [str(directory / "bin")], **keys}
     return EffectiveConfig({"version": 3, "plugins": {"io.containerd.cri.v1.runtime": {"cni": table}}})
-
-
-@pytest.mark.parametrize(
-    ("path", "asked"), [("/usr/lib/systemd/system/a.service", False), ("/etc/systemd/system/a.service.d/1.conf", True)]
-)
-def test_systemd_is_asked_about_a_unit_only_if_it_has_files_of_an_administrator(tmp_path: Path, path: str, asked: bool) -> None:
-    program, mark = tmp_path / "systemd-analyze", tmp_path / "asked"
-    program.write_text(f"#!/bin/sh\ntouch {mark}\necho '{path}:2: Unknown key, ignoring.'\n")
-    program.chmod(0o755)
-
-    class Node(Module):
-        def get_bin_path(self, arg: str, required: bool, opt_dirs: list[str]) -> str | None:
-            return str(program)
-
-    assert bool(read_ignored_directives(Runner(Node()), "a.service", [path])) is asked
-    assert mark.exists() is asked
 
 
 def test_the_room_of_directories_that_exist_is_read(tmp_path: Path) -> None:
