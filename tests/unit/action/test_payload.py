@@ -54,3 +54,15 @@ def test_garbage_collection_that_was_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_garbage_of_the_payload_is_not_searched_later() -> None:
+    frozen = gc.get_freeze_count()
+    try:
+        with without_garbage_collection():
+            garbage: list[list[Any]] = [[] for _ in range(1000)]
+            for one in garbage:
+                one.append(one)
+        assert gc.get_freeze_count() >= frozen + 1000
+    finally:
+        gc.unfreeze()

@@ -17,7 +17,8 @@ import signal
 import struct
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ _BEGIN, _END, _RESULT, _ERROR, _FAILED = range(5)
 _FRAME = struct.Struct("<I")
 # A process that was killed and isn't gone by then hangs in the kernel.
 _KILL_SECONDS = 1.0
+_FIRST_POLL_SECONDS = 0.001
 _POLL_SECONDS = 0.02
 
 
@@ -45,16 +47,33 @@ class Reader:
         self._part_timeout = part_timeout
         self._deadline = time.monotonic() + timeout
         self._known: dict[str, tuple[Any, str]] = {}
+        self._begun: dict[str, Future[Any]] = {}
         self._tell: Callable[..., None] = lambda *message: None
 
-    def read(self, name: str, read: Callable[[], Any], *, patient: bool = False) -> Any:
-        """Return a part. Raises HostError if it can't be read, or not in time. ``patient``: it has no limit of its own."""
+    def begin(self, reads: Mapping[str, Callable[[], Any]], *, first: Callable[[], Any] = lambda: None) -> None:
+        """Begin to read parts at the same time, so that ``read`` only waits for them. ``first`` is done before all of them."""
+        # One thread for each: a part that hangs holds up no other.
+        pool = ThreadPoolExecutor(len(reads) + 1)
+        ready = pool.submit(first)
+
+        def read_when_ready(read: Callable[[], Any]) -> Any:
+            wait([ready])
+            return read()
+
+        unknown = {name: read for name, read in reads.items() if name not in self._known}
+        self._begun.update({name: pool.submit(read_when_ready, read) for name, read in unknown.items()})
+
+    def read(self, name: str, read: Callable[[], Any] | None = None, *, patient: bool = False) -> Any:
+        """Return a part. ``read`` None: it was begun. ``patient``: it has no limit of its own.
+
+        Raises HostError if it can't be read, or not in time.
+        """
         if name not in self._known:
             if time.monotonic() >= self._deadline:
                 raise HostError(self._late)
             self._tell(_BEGIN, name, patient)
             try:
-                self._known[name] = (read(), "")
+                self._known[name] = (self._begun[name].result() if read is None else read(), "")
             except HostError as error:
                 self._known[name] = (None, str(error))
             self._tell(_END, name, self._known[name])
@@ -176,5 +195,7 @@ def _end(pid: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     until = time.monotonic() + _KILL_SECONDS
+    seconds = _FIRST_POLL_SECONDS
     while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < until:
-        time.sleep(_POLL_SECONDS)
+        time.sleep(seconds)
+        seconds = min(2 * seconds, _POLL_SECONDS)

@@ -47,7 +47,6 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.sta
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.host.thin_pool import read_pool
 from ansible_collections.slipway.node.plugins.module_utils.snapshotters.thin_pool import PoolState
 from ansible_collections.slipway.node.plugins.module_utils.store.host.paths import (
-    containerd_root,
     content_root,
     read_overlay,
     snapshot_ids,
@@ -55,6 +54,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.host.paths impo
 )
 from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit import Overlay, headroom, next_id
 from ansible_collections.slipway.node.plugins.module_utils.toolbox.host.state import loaded_snapshotters, read_toolboxes
+from ansible_collections.slipway.node.plugins.module_utils.toolbox.state import ExpectedToolbox
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import DAEMON_UNREACHABLE, Expectation, NodeState
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.kernel import read_kernel_limits, read_null_problem
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import (
@@ -100,8 +100,8 @@ class _Probe:
         self.trouble: dict[str, str] = {}
         self.reader = reader
 
-    def try_read(self, name: str, read: Callable[[], Any], *, patient: bool = False) -> Any:
-        """Read a part. ``patient``: it asks the daemon or runs programs, which have a limit of their own."""
+    def try_read(self, name: str, read: Callable[[], Any] | None = None, *, patient: bool = False) -> Any:
+        """Read a part. ``read`` None: it was begun. ``patient``: it asks the daemon or runs programs, which have a limit."""
         try:
             self.parts[name] = self.reader.read(name, read, patient=patient)
         except HostError as error:
@@ -135,34 +135,71 @@ def read_node(
 def _read(reader: Reader, containerd: Containerd, expectation: Expectation, *, writable: bool) -> tuple[NodeState, str | None]:
     """Return the state of the node, and the directory of the content store if images can be compared."""
     chosen = expectation.settings.chosen_snapshotters()
-    state = _with_hosts(reader, _without_asking_the_daemon(reader, containerd, chosen), expectation)
-    daemon, config = state.daemon, state.config
+    probe = _Probe(reader)
+    _read_daemon(probe, containerd)
+    daemon, config = probe.parts.get("daemon"), probe.parts.get("config")
     if daemon is None or daemon.plugins is None or config is None:
-        return _silent(state), None
-    runner, ctr, own = containerd.runner, containerd.ctr, config.own_snapshotters
-    state = _with_snapshotters(reader, state, ctr, config, chosen)
-    state = _with_images(reader, state, ctr, config, expectation.images)
+        return _silent(_with_hosts(reader, _without_asking_the_daemon(probe, containerd, chosen), expectation)), None
+    # The answers come while files are read.
+    questions = _questions(containerd, config, loaded_snapshotters(daemon.plugins), expectation.toolboxes, writable=writable)
+    reader.begin(questions)
+    state = _with_hosts(reader, _without_asking_the_daemon(probe, containerd, chosen), expectation)
+    state = _with_snapshotters(reader, state, containerd.ctr, config, chosen)
+    state = _with_images(reader, state, containerd, config, expectation.images)
+    probe = _Probe(reader)
+    for name in questions:
+        probe.try_read(name, patient=True)
+    return _with_shutdown(reader, _with(state, probe))
+
+
+def _read_daemon(probe: _Probe, containerd: Containerd) -> None:
+    """Read the program's version and configurations, the daemon's process and plugins, and where it keeps its data."""
+    probe.reader.begin(
+        {
+            "version": lambda: containerd.version,
+            "config": lambda: containerd.config,
+            "defaults": lambda: containerd.default_config,
+            "daemon": lambda: RunningDaemon(containerd).read_state(),
+            "content": lambda: content_root(containerd.ctr),
+        },
+        first=lambda: containerd.program,
+    )
+    if probe.try_read("version"):
+        probe.try_read("config")
+        probe.try_read("defaults")
+    daemon = probe.try_read("daemon")
+    if daemon is not None and daemon.plugins is not None:
+        # The same answer has the directories of snapshotters, so no question may come before it.
+        _Probe(probe.reader).try_read("content", patient=True)
+
+
+def _questions(
+    containerd: Containerd,
+    config: EffectiveConfig,
+    loaded: Sequence[str],
+    toolboxes: Sequence[ExpectedToolbox] | None,
+    *,
+    writable: bool,
+) -> dict[str, Callable[[], Any]]:
+    """Return the parts that ask the daemon, and depend on no other part than its configuration and plugins."""
+    ctr, sandbox = containerd.ctr, config.sandbox_image if config.cri_enabled else None
+    found: dict[str, Callable[[], Any]] = {"stranded": lambda: stranded(ctr, config, loaded)}
+    if sandbox:
+        found["sandbox"] = lambda: read_sandbox(ctr, sandbox)
     if writable:
-        loaded = loaded_snapshotters(daemon.plugins)
-        probe = _Probe(reader)
-        probe.try_read("toolboxes", lambda: read_toolboxes(containerd, loaded, own[0], expectation.toolboxes), patient=True)
-        state = _with(state, probe)
-    return _with_shutdown(reader, state, runner, ctr)
+        found["toolboxes"] = lambda: read_toolboxes(containerd, loaded, config.own_snapshotters[0], toolboxes)
+    return found
 
 
 def _with(state: NodeState, probe: _Probe) -> NodeState:
     return replace(state, trouble={**state.trouble, **probe.trouble}, **probe.parts)
 
 
-def _without_asking_the_daemon(reader: Reader, containerd: Containerd, chosen: Iterable[str]) -> NodeState:
-    """Read the program, the files, the daemon's process and plugins, and what its configuration needs of the node."""
-    probe = _Probe(reader)
+def _without_asking_the_daemon(probe: _Probe, containerd: Containerd, chosen: Iterable[str]) -> NodeState:
+    """Read the files, and what the daemon's configuration needs of the node."""
     runner, config_file = containerd.runner, containerd.config_file
     probe.try_read("kubelet", read_kubelet)
-    if probe.try_read("version", lambda: containerd.version):
-        probe.try_read("config", lambda: containerd.config)
-        probe.try_read("defaults", lambda: containerd.default_config)
-    daemon = probe.try_read("daemon", lambda: RunningDaemon(containerd).read_state())
+    daemon = probe.parts.get("daemon")
     process = daemon.process if daemon is not None else None
     if process is not None:
         probe.try_read("environment", lambda: read_environment(process.pid))
@@ -282,10 +319,6 @@ def _with_snapshotters(reader: Reader, state: NodeState, ctr: Ctr, config: Effec
         lambda: {**plugin_reasons(ctr, states, names), **{name: ctr.plugin_reason(name.split(".")[-1]) for name in failed}},
         patient=True,
     )
-    if config.sandbox_image and config.cri_enabled:
-        name = config.sandbox_image
-        probe.try_read("sandbox", lambda: read_sandbox(ctr, name), patient=True)
-    probe.try_read("stranded", lambda: stranded(ctr, config, loaded_snapshotters(plugins)), patient=True)
     return _with(state, probe)
 
 
@@ -306,10 +339,10 @@ def _thin_pool(runner: Runner, config: EffectiveConfig, started: float | None) -
 
 
 def _with_images(
-    reader: Reader, state: NodeState, ctr: Ctr, config: EffectiveConfig, images: Sequence[ExpectedImage]
+    reader: Reader, state: NodeState, containerd: Containerd, config: EffectiveConfig, images: Sequence[ExpectedImage]
 ) -> NodeState:
     """Read the images of a daemon that answers."""
-    probe = _Probe(reader)
+    probe, ctr = _Probe(reader), containerd.ctr
     own = config.own_snapshotters
     default = own[0]
     named = dict.fromkeys([*own, *(image.snapshotter for image in images if image.snapshotter)])
@@ -318,14 +351,17 @@ def _with_images(
     overlay, ids = None, ()
     if "overlayfs" in snapshotters:
         overlay, ids = probe.try_read("overlay", lambda: _overlay(ctr, config)) or (None, ())
-    root = probe.try_read("root", lambda: containerd_root(ctr), patient=True)
-    if root:
+    content = probe.try_read("content", patient=True)
+    if content:
+        root = os.path.dirname(content)
         probe.try_read("pulls", lambda: read_pulls(root))
         mounts, trouble = probe.try_read("mounts", lambda: _mounts(root, ctr, snapshotters, overlay)) or ({}, "")
         probe.trouble.update({"mounts": trouble} if trouble else {})
+        devices = tuple(dict.fromkeys(mount.device for mount in mounts.values()))
+        reader.begin({"shutdown": lambda: last_shutdown(containerd.runner, root, devices)})
     else:
         mounts = {}
-        probe.trouble.update(dict.fromkeys(("pulls", "mounts"), probe.trouble["root"]))
+        probe.trouble.update(dict.fromkeys(("pulls", "mounts"), probe.trouble["content"]))
     expected = ExpectedImages(ctr, default, f"linux/{state.architecture}", overlay, ids)
     return replace(
         state,
@@ -338,16 +374,15 @@ def _with_images(
     )
 
 
-def _with_shutdown(reader: Reader, state: NodeState, runner: Runner, ctr: Ctr) -> tuple[NodeState, str | None]:
+def _with_shutdown(reader: Reader, state: NodeState) -> tuple[NodeState, str | None]:
     """Read how the boot before ended, and what a power cut may have left; with the directory of the content store."""
     probe = _Probe(reader)
-    content = probe.try_read("content", lambda: content_root(ctr), patient=True)
+    content = probe.try_read("content", patient=True)
     if not content:
         trouble = dict.fromkeys(("judged", "shutdown", "uuid_problem"), probe.trouble["content"])
         return replace(state, trouble={**state.trouble, **trouble}), None
     root = os.path.dirname(content)
-    devices = tuple(dict.fromkeys(mount.device for mount in (state.mounts or {}).values()))
-    probe.try_read("shutdown", lambda: last_shutdown(runner, root, devices), patient=True)
+    probe.try_read("shutdown", patient=True)
     probe.try_read("uuid_problem", lambda: uuid_problem(root, state.version))
     probe.parts.pop("content")
     return _with(state, probe), content

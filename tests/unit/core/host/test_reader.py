@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,46 @@ def is_running(status: Path) -> bool:
         return status.read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def begun(reads: dict[str, Callable[[], Any]], **options: Callable[[], Any]) -> Callable[[Reader], dict[str, Any]]:
+    """Begin all of them, and then read them, or say why not."""
+
+    def work(reader: Reader) -> dict[str, Any]:
+        reader.begin(reads, **options)
+        found = {}
+        for name in reads:
+            try:
+                found[name] = reader.read(name)
+            except HostError as error:
+                found[name] = str(error)
+        return found
+
+    return work
+
+
+def test_parts_that_are_begun_are_read_at_the_same_time() -> None:
+    both = threading.Barrier(2)
+    found = read_in_process(begun({"one": both.wait, "two": both.wait, "bad": full}), timeout=60, part_timeout=60)
+    assert (sorted((found["one"], found["two"])), found["bad"]) == ([0, 1], "the disk is full")
+
+
+def test_what_is_needed_first_is_done_once_and_before_the_parts() -> None:
+    done: list[int] = []
+    reads = {"one": lambda: len(done), "two": lambda: len(done)}
+    found = read_in_process(begun(reads, first=lambda: done.append(1)), timeout=60, part_timeout=60)
+    assert found == {"one": 1, "two": 1}
+
+
+def test_a_part_that_is_begun_and_hangs_is_left_out_and_not_begun_again(fifo: str, tmp_path: Path) -> None:
+    def hang() -> None:
+        with (tmp_path / "count").open("a") as stream:
+            stream.write("x")
+        Path(fifo).read_text()
+
+    found = read_in_process(begun({"hung": hang, "one": lambda: 1}), timeout=60, part_timeout=PART)
+    assert found == {"hung": f"{NO_ANSWER} {PART} seconds", "one": 1}
+    assert (tmp_path / "count").read_text() == "x"
 
 
 @pytest.mark.parametrize("error", [HostError("full", exit_code=3), ValueError("wrong"), MissingLibrary("tomlkit")])
