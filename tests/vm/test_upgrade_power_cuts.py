@@ -196,7 +196,7 @@ def upgrades(machine: Machine) -> Upgrades:
     daemon.write(machine, daemon.ROOT, test_upgrade.THEIRS)
     daemon.write(machine, FOREIGN_UNIT, "[Service]\nLimitNOFILE=54321")
     daemon.restart(machine)
-    given = {"containerd_config": SETTINGS, "containerd_image": {"name": [image], "plain_http": True}}
+    given: dict[str, dict[str, Any]] = {"containerd_config": SETTINGS, "containerd_image": {"name": [image], "plain_http": True}}
     done = [run_module(machine, module, options) for module, options in given.items()]
     done.append(box(machine, image, name=Path(TOOLBOX).name))
     assert not any(one.get("failed") for one in done), done
@@ -230,9 +230,10 @@ def test_a_machine_that_loses_power_boots_on_one_whole_generation(upgrades: Upgr
 def table(cuts: Sequence[Cut]) -> str:
     """The page with all cuts."""
     rows = "".join(f"| {one.change} | {one.moment} | {one.version} | {one.journal} | {one.seconds:.0f} |\n" for one in cuts)
+    today = datetime.datetime.now(tz=datetime.timezone.utc).date()
     return f"""# Power cuts during upgrades
 
-Written by `make test-vm-upgrade` on {datetime.date.today()}, with the seed {SEED}: {len(cuts)} power cuts of one machine.
+Written by `make test-vm-upgrade` on {today}, with the seed {SEED}: {len(cuts)} power cuts of one machine.
 
 The machine is Debian 13 with its cloud kernel and ext4, in QEMU without hardware support. It has Debian's containerd
 {OLD}, settings of the collection, files of an administrator, an image, a toolbox and a container that runs. It is
