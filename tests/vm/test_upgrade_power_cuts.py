@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from integration import test_upgrade
-from integration.test_upgrade import FOREIGN_UNIT, MODULE, NAME, SETTINGS, STATE, files, staged, to, version
+from integration import test_upgrade_packages as by_package
+from integration.test_upgrade import FOREIGN_UNIT, MODULE, NAME, SETTINGS, STATE, files, staged, to
 from integration.toolbox_module import box
 
 from nodes import daemon
@@ -36,13 +37,13 @@ CUTS = int(os.environ.get("CRASH_UPGRADES", "2"))
 SEED = int(os.environ.get("CRASH_SEED", str(time.time_ns() % 1_000_000)))
 SET = INVENTORY / "vm-upgrade.yml"
 RESULT = CHECKOUT / "docs/bench/upgrade_cuts.md"
-OLD, NEW = "1.7.24", "2.3.7"
+OLD = "1.7.24"
 STEPS = ("keeping", "kept", "switching", "started")
 # Written to the machine's console, which is a file here.
 MARK, RESTORING = "slipway: cut the power", "Take back an interrupted upgrade"
 UNIT, TOOLBOX = "upgrade-run", "/var/lib/toolbox/debug"
 # Seconds within which the machine boots, or comes to a moment. QEMU emulates its processor.
-LIMIT = 400
+LIMIT = 900
 
 
 class Machine(Node):
@@ -99,16 +100,21 @@ class Cut(NamedTuple):
 class Upgrades:
     """A machine that is upgraded and goes back again and again. ``generations``: its files by version, if nothing is cut."""
 
-    def __init__(self, machine: Machine, image: str) -> None:
+    def __init__(self, machine: Machine, image: str, new: str, options: dict[str, Any]) -> None:
         self.machine = machine
         self.image = image
-        path = staged(machine, NEW)
-        self.options: dict[str, dict[str, Any]] = {NEW: to(path), OLD: {"state": "previous"}}
-        self.generations = {OLD: files(machine)}
+        self.new = new
+        self.options: dict[str, dict[str, Any]] = {new: options, OLD: {"state": "previous"}}
+        self.generations = {OLD: self.files()}
         self.content = self.objects()
-        self.seconds = {NEW: self.change(NEW)}
-        self.generations[NEW] = files(machine)
+        self.seconds = {new: self.change(new)}
+        self.generations[new] = self.files()
         self.seconds[OLD] = self.change(OLD)
+
+    def files(self) -> set[str]:
+        """The files of configuration, units and releases, and the packages."""
+        assert by_package.is_whole(self.machine)
+        return files(self.machine) | set(by_package.packages(self.machine).splitlines())
 
     def objects(self) -> str:
         """The objects in the daemon's databases, and the content of the toolbox."""
@@ -127,7 +133,7 @@ class Upgrades:
         return seconds
 
     def found(self) -> str:
-        return version(self.machine).partition("~")[0]
+        return by_package.version(self.machine)
 
     def check(self, expected: str) -> None:
         """The machine has everything of one version."""
@@ -135,7 +141,7 @@ class Upgrades:
         log = machine.ssh("journalctl -b -n 80 -u containerd -u slipway-restore --output cat", check=False).stdout
         assert daemon.is_well(machine) and self.found() == expected, log
         if expected in self.generations:
-            assert files(machine) == self.generations[expected], files(machine) ^ self.generations[expected]
+            assert self.files() == self.generations[expected], self.files() ^ self.generations[expected]
         assert self.objects() == self.content
 
     def verify(self, ignored: str) -> None:
@@ -156,7 +162,7 @@ class Upgrades:
     def cut(self, target: str, moment: str, until: str) -> Cut:
         """Cut a change to a version; return what the machine booted with. Then make the change."""
         machine = self.machine
-        if target == NEW:
+        if target == self.new:
             machine.ssh(f"ctr tasks ls -q | grep -q {NAME} || ctr tasks start --detach {NAME}")
         machine.cut_during(command(MODULE, self.options[target]), until)
         if "boot" in moment:
@@ -164,7 +170,7 @@ class Upgrades:
             machine.wait_for(RESTORING)
             machine.kill()
         machine.boot()
-        before = OLD if target == NEW else NEW
+        before = OLD if target == self.new else self.new
         step, found = machine.journal(), self.found()
         # Without a journal, the change hasn't begun or is complete.
         possible = {"keeping": [before], "restored": [before], "committed": [target], "": [before, target]}
@@ -173,7 +179,7 @@ class Upgrades:
             assert found == before, (moment, step, found)
         self.check(found)
         self.verify("interrupted_config_change" if step == "keeping" else "")
-        return Cut("upgrade" if target == NEW else "way back", moment, found, step or "none", self.change(target))
+        return Cut(f"{before} → {target}", moment, found, step or "none", self.change(target))
 
 
 @pytest.fixture
@@ -189,9 +195,9 @@ def machine() -> Iterator[Machine]:
         ansible(*playbook, "tests/vm/destroy.yml")
 
 
-@pytest.fixture
-def upgrades(machine: Machine) -> Upgrades:
-    """Settings of the collection, files of others, an image, a toolbox, and a container."""
+@pytest.fixture(params=["archive", "package"])
+def upgrades(request: pytest.FixtureRequest, machine: Machine) -> Upgrades:
+    """Settings of the collection, files of others, an image, a toolbox, and a container. The new version is the parameter's."""
     image = (WORK / "vm/reference").read_text()
     daemon.write(machine, daemon.ROOT, test_upgrade.THEIRS)
     daemon.write(machine, FOREIGN_UNIT, "[Service]\nLimitNOFILE=54321")
@@ -201,7 +207,11 @@ def upgrades(machine: Machine) -> Upgrades:
     done.append(box(machine, image, name=Path(TOOLBOX).name))
     assert not any(one.get("failed") for one in done), done
     machine.ssh(f"echo kept > {TOOLBOX}/theirs; ctr run --detach {image} {NAME} /bin/busybox sleep 1000000; sync")
-    return Upgrades(machine, image)
+    if request.param == "archive":
+        return Upgrades(machine, image, "2.3.7", to(staged(machine, "2.3.7")))
+    by_package.preferred(machine, "containerd runc", "n=sid")
+    packages = {"packages": ["containerd", "runc"], "to_binary": by_package.unpacked(machine, "containerd")}
+    return Upgrades(machine, image, by_package.NEW, {**SETTINGS, **packages})
 
 
 def moments(seconds: float, seed: int) -> dict[str, str]:
@@ -216,15 +226,25 @@ def moments(seconds: float, seed: int) -> dict[str, str]:
     }
 
 
-def test_a_machine_that_loses_power_boots_on_one_whole_generation(upgrades: Upgrades, capsys: pytest.CaptureFixture[str]) -> None:
-    up, down = (list(moments(upgrades.seconds[target], SEED + at).items()) for at, target in ((0, NEW), (CUTS, OLD)))
-    cuts = []
-    for pair in zip(up, down, strict=True):
-        for target, (moment, until) in zip((NEW, OLD), pair, strict=True):
-            cuts.append(upgrades.cut(target, moment, until))
+def test_a_machine_that_loses_power_boots_on_one_whole_generation(
+    upgrades: Upgrades, results: list[Cut], capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets = (upgrades.new, OLD)
+    both = [moments(upgrades.seconds[target], SEED + CUTS * at).items() for at, target in enumerate(targets)]
+    for pair in zip(*both, strict=True):
+        for target, (moment, until) in zip(targets, pair, strict=True):
+            results.append(upgrades.cut(target, moment, until))
             with capsys.disabled():
-                print(f"\nseed {SEED}, {cuts[-1]}", file=sys.stderr, flush=True)
-    RESULT.write_text(table(cuts))
+                print(f"\nseed {SEED}: {results[-1]}", file=sys.stderr, flush=True)
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest) -> Iterator[list[Cut]]:
+    """A list to which the tests add their cuts. The page is written once all tests have passed."""
+    found: list[Cut] = []
+    yield found
+    if not request.session.testsfailed and len(request.session.items) == 2:
+        RESULT.write_text(table(found))
 
 
 def table(cuts: Sequence[Cut]) -> str:
@@ -233,15 +253,16 @@ def table(cuts: Sequence[Cut]) -> str:
     today = datetime.datetime.now(tz=datetime.timezone.utc).date()
     return f"""# Power cuts during upgrades
 
-Written by `make test-vm-upgrade` on {today}, with the seed {SEED}: {len(cuts)} power cuts of one machine.
+Written by `make test-vm-upgrade` on {today}, with the seed {SEED}: {len(cuts)} power cuts of two machines.
 
-The machine is Debian 13 with its cloud kernel and ext4, in QEMU without hardware support. It has Debian's containerd
-{OLD}, settings of the collection, files of an administrator, an image, a toolbox and a container that runs. It is
-upgraded to {NEW} and goes back, again and again. QEMU is killed in each of these changes, and the machine boots.
-Everything that its kernel had not written is lost, and so are writes to new parts of the disk that were not flushed.
+A machine is Debian 13 with its cloud kernel and ext4, in QEMU without hardware support. It has Debian's containerd
+{OLD}, settings of the collection, files of an administrator, an image, a toolbox and a container that runs. One machine
+is upgraded to a release of upstream's, the other one to the packages of Debian sid. Both go back, again and again. QEMU
+is killed in each of these changes, and the machine boots. Everything that its kernel had not written is lost, and so
+are writes to new parts of the disk that were not flushed.
 
-After each boot, containerd runs, and its programs, unit and configuration are those of one version, the one that the
-journal names. Images, containers, leases, snapshots and the toolbox are those of before. `node_verify` finds no fault,
+After each boot, containerd runs, and its programs, packages, unit and configuration are those of one version, the one
+that the journal names. Images, containers, leases, snapshots and the toolbox are those of before. `node_verify` finds no fault,
 with a comparison of the images by `content` and a container of the probe. The next run then makes the change.
 
 | change | power cut | boots with | journal after the boot | seconds of the next run |
