@@ -20,13 +20,14 @@ export ANSIBLE_COLLECTIONS_PATH := $(WORK)/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help setup build demo check test style types unit page lint docs-setup docs-lint docsite sanity importer molecule integration smoke crash \
-  test-vm test-k8s test-upgrade bench changelog clean distclean
+  test-vm test-vm-upgrade test-k8s test-upgrade bench changelog clean distclean
 
 help:
 	@cat <<'TEXT'
 	make demo         provision and verify one disposable node, and say how to look inside
 	make test         everything: the steps style types lint unit page docs-lint docsite sanity importer molecule integration crash
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
+	make test-vm-upgrade  power cuts of a virtual machine during upgrades; half an hour
 	make test-k8s     upgrades of a node of Kubernetes; ten minutes, and as long to build the kubelet the first time
 	make test-upgrade upgrades of nodes in use from 1.6 to 2.4, one version after another; a quarter of an hour
 	make check        the inner loop: style types unit; a minute
@@ -115,6 +116,10 @@ crash: build
 test-vm: build
 	@tests/setup qemu-system-x86 qemu-utils
 	molecule test --scenario-name devmapper
+
+test-vm-upgrade: build
+	@tests/setup qemu-system-x86 qemu-utils
+	pytest tests/vm
 
 # The client of kubernetes.core is apart from .venv: the collection does without it.
 test-k8s: build

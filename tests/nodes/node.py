@@ -112,6 +112,10 @@ class Node:
         """Run a command on the node, given as a list. Over ssh: podman loses the container's cgroup at a daemon-reload."""
         return self.ssh(shlex.join(argv), check=check)
 
+    def put(self, source: Path, path: str) -> None:
+        """Copy a file to the node."""
+        run([*PODMAN, "cp", str(source), f"{self.container}:{path}"])
+
     def answers(self) -> bool:
         """Whether the node is there and lets us in."""
         return (WORK / "nodes" / self.name / "ssh_config").exists() and self.ssh("true", check=False).returncode == 0

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nodes.documented import check_documented
-from nodes.node import PODMAN, WORK, Node, run
+from nodes.node import WORK, Node
 
 PACKAGE = "/var/lib/payload.zip"
 UNPACKED = "/var/lib/payload"
@@ -52,7 +52,7 @@ def _install(node: Node) -> None:
                 archive.writestr(name, "")
             for name, path in sources.items():
                 archive.write(path, name)
-        run([*PODMAN, "cp", str(package), f"{node.container}:{PACKAGE}"])
+        node.put(package, PACKAGE)
     node.ssh(f"rm -rf {UNPACKED} && python3 -m zipfile -e {PACKAGE} {UNPACKED}")
 
 
