@@ -37,6 +37,7 @@ _value:
   description:
     - The entries, each with three more keys. C(refused) is whether it fails and is not accepted. C(accepted) is whether it fails
       and is accepted. C(line) is the entry for people and logs.
+    - Remedies name the variables of the inventory in place of the settings of M(slipway.node.containerd_config).
   type: list
   elements: dict
 """

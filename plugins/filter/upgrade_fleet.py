@@ -43,7 +43,8 @@ _value:
       The others are V(upgraded), V(rolled_back), V(failed), V(refused) and V(unreachable).
     - C(bad), the names of the nodes that count for C(upgrade_max_failed).
     - C(wave), the number of the next wave.
-    - C(lines), the same for people, with the reasons.
+    - C(lines), the same for people, with the reasons and what to do. A prediction also has the entries of the reports that need
+      attention, each once with the names of its nodes.
   type: dict
 """
 
@@ -55,13 +56,15 @@ def upgrade_fleet(variables: Mapping[str, Mapping[str, Any]], hosts: Sequence[st
     """Return ``nodes``, ``bad``, ``wave`` and ``lines``."""
     # Ansible loads every filter of the collection in each worker: only the one that needs the checks imports them.
     from ansible_collections.slipway.node.plugins.plugin_utils.upgrade_fleet import (  # noqa: PLC0415
+        attention,
         progress,
         read_nodes,
         summary,
     )
 
     outcomes = read_nodes(variables, hosts)
-    return {**progress(outcomes), "lines": summary(outcomes, predicted=predicted)}
+    noted = attention(variables, outcomes) if predicted else []
+    return {**progress(outcomes), "lines": [*summary(outcomes, predicted=predicted), *noted]}
 
 
 class FilterModule:

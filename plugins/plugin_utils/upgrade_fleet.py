@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,9 @@ _REMEDIES = {
 _FINDINGS = {"fail": "fail", "warn": "warn", "unknown": "unknown", "info": "ok"}
 
 
+_SETTING = re.compile(r"\bsettings\.([a-z_]+)")
+
+
 def _words_of(outcome: Mapping[str, Any], *, predicted: bool) -> str:
     previous = outcome.get("state") == "previous"
     chosen = (_PREVIOUS_PREDICTED if previous else _PREDICTED) if predicted else (_PREVIOUS if previous else {})
@@ -52,7 +56,7 @@ def _words_of(outcome: Mapping[str, Any], *, predicted: bool) -> str:
 
 
 def judge(entries: Sequence[Mapping[str, Any]], accept: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return the entries with ``accepted``, ``refused`` and a ``line`` for people.
+    """Return the entries with ``accepted``, ``refused`` and a ``line`` for people, and variables of the inventory in remedies.
 
     ``accept`` has kinds of entries, and mappings with ``kind`` and ``what``. Raises ValueError for anything else.
     """
@@ -68,7 +72,9 @@ def judge(entries: Sequence[Mapping[str, Any]], accept: Sequence[Any]) -> list[d
     for entry in entries:
         accepted = entry["status"] == "fail" and (entry["kind"] in kinds or (entry["kind"], entry["what"]) in pairs)
         refused = entry["status"] == "fail" and not accepted
-        judged.append({**entry, "accepted": accepted, "refused": refused, "line": _line(entry, accepted=accepted)})
+        # Each option of the settings is a variable of the inventory.
+        named = {**entry, "remedy": _SETTING.sub(r"containerd_\1", entry["remedy"])}
+        judged.append({**named, "accepted": accepted, "refused": refused, "line": _line(named, accepted=accepted)})
     return judged
 
 
@@ -119,7 +125,39 @@ def summary(outcomes: Mapping[str, Mapping[str, Any]], *, predicted: bool) -> li
         names = nodes.get(status, [])
         if names:
             lines.append(f"{len(names)} {_words_of(outcomes[names[0]], predicted=predicted)}: {folded(names)}")
-    return lines + [f"{host}: {outcome['reason']}" for host, outcome in outcomes.items() if outcome["status"] in BAD]
+    lines += [f"{host}: {outcome['reason']}" for host, outcome in outcomes.items() if outcome["status"] in BAD]
+    return lines + _advice(nodes, predicted=predicted)
+
+
+def _advice(nodes: Mapping[str, Sequence[str]], *, predicted: bool) -> list[str]:
+    """Return what to do about nodes that are bad."""
+    if not any(status in nodes for status in BAD):
+        return []
+    text = "Correct the causes"
+    if REFUSED in nodes:
+        text += ", or accept entries of the report with upgrade_accept, and findings of checks with upgrade_verify_skip"
+    if predicted:
+        text += ". With more such nodes than upgrade_max_failed, a run starts no wave"
+    else:
+        text += ", and run the playbook again"
+        text += ": it goes on with the nodes that are left unchanged" if PENDING in nodes else ""
+    if UNREACHABLE in nodes:
+        text += ". Leave out nodes that stay away with --limit"
+    return [f"{text}."]
+
+
+def attention(variables: Mapping[str, Mapping[str, Any]], hosts: Iterable[str]) -> list[str]:
+    """Return the entries of the nodes' loss reports that need attention, each once with the names of its nodes.
+
+    Those for which a node is refused are left out: they are its reason.
+    """
+    read = getattr(variables, "raw_get", variables.__getitem__)
+    found: dict[str, list[str]] = {}
+    for host in map(str, hosts):
+        for entry in read(host).get(ENTRIES) or ():
+            if entry["status"] != "info" and not entry["refused"]:
+                found.setdefault(str(entry["line"]), []).append(host)
+    return [f"{line} ({len(names)} node{'s' * (len(names) > 1)}: {folded(names)})" for line, names in found.items()]
 
 
 def line_of(outcome: Mapping[str, Any]) -> str:

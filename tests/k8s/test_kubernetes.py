@@ -343,7 +343,9 @@ def test_a_node_that_is_deleted_during_the_drain_is_named(worker: Worker) -> Non
     worker.node.exec("systemctl", "restart", "kubelet")
     worker.wait_until_ready()
     last = message.splitlines()[-1]
-    assert last.startswith(f"The Node {NAME} isn't drained, and its containerd is unchanged: the cluster has no such Node any more. ")
+    assert last.startswith(
+        f"The Node {NAME} isn't drained, and its containerd is unchanged: the cluster has no such Node any more. "
+    )
 
 
 def test_a_node_with_another_runtime_is_not_proven(worker: Worker) -> None:

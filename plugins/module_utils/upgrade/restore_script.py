@@ -85,9 +85,14 @@ restore_file() {
     chown "$2:$3" "$5" && chmod "$1" "$5" && flush "$5" && flush "${5%/*}"
     return
   fi
-  new=$(temporary "$5") && cp "$4" "$new" || return 1
+  new=$(temporary "$5") || return 1
+  # The ACL and the attributes of the file that is replaced, where they are supported. The content may be a secret.
+  if [ -f "$5" ]; then
+    if cp --attributes-only --preserve=mode,xattr "$5" "$new" 2>/dev/null; then chmod 600 "$new"; else rm -f "$new"; fi
+  fi
+  cp "$4" "$new" || return 1
   is_copy "$new" "$4" || { say "$4 is damaged" && return 1; }
-  # The context of the file that is replaced, where SELinux is enabled.
+  # Its context, where SELinux is enabled.
   chcon --reference="$5" "$new" 2>/dev/null || true
   chown "$2:$3" "$new" && chmod "$1" "$new" && flush "$new" && replace "$new" "$5"
 }

@@ -86,8 +86,38 @@ def test_the_last_lines_name_every_node_of_the_run() -> None:
         "1 went back: node-2",
         "2 left unchanged: node-[3-4]",
         "node-2: CRI died",
+        "Correct the causes, and run the playbook again: it goes on with the nodes that are left unchanged.",
     ]
     assert upgrade_fleet({"a": outcome("pending")}, ["a"], predicted=True)["lines"] == ["1 would be upgraded: a"]
+
+
+@pytest.mark.parametrize(
+    ("status", "predicted", "advice"),
+    [
+        ("failed", False, "Correct the causes, and run the playbook again."),
+        (
+            "refused",
+            True,
+            (
+                "Correct the causes, or accept entries of the report with upgrade_accept, and findings of checks with "
+                "upgrade_verify_skip. With more such nodes than upgrade_max_failed, a run starts no wave."
+            ),
+        ),
+        ("unreachable", False, "Correct the causes, and run the playbook again. Leave out nodes that stay away with --limit."),
+    ],
+)
+def test_the_last_line_says_what_to_do(status: str, predicted: bool, advice: str) -> None:
+    assert upgrade_fleet({"a": outcome(status)}, ["a"], predicted=predicted)["lines"][-1] == advice
+
+
+def test_a_prediction_names_the_entries_that_need_attention_once() -> None:
+    entries = upgrade_entries(
+        [entry("sandbox_image", "warn", remedy="set settings.sandbox_image to it"), entry("nri", "info"), entry("cni")]
+    )
+    nodes = {name: {**outcome("pending"), "__upgrade_entries": entries} for name in ("a-1", "a-2")}
+    line = "WARN sandbox_image: key: now native, then nothing -> set containerd_sandbox_image to it (2 nodes: a-[1-2])"
+    assert upgrade_fleet(nodes, list(nodes), predicted=True)["lines"] == ["2 would be upgraded: a-[1-2]", line]
+    assert upgrade_fleet(nodes, list(nodes))["lines"] == ["2 left unchanged: a-[1-2]"]
 
 
 def test_the_last_lines_of_a_way_back_are_its_own() -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,15 @@ def test_a_generation_is_put_back_twice_the_same(root: Root, shell: tuple[str, .
     assert root.run("7", "keep", shell=shell).returncode == 0
     root.assert_back()
     assert root.step == "switching"
+
+
+def test_a_file_keeps_its_attributes_when_its_content_goes_back(
+    root: Root, shell: tuple[str, ...], attributed: Callable[[Path], dict[str, bytes]]
+) -> None:
+    given = attributed(root.at(CONFIG))
+    assert root.run("7", "keep", shell=shell).returncode == 0
+    root.assert_back()
+    assert {name: os.getxattr(root.at(CONFIG), name) for name in given} == given
 
 
 def test_databases_are_put_back_on_request(root: Root) -> None:

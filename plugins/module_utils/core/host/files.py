@@ -15,6 +15,8 @@ from typing import IO
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 
 SELINUX_ATTRIBUTE = "security.selinux"
+# Others of the kernel, such as checksums of the content, are not those of new content.
+_KEPT_ATTRIBUTES = (SELINUX_ATTRIBUTE, "system.posix_acl_access", "user.", "trusted.")
 # Readers of drop-in directories skip such names.
 TEMPORARY_PREFIX = ".slipway-"
 TEMPORARY_SUFFIX = ".tmp"
@@ -71,8 +73,8 @@ def not_a_file(found: os.stat_result) -> str:
 def write_file(path: str, content: bytes, mode: int) -> None:
     """Write the file durably and atomically: readers see the old content or the new, never a part.
 
-    A symbolic link is followed, so that it stays a link. An existing file keeps its owner, group and
-    SELinux context; mode is set in every case. Missing directories are made with mode 0755.
+    A symbolic link is followed, so that it stays a link. An existing file keeps its owner, group, SELinux context, ACL and
+    attributes of users; mode is set in every case, also as the mask of the ACL. Missing directories are made with mode 0755.
     """
     with naming("write", path):
         target = os.path.realpath(path)
@@ -103,7 +105,7 @@ def remove_leftovers(directory: str, prefix: str) -> None:
 
 
 def fill_file(descriptor: int, content: bytes, mode: int, replaced: str) -> None:
-    """Give the open file the owner and context of the file that it replaces, then its content."""
+    """Give the open file the owner and the attributes of the file that it replaces, then its content."""
     with os.fdopen(descriptor, "wb") as stream:
         _copy_identity(replaced, stream.fileno())
         # After fchown, which clears setuid bits; before the content, so that no one else reads a secret.
@@ -120,12 +122,14 @@ def _copy_identity(source: str, descriptor: int) -> None:
         return
     os.fchown(descriptor, found.st_uid, found.st_gid)
     try:
-        context = os.getxattr(source, SELINUX_ATTRIBUTE)
+        names = os.listxattr(source)
     except OSError as error:
-        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+        if error.errno != errno.ENOTSUP:
             raise
-    else:
-        os.setxattr(descriptor, SELINUX_ATTRIBUTE, context)
+        return
+    for name in names:
+        if name.startswith(_KEPT_ATTRIBUTES):
+            os.setxattr(descriptor, name, os.getxattr(source, name))
 
 
 def make_directories(path: str, mode: int = 0o755) -> list[str]:

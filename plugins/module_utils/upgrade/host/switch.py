@@ -96,7 +96,12 @@ def plan_switch(runner: Runner, params: Mapping[str, Any], unit: str, *, predict
     links = parse_directory(params["link_dir"], "link_dir")
     prefix = parse_directory(params["prefix"], "prefix")
     wanted, replaced = tuple(params["packages"]), tuple(params["replace_packages"])
-    releases = [_plan_release(one["name"], one["path"], links, predicted=predicted) for one in params["releases"]]
+    releases = [
+        _plan_release(
+            one["name"], one["path"], links, _predicted_programs(one["name"], params["to_binary"]) if predicted else None
+        )
+        for one in params["releases"]
+    ]
     if wanted:
         # In PATH, the shims and runc of a release come before those of a package.
         releases += [_plan_unused(f"{prefix}/{name}", links) for name in _RELEASES]
@@ -109,17 +114,28 @@ def plan_switch(runner: Runner, params: Mapping[str, Any], unit: str, *, predict
     )
 
 
-def _plan_release(name: str, path: str, links: str, *, predicted: bool) -> ReleaseSwitch:
+def _predicted_programs(name: str, to_binary: str | None) -> list[str]:
+    """Return the programs of a release that is not on the node yet. Those of containerd are unpacked for the report."""
+    directory = os.path.dirname(to_binary or "")
+    if name != "containerd" or not os.path.isdir(directory):
+        return [name]
+    return sorted(one for one in os.listdir(directory) if os.access(f"{directory}/{one}", os.X_OK))
+
+
+def _plan_release(name: str, path: str, links: str, predicted: list[str] | None) -> ReleaseSwitch:
+    """Plan the switch to a version directory. ``predicted``: its programs, if it may be missing."""
     home, directory = os.path.split(parse_directory(path, "releases.path"))
     if os.path.basename(home) != parse_name(name):
         raise ValueError(f"releases: {path} is not a version directory of {name}: name the path that release_install returned")
     found = read_state(home, links)
     version = next((one for one in found.installed if one.directory == directory), None)
-    if (version is None or not version.whole) and not predicted:
+    if (version is None or not version.whole) and predicted is None:
         raise ValueError(f"releases: {path} is missing or damaged: stage it with slipway.node.release_install (state: staged)")
-    plan = LinkPlan({}, (), ())
-    if version is not None:
-        plan = plan_links(version.executables, found.links, links=links, home=home, adopt=False)
+    executables = version.executables if version is not None else predicted or ()
+    # It also refuses programs of others in the place of a link.
+    plan = plan_links(executables, found.links, links=links, home=home, adopt=False)
+    if version is None:
+        plan = LinkPlan({}, (), ())
     return ReleaseSwitch(home, found.current, Plan(False, found.current != directory, directory, plan, (), ()))
 
 

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,19 @@ def test_owner_is_kept_and_mode_is_set(tmp_path: Path) -> None:
     write_file(str(path), b"new", 0o600)
     found = path.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 5678, 0o600)
+
+
+def test_attributes_are_kept_with_the_mode_as_the_mask_of_the_acl(
+    tmp_path: Path, attributed: Callable[[Path], dict[str, bytes]]
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    given = attributed(path)
+    write_file(str(path), b"new", 0o640)
+    assert path.read_text() == "new"
+    assert {name: os.getxattr(path, name) for name in given} == given
+    write_file(str(path), b"secret", 0o600)
+    assert mode(path) == 0o600
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

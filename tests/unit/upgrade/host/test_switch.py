@@ -49,6 +49,7 @@ def planned(node: Path, version: str | None = "2-bbb", *, predicted: bool = Fals
         "releases": releases,
         "packages": [],
         "replace_packages": [],
+        "to_binary": None,
         "unit_content": None,
         **options,
     }
@@ -102,6 +103,15 @@ def test_a_program_of_others_is_not_replaced(node: Path) -> None:
     (node / "bin/ctr").write_text("theirs")
     with pytest.raises(ValueError, match="install the same version with that module and its option adopt, or move it away"):
         planned(node)
+
+
+@pytest.mark.parametrize(("replaced", "unpacked"), [("ctr", True), ("containerd", False)])
+def test_a_program_of_others_is_refused_in_a_prediction_too(node: Path, replaced: str, unpacked: bool) -> None:
+    (node / "bin" / replaced).unlink()
+    (node / "bin" / replaced).write_text("theirs")
+    binary = str(node / "lib/containerd/2-bbb/bin/containerd") if unpacked else None
+    with pytest.raises(ValueError, match=f"bin/{replaced} is a file and was not made by slipway.node.release_install"):
+        planned(node, "3-ccc", predicted=True, to_binary=binary)
 
 
 def test_a_release_has_the_name_of_its_directory(node: Path) -> None:
