@@ -47,7 +47,7 @@ def words(value: Any) -> str:
 
 
 def finding_line(finding: Any) -> str:
-    """``STATUS id: found -> remedy``. Raises AnsibleFilterError for what is not a finding."""
+    """Return the line ``STATUS id: found -> remedy``. Raises AnsibleFilterError if the value is not a finding."""
     try:
         line = f"{finding['status'].upper()} {finding['id']}: {words(finding['found'])}"
         return f"{line} -> {finding['remedy']}" if finding["remedy"] else line
@@ -59,5 +59,5 @@ class FilterModule:
     """The collection's filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """By name."""
+        """Return the filters by name."""
         return {"finding_line": finding_line}

@@ -264,7 +264,7 @@ def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
 
 
 def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any]) -> tuple[dict[Path, Any], list[Path]]:
-    """Keys of ours that are no longer wanted: given back their old value, or dropped.
+    """Return the managed keys that are no longer wanted: those that get their old value again, and those to remove.
 
     An entry that was changed since is kept.
     """

@@ -86,7 +86,7 @@ class Record:
         )
 
     def to_text(self) -> str | None:
-        """JSON, or None if there is nothing to remember."""
+        """Return the record as JSON, or None if it is empty."""
         if self == Record():
             return None
         keys = [

@@ -103,7 +103,7 @@ def check_table(option: str, name: str, table: Mapping[str, Any]) -> None:
 
 
 def _check_caches(option: str, table: Mapping[str, Any]) -> None:
-    """containerd plugins/snapshots/erofs/erofs.go: NewSnapshotter."""
+    """Refuse keys that exclude each other, as containerd plugins/snapshots/erofs/erofs.go: NewSnapshotter does."""
     caches = table.get("layer_content_caches") or ()
     for path in caches:
         absolute_path(f"{option}.layer_content_caches", str(path))

@@ -125,7 +125,7 @@ class SchemaSupport:
 
 
 def schema_support(version: Version) -> SchemaSupport:
-    """containerd cmd/containerd/server/config/config.go, version/version.go.
+    """Return the newest schema of a version, and how it merges files (containerd cmd/containerd/server/config/config.go).
 
     Raises ValueError for a daemon older than the oldest supported one.
     """

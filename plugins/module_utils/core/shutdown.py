@@ -35,7 +35,7 @@ class Shutdown:
 def classify(
     *, born: float | None, booted: float, devices: Iterable[str], kernel: str, fsck: str, before: str | None
 ) -> Shutdown:
-    """How the boot before ended.
+    """Return how the boot before ended.
 
     ``born``: when containerd's directory was made, in seconds since 1970 as ``booted`` is; None if that isn't known.
     ``devices``: names that the kernel has for those under it, such as vda1. ``kernel`` and ``fsck`` are what these have logged in

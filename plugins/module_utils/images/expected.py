@@ -25,7 +25,7 @@ class ExpectedImage:
 
     @classmethod
     def several(cls, entries: Iterable[Mapping[str, Any]]) -> tuple[ExpectedImage, ...]:
-        """From the module's option ``images``, each image once. Raises ValueError that names the option."""
+        """Parse the module's option ``images``, each image once. Raises ValueError that names the option."""
         found = []
         for entry in entries:
             namespace = plain_name("images.namespace", entry["namespace"])

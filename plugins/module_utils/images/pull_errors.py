@@ -46,7 +46,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def explain(stderr: str) -> str:
-    """One sentence without a final full stop: what to do, if that is known, and what ctr said last."""
+    """Return one sentence without a final full stop: the remedy if it is known, and ctr's last message."""
     lines = [_ESCAPES.sub("", line).strip() for line in stderr.splitlines()]
     lines = [line for line in lines if line and not _TIMESTAMP.match(line)]
     said = lines[-1].removeprefix("ctr: ") if lines else "ctr failed without a message"

@@ -187,7 +187,7 @@ class Vendor:
 
 
 def assumed_vendor(handler: Handler) -> Vendor:
-    """For predicting a run that installs Kata first."""
+    """Return the file that a release probably contains, to predict a run that installs Kata first."""
     section = handler.kind.sections[0]
     tree: Tree = {"hypervisor": {section: vendor_settings(handler.kind, handler.version)}}
     if handler.runtime == RUST:
@@ -233,7 +233,7 @@ def vendor_tree(handler: Handler, vendor: Vendor) -> Tree:
 
 
 def runtime_of(tree: Mapping[str, Any]) -> str:
-    """Which runtime a vendor's file is for: the Rust runtime's names the hypervisor to start."""
+    """Return the runtime of a vendor's file: one for the Rust runtime names the hypervisor to start."""
     runtime = tree.get("runtime", {})
     return RUST if isinstance(runtime, Mapping) and "hypervisor_name" in runtime else GO
 
@@ -268,14 +268,14 @@ def drop_in_text(handler: Handler, section: str) -> str:
 
 
 def unknown_keys(handler: Handler, vendor: Vendor, table: Mapping[str, Any]) -> Iterator[str]:
-    """Keys for the hypervisor's table that this version of Kata may not know, as far as its sources or its file tell."""
+    """Yield keys of the hypervisor's table that this version of Kata may not know, by its sources and its file."""
     known = go_keys(handler.version or vendor.version) if handler.runtime == GO else ALWAYS_KNOWN
     known = known | vendor.mentions()
     return (key for key in table if not vendor.assumed and key not in known)
 
 
 def check_known(handler: Handler, vendor: Vendor, section: str) -> Iterator[str]:
-    """Sentences on keys that the Rust runtime will ignore. Raises ValueError for one that the Go runtime will refuse."""
+    """Yield a sentence for each key that the Rust runtime ignores. Raises ValueError for one that the Go runtime refuses."""
     table = drop_in_tree(handler, section).get("hypervisor", {}).get(section, {})
     for key in unknown_keys(handler, vendor, table):
         option = f"{handler.option}.{key}" if key in SETTINGS else f"{handler.option}.extra.hypervisor.{section}.{key}"
@@ -288,7 +288,7 @@ def check_known(handler: Handler, vendor: Vendor, section: str) -> Iterator[str]
 
 
 def merged(runtime: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """Both files as the runtime reads them, ``over`` later: key by key, lists replaced.
+    """Merge both files as the runtime does, ``over`` later: key by key, lists replaced.
 
     The Go runtime replaces a table inside of a hypervisor's or an agent's whole, the Rust runtime merges it as well.
     """

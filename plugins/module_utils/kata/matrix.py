@@ -95,7 +95,7 @@ class Row:
     before: Version | None = None
 
     def fits(self, one: Combination) -> bool | None:
-        """None where it depends on a version that isn't known."""
+        """Return whether the row applies; None if that depends on a version that isn't known."""
         stated = (
             self.runtime in (None, one.runtime)
             and (self.hypervisors is None or one.hypervisor in self.hypervisors)

@@ -141,7 +141,7 @@ def _option(options: Mapping[str, Any], key: str, kind: type) -> Any:
 
 
 def _cgroup(*, systemd: bool) -> tuple[str, ...]:
-    """With systemd, runc expects a slice, a prefix and a name, of which systemd makes a scope."""
+    """Return the options for the cgroup. With systemd, runc expects a slice, a prefix and a name for the scope."""
     return ("--cgroup", f"system.slice:slipway:{NAME.partition('-')[2]}" if systemd else f"/{NAME}")
 
 

@@ -75,7 +75,7 @@ class File:
 
 
 def _endpoint_options() -> dict[str, Any]:
-    """Options that a registry and each of its mirrors have in common."""
+    """Return the options that a registry and each of its mirrors share."""
     return {
         "capabilities": {"type": "list", "elements": "str", "choices": list(CAPABILITIES)},
         "ca": {"type": "list", "elements": "str", "default": []},

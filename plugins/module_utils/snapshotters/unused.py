@@ -69,7 +69,7 @@ def unused_snapshots(
 
 
 def _whole_size(key: str, snapshots: Mapping[str, Snapshot], usage: Mapping[str, int]) -> int:
-    """blockfile says by how much a file is larger than its parent's, though it shares nothing with it."""
+    """Return the size of a snapshot with its parents: blockfile reports only the difference, although it shares no blocks."""
     size = 0
     while key in snapshots:
         size += usage.get(key, 0)

@@ -171,7 +171,7 @@ def preference(image: str, machine: str) -> int | None:
 
 
 def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
-    """image-spec config.md, "Layer ChainID": the digest of the chain below, a space, and the layer's diff ID."""
+    """Return the chain IDs of layers (image-spec config.md, "Layer ChainID")."""
     chain: list[str] = []
     for diff_id in diff_ids:
         below = chain[-1] if chain else None

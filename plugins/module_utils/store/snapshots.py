@@ -34,7 +34,7 @@ class Removal:
 
 
 def parse_snapshots(stdout: str) -> dict[str, Snapshot]:
-    """From ``ctr snapshots ls``: columns as wide as their longest entry, for a key may hold spaces."""
+    """Parse ``ctr snapshots ls`` by the width of its columns, because a key may contain spaces."""
     lines = stdout.splitlines()
     if not lines:
         return {}

@@ -151,7 +151,7 @@ class Plan:
         }
 
     def diff(self) -> dict[str, str]:
-        """For people. The unit's text is there only if the snapshot is, whose directories it names."""
+        """Return the diff. It contains the unit's text only if the snapshot exists, whose directories the unit names."""
         before, after = self._described(), self._described(afterwards=True)
         return {"before": "".join(f"{line}\n" for line in before), "after": "".join(f"{line}\n" for line in after)}
 

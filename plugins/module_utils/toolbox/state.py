@@ -75,7 +75,7 @@ class Risk:
     certain: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """As the modules return it."""
+        """Return the values of the modules' result."""
         return {
             "namespace": self.namespace,
             "snapshotter": self.snapshotter,
@@ -98,7 +98,7 @@ class ExpectedToolbox:
 
     @classmethod
     def several(cls, entries: Iterable[Mapping[str, Any]]) -> tuple[ExpectedToolbox, ...]:
-        """From the module's option ``toolboxes``. Raises ValueError that names the option."""
+        """Parse the module's option ``toolboxes``. Raises ValueError that names the option."""
         found = []
         for entry in entries:
             path = posixpath.normpath(absolute_path("toolboxes.path", entry["path"]))
@@ -152,7 +152,7 @@ def parse_duration(option: str, text: str) -> int:
 
 
 def parse_writable_snapshot(namespace: str, snapshotter: str, text: str) -> WritableSnapshot:
-    """From ``ctr snapshots info``. Raises ValueError if it isn't what that prints."""
+    """Parse ``ctr snapshots info``. Raises ValueError for another output."""
     found = json.loads(text)
     if not isinstance(found, Mapping) or not isinstance(found.get("Name"), str):
         raise ValueError(f"this is no snapshot: {text[:80]!r}")

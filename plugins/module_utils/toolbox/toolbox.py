@@ -47,7 +47,7 @@ class ToolboxSpec:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> ToolboxSpec:
-        """From the module's options. Raises ValueError that names the option."""
+        """Parse the module's options. Raises ValueError that names the option."""
         name = toolbox_name("name", params["name"])
         state = params["state"]
         if state != ABSENT and params["image"] is None:

@@ -107,5 +107,5 @@ def check_kill_mode(node: ContainerdHost, wanted: ConfigRequest, mode: str, reas
 
 
 def named(running: Sequence[str]) -> str:
-    """How many there are, and the first of them."""
+    """Return the number of containers, and the names of the first ones."""
     return f"{len(running)} running ({', '.join(running[:3])}{', …' if len(running) > 3 else ''})"

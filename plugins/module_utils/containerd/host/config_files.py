@@ -69,7 +69,7 @@ def read_sources(root: str, planned: Mapping[str, str | None] | None = None) -> 
 
 
 def import_directories(sources: list[Source]) -> list[str]:
-    """Directories that a glob of the files looks into: a file taken out of one leaves its trace there alone."""
+    """Return the directories that globs of the files list. The removal of a file changes only the time of its directory."""
     directories = []
     for source in sources:
         try:

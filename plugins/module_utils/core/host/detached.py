@@ -17,7 +17,7 @@ _READ_BYTES = 1 << 16
 
 
 def finish(work: Callable[[], bytes], *, timeout: float, doing: str) -> bytes:
-    """Do ``work`` in another process and return its result.
+    """Run ``work`` in another process and return its result.
 
     That process is in a session of its own, and nothing that this one was started with waits for it. It inherits open
     descriptors, so a lock that is held here is held there until the work ends. ``work`` has to have a limit of its own: after

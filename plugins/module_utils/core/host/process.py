@@ -14,7 +14,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.process import P
 
 
 def read_process(pid: int) -> Process | None:
-    """None if there is no such process (any more). Raises HostError if it can't be looked at."""
+    """Return a process, None if it doesn't exist (any more). Raises HostError if it can't be read."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             # The name in parentheses may hold spaces; field 22 is the start, in ticks since boot.

@@ -33,7 +33,7 @@ class Synced:
 
 
 def sync_file_systems(directories: Iterable[str]) -> tuple[Synced, ...]:
-    """Each file system that one of the directories is on, once. Raises HostError if one can't be written."""
+    """Flush each file system that contains one of the directories, once. Raises HostError if one can't be written."""
     done = []
     for path in _one_each(directories):
         started = time.monotonic()
@@ -72,7 +72,7 @@ def writing_back(directories: Iterable[str]) -> Iterator[None]:
 
 
 def _sync_file_system(path: str) -> None:
-    """syncfs(2), which Python lacks. Raises HostError if something could not be written."""
+    """Call syncfs(2), which Python lacks. Raises HostError if data could not be written."""
     with naming("bring to disk the file system of", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

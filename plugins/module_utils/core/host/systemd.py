@@ -90,7 +90,7 @@ class Unit:
         return Unit(self._runner, name)
 
     def forget_failures(self) -> None:
-        """Forget that it has crashed, and how often."""
+        """Reset the failures of the unit, and their number."""
         self._runner.try_run("systemctl", "reset-failed", "--", self.name)
 
     def stopped_with(self) -> tuple[str, ...]:

@@ -110,13 +110,13 @@ class ImagePlanner:
         return dict(zip(names, self._map_parallel(self._remote, names)))
 
     def _unread(self) -> RemoteImage:
-        """Only a change of the image under its name can't be predicted without the archive."""
+        """Return the image of an archive that wasn't read. Only a change of the image under its name isn't predicted then."""
         if not self._watch or self._request.always:
             raise ArchiveNeeded
         return model.UNREAD
 
     def _replacements(self, names: Sequence[ImageName]) -> tuple[dict[ImageName, Remote], dict[str, str]]:
-        """For images whose documents are damaged; by name why others stay as they are."""
+        """Return replacements for images with damaged documents, and by name why others can't be replaced."""
         remote, failures = {}, {}
         for name in names:
             try:

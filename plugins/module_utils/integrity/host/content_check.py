@@ -53,7 +53,7 @@ class ContentCheck:
         return None
 
     def end(self, file: OpenFile, entry: int) -> None:
-        """All its content has been compared."""
+        """End the comparison of a file whose content is complete."""
         problem = file.finish()
         if problem or file.inode is not None:
             self._outcomes.append(Outcome(entry, problem, file.inode))
@@ -69,7 +69,7 @@ class ContentCheck:
             os.close(descriptor)
 
     def _open(self, path: Path) -> int | None:
-        """Through real directories only: a link could lead out of the root."""
+        """Open a file through real directories only: a link could lead out of the root."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         directory = self._parent(path[:-1])
         if directory is None:

@@ -183,7 +183,7 @@ def _mount(mounts: tuple[SnapshotMount, ...], directory: str) -> int:
 
 
 def _shortened(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Lower directories relative to what they have in common, which becomes the working directory.
+    """Return the options with lower directories relative to their common parent, which becomes the working directory.
 
     All options have to fit in one page, and an image may have hundreds of layers.
     """

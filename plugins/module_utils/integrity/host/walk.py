@@ -89,7 +89,7 @@ class TreeComparer:
                         self.report(file, problem, layer_of(node.origin))
 
     def report(self, path: bytes, problem: str, layer: int) -> None:
-        """``layer`` is the number of the one that it should come from, 0 if it shouldn't be there."""
+        """Add a difference. ``layer`` is the number of the layer of the expected file, 0 if the file is not expected."""
         self.lowest = min(self.lowest, layer) if self.count else layer
         self.count += 1
         if len(self.differences) < LISTED:

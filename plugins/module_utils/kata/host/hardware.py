@@ -34,6 +34,6 @@ def read_machine() -> Machine:
 
 
 def _loaded() -> frozenset[str]:
-    """Also those that are built in and have parameters."""
+    """Return the loaded modules, and the built-in ones with parameters."""
     with naming("list", "/sys/module"):
         return frozenset(module_name(name) for name in os.listdir("/sys/module"))

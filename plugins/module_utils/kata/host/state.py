@@ -35,7 +35,7 @@ def read_kata(config: EffectiveConfig, version: Version, environment: Mapping[st
 
 
 def _with_files(handler: DeclaredHandler, path: str, named: str | None) -> DeclaredHandler:
-    """``named`` is the file of KATA_CONF_FILE."""
+    """Return a handler with the content of its files. ``named`` is the file of KATA_CONF_FILE."""
     read = handler.config_path or named or next((one for one in _DEFAULT_FILES if os.path.exists(one)), None)
     if read is None:
         return handler

@@ -108,7 +108,7 @@ def read_backing_file(runner: Runner, path: str) -> BackingFile | None:
 
 
 def _volume_groups(runner: Runner) -> dict[str, str]:
-    """By device; empty on a node without LVM."""
+    """Return the volume groups by device; empty on a node without LVM."""
     if runner.find("pvs") is None:
         return {}
     doing = "ask LVM for its devices"
@@ -155,7 +155,7 @@ def _status(runner: Runner, name: str) -> PoolStatus:
 
 
 def loaded_at(name: str) -> float | None:
-    """When a device appeared, in seconds since boot, as udev has it; None if it doesn't know."""
+    """Return when a device appeared according to udev, in seconds since boot; None if unknown."""
     with naming("read", f"/dev/mapper/{name}"):
         number = os.stat(f"/dev/mapper/{name}").st_rdev
     known = read_bytes(f"/run/udev/data/b{os.major(number)}:{os.minor(number)}") or b""

@@ -82,11 +82,11 @@ class Images:
 
 
 def parse_references(stdout: str) -> tuple[Reference, ...]:
-    """From ``ctr images ls``: only its first three columns are without spaces."""
+    """Parse ``ctr images ls``, of which only the first three columns are without spaces."""
     rows = [(line, line.split()[:3]) for line in stdout.splitlines()[1:]]
     return tuple(Reference(row[0], row[1], row[2], _synced(line, row[2])) for line, row in rows if len(row) == 3)
 
 
 def _synced(line: str, digest: str) -> frozenset[str]:
-    """If the name was moved to another image since, the label is of the old one."""
+    """Return the snapshotters in the label of flushed layers; none if the name was moved to another image since."""
     return frozenset(re.findall(rf"{re.escape(_SYNCED)}([\w.-]+)={re.escape(digest)}", line))

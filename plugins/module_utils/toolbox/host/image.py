@@ -51,7 +51,7 @@ class ToolboxImage:
         return self._plan is not None and self._plan.changed
 
     def bring(self) -> None:
-        """Have it there, unpacked, and on disk."""
+        """Pull and unpack the image, and flush it to disk."""
         if self._lock is None:
             return
         outcome = ImageProvisioner(self._target, self._lock).bring(self._plan or self._planner.plan())

@@ -33,7 +33,7 @@ class Mountpoint:
 
 
 def read_mountpoint(path: str, source: Source | None, root: str) -> Mountpoint:
-    """``source`` is what the toolbox's snapshot is mounted from, None if there is none; ``root`` the snapshotter's directory."""
+    """Read a mount point. ``source``: the snapshot's mount, None if there is none; ``root``: the snapshotter's directory."""
     table = read_table()
     inside = tuple(one.path for one in table if one.path.startswith(f"{path}/"))
     here = [one for one in table if one.path == path]
@@ -139,7 +139,7 @@ class ProcessFinder:
         self._devices: dict[str, frozenset[int]] = {}
 
     def find(self) -> tuple[str, ...]:
-        """As ``pid 123 (bash)``."""
+        """Return the processes that use it, as ``pid 123 (bash)``."""
         pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
         return tuple(f"pid {pid} ({_name(pid)})" for pid in pids if pid != os.getpid() and self._has(str(pid)))
 
