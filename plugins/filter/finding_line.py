@@ -41,7 +41,7 @@ from ansible.errors import AnsibleFilterError
 def words(value: Any) -> str:
     """Return what a finding expected or found as one line."""
     if isinstance(value, Mapping):
-        # What is said of no one thing has no name.
+        # A value that belongs to no single object has an empty key.
         return ", ".join(f"{key}: {one}" if key else str(one) for key, one in value.items())
     return ", ".join(str(one) for one in value) if isinstance(value, (list, tuple)) else str(value)
 
@@ -49,7 +49,7 @@ def words(value: Any) -> str:
 def finding_line(finding: Any) -> str:
     """Return the line ``STATUS id: found -> remedy``. Raises AnsibleFilterError if the value is not a finding."""
     try:
-        line = f"{finding['status'].upper()} {finding['id']}: {words(finding['found'])}"
+        line = f"{finding['status'].upper()} {finding['id']}: {words(finding['found']) or 'none'}"
         return f"{line} -> {finding['remedy']}" if finding["remedy"] else line
     except (KeyError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"finding_line takes a finding of node_verify, not {finding!r}") from error

@@ -88,7 +88,7 @@ def check_table(option: str, name: str, table: Mapping[str, Any]) -> None:
     keys = BUILTIN_SNAPSHOTTERS[name]
     for key, value in table.items():
         if key not in keys:
-            raise ValueError(f"{option} has no key {key!r}: it takes {', '.join(sorted(keys))}")
+            raise ValueError(f"{option} has no key {key!r}: its keys are {', '.join(sorted(keys))}")
         choices = keys[key].choices
         if choices and value not in choices:
             # YAML reads on and off without quotes as true and false.

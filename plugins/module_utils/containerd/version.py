@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""containerd's version, and what follows from it alone."""
+"""containerd's version, and the facts that depend only on it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""File systems as they are mounted, and whether what is synced there stays."""
+"""Mounted file systems, and whether they keep synced data."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which images a node should have, and what has to be done for that."""
+"""The requested images, and the plan for them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ctr says when an image doesn't come, and what to do about it. The texts are those of 1.6.20, 1.7.24, 2.1.9 and 2.3.7."""
+"""The messages of ctr about a failed pull, and their remedies. The texts are those of 1.6.20, 1.7.24, 2.1.9 and 2.3.7."""
 
 from __future__ import annotations
 

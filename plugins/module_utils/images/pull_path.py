@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The path by which an image gets into a daemon, by the daemon's version and settings."""
+"""The pull path of an image, by the daemon's version and settings."""
 
 from __future__ import annotations
 

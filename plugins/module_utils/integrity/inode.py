@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The files of a root file system: what is said of each, and where it comes from."""
+"""The files of a root file system: the values of each, and the layer that it comes from."""
 
 from __future__ import annotations
 

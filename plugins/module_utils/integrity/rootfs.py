@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an image's root file system has to be, from the entries of its layers, as containerd applies them.
+"""The expected root file system of an image, from the entries of its layers as containerd applies them.
 
 containerd pkg/archive/tar.go (applyNaive, createTarFile, mkparent), tar_opts_linux.go (OverlayConvertWhiteout) and
 core/diff/apply/apply_linux.go. On overlayfs each layer is unpacked into a directory of its own, which sees nothing of

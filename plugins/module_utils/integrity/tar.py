@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a tar archive says of its entries, read as Go's archive/tar does, for that is what containerd reads layers with.
+"""The entries of a tar archive, read as Go's archive/tar does, with which containerd reads layers.
 
 Names, link targets and attributes are bytes: no encoding is known of them.
 """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A Kata runtime handler: what it should be, and what its runtime makes of the configuration files.
+"""A Kata runtime handler: its requested settings, and the configuration files as its runtime reads them.
 
 Kata src/runtime/pkg/katautils/config.go (decodeDropIns, applyKey), src/libs/kata-types/src/config/drop_in.rs.
 """
@@ -84,7 +84,7 @@ class Handler:
         option = f"handlers[{name}]"
         unknown = sorted(set(params) - _OPTIONS)
         if unknown:
-            raise ValueError(f"{option} has no key {unknown[0]!r}: it takes {', '.join(sorted(_OPTIONS))}")
+            raise ValueError(f"{option} has no key {unknown[0]!r}: its keys are {', '.join(sorted(_OPTIONS))}")
         for required in ("runtime", "hypervisor", "base_config"):
             if not params.get(required):
                 raise ValueError(f"{option}.{required} is missing")
@@ -117,7 +117,7 @@ class Handler:
             raise ValueError(f"{option}: {error}") from error
         for key, value in self.extra.items():
             if not isinstance(value, Mapping):
-                raise ValueError(f"{option} takes tables, such as runtime or agent, not the single key {key!r}")
+                raise ValueError(f"{option} must contain tables, such as runtime or agent, not the single key {key!r}")
         for section, table in self.extra.get("hypervisor", {}).items():
             if section not in self.kind.sections:
                 raise ValueError(
@@ -134,7 +134,7 @@ class Handler:
 def handler_name(name: Any) -> str:
     """Return a valid handler name. Raises ValueError if no directory can have that name."""
     if not isinstance(name, str):
-        raise ValueError(f"handlers takes dictionaries with a name, not one with {name!r}")
+        raise ValueError(f"handlers must be a list of dictionaries with a name, not with {name!r}")
     plain_name("handlers.name", name)
     if name in _RESERVED:
         raise ValueError(f"handlers.name can't be {name}: Kata gives that name to something else")

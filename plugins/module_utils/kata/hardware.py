@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a machine can start Kata's guests, and which kernel modules that takes."""
+"""The obstacles to starting Kata's guests on a machine, and the kernel modules that guests need."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def parse_modules(names: Sequence[str]) -> list[str]:
     """Return the names of kernel modules as the kernel has them. Raises ValueError for what is none."""
     for name in names:
         if not _NAME.match(name):
-            raise ValueError(f"modules takes names of kernel modules, such as vhost_net, not {name!r}")
+            raise ValueError(f"modules must be a list of names of kernel modules, such as vhost_net, not {name!r}")
     return [module_name(name) for name in names]
 
 

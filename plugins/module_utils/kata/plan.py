@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What has to change in a directory of Kata configurations so that its handlers are as they should be.
+"""The plan for a directory of Kata configurations.
 
 Kata reads every name in ``config.d`` beside the main file, so a handler has a directory of its own, and nothing but
 drop-ins ever lies in its ``config.d``. A mark in the handler's directory says that it is this collection's.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What snapshotters need of a node before the daemon can be given them, by their tables in the effective configuration."""
+"""The requirements of snapshotters, by their tables in the effective configuration."""
 
 from __future__ import annotations
 

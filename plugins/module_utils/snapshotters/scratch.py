@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The scratch file of the blockfile snapshotter: an empty file system that every image's lowest layer starts as a copy of."""
+"""The scratch file of the blockfile snapshotter: an empty file system, copied for the lowest layer of every image."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A thin pool of the device mapper as the kernel and LVM see it, and what containerd's devmapper snapshotter thinks it holds."""
+"""A thin pool as the kernel and LVM report it, and the devices that containerd's devmapper snapshotter lists in it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Snapshots of snapshotters that nothing uses, and which of them can be removed."""
+"""The snapshots of unused snapshotters, and those that can be removed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How many layers an image may have, so that overlayfs can still mount it on this node.
+"""The number of layers of an image that overlayfs can mount on this node.
 
 The mount options are built as containerd builds them: plugins/snapshots/overlay/overlay.go (mounts) and
 core/mount/mount_linux.go (mount, compactLowerdirOption), the same from 1.6 to 2.3.
@@ -68,7 +68,7 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an image can be mounted; None if that can't be told. ``reason``: one sentence, empty if it can."""
+    """Whether an image can be mounted; None if unknown. ``reason``: one sentence, empty if it can."""
 
     mountable: bool | None
     reason: str = ""

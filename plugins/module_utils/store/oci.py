@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The documents that an image is made of: index, manifest, config. OCI image-spec 1.1, and Docker's schema 2."""
+"""The documents of an image: index, manifest, config. OCI image-spec 1.1, and Docker's schema 2."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A snapshotter's snapshots: which stand on which, and which can be taken away."""
+"""The snapshots of a snapshotter: their parents, and the order of removal."""
 
 from __future__ import annotations
 

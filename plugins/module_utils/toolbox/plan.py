@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a node has of a toolbox, and what has to be done about it."""
+"""The state of a toolbox on a node, and the plan for it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the daemon has to be started again, and why it can't be without harm."""
+"""The decision to restart the daemon, and the reasons to refuse a restart."""
 
 from __future__ import annotations
 

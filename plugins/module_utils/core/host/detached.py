@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Work that comes to its end even if the process that wants it is killed."""
+"""Run work that ends even if the process that waits for it is killed."""
 
 from __future__ import annotations
 

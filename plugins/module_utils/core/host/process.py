@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What /proc says about a process."""
+"""Read a process in /proc."""
 
 from __future__ import annotations
 

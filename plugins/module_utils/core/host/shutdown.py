@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What there is on the node that tells how the boot before ended; nothing is changed."""
+"""Read the evidence of how the previous boot ended. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _birth_time(runner: Runner, path: str) -> float | None:
     if program is None:
         return None
     try:
-        born = float(runner.run(program, "--format=%W", path, doing=f"look at {path}"))
+        born = float(runner.run(program, "--format=%W", path, doing=f"inspect {path}"))
     except (HostError, ValueError):
         return None
     return born or None

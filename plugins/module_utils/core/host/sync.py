@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bring what was written to disk: syncfs(2), by file system."""
+"""Flush written data to disk with syncfs(2), by file system."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def writing_back(directories: Iterable[str]) -> Iterator[None]:
 
 def _sync_file_system(path: str) -> None:
     """Call syncfs(2), which Python lacks. Raises HostError if data could not be written."""
-    with naming("bring to disk the file system of", path):
+    with naming("flush the file system of", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             libc = ctypes.CDLL(None, use_errno=True)

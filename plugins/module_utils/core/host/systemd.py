@@ -63,7 +63,7 @@ class Unit:
         return bool(names)
 
     def reload_manager(self) -> None:
-        self._runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
+        self._runner.run("systemctl", "daemon-reload", doing="reload systemd")
 
     def restart(self) -> None:
         """Start it again, also when it has failed too often to be started (its start limit)."""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the images of a request need: read from the node and its registries, and decided without changing anything."""
+"""Read the node and its registries, and plan the steps for the images of a request. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ImagePlanner:
         return ImagePlan(self.current, steps, {**failures, **damaged})
 
     def mount_refusal(self, image: RemoteImage) -> str:
-        """Return why an image can't be mounted on this node; empty if it can, or if that can't be told."""
+        """Return why an image can't be mounted on this node; empty if it can, or if unknown."""
         if self._target.snapshotter != "overlayfs":
             return ""
         verdict = self._headroom(image)

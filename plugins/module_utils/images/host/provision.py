@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images brought onto the node, made durable, and only then named."""
+"""Pull or import images, flush them to disk, and only then name them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ImageProvisioner:
         return lost((pull for pull in read_pulls(target.root) if target.owns(pull)), boot_id())
 
     def apply(self, plan: ImagePlan, recovery: Recovery | None = None) -> Outcome:
-        """Return what came of it; what hasn't failed is on disk, and has its name."""
+        """Return the outcome; images that haven't failed are on disk and have their names."""
         target, durable = self._target, self._request.durable
         local = any(step.action in (model.SYNC, model.REPAIR) for step in plan.steps)
         flush = durable and (plan.unfinished or not target.pull_path.synced_by_daemon or local)

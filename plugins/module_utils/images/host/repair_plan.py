@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which of the images that are there are damaged, whether they can be repaired, and what comes of it."""
+"""The damaged images of a node, and whether they can be repaired."""
 
 from __future__ import annotations
 

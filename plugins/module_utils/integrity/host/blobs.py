@@ -102,7 +102,7 @@ class Blob:
 
 
 def has_its_size(content_root: str, descriptor: Descriptor) -> bool:
-    """Return whether a blob is there, as far as can be told without reading it. Raises HostError if that can't be told."""
+    """Return whether a blob is there, by its size. Raises HostError if that can't be read."""
     path = blob_path(content_root, descriptor.digest)
     try:
         return os.stat(path).st_size == descriptor.size

@@ -38,7 +38,7 @@ def compare_images(
     ``level``: METADATA, all but the bytes of files, or CONTENT. ``trees`` is a directory, which may not exist, where what is
     expected of images is kept from one run to the next; ``keep``: also write there. For METADATA, layers of which that is known
     are not read: of their blobs it is only looked whether they are there and have their size. All others are compared with
-    their digests. Raises HostError if the node refuses to be looked at.
+    their digests. Raises HostError if the node can't be read.
     """
     with ExitStack() as stack:
         images: list[tuple[View | None, tuple[Descriptor, ...]]] = []

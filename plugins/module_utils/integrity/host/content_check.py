@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compares the bytes of files with what a layer holds of them, while the layer is read.
+"""Compares the bytes of files with a layer, while the layer is read.
 
 A layer is read before it is known whether its files are still there in the end: a layer above may have replaced them, or
 taken away all names but that of a hard link. So what isn't equal is kept in mind, and judged when the whole tree is known.

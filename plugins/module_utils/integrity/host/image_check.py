@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Judges directory trees by the layers that they should be of; reads what images have in common once.
+"""Compares directory trees with their layers. Layers that images share are read once.
 
 All blobs and views are read by processes that share the work; the trees are put together here, layer by layer.
 """
@@ -87,7 +87,7 @@ class _Step:
 
 
 class ImageCheck:
-    """``content``: compare the bytes of files as well. ``run`` raises HostError if the node refuses to be looked at."""
+    """``content``: compare the bytes of files as well. ``run`` raises HostError if the node can't be read."""
 
     def __init__(self, content_root: str, trees: TreeCache, *, content: bool) -> None:
         self._content_root = content_root

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The work of a comparison that processes can share: each layer and each view on its own.
+"""The jobs of a comparison that processes share: one for each layer and each view.
 
 A layer's messages are JSON: lists of its entries, with what was found of their content, and at last how it ended.
 """

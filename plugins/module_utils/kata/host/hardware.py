@@ -1,6 +1,6 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of this machine Kata's guests depend on, read without changing anything."""
+"""Read the hardware and the kernel modules that Kata's guests need. Nothing is changed."""
 
 from __future__ import annotations
 

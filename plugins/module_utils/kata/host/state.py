@@ -52,7 +52,7 @@ def _with_files(handler: DeclaredHandler, path: str, named: str | None) -> Decla
 
 
 def is_device(path: str) -> bool:
-    """Return whether there is a character device. Raises HostError if it can't be looked at."""
+    """Return whether there is a character device. Raises HostError if it can't be read."""
     with naming("read", path):
         try:
             return stat.S_ISCHR(os.stat(path).st_mode)

@@ -58,7 +58,7 @@ def make_scratch(runner: Runner, wanted: ScratchSpec) -> None:
         try:
             os.truncate(descriptor, wanted.size)
             program, *options = PROGRAMS[wanted.fs_type]
-            runner.run(runner.find(program) or program, *options, temporary, doing=f"make {wanted.fs_type} in {wanted.path}")
+            runner.run(runner.find(program) or program, *options, temporary, doing=f"create {wanted.fs_type} in {wanted.path}")
             os.fsync(descriptor)
             os.rename(temporary, wanted.path)
         except BaseException:

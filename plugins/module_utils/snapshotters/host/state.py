@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the node's snapshotters are, for node_verify."""
+"""Read the state of the node's snapshotters for node_verify."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
     if not stat.S_ISBLK(mode):
         return Device(path, real, kind="other")
     columns = "NAME,PATH,TYPE,SIZE,MOUNTPOINT"
-    doing = f"look at {path}"
+    doing = f"inspect {path}"
     listed = _json(runner, "lsblk", "--json", "--bytes", "--output", columns, real, doing=doing)["blockdevices"][0]
     used = uses(listed, groups) or (HELD_BY_KERNEL if _claimed(path, real) else ())
     return Device(path, real, size=int(listed["size"]), signatures=_signatures(runner, real), uses=used, group=groups.get(real))
@@ -82,7 +82,7 @@ def _claimed(path: str, real: str) -> bool:
 
 
 def _signatures(runner: Runner, path: str) -> tuple[str, ...]:
-    found = _json(runner, "wipefs", "--no-act", "--json", path, doing=f"look at {path}")
+    found = _json(runner, "wipefs", "--no-act", "--json", path, doing=f"inspect {path}")
     return tuple(one["type"] for one in (found or {}).get("signatures", []))
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The images of a namespace: names, and the documents that they stand for."""
+"""The images of a namespace: their names and documents."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Images:
 
     def tag(self, source: str, name: str) -> None:
         """Give an image another name; it is taken from the image that had it."""
-        self._ctr.ask("images", "tag", "--force", source, name, doing=f"give the image {source} the name {name}")
+        self._ctr.ask("images", "tag", "--force", source, name, doing=f"tag the image {source} as {name}")
 
     def remove(self, *names: str, sync: bool = False) -> None:
         """Remove names; ``sync``: and wait until what only they kept is gone."""

@@ -129,7 +129,7 @@ class Snapshots:
         """Return the mounts of a new, empty snapshot, which is removed again."""
         if _PROBE in self.all():
             self.remove(_PROBE)  # a killed run's
-        self._ask("prepare", _PROBE, doing="make a snapshot")
+        self._ask("prepare", _PROBE, doing="create a snapshot")
         try:
             return self._ask("mounts", "/", _PROBE, doing="ask for a snapshot's mounts")
         finally:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The image that a toolbox is made of: found, judged, and brought onto the node as any image."""
+"""The image of a toolbox: find it, check it, and pull it as any other image."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is mounted on a path, from which snapshot, and which processes are in it."""
+"""Read a mount point: the mount on a path, its snapshot, and the processes that use it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _only_root_can_write(found: os.stat_result) -> bool:
 
 def chown_root(path: str) -> None:
     """Make root the only writer of a directory, durably: Flatcar's toolbox gives it to its user."""
-    with naming("give root the directory", path):
+    with naming("change the owner of the directory", path):
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             if not _only_root_can_write(os.fstat(directory)):

@@ -172,7 +172,7 @@ class WritableSnapshots:
             return None
 
     def _held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> WritableSnapshot:
-        doing = f"look at the snapshot {key}"
+        doing = f"inspect the snapshot {key}"
         held = model.parse_writable_snapshot(
             namespace, snapshotter, self._snapshots(namespace, snapshotter, "info", "--", key, doing=doing)
         )
@@ -193,7 +193,7 @@ class WritableSnapshots:
         found = set()
         for container in containers:
             try:
-                text = self._ask(namespace, "containers", "info", container, doing=f"look at the container {container}")
+                text = self._ask(namespace, "containers", "info", container, doing=f"inspect the container {container}")
                 found.add(str(json.loads(text).get("SnapshotKey") or ""))
             except (HostError, ValueError) as error:
                 if _NOT_FOUND not in str(error):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A toolbox on the node: its snapshot, lease, mount and unit, looked at and changed."""
+"""A toolbox on the node: read and change its snapshot, lease, mount and unit."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Toolbox:
         return tuple(self._snapshot(key) for key in sorted(keys))
 
     def _snapshot(self, key: str) -> CurrentSnapshot:
-        info = json.loads(self._ask("info", key, doing=f"look at the snapshot {key}"))
+        info = json.loads(self._ask("info", key, doing=f"inspect the snapshot {key}"))
         return CurrentSnapshot(key, str(info["Kind"]), str(info.get("Parent") or ""), dict(info.get("Labels") or {}))
 
     def _leases(self) -> tuple[str, ...]:
@@ -220,7 +220,7 @@ class Toolbox:
     def _prepare(self, chain: str) -> None:
         path = self._wanted.path
         # containerd's client pins it in the same step (cmd/ctr/commands/snapshots, prepareCommand).
-        self._ask("prepare", path, *[chain] * bool(chain), doing=f"make the snapshot {path}")
+        self._ask("prepare", path, *[chain] * bool(chain), doing=f"create the snapshot {path}")
         sync_file_systems([self._root])
         try:
             self.source = self._ask_source(path)
