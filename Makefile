@@ -24,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 help:
 	@cat <<'TEXT'
-	make demo         provision and verify one disposable node, and say how to look inside
+	make demo         provision and verify one disposable node, and print how to log in
 	make test         everything: the steps style types lint unit page docs-lint docsite sanity importer molecule integration crash
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
 	make test-vm-upgrade  power cuts of a virtual machine during upgrades; half an hour
@@ -55,7 +55,7 @@ demo: build
 	@ansible-playbook -i $(NODES)/demo.yml tests/nodes/create.yml
 	ansible-playbook -i $(NODES)/demo.yml slipway.node.provision
 	ansible-playbook -i $(NODES)/demo.yml slipway.node.verify --extra-vars '{"verify_print_statuses": ["fail", "unknown", "warn", "ok"]}'
-	printf "\nLook inside:  %s\nRemove it:    make clean\n" "ssh -F .work/nodes/demo-trixie/ssh_config demo-trixie"
+	printf "\nLog in:     %s\nRemove it:  make clean\n" "ssh -F .work/nodes/demo-trixie/ssh_config demo-trixie"
 
 check: style types unit
 

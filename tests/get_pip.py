@@ -1,4 +1,4 @@
-"""Stand-in for the get-pip.py that ansible-test downloads for its virtual environments: starts from Python's own pip."""
+"""A replacement for the get-pip.py that ansible-test downloads for its virtual environments: starts from Python's own pip."""
 
 from __future__ import annotations
 

@@ -41,15 +41,15 @@ from ansible.errors import AnsibleFilterError
 def words(value: Any) -> str:
     """Return what a finding expected or found as one line."""
     if isinstance(value, Mapping):
-        # What is said of no one thing has no name.
+        # A value that belongs to no single object has an empty key.
         return ", ".join(f"{key}: {one}" if key else str(one) for key, one in value.items())
     return ", ".join(str(one) for one in value) if isinstance(value, (list, tuple)) else str(value)
 
 
 def finding_line(finding: Any) -> str:
-    """``STATUS id: found -> remedy``. Raises AnsibleFilterError for what is not a finding."""
+    """Return the line ``STATUS id: found -> remedy``. Raises AnsibleFilterError if the value is not a finding."""
     try:
-        line = f"{finding['status'].upper()} {finding['id']}: {words(finding['found'])}"
+        line = f"{finding['status'].upper()} {finding['id']}: {words(finding['found']) or 'none'}"
         return f"{line} -> {finding['remedy']}" if finding["remedy"] else line
     except (KeyError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"finding_line takes a finding of node_verify, not {finding!r}") from error
@@ -59,5 +59,5 @@ class FilterModule:
     """The collection's filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """By name."""
+        """Return the filters by name."""
         return {"finding_line": finding_line}

@@ -83,5 +83,5 @@ class FilterModule:
     """The collection's view of a fleet."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """By name."""
+        """Return the filters by name."""
         return {"fleet": fleet}

@@ -66,7 +66,7 @@ def kubernetes_drain(pods: Any, force: bool = False, delete_emptydir_data: bool 
 
 
 def _place(pod: Mapping[str, Any], name: str, force: bool, delete_emptydir_data: bool) -> tuple[str, str]:
-    """Follow kubernetes.core plugins/modules/k8s_drain.py, filter_pods, and kubectl drain for pods of a DaemonSet."""
+    """Return the list for a pod and the line, as kubernetes.core k8s_drain.py (filter_pods) and kubectl drain decide."""
     metadata = pod["metadata"]
     owners: Sequence[Mapping[str, Any]] = metadata.get("ownerReferences") or ()
     if MIRROR in (metadata.get("annotations") or {}) or any(owner.get("kind") == "DaemonSet" for owner in owners):
@@ -87,5 +87,5 @@ class FilterModule:
     """The collection's filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """By name."""
+        """Return the filters by name."""
         return {"kubernetes_drain": kubernetes_drain}

@@ -88,5 +88,5 @@ class FilterModule:
     """The collection's filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """By name."""
+        """Return the filters by name."""
         return {"kubernetes_problems": kubernetes_problems}

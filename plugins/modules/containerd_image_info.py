@@ -293,7 +293,7 @@ class ImageReport:
         ]
 
     def _compared(self, names: list[str]) -> dict[str, dict[str, Any]]:
-        """By name, of those that can be understood."""
+        """Compare the images that can be read; return the results by name."""
         root = content_root(self._ctr)
         options = {"content_root": root, "platform": self._platform, "level": self._level, "trees": trees_directory(root)}
         comparer = ImageComparer(self._ctr, self._namespace, self._snapshotter, **options)

@@ -244,7 +244,7 @@ def _unattached(file: str | None) -> list[Device]:
 
 
 def _file_problems(runner: Runner, path: str | None, attached: Sequence[Device], group: str) -> list[str]:
-    """``attached`` is the loop device that it is attached to, if it is."""
+    """Return the problems of the file of a lab pool. ``attached`` contains its loop device, if there is one."""
     if path is None:
         return []
     if attached:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the roles of the collection say of themselves: their defaults, their options, their files and templates."""
+"""The defaults, options, files and templates of the collection's roles."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images survive power cuts: what containerd_image reports is on disk, and what it was doing is mended by the next run.
+"""Images that containerd_image reports survive a power cut, and the next run repairs those of an interrupted run.
 
 CRASH_CUTS says how many cuts at random moments each node gets (10), CRASH_SEED from which number on their seeds count.
 """

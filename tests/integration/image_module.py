@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module containerd_image on a node, and what containerd then has."""
+"""Run the module containerd_image on a node, and read the images of containerd."""
 
 from __future__ import annotations
 

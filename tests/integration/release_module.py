@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where release_install installs on this machine, and archives that are made for it."""
+"""Directories for release_install on this machine, and archives for it."""
 
 from __future__ import annotations
 

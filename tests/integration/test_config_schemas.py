@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containerd_config and node_verify on files of older schemas, of several, and of none: nothing of an administrator's is lost."""
+"""containerd_config and node_verify with files of older schemas, of several, and of none: no foreign setting is lost."""
 
 from __future__ import annotations
 

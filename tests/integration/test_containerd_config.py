@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containerd_config on real daemons under systemd: settings arrive, faults end clearly, nothing green is broken."""
+"""containerd_config on real daemons under systemd: settings are effective, and faults are refused or rolled back."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files on the controller: they are sent to a node that needs them, to no other, and nothing of them stays."""
+"""Files on the controller are sent only to nodes that need them, and removed from the nodes afterwards."""
 
 from __future__ import annotations
 

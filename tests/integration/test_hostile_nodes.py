@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containerd_config and node_verify on nodes that others have been at."""
+"""containerd_config and node_verify on nodes that other tools have changed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_import_that_is_not_there_is_never_green(lts: Node) -> None:
 
 
 THEIRS = "/etc/containerd/conf.d/50-theirs.toml"
-# Imports that keep every containerd from starting, by the command that makes one of "$f". ``config dump`` waits for ever
+# Imports that keep every containerd from starting, by the command that makes one of "$f". ``config dump`` waits forever
 # for the FIFO, and on 2.x passes over the dangling link.
 NO_FILES = {
     "fifo": 'mkfifo "$f"',

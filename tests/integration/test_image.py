@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images come and go as predicted, from wherever they are to be had; and a second run is a look."""
+"""Images are pulled, imported and removed as predicted, and a second run changes nothing."""
 
 from __future__ import annotations
 

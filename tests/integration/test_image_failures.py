@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images come whole or not at all, whatever goes wrong, and the next run ends with all of them."""
+"""After a failure, each image is complete or absent, and the next run completes all of them."""
 
 from __future__ import annotations
 

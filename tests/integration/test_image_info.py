@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the module says of an image's layers is what the kernel then does with them."""
+"""The reported layer limit agrees with the mounts of the kernel."""
 
 from __future__ import annotations
 

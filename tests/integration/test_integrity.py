@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unpacked images are compared with their layers on real daemons: no false alarm, nothing missed, nothing left behind."""
+"""Unpacked images are compared with their layers on real daemons: every difference is found, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of a node and the roles agree: all roles are run in check mode, whatever the plan says."""
+"""The plan of a node and the roles agree: all roles are run in check mode, regardless of the plan."""
 
 from __future__ import annotations
 

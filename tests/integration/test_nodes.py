@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disposable nodes keep to themselves: a network for each checkout, an address for each node, nothing left behind."""
+"""Disposable nodes are isolated: a network for each checkout, an address for each node, and a complete removal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The probe starts a container, says in the runtime's words why one doesn't start, and leaves nothing behind."""
+"""The probe starts a container, reports the runtime's message if it doesn't start, and removes everything."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the module says about the durability of pulls is what the running daemon does, by its system calls."""
+"""The reported durability of pulls agrees with the system calls of the running daemon."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Settings by which CRI of 2.1 and newer goes around mirrors and image verifiers are found, by real pulls of each daemon."""
+"""Settings with which CRI of 2.1 and newer ignores mirrors or image verifiers are found, with real pulls."""
 
 from __future__ import annotations
 

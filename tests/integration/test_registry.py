@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containerd_registry: its files here, and what each containerd makes of them, with a registry that asks for a password."""
+"""containerd_registry: its files on this machine, and pulls of each containerd from a registry with a password."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whatever goes wrong, a release is there as a whole, or what was there before is."""
+"""After a failure, either the new release is complete, or the previous one is unchanged."""
 
 from __future__ import annotations
 

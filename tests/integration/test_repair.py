@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Damaged images are found, and mended from the layers on the node; what is in use stays as it is."""
+"""Damaged images are found and repaired from the layers on the node. Images in use are not changed."""
 
 from __future__ import annotations
 

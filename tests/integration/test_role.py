@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks on nodes as they come: what is predicted is done, done once, and proven."""
+"""The playbooks on fresh nodes: the changes are those that were predicted, and a second run changes nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images by the playbooks: what is predicted comes, comes once, and is missed when it is gone."""
+"""Images with the playbooks: pulled once and as predicted, and reported if they are missing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kata by the playbooks: what is predicted comes, the running daemon has it, and it goes without a trace."""
+"""Kata with the playbooks: configured as predicted, effective in the running daemon, and removed completely."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Toolboxes by the playbooks: what is predicted comes, can be entered, and goes when nobody lists it."""
+"""Toolboxes with the playbooks: created as predicted, usable, and pruned if they are not listed."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_flatcars_command_finds_its_toolbox(box_sid: Node, registry: Registry) -
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"toolbox_snapshots": [{"image": "debian:13", "name": "../etc"}]}, "name takes at most"),
+    ({"toolbox_snapshots": [{"image": "debian:13", "name": "../etc"}]}, "name must be at most"),
     (
         {"toolbox_snapshots": [{"image": "debian:13", "name": "a"}], "toolbox_default_name": "b"},
         "toolbox_default_name names b, but",

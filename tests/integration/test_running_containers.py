@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A change of the daemon's settings costs no running container, or is refused."""
+"""A change of the daemon's settings keeps running containers, or is refused."""
 
 from __future__ import annotations
 

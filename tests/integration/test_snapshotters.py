@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every snapshotter that a node can have does what overlayfs does; and a node goes from one to another without a network."""
+"""Images, containers and toolboxes work on every snapshotter, and a node changes its snapshotter without a network."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ KUBELET = "k8s.io"
 RECORD = "/var/lib/containerd/slipway-pulls.json"
 OLD = "overlayfs"
 STORE = "/var/lib/containerd/io.containerd"
-# By version: what its distribution's containerd can unpack for on a machine with nothing but disks.
 SCRATCH_TASK, SETTINGS_TASK, CLEANUP_TASK = (
     "Create the scratch file",
     "Apply the settings",
     "Find and remove unused snapshots",
 )
+# The suites whose containerd supports the snapshotter; native is the same on all.
 KINDS = [
     *((suite, "native") for suite in ("bookworm", *EVERY_TEST)),
     *((suite, "blockfile") for suite in SUITES[1:]),

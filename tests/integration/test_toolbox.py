@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A toolbox stays as long as it is wanted, whatever garbage collection, reboots, failures and killed runs do; then it goes."""
+"""A toolbox survives garbage collection, reboots, failures and killed runs, and is removed completely on request."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is said of toolboxes and of other writable snapshots is what containerd then does with them."""
+"""The reported state of toolboxes and other writable snapshots agrees with containerd's garbage collection."""
 
 from __future__ import annotations
 

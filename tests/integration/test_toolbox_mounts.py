@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A toolbox is mounted where that is safe, however many layers it has; where it can't be, nothing is lost."""
+"""A toolbox is mounted only where this is safe, with any number of layers. A refused mount loses no data."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class TestMountThatFails:
         toolbox.node.ssh(f"rmdir {PATH}; chattr +i /var/lib/toolbox")
         message = toolbox.refused()
         toolbox.node.ssh("chattr -i /var/lib/toolbox")
-        assert f"cannot make the directory {PATH}: Operation not permitted" in message, message
+        assert f"cannot create the directory {PATH}: Operation not permitted" in message, message
         assert toolbox.comes_back()
 
     @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_place_that_is_not_safe_is_refused(empty_node: Node, source: Registry)
         message = refused(box(empty_node, reference, path=path))
         assert message.startswith("path ") and words in message, message
     for name in ("-x", "a b", "a\nb", "../x", "x" * 300):
-        assert refused(box(empty_node, reference, name=name)).startswith("name takes")
+        assert refused(box(empty_node, reference, name=name)).startswith("name must be")
     assert "has files in it" in refused(box(empty_node, reference, path="/srv/own/box"))
     assert shown(empty_node) == before
     # An empty one of another user, as Flatcar's command makes it, is root's from then on.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Upgrades by packages, and between packages and archives: containers run on, and dpkg's database is whole afterwards.
+"""Upgrades with packages, and between packages and archives: containers keep running, and dpkg's database is intact.
 
 The node of Debian 13 gets sid's source. What apt prefers is set by a pin, as an administrator does.
 """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What node_verify says of images, of the room for their layers, and of the file systems that they lie on."""
+"""The findings of node_verify on images, the layer limit, and the file systems of images."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module toolbox_snapshot on a node, and what the node then has."""
+"""Run the module toolbox_snapshot on a node, and read the state of the node."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containerd_config as tests call it, and what each call has to live up to."""
+"""Run containerd_config in tests, and check the promises of each run."""
 
 from __future__ import annotations
 

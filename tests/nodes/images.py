@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images for the tests, made in a second: OCI layouts with layers of any number and size, and one that runs."""
+"""Images for the tests, created in a second: OCI layouts with layers of any number and size, and one that runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the measurements of images have in common: the image, the module's run on a node, runs in turn, and their medians."""
+"""Shared parts of the measurements of images: the image, the module's run on a node, runs in turn, and their medians."""
 
 from __future__ import annotations
 

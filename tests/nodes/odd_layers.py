@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Layers with all that an archive can hold, and images of such layers as they are, byte for byte."""
+"""Layers with all features of an archive, and images that contain such layers byte for byte."""
 
 from __future__ import annotations
 

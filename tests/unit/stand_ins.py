@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parts that tests pass to the code in place of Ansible's own."""
+"""Objects that tests pass to the code in place of Ansible's own."""
 
 from __future__ import annotations
 

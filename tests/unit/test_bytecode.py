@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compiled code of a payload: it is of the source that is there, and of nobody else."""
+"""Compiled code of a payload: it belongs to the present source and to this user."""
 
 from __future__ import annotations
 

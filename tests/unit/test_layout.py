@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shape of plugins/module_utils: one package a concern, effects in its ``host``, no circle between packages."""
+"""The layout of plugins/module_utils: one package for each concern, effects in its ``host``, no circle between packages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settings that the daemon has lost, or would lose, although a file makes them."""
+"""Settings of files that the daemon has lost, or would lose."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def _ignored(key: FileKey, config: EffectiveConfig, known_plugins: frozenset[str
 
 
 def _below_free_form(path: Path, config: EffectiveConfig) -> bool:
-    """Return whether a table above is one that holds what anybody likes, and so may be dropped when it is empty."""
+    """Return whether a table above is one with arbitrary keys, which may be removed when it is empty."""
     return "options" in path and config.lookup(path[: path.index("options")], _MISSING) is not _MISSING
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which files have to say what, so that the daemon has the settings asked for.
+"""The plan for each configuration file, so that the daemon has the requested settings.
 
 On 1.x an imported file replaces whole plugin tables, so the settings go into the root file, key by
 key. From 2.0 on plugin tables are merged, so they go into a drop-in that the collection owns, and
@@ -264,7 +264,7 @@ def _without_ours(root: Mapping[str, Any], record: Record) -> Tree:
 
 
 def _returned(root: Mapping[str, Any], record: Record, puts: Mapping[Path, Any]) -> tuple[dict[Path, Any], list[Path]]:
-    """Keys of ours that are no longer wanted: given back their old value, or dropped.
+    """Return the managed keys that are no longer wanted: those that get their old value again, and those to remove.
 
     An entry that was changed since is kept.
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the collection has set in a file that others own too, and what was there before."""
+"""The keys that the collection has set in a file of several owners, and their previous values."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Record:
         )
 
     def to_text(self) -> str | None:
-        """JSON, or None if there is nothing to remember."""
+        """Return the record as JSON, or None if it is empty."""
         if self == Record():
             return None
         keys = [

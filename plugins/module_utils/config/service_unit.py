@@ -51,7 +51,7 @@ class Service:
         for one in proxy.get("no_proxy") or ():
             one_line("http_proxy.no_proxy", one)
             if "," in one or " " in one:
-                raise ValueError(f"http_proxy.no_proxy takes one name, address or network an entry, not {one!r}")
+                raise ValueError(f"http_proxy.no_proxy must be a list of names, addresses and networks, not {one!r}")
         return cls(texts, http, https, tuple(proxy.get("no_proxy") or ()))
 
     def environment(self) -> dict[str, str]:
@@ -74,7 +74,7 @@ class Service:
 def _directive(name: str, value: Any) -> str:
     if not _DIRECTIVE.match(name) or _FORBIDDEN.match(name):
         raise ValueError(
-            f"service_directives.{name} can't be set here: it takes limits and the like, such as LimitNOFILE or TasksMax"
+            f"service_directives.{name} can't be set here: service_directives is for limits, such as LimitNOFILE or TasksMax"
         )
     if isinstance(value, bool):
         return "true" if value else "false"

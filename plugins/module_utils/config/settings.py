@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a node's containerd should be: the settings, checked for sense on their own."""
+"""The requested settings of containerd, validated without the node."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _check_kinds(params: Mapping[str, Any], spec: Mapping[str, Any], prefix: str
 def _check_proxy(option: str, table: Mapping[str, Any]) -> None:
     for key, value in table.items():
         if key not in _PROXY_KEYS:
-            raise ValueError(f"{option} has no key {key!r}: it takes {', '.join(sorted(_PROXY_KEYS))}")
+            raise ValueError(f"{option} has no key {key!r}: its keys are {', '.join(sorted(_PROXY_KEYS))}")
         if not isinstance(value, _PROXY_KEYS[key]):
             raise ValueError(f"{option}.{key} has to be of type {_PROXY_KEYS[key].__name__}, not {value!r}")
     absolute_path(f"{option}.address", table["address"])
@@ -62,12 +62,12 @@ class Runtime:
     def from_params(cls, params: Mapping[str, Any]) -> Runtime:
         """Check one entry of the option ``settings.runtimes``. Raises ValueError that names the option."""
         if not isinstance(params, Mapping) or not isinstance(params.get("name"), str):
-            raise ValueError(f"runtimes takes dictionaries with a name, not {params!r}")
+            raise ValueError(f"runtimes must be a list of dictionaries with a name, not {params!r}")
         name = plain_name("runtimes.name", params["name"])
         option = f"runtimes[{name}]"
         unknown = sorted(set(params) - set(RUNTIME_SPEC))
         if unknown:
-            raise ValueError(f"{option} has no key {unknown[0]!r}: it takes {', '.join(RUNTIME_SPEC)}")
+            raise ValueError(f"{option} has no key {unknown[0]!r}: its keys are {', '.join(RUNTIME_SPEC)}")
         _check_kinds(params, RUNTIME_SPEC, f"{option}.")
         kind = params.get("type") or "io.containerd.runc.v2"
         one_line(f"{option}.type", kind)

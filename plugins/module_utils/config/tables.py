@@ -138,7 +138,7 @@ def _discard_leaves(settings: Settings, number: int) -> Iterator[tuple[Path, Any
 
 
 def _proxy_table(name: str, table: Mapping[str, Any], chosen: Container[str], version: Version) -> Tree:
-    """From 2.1 on CRI pulls through the transfer service, which asks the plugin itself whether it wants annotations."""
+    """Return the table of a proxy. From 2.1 on, the transfer service reads from it whether the proxy wants annotations."""
     whole: Tree = {"type": "snapshot", **table}
     if name in chosen and version.at_least("2.1.0"):
         whole["exports"] = {_WANTS_ANNOTATIONS: "true", **(table.get("exports") or {})}

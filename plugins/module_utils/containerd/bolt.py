@@ -67,7 +67,7 @@ class Database:
 
 
 def _meta(content: bytes, offset: int) -> tuple[int, int, int] | None:
-    """Transaction, page size and root page, if a valid meta page is there."""
+    """Return transaction, page size and root page of the meta page at an offset, None if it is not valid."""
     start = offset + _PAGE.size
     try:
         magic, version, page_size, _flags, root, _sequence, _free, _high, transaction, checksum = _unpack(_META, content, start)

@@ -40,7 +40,7 @@ class Plugin:
 
 
 def parse_plugins(stdout: str) -> tuple[Plugin, ...]:
-    """From the table that ``ctr plugins ls`` prints."""
+    """Parse the table of ``ctr plugins ls``."""
     rows = (line.split() for line in stdout.splitlines()[1:])
     return tuple(Plugin(row[0], row[1], row[-1]) for row in rows if len(row) >= 3)
 

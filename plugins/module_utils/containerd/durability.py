@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether an image that was just pulled survives a power cut, by the path it was pulled on.
+"""The durability of a pulled image, by the path on which it was pulled.
 
 Rows are tried in order, the first that fits decides. What the sources say:
  - containerd core/diff/apply/apply_linux.go: one syncfs a layer, for overlay and bind mounts only.

@@ -48,7 +48,7 @@ def patterns(tree: Mapping[str, Any], path: str) -> list[str]:
 
 
 def is_glob(pattern: str) -> bool:
-    """containerd expands what has a star, and takes everything else as it is."""
+    """Return whether containerd expands a pattern: only one with a star."""
     return "*" in pattern
 
 

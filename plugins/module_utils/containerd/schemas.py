@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where a key of one configuration schema is in another.
+"""The place of a key of one configuration schema in another.
 
 The daemon's own migrations: containerd cmd/containerd/server/config/config.go, core/metrics/cgroups/cgroups.go,
 core/runtime/v2/shim_manager.go, plugins/restart/monitor.go, plugins/cri/cri.go, plugins/cri/images/plugin.go and

@@ -88,7 +88,7 @@ def check_table(option: str, name: str, table: Mapping[str, Any]) -> None:
     keys = BUILTIN_SNAPSHOTTERS[name]
     for key, value in table.items():
         if key not in keys:
-            raise ValueError(f"{option} has no key {key!r}: it takes {', '.join(sorted(keys))}")
+            raise ValueError(f"{option} has no key {key!r}: its keys are {', '.join(sorted(keys))}")
         choices = keys[key].choices
         if choices and value not in choices:
             # YAML reads on and off without quotes as true and false.
@@ -103,7 +103,7 @@ def check_table(option: str, name: str, table: Mapping[str, Any]) -> None:
 
 
 def _check_caches(option: str, table: Mapping[str, Any]) -> None:
-    """containerd plugins/snapshots/erofs/erofs.go: NewSnapshotter."""
+    """Refuse keys that exclude each other, as containerd plugins/snapshots/erofs/erofs.go: NewSnapshotter does."""
     caches = table.get("layer_content_caches") or ()
     for path in caches:
         absolute_path(f"{option}.layer_content_caches", str(path))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""containerd's version, and what follows from it alone."""
+"""containerd's version, and the facts that depend only on it."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class SchemaSupport:
 
 
 def schema_support(version: Version) -> SchemaSupport:
-    """containerd cmd/containerd/server/config/config.go, version/version.go.
+    """Return the newest schema of a version, and how it merges files (containerd cmd/containerd/server/config/config.go).
 
     Raises ValueError for a daemon older than the oldest supported one.
     """

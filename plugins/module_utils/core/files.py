@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files as values: what is on disk, and what is to be there instead."""
+"""Files as values: their content on disk, and their planned content."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""File systems as they are mounted, and whether what is synced there stays."""
+"""Mounted file systems, and whether they keep synced data."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Weakness:
 
 
 def parse_mounts(text: str) -> dict[int, Mount]:
-    """From /proc/self/mountinfo, by mount id. Raises ValueError if a line is none of proc_pid_mountinfo(5)."""
+    """Parse /proc/self/mountinfo, by mount id. Raises ValueError if a line is none of proc_pid_mountinfo(5)."""
     found = (_parsed(line) for line in text.splitlines() if line)
     return {mount.id: mount for mount in found}
 
@@ -72,7 +72,7 @@ def cover_of(mount: Mount, table: Iterable[Mount]) -> Mount | None:
 
 
 def parse_mount_id(text: str) -> int:
-    """From /proc/self/fdinfo/N: on which mount an open file is. Raises ValueError if it doesn't say."""
+    """Return the mount id of an open file from /proc/self/fdinfo/N. Raises ValueError if it contains none."""
     found = re.search(r"^mnt_id:\s*(\d+)$", text, re.MULTILINE)
     if found is None:
         raise ValueError("the kernel doesn't say on which mount a file is")
@@ -120,5 +120,5 @@ def _parsed(line: str) -> Mount:
 
 
 def _plain(text: str) -> str:
-    """Spaces and the like are written as octal numbers."""
+    """Decode a path, in which spaces and the like are written as octal numbers."""
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)

@@ -41,7 +41,7 @@ class Process:
 
 
 def changed_since(times: Mapping[str, float], started: float, now: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the files that changed after a start, and those of which that can't be told: the clock was set back since.
+    """Return the files that changed after a start, and those of which this is unknown, because the clock was set back since.
 
     ``times`` are their changes by path, in seconds since the epoch as ``started`` and ``now``.
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the node was shut down properly before this boot, from what systemd and the kernel wrote."""
+"""The last shutdown: clean or not, by the messages of systemd and the kernel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENDINGS = re.compile(
 
 @dataclass(frozen=True)
 class Shutdown:
-    """``clean`` is None if it can't be told; ``evidence`` says in any case how that is known."""
+    """``clean`` is None if unknown; ``evidence`` is the reason."""
 
     clean: bool | None
     evidence: str
@@ -35,7 +35,7 @@ class Shutdown:
 def classify(
     *, born: float | None, booted: float, devices: Iterable[str], kernel: str, fsck: str, before: str | None
 ) -> Shutdown:
-    """How the boot before ended.
+    """Return how the boot before ended.
 
     ``born``: when containerd's directory was made, in seconds since 1970 as ``booted`` is; None if that isn't known.
     ``devices``: names that the kernel has for those under it, such as vda1. ``kernel`` and ``fsck`` are what these have logged in

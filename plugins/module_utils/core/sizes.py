@@ -20,7 +20,7 @@ def parse_size(option: str, text: str) -> int:
 
 
 def shown(size: float) -> str:
-    """With one digit behind the point, in the largest unit of which there is one: ``1.5 GiB``."""
+    """Format a size with one digit behind the point, in the largest unit that fits: ``1.5 GiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "bytes" or size == int(size) else f"{size:.1f} {unit}"

@@ -46,7 +46,7 @@ def nest(leaves: Mapping[Path, Any]) -> Tree:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """Both trees; where both have a leaf, or a leaf meets a table, ``over`` wins."""
+    """Merge both trees; if both have a leaf, or a leaf and a table, ``over`` wins."""
     merged: Tree = dict(base)
     for key, value in over.items():
         known = merged.get(key)
@@ -106,7 +106,10 @@ def dotted(path: Iterable[str]) -> str:
 
 
 def nanoseconds(text: str) -> int | None:
-    """Measure a duration such as ``1h30m`` as Go does: time.ParseDuration. None for any other text, and for 292 years or more."""
+    """Convert a Go duration such as ``1h30m`` to nanoseconds; None for any other text, and for 292 years or more.
+
+    Source: Go's time.ParseDuration.
+    """
     if not _DURATION.fullmatch(text):
         return None
     parts = [(int(whole + part), len(part), _NANOSECONDS[unit]) for whole, part, unit in _DURATION_PART.findall(text)]

@@ -121,7 +121,7 @@ class UnitStatus:
 
     @classmethod
     def parse(cls, stdout: str) -> UnitStatus:
-        """From the KEY=VALUE lines of ``systemctl show``."""
+        """Parse the KEY=VALUE lines of ``systemctl show``."""
         values = dict(line.split("=", 1) for line in stdout.splitlines() if "=" in line)
         files = [values.get("FragmentPath", ""), *values.get("DropInPaths", "").split()]
         program = _PROGRAM.search(values.get("ExecStart", ""))
@@ -142,7 +142,7 @@ class UnitStatus:
 
 
 def _moment(text: str) -> float | None:
-    """From a time of systemd in UTC, such as "Sun 2026-11-29 15:36:38 UTC"; None for none, and for another time zone."""
+    """Parse a time of systemd such as "Sun 2026-11-29 15:36:38 UTC"; None for no time, and for another time zone."""
     try:
         return datetime.strptime(f"{text.partition(' ')[2]}+0000", "%Y-%m-%d %H:%M:%S UTC%z").timestamp()
     except ValueError:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images that a node should have, and what was found of them."""
+"""Expected images, and their state on the node."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ExpectedImage:
 
     @classmethod
     def several(cls, entries: Iterable[Mapping[str, Any]]) -> tuple[ExpectedImage, ...]:
-        """From the module's option ``images``, each image once. Raises ValueError that names the option."""
+        """Parse the module's option ``images``, each image once. Raises ValueError that names the option."""
         found = []
         for entry in entries:
             namespace = plain_name("images.namespace", entry["namespace"])
@@ -60,7 +60,7 @@ class FoundImage:
 
 @dataclass(frozen=True)
 class JudgedImage:
-    """An image that was compared with its layers: how it is damaged, and what couldn't be told; both empty if it is intact.
+    """An image that was compared with its layers: its damage, and what is unknown; both empty if it is intact.
 
     ``snapshotter`` is the one that it is unpacked for, empty if that is the daemon's default.
     """

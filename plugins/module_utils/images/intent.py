@@ -33,7 +33,7 @@ class Pull:
 
 
 def parse(text: str | None) -> tuple[Pull, ...]:
-    """None and an empty text stand for no record. Raises ValueError if it is not a record, or of a newer kind."""
+    """Parse a record; None and an empty text are no record. Raises ValueError for other texts, and for a newer format."""
     if not text:
         return ()
     try:

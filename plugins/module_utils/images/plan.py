@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which images a node should have, and what has to be done for that."""
+"""The requested images, and the plan for them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Request:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], machine: str) -> Request:
-        """From the module's options; ``machine`` is the node's platform. Raises ValueError that names the option."""
+        """Parse the module's options; ``machine`` is the node's platform. Raises ValueError that names the option."""
         on_controller = bool(params["archive"]) and not params["remote_src"]
         for option in ("hosts_dir",) if on_controller else ("archive", "hosts_dir"):
             if params[option] is not None:
@@ -110,7 +110,7 @@ class Request:
 
 
 def _check_together(params: Mapping[str, Any], present: bool, every: bool) -> None:
-    """Options that need others, or don't go with them."""
+    """Raise ValueError for options that require others, or exclude them."""
     if not present and params["archive"]:
         raise ValueError("archive is for state present: list the images to remove in name")
     if params["name"] is None and not params["archive"] and not every:
@@ -179,7 +179,7 @@ class RemoteImage:
 
     @classmethod
     def of(cls, digest: str, found: oci.ImageDocuments) -> RemoteImage:
-        """From the documents of an image that a name's ``digest`` leads to."""
+        """Convert the documents of the image with a name's ``digest``."""
         config, layers = found.config, len(found.manifest.layers)
         return cls(
             digest, config.platform, config.chain_ids, layers, found.blobs, found.manifest.config.digest, listed=found.listed

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ctr says when an image doesn't come, and what to do about it. The texts are those of 1.6.20, 1.7.24, 2.1.9 and 2.3.7."""
+"""The messages of ctr about a failed pull, and their remedies. The texts are those of 1.6.20, 1.7.24, 2.1.9 and 2.3.7."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def explain(stderr: str) -> str:
-    """One sentence without a final full stop: what to do, if that is known, and what ctr said last."""
+    """Return one sentence without a final full stop: the remedy if it is known, and ctr's last message."""
     lines = [_ESCAPES.sub("", line).strip() for line in stderr.splitlines()]
     lines = [line for line in lines if line and not _TIMESTAMP.match(line)]
     said = lines[-1].removeprefix("ctr: ") if lines else "ctr failed without a message"

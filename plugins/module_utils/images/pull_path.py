@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The path by which an image gets into a daemon, by the daemon's version and settings."""
+"""The pull path of an image, by the daemon's version and settings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PullPath:
 def select_pull_path(
     config: EffectiveConfig, version: Version, *, snapshotter: str | None, platform: str, machine: str
 ) -> PullPath:
-    """``machine`` is the node's own platform."""
+    """Return how an image is pulled. ``machine`` is the node's own platform."""
     chosen = snapshotter or config.default_snapshotter
     local = None
     # The transfer service is the faster one, and containerd 2's default; on 1.7 it can't be told of plain HTTP.
@@ -56,7 +56,7 @@ def select_pull_path(
 
 
 def _transfer_unpacks(config: EffectiveConfig, snapshotter: str) -> bool:
-    """plugins/transfer/plugin.go: an empty list stands for the platform's default snapshotter."""
+    """Return whether the transfer service unpacks for a snapshotter. No list: the default (plugins/transfer/plugin.go)."""
     listed = config.lookup(_TRANSFER) or []
     names = {entry.get("snapshotter") for entry in listed if isinstance(entry, Mapping)}
     return snapshotter in (names or {"overlayfs"})

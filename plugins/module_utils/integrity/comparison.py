@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is wrong with a file, compared with what it should be."""
+"""The comparison of a file with its expected state."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The files of a root file system: what is said of each, and where it comes from."""
+"""The files of a root file system: the values of each, and the layer that it comes from."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Inode:
         self.origin = 0
 
     def copy(self) -> Inode:
-        """Without children."""
+        """Copy the inode without its children."""
         other = new_node(self.kind, self.mode, self.uid, self.gid)
         other.size, other.origin, other.xattrs, other.linked = self.size, self.origin, self.xattrs, self.linked
         if isinstance(other, SpecialInode):
@@ -70,7 +70,7 @@ class SpecialInode(Inode):
 
 
 def new_node(kind: str, mode: int | None, uid: int, gid: int) -> Inode:
-    """Without all that its entry says besides."""
+    """Create an inode without the further values of its entry."""
     return Inode(kind, mode, uid, gid) if kind == FILE else SpecialInode(kind, mode, uid, gid)
 
 
@@ -90,7 +90,7 @@ def layer_of(origin: int) -> int:
 
 
 def size_of(name: bytes, node: Inode) -> int:
-    """About what it takes in memory, in bytes."""
+    """Estimate the memory of a node, in bytes."""
     size = _BYTES.get(node.kind, _OTHER_BYTES) + len(name) + len(node.target)
     if node.xattrs:
         size += sum(_ATTRIBUTE_BYTES + len(key) + len(value) for key, value in node.xattrs.items())

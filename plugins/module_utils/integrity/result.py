@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What came of the comparison of an image with its layers."""
+"""The result of the comparison of an image with its layers."""
 
 from __future__ import annotations
 

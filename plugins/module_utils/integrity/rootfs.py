@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an image's root file system has to be, from the entries of its layers, as containerd applies them.
+"""The expected root file system of an image, from the entries of its layers as containerd applies them.
 
 containerd pkg/archive/tar.go (applyNaive, createTarFile, mkparent), tar_opts_linux.go (OverlayConvertWhiteout) and
 core/diff/apply/apply_linux.go. On overlayfs each layer is unpacked into a directory of its own, which sees nothing of
@@ -140,7 +140,7 @@ class RootFs:
         return True, node
 
     def entries(self) -> int:
-        """How many files there are, each name of a hard link for one, the root directory not counted."""
+        """Return the number of files, with each name of a hard link, and without the root directory."""
         return sum(len(node.children) for node in _directories(self.root))
 
 
@@ -188,7 +188,7 @@ class Layer:
         return path if entry.kind == FILE else ()
 
     def finish(self) -> None:
-        """All entries have been added."""
+        """Lay the layer over those below, after all its entries were added."""
         if self._over is not None:
             self._over.merge(self._root)
 
@@ -340,7 +340,7 @@ def _bytes_of(directory: Inode) -> int:
 
 
 def _drop_whiteouts(top: Inode) -> None:
-    """Nothing is below that they could hide, and overlayfs doesn't show them."""
+    """Remove whiteouts of the lowest layer: they hide nothing, and overlayfs doesn't show them."""
     for node in _directories(top):
         for name in [name for name, child in node.children.items() if child.is_whiteout]:
             del node.children[name]

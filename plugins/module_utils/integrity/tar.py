@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a tar archive says of its entries, read as Go's archive/tar does, for that is what containerd reads layers with.
+"""The entries of a tar archive, read as Go's archive/tar does, with which containerd reads layers.
 
 Names, link targets and attributes are bytes: no encoding is known of them.
 """
@@ -70,7 +70,7 @@ class Entry(NamedTuple):
 
 
 def parse_header(block: bytes) -> Header | None:
-    """From 512 bytes; None if all are zero, which ends an archive. Raises ValueError if it is no header."""
+    """Parse a header of 512 bytes; None if all are zero, which ends an archive. Raises ValueError if it is no header."""
     if not block.strip(b"\0"):
         return None
     total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
@@ -136,7 +136,7 @@ def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def to_entry(header: Header, records: Mapping[bytes, bytes], long_name: bytes, long_target: bytes) -> Entry:
-    """All that is said of one file. Raises ValueError if that makes no sense, or is a type that containerd refuses."""
+    """Convert the headers of one file. Raises ValueError if they contradict each other, or containerd refuses the type."""
     name = long_name or records.get(b"path") or header.name
     flag = header.flag
     if flag == b"\0":
@@ -173,7 +173,10 @@ def show(name: bytes) -> str:
 
 
 def _sparse(records: Mapping[bytes, bytes]) -> tuple[tuple[int, int], ...] | None:
-    """GNU tar's manual, "Storing Sparse Files": formats 0.0 and 0.1 in the records, 1.0 before the content."""
+    """Return the map of a sparse file, empty in format 1.0, which has it before the content; None for other files.
+
+    GNU tar's manual, "Storing Sparse Files".
+    """
     version = (records.get(b"GNU.sparse.major", b""), records.get(b"GNU.sparse.minor", b""))
     if version == (b"1", b"0"):
         return ()
@@ -184,7 +187,7 @@ def _sparse(records: Mapping[bytes, bytes]) -> tuple[tuple[int, int], ...] | Non
 
 
 def pieces(numbers: list[int]) -> tuple[tuple[int, int], ...]:
-    """Offsets and lengths in turn. Raises ValueError if they overlap or are not pairs."""
+    """Return pairs of offset and length. Raises ValueError if they overlap, or a number is missing."""
     found = tuple(zip(numbers[::2], numbers[1::2]))
     end = 0
     for offset, length in found:
@@ -213,7 +216,7 @@ def _text(field: bytes) -> bytes:
 
 
 def _number(field: bytes) -> int:
-    """Octal digits; or, if the first bit is set, two's complement without that bit."""
+    """Parse octal digits or, if the first bit is set, two's complement without that bit."""
     if field[0] & 0x80:
         value = int.from_bytes(field, "big") - (1 << (8 * len(field) - 1))
         return value - (1 << (8 * len(field) - 1)) if field[0] & 0x40 else value

@@ -60,7 +60,7 @@ class TreeDigest:
 
 
 def line(name: bytes, kind: str, mode: int, uid: int, gid: int, value: bytes) -> bytes:
-    """One file; ``value`` is its size, a link's target, or the numbers of a device. A link's mode can't be set."""
+    """Encode one file; ``value`` is its size, a link's target, or the numbers of a device. A link's mode can't be set."""
     return b"%b\0%b %o %d %d %b\0" % (name, kind.encode(), 0 if kind == SYMLINK else mode, uid, gid, value)
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A Kata runtime handler: what it should be, and what its runtime makes of the configuration files.
+"""A Kata runtime handler: its requested settings, and the configuration files as its runtime reads them.
 
 Kata src/runtime/pkg/katautils/config.go (decodeDropIns, applyKey), src/libs/kata-types/src/config/drop_in.rs.
 """
@@ -84,7 +84,7 @@ class Handler:
         option = f"handlers[{name}]"
         unknown = sorted(set(params) - _OPTIONS)
         if unknown:
-            raise ValueError(f"{option} has no key {unknown[0]!r}: it takes {', '.join(sorted(_OPTIONS))}")
+            raise ValueError(f"{option} has no key {unknown[0]!r}: its keys are {', '.join(sorted(_OPTIONS))}")
         for required in ("runtime", "hypervisor", "base_config"):
             if not params.get(required):
                 raise ValueError(f"{option}.{required} is missing")
@@ -117,7 +117,7 @@ class Handler:
             raise ValueError(f"{option}: {error}") from error
         for key, value in self.extra.items():
             if not isinstance(value, Mapping):
-                raise ValueError(f"{option} takes tables, such as runtime or agent, not the single key {key!r}")
+                raise ValueError(f"{option} must contain tables, such as runtime or agent, not the single key {key!r}")
         for section, table in self.extra.get("hypervisor", {}).items():
             if section not in self.kind.sections:
                 raise ValueError(
@@ -134,7 +134,7 @@ class Handler:
 def handler_name(name: Any) -> str:
     """Return a valid handler name. Raises ValueError if no directory can have that name."""
     if not isinstance(name, str):
-        raise ValueError(f"handlers takes dictionaries with a name, not one with {name!r}")
+        raise ValueError(f"handlers must be a list of dictionaries with a name, not with {name!r}")
     plain_name("handlers.name", name)
     if name in _RESERVED:
         raise ValueError(f"handlers.name can't be {name}: Kata gives that name to something else")
@@ -187,7 +187,7 @@ class Vendor:
 
 
 def assumed_vendor(handler: Handler) -> Vendor:
-    """For predicting a run that installs Kata first."""
+    """Return the file that a release probably contains, to predict a run that installs Kata first."""
     section = handler.kind.sections[0]
     tree: Tree = {"hypervisor": {section: vendor_settings(handler.kind, handler.version)}}
     if handler.runtime == RUST:
@@ -233,7 +233,7 @@ def vendor_tree(handler: Handler, vendor: Vendor) -> Tree:
 
 
 def runtime_of(tree: Mapping[str, Any]) -> str:
-    """Which runtime a vendor's file is for: the Rust runtime's names the hypervisor to start."""
+    """Return the runtime of a vendor's file: one for the Rust runtime names the hypervisor to start."""
     runtime = tree.get("runtime", {})
     return RUST if isinstance(runtime, Mapping) and "hypervisor_name" in runtime else GO
 
@@ -268,14 +268,14 @@ def drop_in_text(handler: Handler, section: str) -> str:
 
 
 def unknown_keys(handler: Handler, vendor: Vendor, table: Mapping[str, Any]) -> Iterator[str]:
-    """Keys for the hypervisor's table that this version of Kata may not know, as far as its sources or its file tell."""
+    """Yield keys of the hypervisor's table that this version of Kata may not know, by its sources and its file."""
     known = go_keys(handler.version or vendor.version) if handler.runtime == GO else ALWAYS_KNOWN
     known = known | vendor.mentions()
     return (key for key in table if not vendor.assumed and key not in known)
 
 
 def check_known(handler: Handler, vendor: Vendor, section: str) -> Iterator[str]:
-    """Sentences on keys that the Rust runtime will ignore. Raises ValueError for one that the Go runtime will refuse."""
+    """Yield a sentence for each key that the Rust runtime ignores. Raises ValueError for one that the Go runtime refuses."""
     table = drop_in_tree(handler, section).get("hypervisor", {}).get(section, {})
     for key in unknown_keys(handler, vendor, table):
         option = f"{handler.option}.{key}" if key in SETTINGS else f"{handler.option}.extra.hypervisor.{section}.{key}"
@@ -288,7 +288,7 @@ def check_known(handler: Handler, vendor: Vendor, section: str) -> Iterator[str]
 
 
 def merged(runtime: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """Both files as the runtime reads them, ``over`` later: key by key, lists replaced.
+    """Merge both files as the runtime does, ``over`` later: key by key, lists replaced.
 
     The Go runtime replaces a table inside of a hypervisor's or an agent's whole, the Rust runtime merges it as well.
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a machine can start Kata's guests, and which kernel modules that takes."""
+"""The obstacles to starting Kata's guests on a machine, and the kernel modules that guests need."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def parse_modules(names: Sequence[str]) -> list[str]:
     """Return the names of kernel modules as the kernel has them. Raises ValueError for what is none."""
     for name in names:
         if not _NAME.match(name):
-            raise ValueError(f"modules takes names of kernel modules, such as vhost_net, not {name!r}")
+            raise ValueError(f"modules must be a list of names of kernel modules, such as vhost_net, not {name!r}")
     return [module_name(name) for name in names]
 
 
@@ -53,7 +53,7 @@ def parse_cpu_flags(cpuinfo: str) -> frozenset[str]:
 
 
 def parse_module_paths(text: str) -> frozenset[str]:
-    """Names from lines that start with a module's path, as those of modules.dep and modules.builtin do."""
+    """Return the names of modules from lines that begin with their paths, as in modules.dep and modules.builtin."""
     paths = (line.split(":")[0].strip() for line in text.splitlines())
     return frozenset(module_name(path.rpartition("/")[2].partition(".ko")[0]) for path in paths if ".ko" in path)
 
@@ -71,7 +71,7 @@ def to_load(machine: Machine, wanted: Sequence[str]) -> list[str]:
 
 
 def problems(machine: Machine, wanted: Sequence[str]) -> Iterator[str]:
-    """One sentence for each thing that keeps guests from starting, with what to do about it."""
+    """Yield one sentence for each obstacle to starting guests, with the remedy."""
     yield from _kvm_problem(machine)
     devices = {device: module for device, module in DEVICE_MODULES.items() if not machine.devices.get(device)}
     for device, module in devices.items():

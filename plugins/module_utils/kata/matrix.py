@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a container's root file system reaches the guest, by what containerd and Kata are configured to.
+"""How a container's root file system reaches the guest, by the configuration of containerd and Kata.
 
 Rows are tried in order, the first that fits decides. Where a row depends on Kata's version and that isn't known, the
 verdict is ``unknown`` unless the rows on both sides agree. The sources named are those of Kata Containers, up to 4.1.0.
@@ -95,7 +95,7 @@ class Row:
     before: Version | None = None
 
     def fits(self, one: Combination) -> bool | None:
-        """None where it depends on a version that isn't known."""
+        """Return whether the row applies; None if that depends on a version that isn't known."""
         stated = (
             self.runtime in (None, one.runtime)
             and (self.hypervisors is None or one.hypervisor in self.hypervisors)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Kata's settings of block devices: which hypervisor takes which values, and which it never reads.
+"""Kata's settings of block devices: the values that each hypervisor accepts, and the settings that it never reads.
 
 The sources named are those of Kata Containers, up to 4.1.0.
 """
@@ -142,7 +142,7 @@ def check_settings(option: str, hypervisor: Hypervisor, settings: Mapping[str, A
         if name in choices and value not in choices[name]:
             raise ValueError(
                 f"{option}.{name} can't be {value} with {hypervisor.name} on the {hypervisor.runtime} runtime: "
-                f"it takes {', '.join(choices[name])}"
+                f"use one of {', '.join(choices[name])}"
             )
     for name in SECTOR_SIZES:
         _check_sector_size(f"{option}.{name}", settings.get(name, 0))
@@ -162,7 +162,7 @@ def _check_sector_size(option: str, size: int) -> None:
 
 @dataclass(frozen=True)
 class Unread:
-    """Settings written in vain: on these hypervisors, from that version, while another setting has one of these values."""
+    """Settings without effect: on these hypervisors, from that version, while another setting has one of these values."""
 
     settings: tuple[str, ...]
     runtime: str

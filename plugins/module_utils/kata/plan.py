@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What has to change in a directory of Kata configurations so that its handlers are as they should be.
+"""The plan for a directory of Kata configurations.
 
 Kata reads every name in ``config.d`` beside the main file, so a handler has a directory of its own, and nothing but
 drop-ins ever lies in its ``config.d``. A mark in the handler's directory says that it is this collection's.
@@ -222,7 +222,7 @@ class _State:
         return f"{sentence}; {', '.join(files)} overrides this module's settings" if files else sentence
 
     def _overriding(self) -> dict[str, list[str]]:
-        """Our keys that a later drop-in sets to something else, by its name."""
+        """Return, by later drop-in, the module's keys to which it gives another value."""
         own = drop_in_tree(self.handler, self.section)
         later = {name: tree for name, tree in self.trees.items() if reading_order(name) > reading_order(DROP_IN)}
         found = {name: overridden(own, tree) for name, tree in later.items()}
@@ -273,7 +273,7 @@ class _State:
         return classify(asked).transport == REFUSED
 
     def _old(self, name: str) -> Tree | None:
-        """One of our files as it was found; None if there is none that can be read."""
+        """Return one of the module's files as it was found; None if it is missing or can't be read."""
         entry = self.directory.get(name)
         if entry is None or entry.content is None:
             return None

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The Kata handlers that a containerd has, as they were found."""
+"""The Kata handlers of a containerd, as they were found."""
 
 from __future__ import annotations
 

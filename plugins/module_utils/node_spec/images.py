@@ -58,7 +58,7 @@ def _completed(where: str, image: Any, namespace: str) -> tuple[list[str], dict[
         raise ValueError(f"{where} has to be a dictionary with a name, such as {{name: docker.io/library/alpine:3.22}}")
     unknown = [key for key in image if key not in _KEYS]
     if unknown:
-        raise ValueError(f"{where} has no key {unknown[0]!r}: it takes {', '.join(_KEYS)}")
+        raise ValueError(f"{where} has no key {unknown[0]!r}: its keys are {', '.join(_KEYS)}")
     given = {key: value for key, value in image.items() if value is not None}
     settings = {"namespace": namespace, "state": "present", **{key: value for key, value in given.items() if key != "name"}}
     if "archive" in given:

@@ -88,7 +88,7 @@ def _completed(entry: Any, directory: str, user: str) -> dict[str, Any]:
         raise ValueError("it has to be a dictionary with a name or an image, such as {image: docker.io/library/debian:13}")
     unknown = [key for key in entry if key not in _KEYS]
     if unknown:
-        raise ValueError(f"it has no key {unknown[0]!r}: it takes {', '.join(_KEYS)}")
+        raise ValueError(f"it has no key {unknown[0]!r}: its keys are {', '.join(_KEYS)}")
     given = {key: value for key, value in entry.items() if value is not None}
     state = _one_of("state", given.get("state", MOUNTED), _STATES)
     _one_of("on_image_change", given.get("on_image_change", _ON_IMAGE_CHANGE[0]), _ON_IMAGE_CHANGE)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a probe starts with each runtime handler, and what came of it."""
+"""The containers that a probe starts with each runtime handler, and their outcomes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class NotTried(ValueError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a handler: STARTED, FAILED or NOT_TRIED, and why in the last two cases."""
+    """The outcome of a handler: STARTED, FAILED or NOT_TRIED, and why in the last two cases."""
 
     handler: str
     state: str
@@ -141,7 +141,7 @@ def _option(options: Mapping[str, Any], key: str, kind: type) -> Any:
 
 
 def _cgroup(*, systemd: bool) -> tuple[str, ...]:
-    """With systemd, runc expects a slice, a prefix and a name, of which systemd makes a scope."""
+    """Return the options for the cgroup. With systemd, runc expects a slice, a prefix and a name for the scope."""
     return ("--cgroup", f"system.slice:slipway:{NAME.partition('-')[2]}" if systemd else f"/{NAME}")
 
 

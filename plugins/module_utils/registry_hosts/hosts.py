@@ -1,6 +1,6 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Registry host configuration: what a ``certs.d`` directory should hold.
+"""Registry host configuration: the expected content of a ``certs.d`` directory.
 
 Sources: containerd docs/hosts.md and core/remotes/docker/config/hosts.go.
 """
@@ -75,7 +75,7 @@ class File:
 
 
 def _endpoint_options() -> dict[str, Any]:
-    """Options that a registry and each of its mirrors have in common."""
+    """Return the options that a registry and each of its mirrors share."""
     return {
         "capabilities": {"type": "list", "elements": "str", "choices": list(CAPABILITIES)},
         "ca": {"type": "list", "elements": "str", "default": []},
@@ -213,7 +213,7 @@ def _endpoint(options: Mapping[str, Any], url: str | None, where: str, url_optio
     capabilities = tuple(options.get("capabilities") or ())
     for capability in capabilities:
         if capability not in CAPABILITIES:
-            raise ValueError(f"{where}.capabilities must be taken from {', '.join(CAPABILITIES)}, not {capability!r}")
+            raise ValueError(f"{where}.capabilities must be some of {', '.join(CAPABILITIES)}, not {capability!r}")
     cert, key = options.get("client_cert"), options.get("client_key")
     if bool(cert) != bool(key):
         given, missing = ("client_cert", "client_key") if cert else ("client_key", "client_cert")

@@ -189,7 +189,7 @@ def _write(found: FoundDirectory, registry: Registry, path: str) -> list[Change]
 
 
 def _remove(found: FoundDirectory, path: str) -> list[Change]:
-    """hosts.toml goes first: nothing may refer to a certificate that is gone."""
+    """Plan the removal of a directory, hosts.toml first: no file may refer to a certificate that doesn't exist."""
     ours = [name for name in sorted(found) if _is_our_file(name)]
     names = [HOSTS_FILE, *ours] if HOSTS_FILE in found else ours
     return [Change(f"{path}/{name}", found[name], None) for name in names]

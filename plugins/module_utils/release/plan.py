@@ -1,6 +1,6 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Release archives: what may be unpacked, where it goes, which links lead to it, which versions stay."""
+"""The plan for release archives: the entries to unpack, their place, the links to them, and the versions that stay."""
 
 from __future__ import annotations
 
@@ -341,7 +341,7 @@ def plan_present(
     adopt: bool,
     keep: int,
 ) -> Plan:
-    """Plan the release's installation. executables is None if the archive can't be looked at yet, in check mode.
+    """Plan the release's installation. executables is None if the archive can't be read yet, in check mode.
 
     Raises ValueError naming what is in the way of a link.
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From one snapshotter to another: which images have to be unpacked, when, and what room that takes."""
+"""The plan for another snapshotter: the images to unpack, the order, and the space that they need."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def require_whole(images: Iterable[Candidate], namespace: str, target: str) -> N
 def room_needed(
     images: Iterable[Candidate], present: Set[str], target: str, source: str, usage: Mapping[str, int], copied: int
 ) -> int | None:
-    """Return the bytes that unpacking takes at most, about; None if that can't be told for this snapshotter.
+    """Return the bytes that unpacking takes at most, about; None if unknown for this snapshotter.
 
     ``present`` are the chain IDs that the target has, ``usage`` what the source's snapshots take, by chain ID; ``copied`` is the
     size of blockfile's scratch file.

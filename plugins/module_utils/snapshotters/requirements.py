@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What snapshotters need of a node before the daemon can be given them, by their tables in the effective configuration."""
+"""The requirements of snapshotters, by their tables in the effective configuration."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MissingRequirement:
 
 
 def moved_roots(current: EffectiveConfig, wanted: EffectiveConfig) -> dict[str, tuple[str, str]]:
-    """Snapshotters by name whose directory would be another one, with both, under the same root of the daemon."""
+    """Return, by snapshotter, the old and new directory of each one that moves while the daemon's root stays."""
     if current.root != wanted.root:
         return {}
     both = {name: (current.snapshotter_root(name), wanted.snapshotter_root(name)) for name in BUILTIN_SNAPSHOTTERS}
@@ -43,7 +43,7 @@ def moved_roots(current: EffectiveConfig, wanted: EffectiveConfig) -> dict[str, 
 
 
 def file_systems(text: str) -> frozenset[str]:
-    """From /proc/filesystems: those that the kernel has now."""
+    """Parse /proc/filesystems: the file systems that the kernel supports now."""
     return frozenset(_FILE_SYSTEM.findall(text))
 
 
@@ -77,7 +77,7 @@ def devmapper_problem(table: Mapping[str, Any], *, pool_there: bool) -> MissingR
 def blockfile_problem(
     table: Mapping[str, Any], found: Scratch | None, copy: Scratch | None, *, loop: bool
 ) -> MissingRequirement | None:
-    """``found`` is the scratch file, ``copy`` the snapshotter's own; ``loop``: the kernel has loop devices."""
+    """Return the missing requirement. ``copy`` is the snapshotter's copy of the scratch file; ``loop``: loop devices exist."""
     kind = table.get("fs_type") or scratch.EXT4
     if not loop:
         reason = "the snapshotter blockfile needs loop devices, and there is no /dev/loop-control: load the kernel module loop"
@@ -148,5 +148,5 @@ def erofs_problem(known: frozenset[str], mkfs: str | None, *, verity: bool = Tru
 
 
 def shown_version(version: tuple[int, int]) -> str:
-    """As people write it."""
+    """Format a version, such as ``1.7``."""
     return f"{version[0]}.{version[1]}"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The scratch file of the blockfile snapshotter: an empty file system that every image's lowest layer starts as a copy of."""
+"""The scratch file of the blockfile snapshotter: an empty file system, copied for the lowest layer of every image."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def difference(wanted: ScratchSpec, found: Scratch) -> str:
 
 
 def require_room(wanted: ScratchSpec, free: int) -> None:
-    """For the file, and for the copy that containerd makes of it. Raises ValueError if there are too few bytes free."""
+    """Check the space for the file and for containerd's copy of it. Raises ValueError if too few bytes are free."""
     if free < 2 * wanted.size:
         raise ValueError(
             f"there is too little space for {wanted.path}: it and containerd's copy of it take {shown(2 * wanted.size)}, and "

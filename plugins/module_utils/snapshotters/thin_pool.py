@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A thin pool of the device mapper as the kernel and LVM see it, and what containerd's devmapper snapshotter thinks it holds."""
+"""A thin pool as the kernel and LVM report it, and the devices that containerd's devmapper snapshotter lists in it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ LVS_FIELDS = "vg_name,lv_name,lv_uuid,lv_attr,lv_size,lv_active,lv_profile,seg_m
 
 
 def parse_volume(report: str, pool: str | None = None) -> Volume | None:
-    """From ``lvs --reportformat json --units b --nosuffix``, the pool of this name or the only one; None if there is none.
+    """Parse ``lvs --reportformat json --units b --nosuffix``: the pool of this name or the only one, None if there is none.
 
     Raises ValueError if that is no thin pool.
     """
@@ -273,7 +273,7 @@ def file_problem(file: BackingFile) -> str:
 
 
 def uses(device: Mapping[str, Any], groups: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """In words, who uses a device or a part of it: of an element of ``lsblk --json --output NAME,PATH,TYPE,MOUNTPOINT``.
+    """Describe the uses of a device and its parts, of an element of ``lsblk --json --output NAME,PATH,TYPE,MOUNTPOINT``.
 
     ``groups`` are LVM's volume groups by device, also those of which nothing is active.
     """

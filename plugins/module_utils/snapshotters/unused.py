@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Snapshots of snapshotters that nothing uses, and which of them can be removed."""
+"""The snapshots of unused snapshotters, and those that can be removed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def unused_snapshots(
 
 
 def _whole_size(key: str, snapshots: Mapping[str, Snapshot], usage: Mapping[str, int]) -> int:
-    """blockfile says by how much a file is larger than its parent's, though it shares nothing with it."""
+    """Return the size of a snapshot with its parents: blockfile reports only the difference, although it shares no blocks."""
     size = 0
     while key in snapshots:
         size += usage.get(key, 0)

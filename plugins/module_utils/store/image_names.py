@@ -12,7 +12,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.reference impor
 
 
 def canonical_names(references: Mapping[str, str]) -> tuple[ImageName, ...]:
-    """One name of each image, of names with the digests that they stand for; if there is one, such as it can be pulled by."""
+    """Return one name of each image from names with their digests, if possible one by which it can be pulled."""
     found: dict[str, ImageName] = {}
     for text, digest in sorted(references.items(), key=lambda item: (_parsed_as_written(item[0]) is None, item[0])):
         if not reference.is_staged(text):
@@ -21,7 +21,7 @@ def canonical_names(references: Mapping[str, str]) -> tuple[ImageName, ...]:
 
 
 def _parsed_as_written(text: str) -> ImageName | None:
-    """None if it isn't spelled out as names are."""
+    """Parse a full name; None for other texts."""
     try:
         name = reference.parse(text)
     except ValueError:

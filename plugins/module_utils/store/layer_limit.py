@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How many layers an image may have, so that overlayfs can still mount it on this node.
+"""The number of layers of an image that overlayfs can mount on this node.
 
 The mount options are built as containerd builds them: plugins/snapshots/overlay/overlay.go (mounts) and
 core/mount/mount_linux.go (mount, compactLowerdirOption), the same from 1.6 to 2.3.
@@ -62,13 +62,13 @@ class Overlay:
         return ",".join(option for option in options if option not in _FLAGS)
 
     def excess(self, layers: Sequence[int], writable: int) -> int:
-        """By how many bytes the mount's data is too long; 0 if it isn't. The kernel puts a NUL in the page's last byte."""
+        """Return the bytes by which the mount's data is too long, or 0. The kernel puts a NUL in the page's last byte."""
         return max(0, _size(self.mount_data(layers, writable)) - (self.page_size - 1))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an image can be mounted; None if that can't be told. ``reason``: one sentence, empty if it can."""
+    """Whether an image can be mounted; None if unknown. ``reason``: one sentence, empty if it can."""
 
     mountable: bool | None
     reason: str = ""
@@ -93,7 +93,7 @@ class Headroom:
         return len(str(self.next_id))
 
     def to_dict(self) -> dict[str, Any]:
-        """Lengths in characters, the page size in bytes."""
+        """Return the values of the result: lengths in characters, the page size in bytes."""
         return {
             "layers_max": self.layers_max,
             "layers_guaranteed": self.layers_guaranteed,
@@ -113,7 +113,7 @@ def next_id(existing: Sequence[int]) -> int:
 
 
 def headroom(overlay: Overlay, first: int) -> Headroom:
-    """For an image whose lowest layer gets the id ``first``, and a container of it the one after its last layer's."""
+    """Return the limit for an image whose lowest layer gets the id ``first``, and for a container with the next id."""
     count = _most(overlay, first)
     if count == KERNEL_LAYERS:
         reason = f"the kernel accepts {KERNEL_LAYERS} lower directories in one mount"

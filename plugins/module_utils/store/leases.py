@@ -44,7 +44,7 @@ def parse_time(text: str) -> float:
 
 
 def parse_leases(stdout: str) -> tuple[Lease, ...]:
-    """From ``ctr leases ls``: columns as wide as their longest entry, for an id may hold spaces. Raises ValueError."""
+    """Parse ``ctr leases ls`` by the width of its columns, because an id may contain spaces. Raises ValueError."""
     lines = stdout.splitlines()
     if not lines:
         return ()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The documents that an image is made of: index, manifest, config. OCI image-spec 1.1, and Docker's schema 2."""
+"""The documents of an image: index, manifest, config. OCI image-spec 1.1, and Docker's schema 2."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def preference(image: str, machine: str) -> int | None:
 
 
 def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
-    """image-spec config.md, "Layer ChainID": the digest of the chain below, a space, and the layer's diff ID."""
+    """Return the chain IDs of layers (image-spec config.md, "Layer ChainID")."""
     chain: list[str] = []
     for diff_id in diff_ids:
         below = chain[-1] if chain else None

@@ -53,7 +53,7 @@ class ImageName:
 
 
 def parse(text: str) -> ImageName:
-    """Spelled out: ``alpine`` is docker.io/library/alpine:latest. Raises ValueError if it is no image's name."""
+    """Parse and complete a name: ``alpine`` is docker.io/library/alpine:latest. Raises ValueError for no image's name."""
     name, at, digest = text.partition("@")
     if at:
         oci.digest(digest)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A snapshotter's snapshots: which stand on which, and which can be taken away."""
+"""The snapshots of a snapshotter: their parents, and the order of removal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Removal:
 
 
 def parse_snapshots(stdout: str) -> dict[str, Snapshot]:
-    """From ``ctr snapshots ls``: columns as wide as their longest entry, for a key may hold spaces."""
+    """Parse ``ctr snapshots ls`` by the width of its columns, because a key may contain spaces."""
     lines = stdout.splitlines()
     if not lines:
         return {}

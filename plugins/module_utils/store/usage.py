@@ -17,7 +17,7 @@ def parse_usage(stdout: str) -> dict[str, int]:
 
 
 def parse_single_usage(stdout: str) -> int:
-    """Bytes, from ``ctr snapshots usage -b KEY``. Raises ValueError if that isn't what it is."""
+    """Parse the bytes of ``ctr snapshots usage -b KEY``. Raises ValueError for another output."""
     rows = [line.split() for line in stdout.splitlines()[1:] if line.strip()]
     if len(rows) != 1 or len(rows[0]) < 3 or not rows[0][-2].isdigit():
         raise ValueError(f"this is no snapshot's usage: {stdout!r}")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is wrong with an expected toolbox: its protection, its mount as users see it, and its unit at the next boot."""
+"""The faults of an expected toolbox: its protection, its mount as users see it, and its unit at the next boot."""
 
 from __future__ import annotations
 

@@ -180,5 +180,5 @@ def _check_readable(*texts: str) -> None:
 
 
 def _literal(text: str) -> str:
-    """systemd.unit(5): a percent sign starts a specifier."""
+    """Escape a text for a unit: a percent sign starts a specifier (systemd.unit(5))."""
     return text.replace("%", "%%")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a node has of a toolbox, and what has to be done about it."""
+"""The state of a toolbox on a node, and the plan for it."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Plan:
         }
 
     def diff(self) -> dict[str, str]:
-        """For people. The unit's text is there only if the snapshot is, whose directories it names."""
+        """Return the diff. It contains the unit's text only if the snapshot exists, whose directories the unit names."""
         before, after = self._described(), self._described(afterwards=True)
         return {"before": "".join(f"{line}\n" for line in before), "after": "".join(f"{line}\n" for line in after)}
 

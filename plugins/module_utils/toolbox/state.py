@@ -23,7 +23,7 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 @dataclass(frozen=True)
 class WritableSnapshot:
-    """A writable snapshot that no container has, by its path if its key is one. ``mount_points`` None: that can't be told.
+    """A writable snapshot that no container has, by its path if its key is one. ``mount_points`` None: unknown.
 
     ``lease`` is the one that is made for it, the longest lasting if there are several; ``others`` are the ids of leases whose
     content isn't known. ``created`` is as containerd says it. ``source`` is None if one mount can't show it.
@@ -46,7 +46,7 @@ class WritableSnapshot:
 
     @property
     def mounted(self) -> bool | None:
-        """Whether it is what is seen at its path; None if that can't be told."""
+        """Whether it is what is seen at its path; None if unknown."""
         return None if self.mount_points is None else self.path in self.mount_points
 
     @property
@@ -63,7 +63,7 @@ class WritableSnapshot:
 class Risk:
     """A mounted writable snapshot that garbage collection deletes. ``certain``: nothing that can't be seen may keep it.
 
-    ``expires`` is when its lease ends; empty if none of its own keeps it, or that can't be told.
+    ``expires`` is when its lease ends; empty if none of its own keeps it, or if unknown.
     """
 
     namespace: str
@@ -75,7 +75,7 @@ class Risk:
     certain: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """As the modules return it."""
+        """Return the values of the modules' result."""
         return {
             "namespace": self.namespace,
             "snapshotter": self.snapshotter,
@@ -98,7 +98,7 @@ class ExpectedToolbox:
 
     @classmethod
     def several(cls, entries: Iterable[Mapping[str, Any]]) -> tuple[ExpectedToolbox, ...]:
-        """From the module's option ``toolboxes``. Raises ValueError that names the option."""
+        """Parse the module's option ``toolboxes``. Raises ValueError that names the option."""
         found = []
         for entry in entries:
             path = posixpath.normpath(absolute_path("toolboxes.path", entry["path"]))
@@ -111,7 +111,7 @@ class ExpectedToolbox:
 
 @dataclass(frozen=True)
 class ToolboxState:
-    """An expected toolbox as the node has it; ``problem`` says what is wrong with it, ``trouble`` what couldn't be told.
+    """An expected toolbox as the node has it; ``problem`` says what is wrong with it, ``trouble`` what is unknown.
 
     ``remedies`` are the steps that correct it, as in toolbox/faults.py.
     """
@@ -126,7 +126,7 @@ class ToolboxState:
 class Toolboxes:
     """The writable snapshots of a node without a container: expected toolboxes, unlisted pins, and those at risk.
 
-    ``unlisted`` are their sizes in bytes, by what they are, or None where that couldn't be told. ``lost`` are mount points whose
+    ``unlisted`` are their sizes in bytes, by what they are, or None if unknown. ``lost`` are mount points whose
     snapshot is gone. ``trouble`` says what couldn't be read. ``pinned`` is how many of them are pinned.
     """
 
@@ -152,7 +152,7 @@ def parse_duration(option: str, text: str) -> int:
 
 
 def parse_writable_snapshot(namespace: str, snapshotter: str, text: str) -> WritableSnapshot:
-    """From ``ctr snapshots info``. Raises ValueError if it isn't what that prints."""
+    """Parse ``ctr snapshots info``. Raises ValueError for another output."""
     found = json.loads(text)
     if not isinstance(found, Mapping) or not isinstance(found.get("Name"), str):
         raise ValueError(f"this is no snapshot: {text[:80]!r}")

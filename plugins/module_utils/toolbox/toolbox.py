@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A toolbox that a node should have: its name, its place, its image, checked for sense on their own."""
+"""The requested toolbox: its name, its path and its image, validated without the node."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ToolboxSpec:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> ToolboxSpec:
-        """From the module's options. Raises ValueError that names the option."""
+        """Parse the module's options. Raises ValueError that names the option."""
         name = toolbox_name("name", params["name"])
         state = params["state"]
         if state != ABSENT and params["image"] is None:
@@ -77,7 +77,7 @@ def toolbox_name(option: str, value: str) -> str:
     """Return a valid name. Raises ValueError that names the option."""
     if not _NAME.match(value):
         raise ValueError(
-            f"{option} takes at most 128 letters, digits, '_', '.' and '-', not starting with '.' or '-', not {_short(value)}"
+            f"{option} must be at most 128 letters, digits, '_', '.' and '-', not starting with '.' or '-', not {_short(value)}"
         )
     return value
 

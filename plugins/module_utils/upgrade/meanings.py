@@ -102,7 +102,7 @@ def _between_both(status: Judge) -> Judge:
 
 
 def _network(now: Any, then: Any, _state: UpgradeState) -> str:
-    """Directories are searched in order. A plugin that isn't found any more is an entry of its own."""
+    """Return the status of other directories, which are searched in order. A missing plugin is an entry of its own."""
     return INFO if now == then[: len(now)] else WARN
 
 

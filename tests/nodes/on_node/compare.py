@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compare a daemon's snapshots and blobs with what they have to be: compare.py SOCKET ROOT < EXPECTED.
+"""Compare a daemon's snapshots and blobs with their expected content: compare.py SOCKET ROOT < EXPECTED.
 
 EXPECTED is JSON: SHA-256 by path, by chain ID. Prints, as JSON, how many files are wrong in each snapshot that is there, the
 blobs that aren't what their digests say, and the names of images. Uses ctr alone, nothing of the collection.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring every file and directory under some directories to disk, each by an fsync of its own: fsync_all.py DIRECTORY..."""
+"""Flush every file and directory under some directories with fsync, one by one: fsync_all.py DIRECTORY..."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a command costs: measure.py MOUNT-POINT COMMAND [ARGUMENT...]
+"""Measure the cost of a command: measure.py MOUNT-POINT COMMAND [ARGUMENT...]
 
 Prints JSON: its seconds, what the file system's device was given to write until it returned (``writes``, ``bytes``) and until
 everything was on disk (``writes_in_all``, ``bytes_in_all``), and its ``output``.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The memory that a command and all its processes take together: peak.py COMMAND [ARGUMENT...]
+"""Measure the memory of a command and all its processes: peak.py COMMAND [ARGUMENT...]
 
 Prints JSON: ``bytes``, the largest sum of their proportional set sizes (memory that several share counts once), as often looked
 at as possible; ``samples``, how often that was; ``processes``, how many there were then.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the action does on the controller. tests/integration/test_node_plan.py runs it."""
+"""The part of the action on the controller. tests/integration/test_node_plan.py runs it."""
 
 from __future__ import annotations
 

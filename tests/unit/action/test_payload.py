@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Python looks for no garbage while Ansible builds the payload of a module with an action."""
+"""Python's garbage collection is off while Ansible builds the payload of a module with an action."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which files changed after a process was started, whatever became of the clock."""
+"""The files that changed after the start of a process, also if the clock was set meanwhile."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from ansible_collections.slipway.node.plugins.filter.finding_line import finding
         ("none", "none"),
         ({"/box": "gone", "": "ctr doesn't answer"}, "/box: gone, ctr doesn't answer"),
         (["a", 1], "a, 1"),
+        ([], "none"),
         (None, "None"),
     ],
 )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the playbook upgrade decides and reports of many nodes."""
+"""The decisions and the report of the playbook upgrade for many nodes."""
 
 from __future__ import annotations
 

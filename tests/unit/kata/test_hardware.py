@@ -77,5 +77,5 @@ def test_parsing() -> None:
     dependencies = "kernel/drivers/vhost/vhost_net.ko.xz: kernel/drivers/vhost/vhost.ko.xz\nkernel/arch/x86/kvm/kvm-intel.ko:\n"
     assert parse_module_paths(dependencies) == {"vhost_net", "kvm_intel"}
     assert parse_modules(["dm-thin-pool"]) == ["dm_thin_pool"]
-    with pytest.raises(ValueError, match="modules takes names"):
+    with pytest.raises(ValueError, match="modules must be a list of names"):
         parse_modules(["-r"])

@@ -94,10 +94,10 @@ def test_dropped_flushes_are_a_danger_where_they_are_dropped() -> None:
     ("runtime", "hypervisor", "settings", "message"),
     [
         (GO, "qemu", {"block_device_driver": "virtio-mmio"}, r"h\.block_device_driver can't be virtio-mmio with qemu on the go"),
-        (GO, "clh", {"shared_fs": "virtio-9p"}, "takes virtio-fs, virtio-fs-nydus, none"),
-        (GO, "fc", {"shared_fs": "virtio-fs"}, "takes none"),
+        (GO, "clh", {"shared_fs": "virtio-9p"}, "use one of virtio-fs, virtio-fs-nydus, none"),
+        (GO, "fc", {"shared_fs": "virtio-fs"}, "use one of none"),
         (RUST, "qemu", {"shared_fs": "virtio-9p"}, "on the rust runtime"),
-        (GO, "qemu", {"block_device_aio": "posix"}, "takes io_uring, native, threads"),
+        (GO, "qemu", {"block_device_aio": "posix"}, "use one of io_uring, native, threads"),
         (GO, "qemu", {"disable_block_device_use": "yes"}, "has to be of type bool, not 'yes'"),
         (GO, "qemu", {"block_device_logical_sector_size": True}, "has to be of type int, not True"),
         (GO, "qemu", {"block_device_logical_sector_size": 256}, "0 or a power of two from 512 to 65536, not 256"),
@@ -111,7 +111,7 @@ def test_dropped_flushes_are_a_danger_where_they_are_dropped() -> None:
         ),
         (GO, "qemu", {"indep_iothreads": -1}, "0 or more"),
         (RUST, "dragonball", {"enable_iothreads": True}, "can't be true with dragonball"),
-        (RUST, "openvmm", {"block_device_driver": "virtio-pmem"}, "takes virtio-blk-pci"),
+        (RUST, "openvmm", {"block_device_driver": "virtio-pmem"}, "use one of virtio-blk-pci"),
     ],
 )
 def test_values_that_are_refused(runtime: str, hypervisor: str, settings: dict[str, Any], message: str) -> None:

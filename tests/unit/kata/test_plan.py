@@ -493,8 +493,8 @@ def test_a_link_in_the_place_of_a_directory() -> None:
             {"extra": {"hypervisor": {"qemu": {"shared_fs": "none"}}}},
             r"shared_fs is an option: set handlers\[kata-qemu\]\.shared_fs",
         ),
-        ({"extra": {"hypervisor": 1}}, "takes tables"),
-        ({"extra": {"debug": True}}, "takes tables, such as runtime or agent, not the single key 'debug'"),
+        ({"extra": {"hypervisor": 1}}, "must contain tables"),
+        ({"extra": {"debug": True}}, "must contain tables, such as runtime or agent, not the single key 'debug'"),
         ({"extra": {"runtime": {"x": None}}}, "TOML has no way to write None"),
     ],
 )

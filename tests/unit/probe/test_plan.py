@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is started with a handler, and what is made of how that ended."""
+"""The arguments of the container of a handler, and the outcome of its exit."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ BAD_NAMES = ["", ".", "..", "-a", ".a", "a/b", "../a", "a b", "a\nb", "a" * 129,
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_bad_names_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^name takes") as refusal:
+    with pytest.raises(ValueError, match=r"^name must be") as refusal:
         wanted(name=name)
     assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 250
 

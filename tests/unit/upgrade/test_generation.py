@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which generations stay, and to which the node goes back."""
+"""The generations that stay, and the one to which the node goes back."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A configuration that is given to the daemon and proven, or taken back."""
+"""Apply a configuration to the daemon, and roll it back if the daemon doesn't work with it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A node's containerd with its configuration: read, tried, and the daemon that is to run on it."""
+"""The containerd of a node with its configuration, and the daemon that will run on it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a configuration isn't given to the daemon."""
+"""The reasons to refuse a configuration."""
 
 from __future__ import annotations
 

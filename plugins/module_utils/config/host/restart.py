@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the daemon has to be started again, and why it can't be without harm."""
+"""The decision to restart the daemon, and the reasons to refuse a restart."""
 
 from __future__ import annotations
 
@@ -107,5 +107,5 @@ def check_kill_mode(node: ContainerdHost, wanted: ConfigRequest, mode: str, reas
 
 
 def named(running: Sequence[str]) -> str:
-    """How many there are, and the first of them."""
+    """Return the number of containers, and the names of the first ones."""
     return f"{len(running)} running ({', '.join(running[:3])}{', …' if len(running) > 3 else ''})"

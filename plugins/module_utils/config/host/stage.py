@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A configuration that the daemon is to run on, tried by the daemon's own program."""
+"""A planned configuration, validated by the daemon's own program."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a container starts on a daemon that was changed."""
+"""Start a container on a changed daemon."""
 
 from __future__ import annotations
 

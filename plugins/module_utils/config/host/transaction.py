@@ -59,7 +59,7 @@ class Transaction:
         self._modes = {path: _stat_mode(path) for path in self._originals}
 
     def begin(self) -> None:
-        """Remember on disk what was there and what is to be ours, before anything is touched."""
+        """Write the previous files and the coming changes to the record, before anything is changed."""
         record = self._found
         for one in self._records:
             record = record.begun(one, self._originals)

@@ -28,7 +28,7 @@ class Containerd:
     """A node's containerd. Each attribute is read when it is first used, and once; it raises HostError if that fails.
 
     ``binary`` None: the program is searched for. ``timeout`` in seconds is the limit of each program, so also of a command to
-    the daemon; without one, a command waits for ever for a daemon that hangs.
+    the daemon; without one, a command waits forever for a daemon that hangs.
     """
 
     OPTIONS: ClassVar[Mapping[str, Any]] = {

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.imports im
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
-from ansible_collections.slipway.node.plugins.module_utils.core.host.files import not_a_file
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import file_problem
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 
 
@@ -56,7 +55,7 @@ def read_sources(root: str, planned: Mapping[str, str | None] | None = None) -> 
         if path in seen:
             continue
         seen.add(path)
-        text = planned[path] if path in planned else None if path != root and _unreadable(path) else read_text(path)
+        text = planned[path] if path in planned else None if path != root and file_problem(path) else read_text(path)
         if text is None:
             continue
         sources.append(Source(path, text))
@@ -69,7 +68,7 @@ def read_sources(root: str, planned: Mapping[str, str | None] | None = None) -> 
 
 
 def import_directories(sources: list[Source]) -> list[str]:
-    """Directories that a glob of the files looks into: a file taken out of one leaves its trace there alone."""
+    """Return the directories that globs of the files list. The removal of a file changes only the time of its directory."""
     directories = []
     for source in sources:
         try:
@@ -84,7 +83,7 @@ def broken_imports(sources: Iterable[Source], planned: Mapping[str, str | None] 
     """Return the imports with which the daemon doesn't start: of files that don't exist, and of what is no file.
 
     ``planned`` maps paths to contents that they are to have (None: no file). The daemon, and ``config dump`` as well, waits
-    for ever for a FIFO's writer; ``config dump`` of 2.x passes over a file that doesn't exist, also one that a link leads to.
+    forever for a FIFO's writer; ``config dump`` of 2.x passes over a file that doesn't exist, also one that a link leads to.
     """
     planned = planned or {}
     broken = []
@@ -97,7 +96,7 @@ def broken_imports(sources: Iterable[Source], planned: Mapping[str, str | None] 
             glob = imports.is_glob(pattern)
             for path in _expand(pattern):
                 going = planned.get(path, "") is None and not glob
-                reason = "isn't there" if going else "" if path in planned else _unreadable(path)
+                reason = "isn't there" if going else "" if path in planned else file_problem(path)
                 if reason:
                     broken.append(BrokenImport(source.path, path, reason, by_glob=glob))
     return broken
@@ -107,16 +106,6 @@ def check_imports(root: str, planned: Mapping[str, str | None] | None = None) ->
     """Raise HostError for an import of the root file, or of a file that it imports, with which the daemon doesn't start."""
     for broken in broken_imports(read_sources(root, planned), planned):
         raise HostError(f"{broken.sentence()}: {broken.remedy()}")
-
-
-def _unreadable(path: str) -> str:
-    """Return why the daemon can't read a file, empty if it can. Nothing is opened."""
-    try:
-        return not_a_file(os.stat(path))
-    except FileNotFoundError:
-        return f"is a link to {os.readlink(path)}, which isn't there" if os.path.islink(path) else "isn't there"
-    except OSError as error:
-        return "is a link that leads to itself" if error.errno == errno.ELOOP else f"can't be read ({error.strerror})"
 
 
 @contextmanager

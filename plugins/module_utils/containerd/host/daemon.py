@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The daemon as it runs: looked at, started again, and watched until it is seen to be well."""
+"""The running daemon: read its state, restart it, and wait until it is healthy."""
 
 from __future__ import annotations
 

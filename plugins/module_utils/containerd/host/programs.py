@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""containerd's own programs: what the daemon and its command line tool answer."""
+"""Run containerd's programs, and read their output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.toml import pars
 NOT_FOUND = "not found"
 _USUAL_PATHS = ("/usr/local/bin/containerd", "/usr/bin/containerd")
 NOT_INSTALLED = "containerd isn't installed on the node"
-# The program reads files and prints them: what takes longer waits for ever, as for a FIFO or a file system that is gone.
+# The program reads files and prints them: what takes longer waits forever, as for a FIFO or a file system that is gone.
 _ANSWER_SECONDS = 60.0
 # A daemon that answers at all says at once which plugins it has.
 _PLUGINS_SECONDS = 20.0
@@ -93,7 +93,7 @@ class ContainerdBinary:
 class Ctr:
     """The daemon behind a socket, asked through ``ctr``.
 
-    ``timeout``: after how many seconds a command gives up; without one, it waits for a daemon that hangs for ever.
+    ``timeout``: after how many seconds a command gives up; without one, it waits forever for a daemon that hangs.
     """
 
     def __init__(self, runner: Runner, address: str, binary: str | None, timeout: int = 0) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Work that comes to its end even if the process that wants it is killed."""
+"""Run work that ends even if the process that waits for it is killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READ_BYTES = 1 << 16
 
 
 def finish(work: Callable[[], bytes], *, timeout: float, doing: str) -> bytes:
-    """Do ``work`` in another process and return its result.
+    """Run ``work`` in another process and return its result.
 
     That process is in a session of its own, and nothing that this one was started with waits for it. It inherits open
     descriptors, so a lock that is held here is held there until the work ends. ``work`` has to have a limit of its own: after

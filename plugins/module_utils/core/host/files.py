@@ -70,6 +70,16 @@ def not_a_file(found: os.stat_result) -> str:
     return f"is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}"
 
 
+def file_problem(path: str) -> str:
+    """Return why a path is no file that can be read, empty if it is one. Nothing is opened."""
+    try:
+        return not_a_file(os.stat(path))
+    except FileNotFoundError:
+        return f"is a link to {os.readlink(path)}, which isn't there" if os.path.islink(path) else "isn't there"
+    except OSError as error:
+        return "is a link that leads to itself" if error.errno == errno.ELOOP else f"can't be read ({error.strerror})"
+
+
 def write_file(path: str, content: bytes, mode: int) -> None:
     """Write the file durably and atomically: readers see the old content or the new, never a part.
 
@@ -142,7 +152,7 @@ def make_directories(path: str, mode: int = 0o755) -> list[str]:
         if directory == missing[0]:
             break
     for directory in missing:
-        with naming("make the directory", directory):
+        with naming("create the directory", directory):
             os.mkdir(directory)
             os.chmod(directory, mode)
             sync_directory(os.path.dirname(directory))

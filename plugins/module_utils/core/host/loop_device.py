@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files as block devices, to look at what is in them.
+"""Attach files as block devices, to read their content.
 
 linux/loop.h and loop(4). A device that nothing has open or mounted any more is given back by the kernel.
 """

@@ -27,7 +27,7 @@ def read_table(process: str = "self") -> tuple[Mount, ...]:
 
 
 def read_mounts(directories: Iterable[str]) -> tuple[dict[str, Mount], str]:
-    """Return the file system of each directory, as the kernel resolves its path; and why some couldn't be looked at, if so."""
+    """Return the file system of each directory, as the kernel resolves its path; and why some couldn't be read, if so."""
     troubles: list[str] = []
     found: dict[str, Mount] = {}
     table = {mount.id: mount for mount in read_table()}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Programs that run at the same time, until a deadline, or are told a password: what AnsibleModule.run_command can't do."""
+"""Run programs in parallel, with a deadline, or with a password, which AnsibleModule.run_command can't do."""
 
 from __future__ import annotations
 

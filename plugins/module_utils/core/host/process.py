@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What /proc says about a process."""
+"""Read a process in /proc."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.process import P
 
 
 def read_process(pid: int) -> Process | None:
-    """None if there is no such process (any more). Raises HostError if it can't be looked at."""
+    """Return a process, None if it doesn't exist (any more). Raises HostError if it can't be read."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             # The name in parentheses may hold spaces; field 22 is the start, in ticks since boot.

@@ -113,7 +113,7 @@ class Reader:
                 return kind, message[0]
 
     def work(self, work: Callable[[Reader], Any], target: int) -> None:
-        """Do the work in this process, and tell the parent about each part and the result."""
+        """Run the work in this process, and send each part and the result to the parent."""
         self._tell = lambda *message: _send(target, message)
         try:
             self._tell(_RESULT, work(self))

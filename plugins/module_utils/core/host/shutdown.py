@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What there is on the node that tells how the boot before ended; nothing is changed."""
+"""Read the evidence of how the previous boot ended. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INITRAMFS_FSCK = "/run/initramfs/fsck.log"
 
 
 def last_shutdown(runner: Runner, root: str, devices: Iterable[str]) -> Shutdown:
-    """``root`` is containerd's own directory; ``devices`` are the numbers (``8:1``) of those that its file systems are on."""
+    """Return how the previous boot ended. ``devices``: the numbers (``8:1``) of the devices of containerd's file systems."""
     return classify(
         born=_birth_time(runner, root),
         booted=_boot_time(),
@@ -32,7 +32,7 @@ def last_shutdown(runner: Runner, root: str, devices: Iterable[str]) -> Shutdown
 
 
 def _journal(runner: Runner, *options: str) -> str | None:
-    """None if there is no such journal, or no journalctl."""
+    """Return lines of the journal, None if there is no such journal, or no journalctl."""
     path = runner.find("journalctl")
     if path is None:
         return None
@@ -43,12 +43,12 @@ def _journal(runner: Runner, *options: str) -> str | None:
 
 
 def _birth_time(runner: Runner, path: str) -> float | None:
-    """Python doesn't say when a file was made."""
+    """Return when a file was created, which Python doesn't return; None if unknown."""
     program = runner.find("stat")
     if program is None:
         return None
     try:
-        born = float(runner.run(program, "--format=%W", path, doing=f"look at {path}"))
+        born = float(runner.run(program, "--format=%W", path, doing=f"inspect {path}"))
     except (HostError, ValueError):
         return None
     return born or None
@@ -60,7 +60,7 @@ def _boot_time() -> float:
 
 
 def _device_name(numbers: str) -> str:
-    """As the kernel logs it; empty for file systems without a device."""
+    """Return the name of a device as the kernel logs it; empty for file systems without a device."""
     try:
         return os.path.basename(os.readlink(f"/sys/dev/block/{numbers}"))
     except OSError:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bring what was written to disk: syncfs(2), by file system."""
+"""Flush written data to disk with syncfs(2), by file system."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Synced:
 
 
 def sync_file_systems(directories: Iterable[str]) -> tuple[Synced, ...]:
-    """Each file system that one of the directories is on, once. Raises HostError if one can't be written."""
+    """Flush each file system that contains one of the directories, once. Raises HostError if one can't be written."""
     done = []
     for path in _one_each(directories):
         started = time.monotonic()
@@ -72,8 +72,8 @@ def writing_back(directories: Iterable[str]) -> Iterator[None]:
 
 
 def _sync_file_system(path: str) -> None:
-    """syncfs(2), which Python lacks. Raises HostError if something could not be written."""
-    with naming("bring to disk the file system of", path):
+    """Call syncfs(2), which Python lacks. Raises HostError if data could not be written."""
+    with naming("flush the file system of", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             libc = ctypes.CDLL(None, use_errno=True)

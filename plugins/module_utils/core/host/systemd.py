@@ -91,7 +91,7 @@ class Unit:
         )
 
     def reload_manager(self) -> None:
-        self._runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
+        self._runner.run("systemctl", "daemon-reload", doing="reload systemd")
 
     def restart(self) -> None:
         """Start it again, also when it has failed too often to be started (its start limit)."""
@@ -118,7 +118,7 @@ class Unit:
         return Unit(self._runner, name)
 
     def forget_failures(self) -> None:
-        """Forget that it has crashed, and how often."""
+        """Reset the failures of the unit, and their number."""
         self._runner.try_run("systemctl", "reset-failed", "--", self.name)
 
     def stopped_with(self) -> tuple[str, ...]:

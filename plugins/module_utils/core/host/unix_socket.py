@@ -27,7 +27,7 @@ def answers(address: str, seconds: float = 2.0) -> bool:
 
 
 def listener(address: str, seconds: float = 2.0) -> int | None:
-    """Return the process that listens at a Unix socket (SO_PEERCRED, unix(7)); None if none does, or it can't be told."""
+    """Return the process that listens at a Unix socket (SO_PEERCRED, unix(7)); None if none does, or if unknown."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(seconds)
         try:

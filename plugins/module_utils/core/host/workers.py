@@ -38,7 +38,7 @@ _ENDED = "a process that reads layers was killed: check whether the node is shor
 
 
 def cores() -> int:
-    """How many processes are worth it."""
+    """Return the number of processes to share work between: the usable cores, up to a maximum."""
     return min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
 
 
@@ -55,7 +55,7 @@ class Results:
 
 @contextmanager
 def spread(jobs: Sequence[Job], processes: int) -> Iterator[Results]:
-    """Jobs that are done by other processes, or by this one if that can't have or doesn't need others.
+    """Run jobs in other processes, or in this one if it can't start or doesn't need others. Yields their results.
 
     Reading their messages raises HostError where a job does, or a process ends too early.
     """
@@ -151,7 +151,7 @@ class _Pool(Results):
 
 
 def _start(jobs: Sequence[Job], count: int) -> _Pool | None:
-    """None if there can't be other processes."""
+    """Start the processes; return None if no other processes can be started."""
     # Holds one ticket with the number of the next job: the worker that takes it puts back that of the next but one.
     tickets = os.pipe()
     os.write(tickets[1], _TICKET.pack(0))

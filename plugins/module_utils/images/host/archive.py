@@ -178,7 +178,7 @@ class ImageArchive:
         )
 
     def _resolved(self, path: str) -> tarfile.TarInfo:
-        """Docker writes a layer once, and links to it."""
+        """Return the member of a path, through links: Docker writes a layer once, and links to it."""
         return self._member(path) if _clean(path) in self._members else tarfile.TarInfo(path)
 
     def _blob(self, archive: tarfile.TarFile, digest: str) -> bytes:

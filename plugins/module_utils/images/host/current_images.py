@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The images that a namespace has, and how far they are there."""
+"""The images of a namespace, and whether they are complete and unpacked."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class _Namespace:
 
 
 class ExpectedImages:
-    """Looks at each of them. ``overlay`` None: overlayfs couldn't be looked at; ``ids`` are those of its snapshots.
+    """Reads each of them. ``overlay`` None: overlayfs couldn't be read; ``ids`` are those of its snapshots.
 
     ``snapshotter`` and ``platform`` are the node's own.
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the images of a request need: read from the node and its registries, and decided without changing anything."""
+"""Read the node and its registries, and plan the steps for the images of a request. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ImagePlanner:
         return ImagePlan(self.current, steps, {**failures, **damaged})
 
     def mount_refusal(self, image: RemoteImage) -> str:
-        """Return why an image can't be mounted on this node; empty if it can, or if that can't be told."""
+        """Return why an image can't be mounted on this node; empty if it can, or if unknown."""
         if self._target.snapshotter != "overlayfs":
             return ""
         verdict = self._headroom(image)
@@ -110,13 +110,13 @@ class ImagePlanner:
         return dict(zip(names, self._map_parallel(self._remote, names)))
 
     def _unread(self) -> RemoteImage:
-        """Only a change of the image under its name can't be predicted without the archive."""
+        """Return the image of an archive that wasn't read. Only a change of the image under its name isn't predicted then."""
         if not self._watch or self._request.always:
             raise ArchiveNeeded
         return model.UNREAD
 
     def _replacements(self, names: Sequence[ImageName]) -> tuple[dict[ImageName, Remote], dict[str, str]]:
-        """For images whose documents are damaged; by name why others stay as they are."""
+        """Return replacements for images with damaged documents, and by name why others can't be replaced."""
         remote, failures = {}, {}
         for name in names:
             try:

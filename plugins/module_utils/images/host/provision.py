@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images brought onto the node, made durable, and only then named."""
+"""Pull or import images, flush them to disk, and only then name them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ImageProvisioner:
         return lost((pull for pull in read_pulls(target.root) if target.owns(pull)), boot_id())
 
     def apply(self, plan: ImagePlan, recovery: Recovery | None = None) -> Outcome:
-        """Return what came of it; what hasn't failed is on disk, and has its name."""
+        """Return the outcome; images that haven't failed are on disk and have their names."""
         target, durable = self._target, self._request.durable
         local = any(step.action in (model.SYNC, model.REPAIR) for step in plan.steps)
         flush = durable and (plan.unfinished or not target.pull_path.synced_by_daemon or local)
@@ -97,7 +97,7 @@ class ImageProvisioner:
         return outcome
 
     def _record(self, plan: ImagePlan) -> tuple[Pull, ...]:
-        """Note on disk what is going to come, and return the whole record."""
+        """Add the plan to the record on disk, and return the whole record."""
         current = plan.current
         # Layers that were unpacked or fetched again are whole, and so are the images that share them.
         again = {key for step in plan.steps if step.action in (model.SYNC, model.REPAIR) for key in step.image.chain or ()}
@@ -114,7 +114,7 @@ class ImageProvisioner:
         return pulls
 
     def _bring(self, plan: ImagePlan) -> Outcome:
-        """Everything but the names."""
+        """Pull, import, unpack and repair, but don't give names."""
         steps = plan.steps
         self._store.content.remove({digest for step in steps for digest in step.damaged})
         outcome = plan.outcome
@@ -136,7 +136,7 @@ class ImageProvisioner:
         )
 
     def _pull_one(self, step: Step) -> tuple[float, str]:
-        """How many seconds it took, and why it failed, if it did."""
+        """Pull one image; return the seconds that it took, and why it failed, empty if it didn't."""
         registry, started = self._target.registry(), time.monotonic()
         options: dict[str, Any] = {"platform": step.platform(self._request.platform), "inherit": self._inherit}
         failure = ""
@@ -179,7 +179,7 @@ class ImageProvisioner:
         return Outcome(seconds=seconds, failures={name: f"{name}: {trouble}" for name in seconds})
 
     def _delete_staged(self, steps: Sequence[Step]) -> None:
-        """Blobs and layers of what failed, so that a full disk isn't left full."""
+        """Remove blobs and layers of failed steps, so that a full disk doesn't stay full."""
         if not steps:
             return
         with suppress(HostError):
@@ -214,7 +214,7 @@ class ImageProvisioner:
         return Outcome(failures=failures)
 
     def _repair(self, steps: Iterable[Step], plan: ImagePlan) -> Outcome:
-        """Images that others have pulled, that have been found damaged, or that stand on layers that were here."""
+        """Compare and repair images that other tools pulled, damaged images, and images on layers that were here before."""
         compared = self._request.integrity != levels.INTEGRITY_NONE
         wrong = [step for step in steps if needs_check(step, plan.current.snapshots, compared=compared)]
         return repair_images(ImageRepairer(self._target.comparer()), wrong, repair=self._request.repair) if wrong else Outcome()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Registries, asked and pulled from through ctr."""
+"""Read documents from registries, and pull images, with ctr."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class ImageRepairer:
         self._snapshots = comparer.store.snapshots(comparer.snapshotter)
 
     def recover(self, lost: Iterable[Pull]) -> tuple[RepairResult, ...]:
-        """After a power cut: compare every layer that was unpacked during these pulls or later, and repair what differs.
+        """Compare every layer that was unpacked during these pulls or later, after a power cut, and repair those that differ.
 
         Suspect layers without an image are removed as well.
         """

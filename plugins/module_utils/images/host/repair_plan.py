@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which of the images that are there are damaged, whether they can be repaired, and what comes of it."""
+"""The damaged images of a node, and whether they can be repaired."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class RepairPlanner:
 
 
 def blobs_to_fetch(found: Comparison) -> tuple[str, ...]:
-    """Blobs that are needed, and are damaged or not there. Discarded ones are, to judge the files or to unpack them again."""
+    """Return the damaged and missing blobs to fetch, also discarded ones if files have to be compared or unpacked again."""
     needed = found.discarded if found.differences or found.unknown else ()
     return (*found.damaged_blobs, *needed)
 

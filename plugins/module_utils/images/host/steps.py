@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What images need, one step each, and what came of it."""
+"""The steps for images, one for each, and their outcomes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run, or of a part of it, by name. ``found`` is what images were like that were compared only then."""
+    """The outcome of a run, or of a part of it, by name. ``found`` is what images were like that were compared only then."""
 
     seconds: Mapping[str, float] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)

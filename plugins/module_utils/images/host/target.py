@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where images are brought to, and from where: a namespace and snapshotter, and a registry or an archive."""
+"""The target and the source of images: a namespace and snapshotter, and a registry or an archive."""
 
 from __future__ import annotations
 

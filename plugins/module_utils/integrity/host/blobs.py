@@ -102,7 +102,7 @@ class Blob:
 
 
 def has_its_size(content_root: str, descriptor: Descriptor) -> bool:
-    """Return whether a blob is there, as far as can be told without reading it. Raises HostError if that can't be told."""
+    """Return whether a blob is there, by its size. Raises HostError if that can't be read."""
     path = blob_path(content_root, descriptor.digest)
     try:
         return os.stat(path).st_size == descriptor.size
@@ -137,7 +137,7 @@ def open_layer(content_root: str, layer: Descriptor, *, threads: bool = True) ->
 
 @contextmanager
 def _decompressed(blob: Blob, media_type: str) -> Iterator[Iterator[bytes]]:
-    """By what it begins with: containerd doesn't go by the media type either."""
+    """Decompress a blob by its first bytes, as containerd does, which ignores the media type too."""
     if media_type not in LAYER_TYPES:
         raise ValueError(f"layers of type {media_type} are not understood")
     start = blob.read()
@@ -203,7 +203,7 @@ def _plain(blob: Blob, chunk: bytes) -> Iterator[bytes]:
 
 
 def _inflated(blob: Blob, chunk: bytes) -> Iterator[bytes]:
-    """gzip: one member or several."""
+    """Decompress gzip with one member or several."""
     while chunk:
         member = zlib.decompressobj(16 + zlib.MAX_WBITS)
         while not member.eof:
@@ -222,7 +222,7 @@ def _inflated(blob: Blob, chunk: bytes) -> Iterator[bytes]:
 
 
 def _zstd_module() -> Any:
-    """Python's own, since 3.14; None if it has none."""
+    """Return Python's module for zstd (3.14 and newer); None if it has none."""
     try:
         return importlib.import_module("compression.zstd")
     except ImportError:

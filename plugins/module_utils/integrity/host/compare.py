@@ -32,13 +32,13 @@ def compare_images(
     trees: str | None = None,
     keep: bool = False,
 ) -> tuple[Comparison, ...]:
-    """Images that are unpacked for a snapshotter; layers that they share from the lowest one on are read once.
+    """Compare images that are unpacked for a snapshotter. Layers that they share from the lowest one on are read once.
 
     ``unpacked`` are the chain IDs that the snapshotter has.
     ``level``: METADATA, all but the bytes of files, or CONTENT. ``trees`` is a directory, which may not exist, where what is
     expected of images is kept from one run to the next; ``keep``: also write there. For METADATA, layers of which that is known
     are not read: of their blobs it is only looked whether they are there and have their size. All others are compared with
-    their digests. Raises HostError if the node refuses to be looked at.
+    their digests. Raises HostError if the node can't be read.
     """
     with ExitStack() as stack:
         images: list[tuple[View | None, tuple[Descriptor, ...]]] = []
@@ -90,7 +90,7 @@ def compare_views(
     trees: str | None = None,
     keep: bool = False,
 ) -> tuple[Comparison, ...]:
-    """Directory trees, and the layers that they should be of, lowest first. Without a view, the blobs alone are looked at."""
+    """Compare directory trees with their layers, lowest first. Without a view, only the blobs are compared."""
     if level not in COMPARED_LEVELS:
         raise ValueError(f"the level is one of {', '.join(COMPARED_LEVELS)}, not {level!r}")
     begun = [Image(layers, view) for view, layers in images]
@@ -111,7 +111,7 @@ def sweep_views(ctr: Ctr, namespace: str, snapshotter: str) -> None:
 
 
 def damaged_blobs(content_root: str, descriptors: Sequence[Descriptor]) -> tuple[str, ...]:
-    """Digests of those that are not what they should be."""
+    """Return the digests of missing and damaged blobs."""
     return tuple(one.digest for one in dict.fromkeys(descriptors) if not _is_whole(content_root, one))
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compares the bytes of files with what a layer holds of them, while the layer is read.
+"""Compares the bytes of files with a layer, while the layer is read.
 
 A layer is read before it is known whether its files are still there in the end: a layer above may have replaced them, or
 taken away all names but that of a hard link. So what isn't equal is kept in mind, and judged when the whole tree is known.
@@ -53,7 +53,7 @@ class ContentCheck:
         return None
 
     def end(self, file: OpenFile, entry: int) -> None:
-        """All its content has been compared."""
+        """End the comparison of a file whose content is complete."""
         problem = file.finish()
         if problem or file.inode is not None:
             self._outcomes.append(Outcome(entry, problem, file.inode))
@@ -69,7 +69,7 @@ class ContentCheck:
             os.close(descriptor)
 
     def _open(self, path: Path) -> int | None:
-        """Through real directories only: a link could lead out of the root."""
+        """Open a file through real directories only: a link could lead out of the root."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         directory = self._parent(path[:-1])
         if directory is None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Judges directory trees by the layers that they should be of; reads what images have in common once.
+"""Compares directory trees with their layers. Layers that images share are read once.
 
 All blobs and views are read by processes that share the work; the trees are put together here, layer by layer.
 """
@@ -87,7 +87,7 @@ class _Step:
 
 
 class ImageCheck:
-    """``content``: compare the bytes of files as well. ``run`` raises HostError if the node refuses to be looked at."""
+    """``content``: compare the bytes of files as well. ``run`` raises HostError if the node can't be read."""
 
     def __init__(self, content_root: str, trees: TreeCache, *, content: bool) -> None:
         self._content_root = content_root
@@ -128,7 +128,7 @@ class ImageCheck:
                 image.damaged = tuple(blob.digest for blob in dict.fromkeys(image.layers) if not self._whole[blob])
 
     def _begin(self, images: Sequence[Image], begun: Sequence[Image], steps: Sequence[_Step]) -> dict[Descriptor, int]:
-        """Note all that can be done at once, in the order in which its results are wanted; returns jobs by blob."""
+        """Add all jobs that can run at once, in the order in which their results are needed; returns jobs by blob."""
         for image in begun:
             if not image.layers:
                 self._look(image, 0)
@@ -156,7 +156,7 @@ class ImageCheck:
         return len(self._jobs) - 1
 
     def _look(self, image: Image, cost: float, *, parts: int = 1) -> None:
-        """``parts``: how many processes may share it."""
+        """Add the jobs that read a view. ``parts``: the number of processes that may share it."""
         if image.view is not None:
             parts = parts if cost - cost / parts > WORTH_SHARING else 1
             jobs = [partial(digest_view, image.view.root, part, parts) for part in range(parts)]
@@ -217,7 +217,7 @@ class ImageCheck:
         self._trees.save(image.digests, tree, overlay=overlay, total=image.total, digest=expected or "")
 
     def _walk(self, image: Image, view: View, tree: RootFs, *, right: bool) -> None:
-        """``right``: all but the bytes of files is known to be."""
+        """Walk a view. ``right``: everything but the bytes of files is known to be correct."""
         judge = image.judge
         image.walk = walk = TreeComparer(view.root, judge.judge if judge is not None else None)
         if not right:
@@ -231,7 +231,7 @@ class ImageCheck:
                 image.unknown = _UNJUDGED
 
     def _compare_again(self, image: Image, view: View, judge: ContentJudge, walk: TreeComparer) -> None:
-        """Files that were not compared where they are: behind links, or under another name of a hard link."""
+        """Compare the files that could not be compared in their place: behind links, or under another name of a hard link."""
         for depth in sorted({layer_of(origin) for origin in judge.again}):
             check = ContentCheck(view.root)
             try:
@@ -251,7 +251,7 @@ class ImageCheck:
                 check.close()
 
     def _judge_kept(self, image: Image, kept: TreeCacheEntry, results: Results) -> None:
-        """By a tree of an earlier run; the blobs need not even be there."""
+        """Compare an image with the cached tree of an earlier run, without its blobs."""
         found = _digest_of(image, results)
         image.total = kept.total
         image.damaged = tuple(blob.digest for blob in dict.fromkeys(image.layers) if not has_its_size(self._content_root, blob))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The work of a comparison that processes can share: each layer and each view on its own.
+"""The jobs of a comparison that processes share: one for each layer and each view.
 
 A layer's messages are JSON: lists of its entries, with what was found of their content, and at last how it ended.
 """
@@ -102,7 +102,7 @@ def digest_view(root: int, part: int, parts: int) -> Iterator[bytes]:
 
 
 def parse_message(message: bytes) -> EntriesMessage | EndMessage:
-    """One of a layer's messages."""
+    """Parse one message of a layer's job."""
     document = json.loads(message)
     if len(document) == 2:
         return EndMessage(*document)
@@ -119,7 +119,7 @@ def _message(first: int, rows: Sequence[Any], checks: Sequence[ContentCheck]) ->
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:
-    """Without what is never compared."""
+    """Return the values of an entry that are compared."""
     xattrs = {}
     if entry.xattrs:
         xattrs = {_text(key): _text(value) for key, value in entry.xattrs.items() if is_judged(FILE, key)}

@@ -51,7 +51,7 @@ class LayerReader:
                 self._stream.skip(self._left + -entry.stored % BLOCK)
 
     def content(self, entry: Entry) -> Iterator[tuple[int, bytes]]:
-        """Pieces of the latest entry's content, with their offsets; what is between them is zeros."""
+        """Yield pieces of the latest entry's content with their offsets; between them are zeros."""
         sparse = self._map() if entry.sparse == () else entry.sparse
         for offset, length in ((0, self._left),) if sparse is None else sparse:
             at, end = offset, offset + length
@@ -61,7 +61,7 @@ class LayerReader:
                 at += len(piece)
 
     def _map(self) -> tuple[tuple[int, int], ...]:
-        """Lines of decimal numbers, the first one says how many pairs follow; padded to whole blocks."""
+        """Read a sparse file's map: lines of decimal numbers, the number of pairs first, padded to whole blocks."""
         numbers: list[int] = []
         text = b""
         read = 0

@@ -134,7 +134,7 @@ def _read(path: str) -> bytes:
 
 
 def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """Head and tree. Raises ValueError if it was damaged, cut off, or is of another format."""
+    """Return head and tree of a cache file. Raises ValueError if it is damaged, cut off, or of another format."""
     if not content.startswith(_FORMAT):
         raise ValueError("it is of another format")
     checksum, _newline, body = content[len(_FORMAT) :].partition(b"\n")

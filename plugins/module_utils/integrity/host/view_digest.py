@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A view of a snapshot as one digest, which says quickly whether all is as expected, but not what isn't."""
+"""The digest of a view of a snapshot: it shows quickly whether anything differs, but not which files."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Views:
     def _make(self, key: str, directory: str, chain_id: str) -> tuple[SnapshotMount, ...]:
         for attempt in range(_ATTEMPTS):
             try:
-                doing = f"make a view of the snapshot {chain_id}"
+                doing = f"create a view of the snapshot {chain_id}"
                 shown = self._ask("view", "--target", directory, key, chain_id, doing=doing)
                 # Without it, garbage collection removes the view; that may happen even before.
                 self._ask("label", key, "containerd.io/gc.root=view", doing="keep a view from garbage collection")
@@ -183,7 +183,7 @@ def _mount(mounts: tuple[SnapshotMount, ...], directory: str) -> int:
 
 
 def _shortened(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Lower directories relative to what they have in common, which becomes the working directory.
+    """Return the options with lower directories relative to their common parent, which becomes the working directory.
 
     All options have to fit in one page, and an image may have hundreds of layers.
     """
@@ -229,7 +229,7 @@ def _fresh_directory() -> tuple[str, int]:
                 return directory, lock
             os.close(lock)  # another run swept it before it was locked
     except OSError as error:
-        raise HostError(f"cannot make a directory in {DIRECTORY}: {error.strerror}") from error
+        raise HostError(f"cannot create a directory in {DIRECTORY}: {error.strerror}") from error
 
 
 def is_view(key: str) -> bool:

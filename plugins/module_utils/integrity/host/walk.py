@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Goes through a view of a snapshot and the tree that is expected there, at once."""
+"""Walks a view of a snapshot and the expected tree at the same time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TreeComparer:
     """``root`` is a descriptor of a directory. Nothing is opened but directories in it, and no link is followed.
 
     ``differences`` are the first hundred of ``count``; ``lowest`` is the number of the lowest layer that any of them comes
-    from, 0 if that can't be told. Raises HostError if something can't be read.
+    from, 0 if unknown. Raises HostError if something can't be read.
     """
 
     root: int
@@ -89,7 +89,7 @@ class TreeComparer:
                         self.report(file, problem, layer_of(node.origin))
 
     def report(self, path: bytes, problem: str, layer: int) -> None:
-        """``layer`` is the number of the one that it should come from, 0 if it shouldn't be there."""
+        """Add a difference. ``layer`` is the number of the layer of the expected file, 0 if the file is not expected."""
         self.lowest = min(self.lowest, layer) if self.count else layer
         self.count += 1
         if len(self.differences) < LISTED:

@@ -48,13 +48,13 @@ def apply_plan(plan: Plan) -> None:
 def _create(config_dir: str, directory: DirectoryChange) -> None:
     """Make the directory elsewhere and move it to its place, so that no part of it is ever seen alone."""
     make_directories(config_dir)
-    with naming("make the directory", directory.path):
+    with naming("create the directory", directory.path):
         staging = tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{os.path.basename(directory.path)}.", dir=config_dir)
         os.chmod(staging, _DIRECTORY_MODE)
     try:
         for change in directory.changes:
             _write_new(os.path.join(staging, change.name), change.after or b"")
-        with naming("make the directory", directory.path):
+        with naming("create the directory", directory.path):
             os.rename(staging, directory.path)
             sync_directory(config_dir)
     except BaseException:

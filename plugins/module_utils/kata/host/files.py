@@ -110,7 +110,7 @@ def version_beside(path: str) -> Version | None:
 
 
 def kata_deploy_directories(base_config: str) -> list[str]:
-    """Directories in which kata-deploy keeps handlers of the same archive."""
+    """Return the directories in which kata-deploy keeps handlers of the same archive."""
     prefix, found, _rest = base_config.partition(_DEFAULTS)
     if not found:
         return []

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of this machine Kata's guests depend on, read without changing anything."""
+"""Read the hardware and the kernel modules that Kata's guests need. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def read_machine() -> Machine:
 
 
 def _loaded() -> frozenset[str]:
-    """Also those that are built in and have parameters."""
+    """Return the loaded modules, and the built-in ones with parameters."""
     with naming("list", "/sys/module"):
         return frozenset(module_name(name) for name in os.listdir("/sys/module"))

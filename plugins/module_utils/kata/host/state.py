@@ -35,7 +35,7 @@ def read_kata(config: EffectiveConfig, version: Version, environment: Mapping[st
 
 
 def _with_files(handler: DeclaredHandler, path: str, named: str | None) -> DeclaredHandler:
-    """``named`` is the file of KATA_CONF_FILE."""
+    """Return a handler with the content of its files. ``named`` is the file of KATA_CONF_FILE."""
     read = handler.config_path or named or next((one for one in _DEFAULT_FILES if os.path.exists(one)), None)
     if read is None:
         return handler
@@ -52,7 +52,7 @@ def _with_files(handler: DeclaredHandler, path: str, named: str | None) -> Decla
 
 
 def is_device(path: str) -> bool:
-    """Return whether there is a character device. Raises HostError if it can't be looked at."""
+    """Return whether there is a character device. Raises HostError if it can't be read."""
     with naming("read", path):
         try:
             return stat.S_ISCHR(os.stat(path).st_mode)

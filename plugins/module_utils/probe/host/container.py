@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A container of the probe's image, started through containerd with each handler and taken away again.
+"""Start a container of the probe's image through containerd with each handler, and remove it.
 
 All objects of the probe are in a containerd namespace of its own. Objects that are already there were left by a probe that was
 killed together with its detached process, or whose runtime hung.

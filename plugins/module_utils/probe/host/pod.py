@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A pod without containers, started through CRI with each handler and taken away again."""
+"""Start a pod without containers through CRI with each handler, and remove it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The probe: what becomes of a container or a pod that is started with each handler."""
+"""The probe: start a container or a pod with each handler, and read the outcome."""
 
 from __future__ import annotations
 

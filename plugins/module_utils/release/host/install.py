@@ -137,7 +137,7 @@ def _open(path: str) -> IO[bytes]:
 
 def _temporary(prefix: str) -> IO[bytes]:
     directory = _existing(prefix)
-    with naming("make a temporary file in", directory):
+    with naming("create a temporary file in", directory):
         return tempfile.TemporaryFile(dir=directory)
 
 
@@ -223,7 +223,7 @@ def _install(home: str, source: IO[bytes], release: Release, contents: Contents)
     """Unpack beside the versions, flush, write the manifest, then give the directory its name."""
     made = make_directories(home)
     final = f"{home}/{release.directory}"
-    with naming("make a directory in", home):
+    with naming("create a directory in", home):
         staging = tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=home)
     try:
         unpack(source, release, staging, f"the archive of {release.name} {release.version}")

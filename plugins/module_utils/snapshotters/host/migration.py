@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images that are unpacked for one snapshotter, unpacked for another as well."""
+"""Unpack the images of one snapshotter for another one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class MigrationPlan:
 
 @dataclass(frozen=True)
 class _Namespace:
-    """One namespace's part of a plan; ``room`` in bytes, None if that can't be told."""
+    """One namespace's part of a plan; ``room`` in bytes, None if unknown."""
 
     task: Task | None
     room: int | None = 0

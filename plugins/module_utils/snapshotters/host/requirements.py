@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the node has what its snapshotters need."""
+"""Check the requirements of the snapshotters on the node."""
 
 from __future__ import annotations
 

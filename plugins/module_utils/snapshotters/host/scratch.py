@@ -29,7 +29,7 @@ from ansible_collections.slipway.node.plugins.module_utils.snapshotters.scratch 
 
 
 def read_scratch(path: str) -> Scratch | None:
-    """None if there is no such file. Raises HostError if it isn't a file, or can't be read."""
+    """Read a scratch file; None if it doesn't exist. Raises HostError if it isn't a file, or can't be read."""
     with naming("read", path):
         try:
             with open_file(path) as stream:
@@ -48,7 +48,7 @@ def free_bytes(path: str) -> int:
 
 
 def make_scratch(runner: Runner, wanted: ScratchSpec) -> None:
-    """Whole and on disk under its name, or not there at all. Raises HostError if it can't be made."""
+    """Create a scratch file. Under its name, it is always complete and on disk. Raises HostError if it can't be created."""
     directory = os.path.dirname(wanted.path)
     make_directories(directory)
     prefix = f"{TEMPORARY_PREFIX}{os.path.basename(wanted.path)}."
@@ -58,7 +58,7 @@ def make_scratch(runner: Runner, wanted: ScratchSpec) -> None:
         try:
             os.truncate(descriptor, wanted.size)
             program, *options = PROGRAMS[wanted.fs_type]
-            runner.run(runner.find(program) or program, *options, temporary, doing=f"make {wanted.fs_type} in {wanted.path}")
+            runner.run(runner.find(program) or program, *options, temporary, doing=f"create {wanted.fs_type} in {wanted.path}")
             os.fsync(descriptor)
             os.rename(temporary, wanted.path)
         except BaseException:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the node's snapshotters are, for node_verify."""
+"""Read the state of the node's snapshotters for node_verify."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plugin_reasons(ctr: Ctr, states: dict[str, str], names: Iterable[str]) -> di
 
 
 def stranded(ctr: Ctr, config: EffectiveConfig, loaded: Iterable[str]) -> tuple[StrandedImage, ...]:
-    """CRI's images that are unpacked for snapshotters alone that nothing uses. Raises HostError."""
+    """Return CRI's images that are unpacked only for snapshotters that nothing uses. Raises HostError."""
     used = config.used_snapshotters
     loaded = list(loaded)
     idle = [name for name in loaded if name in BUILTIN_SNAPSHOTTERS and name not in used and _may_hold(ctr, name)]
@@ -49,13 +49,13 @@ def stranded(ctr: Ctr, config: EffectiveConfig, loaded: Iterable[str]) -> tuple[
 
 
 def _may_hold(ctr: Ctr, name: str) -> bool:
-    """As far as can be told without asking for its snapshots: devmapper and zfs have no directories for them."""
+    """Return whether a snapshotter may have snapshots, by its directories, which devmapper and zfs lack."""
     directory = os.path.join(snapshotter_root(ctr, name), "snapshots")
     return not os.path.isdir(directory) or bool(ids_in(directory))
 
 
 def _named(store: NamespaceStore, found: Iterable[StrandedImage]) -> Iterable[StrandedImage]:
-    """By a name that people know; CRI gives each image its config's digest as another one."""
+    """Return each image under its readable name; CRI also names it by the digest of its config."""
     references = {one.name: one.digest for one in store.images.references()}
     for one in found:
         target = references.get(one.name)

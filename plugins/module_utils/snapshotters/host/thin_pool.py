@@ -63,7 +63,7 @@ def _read_device(runner: Runner, path: str, groups: dict[str, str]) -> Device:
     if not stat.S_ISBLK(mode):
         return Device(path, real, kind="other")
     columns = "NAME,PATH,TYPE,SIZE,MOUNTPOINT"
-    doing = f"look at {path}"
+    doing = f"inspect {path}"
     listed = _json(runner, "lsblk", "--json", "--bytes", "--output", columns, real, doing=doing)["blockdevices"][0]
     used = uses(listed, groups) or (HELD_BY_KERNEL if _claimed(path, real) else ())
     return Device(path, real, size=int(listed["size"]), signatures=_signatures(runner, real), uses=used, group=groups.get(real))
@@ -82,7 +82,7 @@ def _claimed(path: str, real: str) -> bool:
 
 
 def _signatures(runner: Runner, path: str) -> tuple[str, ...]:
-    found = _json(runner, "wipefs", "--no-act", "--json", path, doing=f"look at {path}")
+    found = _json(runner, "wipefs", "--no-act", "--json", path, doing=f"inspect {path}")
     return tuple(one["type"] for one in (found or {}).get("signatures", []))
 
 
@@ -108,7 +108,7 @@ def read_backing_file(runner: Runner, path: str) -> BackingFile | None:
 
 
 def _volume_groups(runner: Runner) -> dict[str, str]:
-    """By device; empty on a node without LVM."""
+    """Return the volume groups by device; empty on a node without LVM."""
     if runner.find("pvs") is None:
         return {}
     doing = "ask LVM for its devices"
@@ -155,7 +155,7 @@ def _status(runner: Runner, name: str) -> PoolStatus:
 
 
 def loaded_at(name: str) -> float | None:
-    """When a device appeared, in seconds since boot, as udev has it; None if it doesn't know."""
+    """Return when a device appeared according to udev, in seconds since boot; None if unknown."""
     with naming("read", f"/dev/mapper/{name}"):
         number = os.stat(f"/dev/mapper/{name}").st_rdev
     known = read_bytes(f"/run/udev/data/b{os.major(number)}:{os.minor(number)}") or b""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Snapshots of snapshotters that nothing uses: listed, and removed."""
+"""List and remove the snapshots of unused snapshotters."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The containers of a namespace, as far as they keep images and snapshots."""
+"""The containers of a namespace, and the images and snapshots that they use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Containers:
             self._ids = frozenset(container for containers in self.by_image().values() for container in containers)
         if snapshot not in self._ids:
             return f"the snapshot {snapshot}"
-        info = json.loads(self._ctr.ask("containers", "info", snapshot, doing=f"look at the container {snapshot}"))
+        info = json.loads(self._ctr.ask("containers", "info", snapshot, doing=f"inspect the container {snapshot}"))
         labels = info.get("Labels") or {}
         pod = "/".join(str(labels.get(f"io.kubernetes.pod.{key}", "")) for key in ("namespace", "name"))
         return f"container {snapshot}" + (f" of the pod {pod}" if pod != "/" else "")

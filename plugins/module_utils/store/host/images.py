@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The images of a namespace: names, and the documents that they stand for."""
+"""The images of a namespace: their names and documents."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Images:
 
     def tag(self, source: str, name: str) -> None:
         """Give an image another name; it is taken from the image that had it."""
-        self._ctr.ask("images", "tag", "--force", source, name, doing=f"give the image {source} the name {name}")
+        self._ctr.ask("images", "tag", "--force", source, name, doing=f"tag the image {source} as {name}")
 
     def remove(self, *names: str, sync: bool = False) -> None:
         """Remove names; ``sync``: and wait until what only they kept is gone."""
@@ -82,11 +82,11 @@ class Images:
 
 
 def parse_references(stdout: str) -> tuple[Reference, ...]:
-    """From ``ctr images ls``: only its first three columns are without spaces."""
+    """Parse ``ctr images ls``, of which only the first three columns are without spaces."""
     rows = [(line, line.split()[:3]) for line in stdout.splitlines()[1:]]
     return tuple(Reference(row[0], row[1], row[2], _synced(line, row[2])) for line, row in rows if len(row) == 3)
 
 
 def _synced(line: str, digest: str) -> frozenset[str]:
-    """If the name was moved to another image since, the label is of the old one."""
+    """Return the snapshotters in the label of flushed layers; none if the name was moved to another image since."""
     return frozenset(re.findall(rf"{re.escape(_SYNCED)}([\w.-]+)={re.escape(digest)}", line))

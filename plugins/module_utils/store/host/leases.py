@@ -22,7 +22,7 @@ class Leases:
         self._ctr = ctr
 
     def collect_garbage(self) -> None:
-        """Have containerd remove what nothing needs; it has ended when this returns.
+        """Run containerd's garbage collection, and wait for its end.
 
         Only a deletion starts a collection that can be waited for.
         """

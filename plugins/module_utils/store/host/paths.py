@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the daemon keeps content and snapshots."""
+"""The directories in which the daemon keeps content and snapshots."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Snapshots:
             self._collect(frozenset(keys))
 
     def _collect(self, keys: frozenset[str]) -> None:
-        """Have containerd's garbage collection remove snapshots that it won't remove when asked to.
+        """Remove snapshots with containerd's garbage collection that ``ctr snapshots rm`` can't remove.
 
         A child that was collected stays among the children of its parent for ever (core/metadata/gc.go, remove), which then
         can't be removed but by the garbage collection. What an image needs of a snapshotter is a label of its config.
@@ -126,10 +126,10 @@ class Snapshots:
                 return
 
     def _probe(self) -> str:
-        """How a new, empty snapshot would be mounted; it is removed again."""
+        """Return the mounts of a new, empty snapshot, which is removed again."""
         if _PROBE in self.all():
             self.remove(_PROBE)  # a killed run's
-        self._ask("prepare", _PROBE, doing="make a snapshot")
+        self._ask("prepare", _PROBE, doing="create a snapshot")
         try:
             return self._ask("mounts", "/", _PROBE, doing="ask for a snapshot's mounts")
         finally:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One namespace of the daemon, by containerd's own services."""
+"""One namespace of the daemon: its images, content, snapshots and leases."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The image that a toolbox is made of: found, judged, and brought onto the node as any image."""
+"""The image of a toolbox: find it, check it, and pull it as any other image."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ToolboxImage:
         return self._plan is not None and self._plan.changed
 
     def bring(self) -> None:
-        """Have it there, unpacked, and on disk."""
+        """Pull and unpack the image, and flush it to disk."""
         if self._lock is None:
             return
         outcome = ImageProvisioner(self._target, self._lock).bring(self._plan or self._planner.plan())

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is mounted on a path, from which snapshot, and which processes are in it."""
+"""Read a mount point: the mount on a path, its snapshot, and the processes that use it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Mountpoint:
 
 
 def read_mountpoint(path: str, source: Source | None, root: str) -> Mountpoint:
-    """``source`` is what the toolbox's snapshot is mounted from, None if there is none; ``root`` the snapshotter's directory."""
+    """Read a mount point. ``source``: the snapshot's mount, None if there is none; ``root``: the snapshotter's directory."""
     table = read_table()
     inside = tuple(one.path for one in table if one.path.startswith(f"{path}/"))
     here = [one for one in table if one.path == path]
@@ -88,7 +88,7 @@ def _only_root_can_write(found: os.stat_result) -> bool:
 
 def chown_root(path: str) -> None:
     """Make root the only writer of a directory, durably: Flatcar's toolbox gives it to its user."""
-    with naming("give root the directory", path):
+    with naming("change the owner of the directory", path):
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             if not _only_root_can_write(os.fstat(directory)):
@@ -139,7 +139,7 @@ class ProcessFinder:
         self._devices: dict[str, frozenset[int]] = {}
 
     def find(self) -> tuple[str, ...]:
-        """As ``pid 123 (bash)``."""
+        """Return the processes that use it, as ``pid 123 (bash)``."""
         pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
         return tuple(f"pid {pid} ({_name(pid)})" for pid in pids if pid != os.getpid() and self._has(str(pid)))
 

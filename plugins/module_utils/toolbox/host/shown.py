@@ -12,11 +12,11 @@ from ansible_collections.slipway.node.plugins.module_utils.toolbox.mount_unit im
 
 
 def shows(mount: Mount, source: Source) -> bool:
-    """Return whether a mount is of this source. One in another mount namespace can't be told if it binds a directory."""
+    """Return whether a mount is of this source. A bind of a directory in another mount namespace isn't recognised."""
     if source.kind == "overlay":
         return mount.type == "overlay" and option(mount.options, "upperdir") == source.upper
     if source.binds:
-        # Others aren't looked at: what hangs must not be touched.
+        # Other directories aren't read: a file system that hangs must not be touched.
         return mount.root.rsplit("/", 2)[-2:] == source.what.rsplit("/", 2)[-2:] and _same(mount.path, source.what)
     return mount.source == source.what or _same_device(mount, source.what)
 

@@ -100,18 +100,18 @@ class WritableSnapshots:
     """Those of a daemon that no container has. What can't be read is said in ``trouble``, and the rest is read all the same."""
 
     def __init__(self, ctr: Ctr, mounts: NodeMounts, on_demand: Collection[str] = ()) -> None:
-        """Where snapshots of the snapshotters in ``on_demand`` are mounted is unknown: asking would mount their layers."""
+        """Don't ask snapshotters in ``on_demand`` for mounts, because this would mount their layers."""
         self._ctr = ctr
         self._on_demand = on_demand
         self._mounts = mounts
         self.trouble: list[str] = []
 
     def all(self, snapshotters: Sequence[str]) -> tuple[WritableSnapshot, ...]:
-        """In all namespaces."""
+        """Return the writable snapshots of all namespaces."""
         return tuple(held for namespace in self._ctr.namespaces() for held in self.of(namespace, snapshotters))
 
     def of(self, namespace: str, snapshotters: Sequence[str]) -> tuple[WritableSnapshot, ...]:
-        """In one namespace."""
+        """Return the writable snapshots of one namespace."""
         try:
             listed = [(name, key) for name in snapshotters for key in self._active(namespace, name)]
             if not listed:
@@ -172,7 +172,7 @@ class WritableSnapshots:
             return None
 
     def _held(self, namespace: str, snapshotter: str, key: str, leases: Sequence[Lease]) -> WritableSnapshot:
-        doing = f"look at the snapshot {key}"
+        doing = f"inspect the snapshot {key}"
         held = model.parse_writable_snapshot(
             namespace, snapshotter, self._snapshots(namespace, snapshotter, "info", "--", key, doing=doing)
         )
@@ -193,7 +193,7 @@ class WritableSnapshots:
         found = set()
         for container in containers:
             try:
-                text = self._ask(namespace, "containers", "info", container, doing=f"look at the container {container}")
+                text = self._ask(namespace, "containers", "info", container, doing=f"inspect the container {container}")
                 found.add(str(json.loads(text).get("SnapshotKey") or ""))
             except (HostError, ValueError) as error:
                 if _NOT_FOUND not in str(error):

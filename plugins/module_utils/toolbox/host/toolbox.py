@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A toolbox on the node: its snapshot, lease, mount and unit, looked at and changed."""
+"""A toolbox on the node: read and change its snapshot, lease, mount and unit."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Toolbox:
         self._top: Mount | None = None
 
     def read_state(self) -> CurrentToolbox:
-        """Everything but the users and the image. Raises ValueError if the path is not safe."""
+        """Read the toolbox without its users and its image. Raises ValueError if the path is not safe."""
         path = self._wanted.path
         root = containerd_root(self._ctr)
         if f"{path}/".startswith(f"{root}/") or f"{root}/".startswith(f"{path}/"):
@@ -94,7 +94,7 @@ class Toolbox:
         )
 
     def with_users(self, found: CurrentToolbox) -> CurrentToolbox:
-        """With the processes that are in it."""
+        """Return the toolbox with the processes in it."""
         return replace(found, users=mountpoint.ProcessFinder(self._wanted.path, self.source, self._top).find())
 
     def _snapshots(self) -> tuple[CurrentSnapshot, ...]:
@@ -102,7 +102,7 @@ class Toolbox:
         return tuple(self._snapshot(key) for key in sorted(keys))
 
     def _snapshot(self, key: str) -> CurrentSnapshot:
-        info = json.loads(self._ask("info", key, doing=f"look at the snapshot {key}"))
+        info = json.loads(self._ask("info", key, doing=f"inspect the snapshot {key}"))
         return CurrentSnapshot(key, str(info["Kind"]), str(info.get("Parent") or ""), dict(info.get("Labels") or {}))
 
     def _leases(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ class Toolbox:
         return tuple(one for one in listed.splitlines() if toolbox.is_for(one, self._wanted.path))
 
     def _ask_source(self, key: str) -> Source | None:
-        """None if no mount unit can mount it, and it isn't to be mounted."""
+        """Return the mount of a snapshot; None if no mount unit can mount it and it won't be mounted."""
         if self._on_demand:
             return None
         shown = self._ask("mounts", "/", key, doing=f"ask how the snapshot {key} is mounted")
@@ -162,7 +162,7 @@ class Toolbox:
         return None
 
     def _unit_texts(self, key: str) -> dict[str, str]:
-        """By file: the mount unit, and what it has to be started after, if anything."""
+        """Return, by file, the mount unit and the service that must run before it, if there is one."""
         path, service = self._wanted.path, self._service
         if self.source is None:
             return {}
@@ -187,7 +187,7 @@ class Toolbox:
         return "".join(self._unit_texts(key).values()) or None
 
     def apply(self, plan: Plan, bring_image: Callable[[], None] | None) -> None:
-        """Do the steps of the plan, one after the other."""
+        """Run the steps of the plan, one after the other."""
         work: dict[str, Callable[[], None]] = {
             steps.PULL: bring_image or _nothing,
             steps.PIN: lambda: self._label(plan, {PIN_LABEL: _now()}),
@@ -220,7 +220,7 @@ class Toolbox:
     def _prepare(self, chain: str) -> None:
         path = self._wanted.path
         # containerd's client pins it in the same step (cmd/ctr/commands/snapshots, prepareCommand).
-        self._ask("prepare", path, *[chain] * bool(chain), doing=f"make the snapshot {path}")
+        self._ask("prepare", path, *[chain] * bool(chain), doing=f"create the snapshot {path}")
         sync_file_systems([self._root])
         try:
             self.source = self._ask_source(path)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One toolbox: the run of the module toolbox_snapshot."""
+"""Managing a toolbox: the run of the module toolbox_snapshot."""
 
 from __future__ import annotations
 

@@ -383,7 +383,7 @@ def install_script(runner: Runner, unit: str) -> None:
     requires = f"{os.path.dirname(UNIT_PATH)}/{unit}.requires"
     if read_text(UNIT_PATH) != text or not os.path.islink(f"{requires}/{UNIT_NAME}"):
         write_file(UNIT_PATH, text.encode(), 0o644)
-        runner.run("systemctl", "daemon-reload", doing="make systemd read its units again")
+        runner.run("systemctl", "daemon-reload", doing="reload systemd")
         runner.run("systemctl", "enable", "--", UNIT_NAME, doing=f"enable {UNIT_NAME}")
     # systemctl doesn't flush its links, without which a boot after a power cut would not call the script.
     with naming("flush", requires):

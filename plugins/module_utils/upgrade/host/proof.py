@@ -130,7 +130,7 @@ def check_handlers(containerd: Containerd, before: Report, warn: Warn) -> None:
 
 
 def check_answers(containerd: Containerd) -> None:
-    """Raise HostError if the daemon doesn't answer: ctr would wait for ever for one that hangs."""
+    """Raise HostError if the daemon doesn't answer: ctr would wait forever for one that hangs."""
     problem = RunningDaemon(containerd).read_state().liveness_problem()
     if problem:
         raise HostError(problem)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 import stat
@@ -16,7 +15,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.names import RUNC_TYPE
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
-from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming, not_a_file, open_file
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import file_problem, naming, open_file
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.kata.handler import archive_hint
 from ansible_collections.slipway.node.plugins.module_utils.kata.state import KataState
@@ -150,7 +149,7 @@ def _spec_problems(path: str, architecture: str) -> list[str]:
 
 
 def directory_problem(path: str) -> str:
-    """Return why a directory can't be made, empty if it is there or can. Raises HostError if it can't be looked at."""
+    """Return why a directory can't be made, empty if it is there or can. Raises HostError if it can't be read."""
     while not os.path.lexists(path) and path != posixpath.dirname(path):
         path = posixpath.dirname(path)
     if not os.path.isdir(path):
@@ -243,13 +242,3 @@ def program_problem(path: str, architecture: str, depth: int = 0) -> str:
         problem = program_problem(script, architecture, depth + 1) if deeper else "is one more script"
         return f"is a script, and its interpreter {script} {problem}" if problem else ""
     return head_problem(head, architecture)
-
-
-def file_problem(path: str) -> str:
-    """Return why a path is no file that can be read, empty if it is one."""
-    try:
-        return not_a_file(os.stat(path))
-    except FileNotFoundError:
-        return f"is a link to {os.readlink(path)}, which isn't there" if os.path.islink(path) else "isn't there"
-    except OSError as error:
-        return "is a link that leads to itself" if error.errno == errno.ELOOP else f"can't be read ({error.strerror})"

@@ -18,11 +18,11 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.effective 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.programs import Ctr
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.files import naming
+from ansible_collections.slipway.node.plugins.module_utils.core.host.files import file_problem, naming
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
-from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import file_problem, program_problem
+from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import program_problem
 from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import (
     RegistryFile,
     RegistryHosts,
@@ -200,7 +200,7 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
 
 
 def read_listener(address: str, pid: int) -> int | None:
-    """Return the process at the daemon's socket if it is of another unit; None if it isn't, or can't be told."""
+    """Return the process at the daemon's socket if it is of another unit; None if it isn't, or if unknown."""
     found = listener(address)
     own, other = (read_text(f"/proc/{one}/cgroup") for one in (pid, found))
     # A unit's main process may have started the daemon.

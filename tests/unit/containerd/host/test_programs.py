@@ -16,7 +16,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.systemd imp
 
 
 def test_the_daemons_program_is_not_asked_to_read_what_it_would_wait_for(tmp_path: Path) -> None:
-    """``config dump`` opens a FIFO, and waits for ever."""
+    """``config dump`` opens a FIFO, and waits forever."""
     program, root = tmp_path / "containerd", tmp_path / "config.toml"
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
     program.chmod(0o755)

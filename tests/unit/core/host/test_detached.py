@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work in another process comes to its end, whatever becomes of this one."""
+"""Work in another process ends even if this process is killed."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 
 def test_a_parent_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(HostError, match=r"cannot make the directory .*/file"):
+    with pytest.raises(HostError, match=r"cannot create the directory .*/file"):
         write_file(str(tmp_path / "file" / "config.toml"), b"", 0o644)
 
 

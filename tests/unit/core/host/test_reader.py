@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What hangs is left out, and the rest is read."""
+"""Parts that hang are left out, and all other parts are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PART = 1.5
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> str:
-    """Who opens it waits for ever."""
+    """Who opens it waits forever."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     return str(path)

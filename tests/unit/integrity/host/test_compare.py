@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Random layers: what is expected of them is what GNU tar makes of them, and every change to that is found."""
+"""Random layers: the expected files are those that GNU tar unpacks, and every change is found."""
 
 from __future__ import annotations
 

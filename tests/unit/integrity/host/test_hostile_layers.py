@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Layers made to harm: one sentence about each, no file outside the view is opened, and no more memory than for others."""
+"""Malicious layers: one sentence for each, no file outside the view is opened, and the memory is limited."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept of an image spares reading its layers, is never believed if it isn't sound, and says the same as they do."""
+"""A cached tree replaces reading the layers, gives the same result, and is ignored if it is damaged."""
 
 from __future__ import annotations
 

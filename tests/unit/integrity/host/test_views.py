@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Views are mounted where nobody sees them, and read only; the rest is in tests/integration/test_integrity.py."""
+"""Views are mounted read-only in a private namespace. tests/integration/test_integrity.py has the other tests."""
 
 from __future__ import annotations
 

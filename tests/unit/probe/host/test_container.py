@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A runtime that hangs ends the trial and not the probe, and the container is taken away. tests/integration has the rest."""
+"""A runtime that hangs ends the trial and not the probe, and the container is removed. tests/integration has the other tests."""
 
 from __future__ import annotations
 

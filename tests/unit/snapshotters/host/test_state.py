@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the slipway.node authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images of which no snapshotter in use has the layers. There is a stand-in for ctr, for thin pools aren't to be had here."""
+"""Images whose layers no snapshotter in use has. A program replaces ctr, because this machine has no thin pools."""
 
 from __future__ import annotations
 
