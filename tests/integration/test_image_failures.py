@@ -139,8 +139,10 @@ def own_daemon(node: Node, megabytes: int) -> Iterator[dict[str, Any]]:
 def test_containerd_goes_away_in_the_middle(empty_node: Node, source: Registry) -> None:
     layers = random_layers(4, files=20, size=1_000_000, seed=80)
     reference = source.push(layers)
+    pid = daemon.main_pid(empty_node)
     with in_background(empty_node, reference) as pull:
-        when_pulling(empty_node, "systemctl kill --signal=KILL containerd; systemctl stop containerd")  # for good
+        # At once, and for good.
+        when_pulling(empty_node, f"kill -KILL {pid}; systemctl stop containerd")
         done = pull()
     assert done["failed"] and "Traceback" not in json.dumps(done), done
     empty_node.ssh("systemctl reset-failed containerd; systemctl start containerd")
