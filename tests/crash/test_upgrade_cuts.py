@@ -42,7 +42,7 @@ systemctl daemon-reload
 """
 UNMOUNT = f"""
 for one in {" ".join(DIRECTORIES)} {DISK}; do
-  timeout 30 sh -c "until umount $one 2>/dev/null; do sleep 0.1; done"
+  timeout 300 sh -c "until umount $one 2>/dev/null; do sleep 0.1; done"
 done
 """
 STOP = f"""
@@ -50,7 +50,9 @@ systemctl kill --signal=KILL {RUN_UNIT} containerd 2>/dev/null || true
 systemctl stop {RUN_UNIT} containerd 2>/dev/null || true
 pkill -KILL -f '[c]ontainerd-shim' || true
 pkill -KILL -x busybox || true
-grep -o ' /run/containerd/[^ ]*' /proc/self/mounts | sort -r | xargs --no-run-if-empty umount
+grep -o ' /run/containerd/[^ ]*' /proc/self/mounts | sort -r | while read -r one; do
+  timeout 300 sh -c "until umount $one 2>/dev/null; do sleep 0.1; done"
+done
 """
 MAKE = f"""
 systemctl stop containerd
@@ -67,7 +69,11 @@ cp --sparse=always {IMAGE} {IMAGE}.before
 # What a boot does beside mounting file systems.
 EMPTY = "rm -rf /run/slipway* /run/containerd; systemctl reset-failed"
 BOOT = f"{EMPTY}; systemctl start containerd"
-RESTORING = "until [ $(systemctl show -P ActiveState slipway-restore) = activating ]; do sleep 0.01; done; sleep 0.1"
+# Or until it has restored the generation, if that was too fast to be seen.
+RESTORING = f"""
+while [ $(systemctl show -P ActiveState slipway-restore) != activating ] && systemctl is-active -q {RUN_UNIT}; do sleep 0.01; done
+sleep 0.1
+"""
 
 
 class Disk:
@@ -120,8 +126,9 @@ def disk(old: Node) -> Iterator[Disk]:
 
 
 def reached(step: str) -> str:
-    """A script that waits until the journal of an upgrade says a step."""
-    return f"until grep -q STEP={step} {STATE}/upgrading 2>/dev/null; do systemctl is-active -q {RUN_UNIT}; done"
+    """A script that waits until the journal of an upgrade says a step, or a later one if the step was too short to be seen."""
+    steps = "|".join(STEPS[STEPS.index(step) :])
+    return f"until grep -Eq 'STEP=({steps})' {STATE}/upgrading 2>/dev/null; do systemctl is-active -q {RUN_UNIT}; done"
 
 
 def is_whole(disk: Disk, generations: dict[str, set[str]]) -> str:

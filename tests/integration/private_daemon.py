@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import LINES
@@ -25,7 +25,7 @@ SUITES = {
     line.tested: suite for line in LINES for suite, number in LINE_OF_SUITE.items() if number == f"{line.major}.{line.minor}"
 }
 # A task of a daemon may take so many seconds.
-LIMIT = 60
+LIMIT = 300
 _CONFIG = """version = 2
 root = "{root}"
 state = "{state}"
@@ -110,26 +110,27 @@ class PrivateDaemon:
             command = ["runc", "--root", f"/run/containerd/runc/{bundle.parent.name}", "delete", "--force", bundle.name]
             subprocess.run(command, capture_output=True, check=False)
         for process in self._shims():
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + LIMIT
+        while self._shims() and time.monotonic() < deadline:
+            time.sleep(0.1)
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         for path in sorted((one for one in mounts if one.startswith(f"{self.directory}/")), reverse=True):
             subprocess.run(["umount", "--lazy", path], check=False)
         shutil.rmtree(self.directory)
 
-    def _shims(self) -> Iterator[int]:
-        """The shims of this daemon with their containers."""
-        shims = []
+    def _shims(self) -> list[int]:
+        """The shims of this daemon with their containers. Any of them may end meanwhile."""
+        found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
+            with suppress(OSError):
                 words = path.read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"containerd-shim" in words[0] and str(self.socket).encode() in words:
-                shims.append(int(path.parent.name))
-        for shim in shims:
-            yield shim
-            children = Path(f"/proc/{shim}/task/{shim}/children")
-            yield from map(int, children.read_text().split() if children.exists() else ())
+                if b"containerd-shim" in words[0] and str(self.socket).encode() in words:
+                    shim = path.parent.name
+                    found.append(int(shim))
+                    found += map(int, Path(f"/proc/{shim}/task/{shim}/children").read_text().split())
+        return found
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from integration.release_module import Installation, installation, release, run
 
 from nodes import daemon
 from nodes.images import random_layers, write_layout
-from nodes.node import Node, ansible, ansible_json
+from nodes.node import CHECKOUT, LIMIT, Node, ansible, ansible_json, ansible_settings
 from nodes.node import run as run_program
 
 __all__ = ["installation", "run"]
@@ -29,6 +29,7 @@ __all__ = ["installation", "run"]
 CARRIED = "registry.example/carried:1"
 BLOBS = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256"
 RECORD = "/var/lib/containerd/slipway-pulls.json"
+LOCK = "/run/slipway-containerd.lock"
 
 
 @pytest.fixture
@@ -132,6 +133,27 @@ def test_a_task_with_async_takes_only_files_that_are_on_the_node(
     assert done["changed"] and not done.get("failed"), json.dumps(done)
 
 
+def run_until_seen(argv: Sequence[str], end: Callable[[], object]) -> tuple[str, str]:
+    """Run a task that waits for something, and end that when the first line of a long run is there; return both streams."""
+    environment = {**os.environ, **ansible_settings()}
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(argv, cwd=CHECKOUT, env=environment, **streams) as started:
+        assert started.stdout is not None and started.stderr is not None
+        limit = threading.Timer(LIMIT, started.kill)
+        limit.start()
+        try:
+            seen = ""
+            while "still running" not in seen:
+                line = started.stderr.readline()
+                assert line, seen
+                seen += line
+            end()
+            return started.stdout.read(), seen + started.stderr.read()
+        finally:
+            limit.cancel()
+            started.kill()
+
+
 def test_a_long_run_is_seen_in_ansibles_own_output(installation: Installation, tmp_path: Path) -> None:
     """The module waits for the writer of a named pipe, before it refuses it."""
     pipe = tmp_path / "pipe"
@@ -145,15 +167,14 @@ def test_a_long_run_is_seen_in_ansibles_own_output(installation: Installation, t
     }
     argv = ["ansible", "localhost", "-i", "localhost,", "-c", "local", "-m", "slipway.node.release_install"]
     argv += ["-a", json.dumps(arguments), "-e"]
-    outputs = []
-    for variable in ("slipway_progress_seconds=1", "slipway_progress_seconds=0"):
-        writer = threading.Timer(6, pipe.write_bytes, [b""])
-        writer.start()
-        outputs.append(ansible(*argv, variable, check=False))
-        writer.join()
-    sentence = "localhost: slipway.node.release_install is still running after 2 seconds\n"
-    assert [sentence in output.stderr for output in outputs] == [True, False], outputs
-    assert "still running" not in outputs[0].stdout
+    sentence = r"^localhost: slipway\.node\.release_install is still running after \d+ seconds$"
+    output, errors = run_until_seen([*argv, "slipway_progress_seconds=1"], lambda: pipe.write_bytes(b""))
+    assert re.search(sentence, errors, re.MULTILINE), errors
+    assert "pipe is not" in output and "still running" not in output
+    writer = threading.Timer(6, pipe.write_bytes, [b""])
+    writer.start()
+    assert "still running" not in ansible(*argv, "slipway_progress_seconds=0", check=False).stderr
+    writer.join()
     refused = ansible(*argv, "slipway_progress_seconds=often", check=False)
     assert "slipway_progress_seconds has to be a number of seconds, or 0, not 'often'" in refused.stdout
 
@@ -270,10 +291,15 @@ def test_what_a_power_cut_has_undone_comes_from_the_archive(empty: Node, archive
 @pytest.mark.parametrize("become", [False, True])
 def test_a_long_run_on_a_node_is_seen_too(empty: Node, archive: Path, become: bool) -> None:
     """Another run holds the node's lock; the connection is the inventory's, with pipelining."""
-    empty.ssh("setsid flock /run/slipway-containerd.lock sleep 30 > /dev/null 2>&1 < /dev/null &")
+    holder = empty.ssh(f"setsid flock {LOCK} sleep 1000 > /dev/null 2>&1 < /dev/null & echo $!").stdout.strip()
+    empty.ssh(f"while flock --nonblock {LOCK} true; do sleep 0.05; done")
     arguments = json.dumps({"name": [CARRIED], "namespace": NAMESPACE, "archive": str(archive)})
     argv = ["ansible", empty.name, "-i", str(empty.inventory), "-m", "slipway.node.containerd_image", "-a", arguments]
     argv += ["-e", "slipway_progress_seconds=1"] + ["--become", "--become-method", "su"] * become
-    done = ansible(*argv)
-    assert f"{empty.name}: slipway.node.containerd_image is still running after 2 seconds\n" in done.stderr
+    try:
+        _output, errors = run_until_seen(argv, lambda: empty.ssh(f"kill -- -{holder}"))
+    finally:
+        empty.ssh(f"kill -- -{holder}", check=False)
+    sentence = rf"^{re.escape(empty.name)}: slipway\.node\.containerd_image is still running after \d+ seconds$"
+    assert re.search(sentence, errors, re.MULTILINE), errors
     assert names(empty) == {CARRIED}

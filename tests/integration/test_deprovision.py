@@ -20,7 +20,7 @@ from integration.test_running_containers import start as start_container
 
 from nodes import daemon, kata
 from nodes.images import busybox
-from nodes.node import CHECKOUT, WORK, Node
+from nodes.node import CHECKOUT, Node, ansible_settings
 from nodes.registry import Registry, serve
 from nodes.toolboxes import PREFIX, enterable, mounted, process_in, removed
 
@@ -177,12 +177,7 @@ def removed_files(played: dict[str, Any], node: Node) -> set[str]:
 def killed_when(node: Node, condition: str) -> None:
     """Run the playbook, and kill it with its module on the node as soon as the command succeeds there."""
     argv = ["ansible-playbook", "-i", str(node.inventory), "--limit", f"{node.name},localhost", DEPROVISION]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(WORK / "collections"),
-        "PATH": f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}",
-    }
+    environment = {**os.environ, **ansible_settings()}
     waiting = f"for attempt in $(seq 6000); do if {condition}; then pkill -9 python3; exit 0; fi; sleep 0.05; done; exit 1"
     with subprocess.Popen(argv, cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as run:
         try:

@@ -52,7 +52,7 @@ EXPECTED = {"fail_on": [], "registries": REGISTRIES, "toolboxes": [{"path": path
 NOTHING: dict[str, Any] = {"registries": [], "toolboxes": []}
 PROBES_CRICTL = "/usr/local/bin/crictl"
 # A daemon may need a second start, on a busy machine.
-WAIT = "for i in $(seq 50); do ctr plugins ls >/dev/null 2>&1 && break; sleep 0.2; done"
+WAIT = "for i in $(seq 300); do ctr plugins ls >/dev/null 2>&1 && break; sleep 0.2; done"
 # What a proof that was cut short has left.
 REMOVE_PROOF = "ctr tasks rm --force proof; ctr containers rm proof"
 INVENTORY = {
@@ -60,7 +60,7 @@ INVENTORY = {
     "toolbox_snapshots": [{"name": Path(path).name, "path": path, "image": image_of(fault)} for path, fault in TOOLBOXES.items()],
 }
 PLAYBOOKS = {"provision": "slipway.node.provision", "repair": "slipway.node.repair"}
-CRICTL = f"{cri.PROGRAM} --runtime-endpoint {cri.SOCKET} --image-endpoint {cri.SOCKET} --timeout 20s"
+CRICTL = f"{cri.PROGRAM} --runtime-endpoint {cri.SOCKET} --image-endpoint {cri.SOCKET} --timeout 60s"
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def healthy(modern: Node, tmp_path: Path) -> Iterator[Node]:
     run([*PODMAN, "cp", str(program), f"{modern.container}:/root/boxed/bin/busybox"])
     daemon.write(modern, daemon.ROOT, f"version = {2 if modern.line < (2,) else 3}" + named(modern, CONFIG))
     daemon.restart(modern)
-    modern.ssh(f"{CRICTL} rmp --all --force; {REMOVE_PROOF}", check=False)
+    modern.ssh(f"{WAIT}; {CRICTL} rmp --all --force; {REMOVE_PROOF}", check=False)
     modern.ssh(f"cp {daemon.ROOT} {BASE}; rm -f {IMPORTS}")
     bring(modern, layout, "k8s.io", repository)
     create_toolboxes(modern, tmp_path)

@@ -130,7 +130,7 @@ def test_an_archive_is_upgraded_and_taken_back_with_containers_of_both(newer: No
     done = run_module(newer, MODULE, options)
     assert not done.get("failed"), done
     assert (version(newer), container(newer), done["containers"]) == ("2.4.2", before[1], 1)
-    newer.ssh(f"ctr run --detach --cpu-shares 0 $(ctr images ls -q | head -n 1) {NAME}2")
+    newer.ssh(f"ctr run --detach --cpu-shares 0 {image_of(newer)} {NAME}2")
     running = container(newer)
     assert len(running) == 2
     back = run_module(newer, MODULE, {"state": "previous"})
@@ -143,6 +143,13 @@ def test_an_archive_is_upgraded_and_taken_back_with_containers_of_both(newer: No
 def container(node: Node) -> list[str]:
     """The containers with their processes, by name: the daemon lists them in any order."""
     return sorted(" ".join(row.split()) for row in node.exec("ctr", "tasks", "ls").stdout.splitlines() if row.startswith(NAME))
+
+
+def image_of(node: Node) -> str:
+    """The image of the container."""
+    rows = [row.split() for row in node.exec("ctr", "containers", "ls").stdout.splitlines()]
+    (image,) = (row[1] for row in rows if row[0] == NAME)
+    return image
 
 
 def version(node: Node) -> str:
@@ -161,7 +168,7 @@ def files(node: Node) -> set[str]:
 
 def test_a_container_runs_through_an_upgrade_that_was_predicted(old: Node) -> None:
     path = staged(old, "2.3.7")
-    image = old.ssh("ctr images ls -q").stdout.split()[0]
+    image = image_of(old)
     assert not box(old, image).get("failed")
     before, running = files(old), container(old)
     assert running and "RUNNING" in running[0]
@@ -341,7 +348,7 @@ def test_a_run_that_was_killed_at_its_end_is_finished_by_the_next(old: Node) -> 
 def test_a_container_that_the_older_version_would_end_is_not_ended_unasked(old: Node) -> None:
     """containerd 1.x doesn't find shims that 2.x has started."""
     assert not run_module(old, MODULE, to(staged(old, "2.3.7"), probe=False)).get("failed")
-    old.ssh("ctr run --detach --cpu-shares 0 $(ctr images ls -q | head -n 1) newer")
+    old.ssh(f"ctr run --detach --cpu-shares 0 {image_of(old)} newer")
     for check in (True, False):
         refused = run_module(old, MODULE, {"state": "previous"}, check=check)
         assert "default/newer" in refused["msg"] and "restart to force" in refused["msg"], refused

@@ -34,7 +34,8 @@ def test_a_node_boots_on_what_was_there_before_an_upgrade_that_was_cut_short(old
     old.reboot()
     assert version(old).startswith("1.7.24") and daemon.is_well(old)
     assert files(old) == before
-    assert "generation 1 is back" in old.ssh("journalctl --boot --unit slipway-restore.service --output cat").stdout
+    logged = old.ssh("journalctl --sync; journalctl --boot --unit slipway-restore.service --output cat").stdout
+    assert "generation 1 is back" in logged
     found = run_module(old, MODULE, {"state": "recovered"})
     assert not found.get("failed") and found["recovered"]["version"] == "1.7.24", found
     assert old.ssh(f"ls {STATE}/upgrading", check=False).returncode != 0

@@ -124,7 +124,8 @@ def docker_source(node: Node) -> None:
 
 def starts(node: Node) -> int:
     """The number of starts of the daemon by systemd."""
-    return int(node.ssh("journalctl --unit containerd --output cat | grep -c '^Starting '", check=False).stdout)
+    journal = "journalctl --sync; journalctl --unit containerd --output cat"
+    return int(node.ssh(f"{journal} | grep -c '^Starting '", check=False).stdout)
 
 
 def test_the_playbook_upgrades_to_the_version_that_apt_prefers(node: Node) -> None:
@@ -218,9 +219,11 @@ def test_what_a_killed_run_left_of_packages_is_taken_back(node: Node) -> None:
     daemon.write(node, "/root/run.sh", program)
     node.ssh("setsid sh /root/run.sh >/dev/null 2>&1 </dev/null &")
     deadline = time.monotonic() + 300
-    # dpkg's journal names a package that is half installed.
-    broken = "grep -qs half-installed /var/lib/dpkg/updates/* && pkill -9 -x dpkg && pkill -9 -f [c]ontainerd_upgrade"
-    while node.ssh(f"for i in $(seq 100); do {broken} && exit 0; sleep 0.02; done; exit 1", check=False).returncode != 0:
+    # dpkg's journal names a package that is half installed. dpkg waits, so that neither it nor the module goes on meanwhile.
+    halted = "grep -qs half-installed /var/lib/dpkg/updates/* && pkill -STOP -x dpkg"
+    ended = "pkill -9 -f [c]ontainerd_upgrade; pkill -9 -x dpkg; while pgrep -x 'dpkg|apt-get'; do sleep 0.1; done"
+    broken = f"{halted} && {{ {ended}; exit 0; }}"
+    while node.ssh(f"for i in $(seq 100); do {broken}; sleep 0.02; done; exit 1", check=False).returncode != 0:
         assert time.monotonic() < deadline
     assert packages(node) != before
     done = run_module(node, MODULE, {"state": "recovered"})

@@ -58,12 +58,16 @@ def run(argv: list[str], *, check: bool = True, env: dict[str, str] | None = Non
 
 def ansible(*argv: str, check: bool = True, env: dict[str, str] | None = None) -> Done:
     """Run one of Ansible's programs with the checkout's settings and the installed collection."""
-    settings = {
+    return run(list(argv), check=check, env={**ansible_settings(), **(env or {})})
+
+
+def ansible_settings() -> dict[str, str]:
+    """The environment of Ansible's programs, beside the caller's own."""
+    return {
         "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(WORK / "collections"),
         "PATH": f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}",
     }
-    return run(list(argv), check=check, env={**settings, **(env or {})})
 
 
 def ansible_json(*argv: str, env: dict[str, str] | None = None) -> dict[str, Any]:

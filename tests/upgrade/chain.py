@@ -225,7 +225,7 @@ class InUse:
 
     def starts(self, since: str) -> int:
         """The number of starts of the daemon by systemd since a time of the node's clock."""
-        return self.node.ssh(f"journalctl --unit containerd --since @{since} --output cat").stdout.count(
+        return self.node.ssh(f"journalctl --sync; journalctl --unit containerd --since @{since} --output cat").stdout.count(
             "Starting containerd.service"
         )
 
