@@ -99,6 +99,24 @@ def proxy_url(option: str, value: Any) -> str:
     raise ValueError(f"{option} has to be a URL such as http://user:password@proxy.example:3128: {why}")
 
 
+# What Go takes in a URL: net/url, parseAuthority and validOptionalPort.
+_GO_ESCAPED = r"(?:[^%\x00-\x1f\x7f]|%[0-9A-Fa-f]{2})*"
+_GO_URL = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://"
+    r"(?:(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*@)?"
+    r"(?:\[[^]%]+(?:%25[^]]*)?\]|[^][\x00-\x20\x7f/?#@:%\\^`{|}]+)(?::[0-9]*)?"
+    rf"(?:[/?#]{_GO_ESCAPED})?"
+)
+
+
+def go_reads_proxy(value: str) -> bool:
+    """Return whether Go finds the host of a proxy in a variable such as HTTPS_PROXY. No request of the daemon works otherwise.
+
+    Without a scheme it is a proxy of HTTP: golang.org/x/net/http/httpproxy, parseProxy.
+    """
+    return not value or bool(_GO_URL.fullmatch(value if ":/" in value else f"http://{value}"))
+
+
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@-]{1,240}\Z")
 
 

@@ -19,6 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.version im
 )
 from ansible_collections.slipway.node.plugins.module_utils.core import toml
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
+from ansible_collections.slipway.node.plugins.module_utils.core.options import go_reads_proxy
 from ansible_collections.slipway.node.plugins.module_utils.core.tree import dotted
 from ansible_collections.slipway.node.plugins.module_utils.verify.findings import (
     CONFIGURE,
@@ -35,6 +36,9 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     warn,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings_checks import CRI_PLUGINS
+
+# What Go reads for requests of each kind, or the same in lower case.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY")
 
 
 @check
@@ -161,9 +165,9 @@ def _later_files(state: NodeState, version: Version) -> list[Source]:
 
 @check
 def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
-    """The daemon's environment has the expected HTTP proxy."""
+    """The daemon's environment has the expected HTTP proxy, and none that Go can't read."""
     if not expectation.environment:
-        return None
+        return _unreadable_proxy(state)
     expected = sorted(expectation.environment)
     if state.environment is None:
         return unknown(expected, "the daemon's environment can't be read", "start the daemon", daemon_cause(state))
@@ -176,4 +180,17 @@ def http_proxy(state: NodeState, expectation: Expectation) -> Finding | None:
             paths = ", ".join(dict.fromkeys(named.values()))
             return fail(expected, found, f"remove these variables from {paths}, then {CONFIGURE}")
         return fail(expected, f"missing or different: {', '.join(wrong)}", CONFIGURE)
-    return ok(expected, expected)
+    return _unreadable_proxy(state) or ok(expected, expected)
+
+
+def _unreadable_proxy(state: NodeState) -> Finding | None:
+    """Return which proxy of the daemon's environment Go can't read, but not its value, which may have a password."""
+    environment = state.environment or {}
+    names = [next((name for name in (variable, variable.lower()) if environment.get(name)), "") for variable in _PROXIES]
+    unreadable = ", ".join(name for name in names if name and not go_reads_proxy(environment[name]))
+    if not unreadable:
+        return None
+    remedy = (
+        f"correct it in the unit ('systemctl cat {state.unit}'), with special characters of a password as %XX, and restart it"
+    )
+    return fail("a URL that Go can read", f"{unreadable} is no URL of a proxy, and requests to registries fail", remedy)

@@ -79,6 +79,7 @@ class Confinement:
     ``missing`` are capabilities. ``tasks_left`` is how many tasks its control group may still start, ``memory`` how many bytes
     that may use, ``file_size``, ``stack``, ``address_space`` (bytes), ``cpu_seconds``, ``files`` and ``processes`` are limits of
     its own, which containers inherit: None for no limit. ``filtered``: there are system calls that it can't use.
+    ``filters_addresses``: systemd can filter its packets.
     ``no_mounts_in``, ``no_mounts_out``: it doesn't see what is mounted on the node later, and the node not what it mounts.
     ``hidden`` are files that it doesn't see, or sees as others, ``moved`` directories for which the same is true, ``in_memory``
     those of them that are in memory.
@@ -95,6 +96,7 @@ class Confinement:
     cpu_seconds: int | None = None
     no_new_privileges: bool = False
     filtered: bool = False
+    filters_addresses: bool = False
     no_mounts_in: bool = False
     no_mounts_out: bool = False
     hidden: tuple[str, ...] = ()
@@ -219,6 +221,8 @@ _HARMFUL: Mapping[str, Callable[[Sequence[str]], bool]] = {
     "RestrictNamespaces": _denies(NAMESPACES),
     "SecureBits": lambda values: any("noroot" in value for value in values),
 }
+# Addresses with which no registry is reached but one of the node itself.
+_OWN_ADDRESSES = ("localhost", "link-local", "multicast")
 _LISTS = ("RestrictAddressFamilies", "RestrictNamespaces", "SecureBits")
 # Directives that give the daemon another view of files than the node's.
 _VIEWS = re.compile(
@@ -226,6 +230,23 @@ _VIEWS = re.compile(
 )
 # The files of packages, which an administrator can't correct, and which other versions of systemd read.
 _PACKAGES = ("/usr/lib/", "/lib/")
+
+
+def denied_addresses(files: Iterable[Source]) -> str:
+    """Return where the unit's files deny the daemon all addresses but those of the node, for a message; empty if they don't.
+
+    systemd prefers what is allowed: systemd.resource-control(5).
+    """
+    found: dict[str, list[str]] = {"IPAddressAllow": [], "IPAddressDeny": []}
+    place = ""
+    for file in files:
+        for key, value in directives(file.text):
+            if key in found:
+                found[key] = [*found[key], *value.split()] if value else []
+                place = f"{key}={value} in {file.path}" if key == "IPAddressDeny" else place
+    all_denied = "any" in found["IPAddressDeny"] or {"0.0.0.0/0", "::/0"}.issubset(found["IPAddressDeny"])
+    beyond = [one for one in found["IPAddressAllow"] if one not in _OWN_ADDRESSES and not one.startswith(("127.", "::1"))]
+    return place if all_denied and not beyond else ""
 
 
 def harmful_directives(files: Sequence[Source]) -> list[str]:

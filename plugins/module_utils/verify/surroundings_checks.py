@@ -30,6 +30,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     FILTERS,
     Confinement,
     Room,
+    denied_addresses,
     directives_of,
     harmful_directives,
     switched_on,
@@ -247,6 +248,9 @@ def _limits(state: NodeState) -> Iterator[str]:
         yield f"no process of a container can gain privileges, such as with sudo{source}"
     if found.filtered:
         yield f"system calls are filtered, also in containers{_set_by(directives_of(files, *FILTERS))}"
+    denied = denied_addresses(files) if found.filters_addresses else ""
+    if denied:
+        yield f"the daemon reaches no registry but those of the node itself ({denied})"
     compiling = switched_on(files, "MemoryDenyWriteExecute")
     if compiling:
         yield f"no process of a container can make memory executable, as Java and Node.js do ({compiling})"

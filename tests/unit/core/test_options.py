@@ -5,7 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.core.options import absolute_paths, at_least, duration, proxy_url
+from ansible_collections.slipway.node.plugins.module_utils.core.options import (
+    absolute_paths,
+    at_least,
+    duration,
+    go_reads_proxy,
+    proxy_url,
+)
 
 
 @pytest.mark.parametrize("text", ["5m", "5m0s", "0s", "1h30m", "1.5s", "250ms", "10us", "10µs", "3ns"])
@@ -88,3 +94,43 @@ def test_a_password_that_go_can_not_read_is_refused_with_the_way_to_write_it(cha
 def test_what_go_reads_as_no_proxy_is_refused(url: object, why: str) -> None:
     with pytest.raises(ValueError, match=f"proxy has to be a URL such as .*: {why}"):
         proxy_url("proxy", url)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "http://proxy:3128",
+        "proxy:3128",
+        "10.0.0.1:8080",
+        "u:p@proxy:1",
+        "http://[::1]:3128/",
+        "http://[fe80::1%25eth0]:1",
+        "https://u:p%25@proxy",
+        "socks5://a_b:1",
+        "http://proxy:3128/a b",
+    ],
+)
+def test_what_go_takes_for_a_proxy_is_read(value: str) -> None:
+    assert go_reads_proxy(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://[bad",
+        "http://u:pa#ss@proxy:1",
+        "http://u:p%ss@proxy:1",
+        "http://u:p^q@proxy:1",
+        "http://proxy:port",
+        "proxy:abc",
+        "http://pro xy",
+        " http://proxy",
+        '"http://proxy:1"',
+        "http://",
+        "://proxy",
+        "http:/proxy",
+    ],
+)
+def test_what_go_takes_for_no_proxy_is_not_read(value: str) -> None:
+    assert not go_reads_proxy(value)

@@ -345,6 +345,12 @@ FAULTS: list[tuple[str, str, Change, str]] = [
         "HTTPS_PROXY is set by /etc/systemd/system/containerd.service.d/http-proxy.conf",
     ),
     ("http_proxy", "fail", lambda one: replace(one, environment={}), "HTTPS_PROXY"),
+    (
+        "http_proxy",
+        "fail",
+        lambda one: replace(one, environment={**(one.environment or {}), "http_proxy": "http://u:never#shown@proxy:1"}),
+        "http_proxy is no URL",
+    ),
     ("http_proxy", "unknown", lambda one: replace(one, environment=None), "can't be read"),
     (
         "durability_cri",
@@ -791,6 +797,12 @@ def test_everything_that_is_wrong_with_an_image_is_said_once(passing: NodeState)
     assert found is not None
     assert found.status == "fail"
     assert found.found == {f"{ALPINE} in k8s.io": "not unpacked for overlayfs; not there"}
+
+
+def test_a_proxy_that_go_can_not_read_is_found_without_one_in_the_inventory(passing: NodeState) -> None:
+    for environment, status in (({"HTTPS_PROXY": "http://proxy:port"}, ["fail"]), ({"HTTPS_PROXY": "proxy:1"}, []), (None, [])):
+        found = run_checks(replace(passing, environment=environment), Expectation(), only=["http_proxy"])
+        assert [one.status for one in found] == status
 
 
 def test_the_worst_file_system_counts(passing: NodeState) -> None:

@@ -9,6 +9,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.files import Sou
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     Kubelet,
     cni_plugins,
+    denied_addresses,
     harmful_directives,
     has_conditions,
     ignored_lines,
@@ -154,6 +155,23 @@ def test_the_tasks_and_keys_that_are_left_are_counted() -> None:
 def test_the_directive_that_hides_a_file_is_named(line: str, named: bool) -> None:
     found = views_of(unit((THEIRS, f"[Service]\n{line}\n")), ["/etc/containerd/config.toml"])
     assert found == (f"{line} in {THEIRS}" if named else "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "denied"),
+    [
+        ("IPAddressDeny=any", True),
+        ("IPAddressDeny=0.0.0.0/0 ::/0\nIPAddressAllow=localhost", True),
+        ("IPAddressDeny=any\nIPAddressAllow=127.0.0.0/8", True),
+        ("IPAddressDeny=any\nIPAddressAllow=10.0.0.0/8", False),
+        ("IPAddressDeny=any\nIPAddressDeny=", False),
+        ("IPAddressDeny=192.0.2.0/24", False),
+        ("IPAddressAllow=localhost", False),
+    ],
+)
+def test_a_daemon_that_reaches_no_registry_is_noticed(lines: str, denied: bool) -> None:
+    found = denied_addresses(unit((THEIRS, f"[Service]\n{lines}\n")))
+    assert found.endswith(f"in {THEIRS}") if denied else not found
 
 
 def test_conditions_of_a_unit_are_noticed() -> None:

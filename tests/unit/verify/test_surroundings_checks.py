@@ -165,6 +165,12 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
         "make memory executable, as Java and Node.js do (MemoryDenyWriteExecute=yes in /a.conf)",
     ),
     ("unit_directives", "warn", confined(filtered=True), "system calls are filtered, also in containers"),
+    (
+        "unit_directives",
+        "warn",
+        {"unit_files": (Source("/a.conf", "[Service]\nIPAddressDeny=any\n"),), **confined(filters_addresses=True)},
+        "the daemon reaches no registry but those of the node itself (IPAddressDeny=any in /a.conf)",
+    ),
     ("unit_directives", "warn", confined(address_space=2**33), "can address at most 8589934592 bytes"),
     ("unit_directives", "fail", confined(hidden=("/a.toml",)), "a configuration that the daemon doesn't see: /a.toml"),
     ("unit_directives", "fail", confined(moved=("/a",), in_memory=("/a",)), "in memory for it alone: /a"),
@@ -269,6 +275,8 @@ def test_every_check_can_be_other_than_ok() -> None:
         ("unit_directives", {"unit_files": (*UNIT_FILES, overriding("5"))}),
         ("unit_directives", confined(tasks_left=4000, memory=2**30, files=1024, processes=30000)),
         ("kernel_limits", {"kernel_limits": KernelLimits()}),
+        # With the first version of control groups, systemd filters no packets.
+        ("unit_directives", {"unit_files": (Source("/a.conf", "[Service]\nIPAddressDeny=any\n"),), **confined()}),
         ("message_size", message_size(0)),
         ("message_size", message_size(2**21)),
         ("required_plugins", failed_plugin("io.containerd.snapshotter.v1", "btrfs")),

@@ -66,6 +66,8 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs 
     with_answers,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundings import (
+    AUTHORITIES,
+    POD_FILES,
     created_at_start,
     read_cgroups_problem,
     read_confinement,
@@ -231,7 +233,11 @@ def _without_asking_the_daemon(probe: _Probe, containerd: Containerd, chosen: It
     if process is not None and sources is not None and "config" in probe.parts:
         directories = [one for one in (containerd.config.root, containerd.config.state) if one]
         paths = [one.path for one in sources]
-        probe.try_read("confinement", lambda: read_confinement(process.pid, paths, directories))
+        config, version = containerd.config, containerd.version
+        needed = (
+            [*config.hosts_dirs(version), config.cni.conf_dir, *config.cni.bin_dirs, *POD_FILES] if config.cri_enabled else []
+        )
+        probe.try_read("confinement", lambda: read_confinement(process.pid, paths, directories, [*AUTHORITIES, *needed]))
     if sources:
         probe.parts["broken_imports"] = tuple(broken_imports(probe.parts["sources"]))
     record = probe.try_read("record", lambda: read_record(config_file))

@@ -53,8 +53,10 @@ _DELETED = " (deleted)"
 # that of downloads (plugins/content/local), and that of a snapshotter's files (plugins/snapshots). The second name is a file or
 # directory beside it that exists once the plugin has been used.
 _MOUNTS, _DOWNLOADS, _SNAPSHOTS = "tmpmounts", ("io.containerd.content.v1.content/ingest", "blobs"), ("snapshots", "metadata.db")
+# Where Go searches certificates of authorities: crypto/x509, root_linux.go.
+AUTHORITIES = ("/etc/ssl/certs", "/etc/pki/tls/certs")
 # CRI copies the second one for pods without a dns_config, and the kubelet reads it for the others.
-_POD_FILES = ("/etc/hosts", "/etc/resolv.conf")
+POD_FILES = ("/etc/hosts", "/etc/resolv.conf")
 # The directories that plugins write to, below the daemon's root and state directory. The last one is that of runc.
 _OWN = (
     "io.containerd.*",
@@ -166,10 +168,13 @@ def read_kubelet() -> Kubelet | None:
     return None if text is None else Kubelet.parse(text)
 
 
-def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str]) -> Confinement | None:
+def read_confinement(
+    pid: int, files: Iterable[str], directories: Iterable[str], needed: Iterable[str] = ()
+) -> Confinement | None:
     """Compare the daemon's process with the node: None if it has ended.
 
-    ``files`` and ``directories`` are those of its configuration and of its data. Raises HostError.
+    ``files`` and ``directories`` are those of its configuration and of its data, ``needed`` other files and directories that it
+    reads, for which a unit may give it others. Raises HostError.
     """
     own, first, limits = (read_text(f"/proc/{one}") for one in (f"{pid}/status", "1/status", f"{pid}/limits"))
     if own is None or first is None or limits is None:
@@ -193,7 +198,11 @@ def read_confinement(pid: int, files: Iterable[str], directories: Iterable[str])
         filtered=parse_filters(own) > parse_filters(first),
         no_mounts_in=not reached,
         no_mounts_out=not leaves,
-        hidden=tuple(path for path in files if os.path.isfile(path) and _is_elsewhere(path, pid)),
+        filters_addresses=os.path.exists(f"{_CGROUPS}/cgroup.controllers"),
+        hidden=(
+            *(path for path in files if os.path.isfile(path) and _is_elsewhere(path, pid)),
+            *(path for path in needed if _is_hidden(path, pid)),
+        ),
         moved=tuple(moved),
         in_memory=tuple(path for path in moved if _is_in_memory(path, pid)),
     )
@@ -263,6 +272,21 @@ def _is_elsewhere(path: str, pid: int) -> bool:
     return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
 
+def _is_hidden(path: str, pid: int) -> bool:
+    """Return whether a process finds nothing at a path where the node has content."""
+    place = os.path.realpath(path)
+    return _has_content(place) and not _has_content(f"/proc/{pid}/root{place}") and os.path.exists(f"/proc/{pid}/root/")
+
+
+def _has_content(place: str) -> bool:
+    try:
+        return bool(os.listdir(place)) if os.path.isdir(place) else os.stat(place).st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HostError(f"cannot read {place}: {error.strerror}") from error
+
+
 def _is_in_memory(path: str, pid: int) -> bool:
     place = f" {os.path.realpath(path)} "
     lines = (read_text(f"/proc/{pid}/mountinfo") or "").splitlines()
@@ -315,7 +339,7 @@ def read_network(config: EffectiveConfig, architecture: str) -> PodNetwork:
 
 def read_pod_files() -> tuple[str, ...]:
     """Return what is wrong with the node's files that CRI copies for each pod."""
-    return tuple(f"{path} {problem}" for path in _POD_FILES for problem in [file_problem(path)] if problem)
+    return tuple(f"{path} {problem}" for path in POD_FILES for problem in [file_problem(path)] if problem)
 
 
 def read_registry_files(config: EffectiveConfig, version: Version) -> tuple[RegistryFile, ...]:

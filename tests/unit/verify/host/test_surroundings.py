@@ -95,7 +95,7 @@ def test_the_directories_of_plugins_may_be_file_systems_of_their_own(tmp_path: P
 def test_files_that_pods_get_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hosts").touch()
     (tmp_path / "link").symlink_to("stub")
-    monkeypatch.setattr(surroundings, "_POD_FILES", tuple(str(tmp_path / name) for name in ("hosts", "link", "gone")))
+    monkeypatch.setattr(surroundings, "POD_FILES", tuple(str(tmp_path / name) for name in ("hosts", "link", "gone")))
     assert read_pod_files() == (f"{tmp_path}/link is a link to stub, which isn't there", f"{tmp_path}/gone isn't there")
 
 
@@ -107,6 +107,18 @@ def test_a_process_of_another_unit_at_the_socket_is_named(monkeypatch: pytest.Mo
         monkeypatch.setattr(surroundings, "listener", lambda _address, at=at: at)
         found[at] = read_listener("/s", 7)
     assert found == {None: None, 7: None, 8: None, 9: 9, 10: None}
+
+
+def test_content_that_a_process_does_not_see_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").touch()
+    paths = [str(tmp_path), *(str(tmp_path / name) for name in ("file", "empty", "missing"))]
+    assert [surroundings._is_hidden(path, os.getpid()) for path in paths] == [False] * 4
+    has_content = surroundings._has_content
+    monkeypatch.setattr(surroundings, "_has_content", lambda place: not place.startswith("/proc/") and has_content(place))
+    assert [surroundings._is_hidden(path, os.getpid()) for path in paths] == [True, True, False, False]
+    # A process that has ended sees nothing at all.
+    assert not surroundings._is_hidden(str(tmp_path), 2**30)
 
 
 def test_control_groups_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
