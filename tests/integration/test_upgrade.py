@@ -370,6 +370,7 @@ def test_the_node_goes_back_to_the_previous_version_and_forth(old: Node) -> None
     assert (back["version"], back["to_version"], back["generation"]) == ("2.3.7", "1.7.24", 2)
     assert {**back, "generation": None} == {**predicted, "invocation": back["invocation"]}
     is_as_before(old, before, running, generations=2)
+    assert old.ssh("ls -d /etc/containerd/conf.d", check=False).stdout == ""
     again = run_module(old, MODULE, {"state": "previous"})
     assert (again.get("failed", False), again["changed"]) == (False, False), again
 

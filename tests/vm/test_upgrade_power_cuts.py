@@ -40,7 +40,7 @@ RESULT = CHECKOUT / "docs/bench/upgrade_cuts.md"
 OLD = "1.7.24"
 STEPS = ("keeping", "kept", "switching", "started")
 # Written to the machine's console, which is a file here.
-MARK, RESTORING = "slipway: cut the power", "Take back an interrupted upgrade"
+MARK, RESTORING = "slipway: cut the power", "slipway-restore"
 UNIT, TOOLBOX = "upgrade-run", "/var/lib/toolbox/debug"
 # Seconds within which the machine boots, or comes to a moment. QEMU emulates its processor.
 LIMIT = 900

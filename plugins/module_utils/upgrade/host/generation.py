@@ -24,6 +24,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
     make_directories,
     naming,
     read_bytes,
+    remove_empty_dir,
     remove_file,
     remove_leftovers,
     sync_directory,
@@ -167,6 +168,12 @@ def remove_temporary(number: int) -> None:
         if os.path.isdir(directory):
             with naming("list", directory):
                 remove_leftovers(directory, f"{TEMPORARY_PREFIX}{name}.")
+
+
+def remove_new_directories(manifest: Manifest) -> None:
+    """Remove the directories that were missing when the generation was kept, unless they hold something."""
+    for directory in reversed(manifest.directories):
+        remove_empty_dir(directory)
 
 
 def describe(path: str) -> Kept:

@@ -143,6 +143,10 @@ def _change(
 ) -> Change:
     paths = tuple(one.path for one in objects if one.kind in (FILE, LINK, ABSENT))
 
+    def switch() -> None:
+        store.restore(target.number, lock)
+        store.remove_new_directories(target)
+
     def start() -> Containerd:
         # The script has made systemd read its units again.
         client = containerd.renewed()
@@ -158,7 +162,7 @@ def _change(
         databases=store.database_paths(readable_config(containerd)),
         databases_go_back=not opens(version, Version.parse(target.version)),
         keep_packages=_keeper(containerd.runner, kept) if kept is not None else None,
-        switch=lambda: store.restore(target.number, lock),
+        switch=switch,
         start=start,
         strict=False,
         ends=ends,

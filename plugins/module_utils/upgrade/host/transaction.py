@@ -17,7 +17,6 @@ from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon imp
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
-from ansible_collections.slipway.node.plugins.module_utils.core.host.files import remove_empty_dir
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import (
     COMMITTED,
     DATABASE,
@@ -282,8 +281,7 @@ class Transaction:
         daemon = False
         try:
             store.remove_temporary(manifest.number)
-            for directory in reversed(manifest.directories):
-                remove_empty_dir(directory)
+            store.remove_new_directories(manifest)
             self._unit.reload_manager()
             self._unit.forget_failures()
             client = self._installed.renewed()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,3 +92,22 @@ def test_a_package_that_was_upgraded_meanwhile_is_refused_before_anything_is_tou
     found: Any = SimpleNamespace(with_binary=lambda _path: SimpleNamespace(version="1.7.28"))
     with pytest.raises(HostError, match=r"/usr/bin/containerd is containerd 1.7.28, not 1.7.24 as in generation 1: install"):
         previous._check_programs(found, kept(origin=PACKAGE), [], has_packages=False)
+
+
+def test_directories_that_the_upgrade_made_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [tmp_path / name for name in ("etc", "etc/conf.d", "etc/used", "gone")]
+    for path in made[:3]:
+        path.mkdir()
+    target = replace(kept(), directories=tuple(str(path) for path in made))
+    restored = []
+
+    def restore(number: int, lock: int) -> None:
+        restored.append((number, lock))
+        (tmp_path / "etc/used/theirs").touch()
+
+    monkeypatch.setattr(previous, "new_manifest", lambda *_: kept(2))
+    monkeypatch.setattr(previous.store, "restore", restore)
+    change = previous._change(client(tmp_path, "exit 1"), Version.parse("2.3.7"), target, [], None, 1, 7, ())
+    change.switch()
+    assert restored == [(1, 7)]
+    assert sorted(path.name for path in tmp_path.glob("etc/*")) == ["used"]
