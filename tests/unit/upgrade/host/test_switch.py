@@ -110,7 +110,7 @@ def test_a_program_of_others_is_refused_in_a_prediction_too(node: Path, replaced
     (node / "bin" / replaced).unlink()
     (node / "bin" / replaced).write_text("theirs")
     binary = str(node / "lib/containerd/2-bbb/bin/containerd") if unpacked else None
-    with pytest.raises(ValueError, match=f"bin/{replaced} is a file and was not made by slipway.node.release_install"):
+    with pytest.raises(ValueError, match=f"bin/{replaced} is a file and was not created by slipway.node.release_install"):
         planned(node, "3-ccc", predicted=True, to_binary=binary)
 
 
