@@ -89,7 +89,7 @@ class Installed:
 
 @dataclass(frozen=True)
 class CurrentLink:
-    """What has the name of a link of ours. target is None where it is not a symbolic link."""
+    """The file with the name of a managed link. target is None if it is not a symbolic link."""
 
     target: str | None
     is_directory: bool = False
@@ -97,7 +97,7 @@ class CurrentLink:
 
 @dataclass(frozen=True)
 class InstalledReleases:
-    """What the node has of one release: version directories, the one that current leads to, what killed runs
+    """The state of one release on the node: version directories, the one that current leads to, what killed runs
     left behind, and what is in the directory of the links, by path. kept are the version directories that a generation of
     an upgrade leads to."""
 
