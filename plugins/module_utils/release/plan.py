@@ -311,7 +311,7 @@ def _refuse_foreign(path: str, link: CurrentLink, adopt: bool) -> None:
     if not adopt:
         what = "is a file" if link.target is None else f"is a link to {link.target}"
         raise ValueError(
-            f"{path} {what} and was not created by this module: move it away, or set adopt of release_install to replace it"
+            f"{path} {what} and was not made by this module: move it away, or set adopt of release_install to take its place"
         )
 
 

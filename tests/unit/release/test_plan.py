@@ -234,7 +234,7 @@ def test_links() -> None:
 @pytest.mark.parametrize(
     ("link", "message", "replaceable"),
     [
-        (CurrentLink(None), "/usr/local/bin/ctr is a file and was not created by this module", True),
+        (CurrentLink(None), "/usr/local/bin/ctr is a file and was not made by this module", True),
         (CurrentLink("/opt/ctr"), "/usr/local/bin/ctr is a link to /opt/ctr", True),
         (CurrentLink(f"{HOME}-other/current/bin/ctr"), "is a link to", True),
         (CurrentLink(None, is_directory=True), "/usr/local/bin/ctr is a directory", False),
