@@ -51,7 +51,7 @@ options:
   releases:
     description:
       - Releases that the links lead to after the change. They have to be on the node. M(slipway.node.release_install) with
-        O(slipway.node.release_install#module:state=staged) brings a release to the node.
+        O(slipway.node.release_install#module:state=staged) installs a release without linking it.
     type: list
     elements: dict
     default: []
@@ -150,7 +150,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Bring the next version of containerd to the node
+- name: Install the next version of containerd beside the linked one
   slipway.node.release_install:
     name: containerd
     version: 2.3.7

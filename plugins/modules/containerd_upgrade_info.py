@@ -30,8 +30,8 @@ options:
     description:
       - Path of the containerd executable of the other version on the node. C(ctr) and C(containerd-shim-runc-v2) are expected
         beside it.
-      - M(slipway.node.release_install) with O(slipway.node.release_install#module:state=staged) brings a release to the node
-        without using it.
+      - M(slipway.node.release_install) with O(slipway.node.release_install#module:state=staged) installs a release without
+        linking it.
     type: path
     required: true
   enable_cri:
@@ -61,7 +61,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Bring the next version of containerd to the node
+- name: Install the next version of containerd beside the linked one
   slipway.node.release_install:
     name: containerd
     version: 2.3.7

@@ -137,7 +137,7 @@ EXAMPLES = r"""
     remote_src: true
     sha256: "{{ runc_sha256 }}"
 
-- name: Bring the next version to the node, and keep the linked one in use
+- name: Install the next version beside the linked one
   slipway.node.release_install:
     name: containerd
     version: 2.3.7

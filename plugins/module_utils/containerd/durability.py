@@ -29,7 +29,7 @@ PATHS = ("cri", "ctr", "transfer")
 
 @dataclass(frozen=True)
 class Pull:
-    """What decides: the daemon, the snapshotter that the image is unpacked for, and the effective settings.
+    """The values that decide: the daemon, the snapshotter that the image is unpacked for, and the effective settings.
 
     ``local_image_pull``: a setting makes CRI pull by itself (EffectiveConfig.local_pull_keys). ``no_sync``: the metadata isn't
     flushed. ``late``: it is unpacked when a container is made of it, which had been pulled for another snapshotter.

@@ -117,7 +117,7 @@ def upgrade_target(today: date) -> Line | None:
 
 @dataclass(frozen=True)
 class SchemaSupport:
-    """Which configuration schemas (the file's ``version`` key) a daemon reads and prints."""
+    """The newest configuration schema (the file's ``version`` key) of a daemon, and how it merges files."""
 
     newest: int
     merges_plugin_tables: bool

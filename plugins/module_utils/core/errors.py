@@ -19,7 +19,7 @@ class MissingLibrary(RuntimeError):
 
 
 class HostError(Exception):
-    """Something on the node failed.
+    """An operation on the node failed.
 
     ``message`` is a sentence without a final full stop. ``command``, ``exit_code`` and ``stderr`` are of the program that
     failed, if one was run. ``values`` are return values of the module.

@@ -46,7 +46,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Weakness:
-    """Why what is synced may not stay, how bad that is (``fail``, ``unknown``, ``warn``), and what to do."""
+    """The reason why synced data may be lost, its severity (``fail``, ``unknown``, ``warn``), and the remedy."""
 
     status: str
     reason: str

@@ -87,7 +87,7 @@ def missing_requirements(name: str, transaction: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class UnitStatus:
-    """What ``systemctl show`` says of a unit; the main PID is 0 when it doesn't run, ``program`` what is to be run.
+    """A unit in ``systemctl show``; the main PID is 0 when it doesn't run, ``program`` the program of ExecStart.
 
     ``started`` is when the main process was started, by the clock as it was then, in whole seconds since the epoch.
     """

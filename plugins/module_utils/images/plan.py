@@ -37,7 +37,7 @@ class ArchiveNeeded(Exception):
 
 @dataclass(frozen=True)
 class RegistryAuth:
-    """How a registry is reached; the password never shows."""
+    """The access to a registry; the password is never shown."""
 
     hosts_dir: str | None = None
     plain_http: bool = False
@@ -50,7 +50,7 @@ class RegistryAuth:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a node. ``snapshotter`` None: the daemon's own. ``timeout`` in seconds, for each image.
+    """The request for a node. ``snapshotter`` None: the daemon's own. ``timeout`` in seconds, for each image.
 
     ``every``: the images that are there but for ``excluded``, instead of ``names``. ``integrity`` is one of LEVELS.
     ``on_controller``: the archive is not on the node, so its images can't be read.

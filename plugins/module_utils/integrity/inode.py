@@ -57,7 +57,7 @@ class Inode:
 
 
 class SpecialInode(Inode):
-    """One that is no regular file."""
+    """A file that is not a regular file."""
 
     __slots__ = ("children", "device", "opaque", "target")
 

@@ -24,7 +24,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of one image.
+    """The result of comparing one image.
 
     ``differences``: at most 100 of ``count``; ``total``: how many files there should be. ``damaged_blobs``: digests of the
     image's blobs that are missing, cut off or something else. ``unknown``: why the files can't be judged, else empty.

@@ -23,7 +23,7 @@ FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
 
 @dataclass(frozen=True)
 class DirectoryEntry:
-    """Something on the node. Of a file, or a link that leads to one, ``content`` is what is read; of others it is None."""
+    """An entry of a directory. ``content`` is that of a file, or of the file that a link leads to; None for others."""
 
     kind: str
     content: bytes | None = None

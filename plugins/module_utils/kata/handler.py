@@ -57,7 +57,7 @@ _MENTION = re.compile(r"^\s*#?\s*([A-Za-z0-9_]+)\s*=", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Handler:
-    """What one handler should be. ``settings`` are those of the options that were given, ``extra`` raw tables beside them."""
+    """A requested handler. ``settings`` are those of the given options, ``extra`` raw tables beside them."""
 
     name: str
     runtime: str

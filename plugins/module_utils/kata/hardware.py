@@ -21,7 +21,7 @@ _X86 = ("x86_64", "i386", "i686")
 
 @dataclass(frozen=True)
 class Machine:
-    """What was read: ``devices`` by path; ``loaded`` and ``loadable`` are names of kernel modules, with underscores."""
+    """The state of a machine: ``devices`` by path; ``loaded`` and ``loadable`` are names of kernel modules, with underscores."""
 
     architecture: str
     kernel: str

@@ -36,7 +36,7 @@ _ADVISORY = "GHSA-5fc8-gg7w-3g5c"
 
 @dataclass(frozen=True)
 class Combination:
-    """What decides. A driver or shared file system of None is one that the configuration leaves out."""
+    """The values that decide. A driver or shared file system is None if the configuration doesn't set it."""
 
     runtime: str
     hypervisor: str
@@ -65,7 +65,7 @@ class Combination:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of TRANSPORTS, why, who says so, and what to know beside it."""
+    """One of TRANSPORTS with its reason, its source, and a note."""
 
     transport: str
     reason: str

@@ -159,7 +159,7 @@ def parse_thin_ls(stdout: str) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class DatabaseMatch:
-    """Whether a pool and the database of the snapshotter's root speak of the same devices, and how they differ."""
+    """The comparison of a pool with the database in the snapshotter's root: whether the devices agree, and how they differ."""
 
     verdict: str
     reason: str = ""

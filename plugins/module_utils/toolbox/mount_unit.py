@@ -20,7 +20,7 @@ _BINDS = ("bind", "rbind")
 
 @dataclass(frozen=True)
 class Source:
-    """What a snapshot is mounted from, as containerd says it: type, device or directory, options."""
+    """The mount of a snapshot as containerd reports it: type, device or directory, options."""
 
     kind: str
     what: str
@@ -57,7 +57,7 @@ class Source:
 
 @dataclass(frozen=True)
 class MountArguments:
-    """What mount(8) is told: the options as one text; ``directory`` is where relative paths among them start, or empty."""
+    """The arguments of mount(8): the options as one text; ``directory`` is where relative paths among them start, or empty."""
 
     kind: str
     what: str

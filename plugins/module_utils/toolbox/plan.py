@@ -73,7 +73,7 @@ class CurrentUnit:
 
 @dataclass(frozen=True)
 class CurrentToolbox:
-    """What a node has at a toolbox's path.
+    """The state of a node at a toolbox's path.
 
     ``snapshots`` are those whose key is the path, however it is spelled; ``leases`` likewise. ``mount`` is one of NOTHING, OURS,
     STALE and OTHER, and ``mounted_from`` says what it is of; ``elsewhere`` are other paths that the snapshot is mounted on,

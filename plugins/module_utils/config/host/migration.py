@@ -40,7 +40,7 @@ class DefaultChange:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What was unpacked, or would be, and which file systems were synced."""
+    """The images that were unpacked, or would be, and the file systems that were synced."""
 
     plan: MigrationPlan
     synced: tuple[Synced, ...] = ()

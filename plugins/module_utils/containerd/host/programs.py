@@ -148,7 +148,7 @@ class Ctr:
 
 
 class NamespaceCtr:
-    """One of the daemon's namespaces, asked through ``ctr``."""
+    """Commands of ``ctr`` for one namespace of the daemon."""
 
     def __init__(self, ctr: Ctr, namespace: str) -> None:
         self._ctr = ctr

@@ -24,7 +24,7 @@ class Programs(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What a program left behind: exit code and both streams, as text."""
+    """The result of a program: exit code and both streams, as text."""
 
     command: tuple[str, ...]
     code: int

@@ -31,7 +31,7 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Output:
-    """What a program left behind; ``stdout`` as bytes, since digests are made of it."""
+    """The result of a program; ``stdout`` as bytes, since digests are computed from it."""
 
     code: int
     stdout: bytes

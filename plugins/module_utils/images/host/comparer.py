@@ -38,7 +38,7 @@ class ReadableImage:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a namespace has at one time: its images, the digests of its blobs, and the chain IDs of what is unpacked."""
+    """A namespace at one time: its images, the digests of its blobs, and the chain IDs of unpacked snapshots."""
 
     references: tuple[Reference, ...]
     blobs: frozenset[str]

@@ -22,7 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.reference impor
 
 @dataclass(frozen=True)
 class CurrentImages:
-    """What a daemon has at one time: references by name, digests of blobs, and chain IDs that have snapshots.
+    """The images of a daemon at one time: references by name, digests of blobs, and chain IDs that have snapshots.
 
     ``pulls`` are those of the record that were begun into this namespace and snapshotter, and not finished.
     """

@@ -18,7 +18,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.layer_limit imp
 
 
 class _Namespace:
-    """What containerd lists of one namespace, asked for once. Raises HostError where it doesn't answer."""
+    """The lists of one namespace of containerd, each read once. Raises HostError if containerd doesn't answer."""
 
     def __init__(self, ctr: Ctr, name: str) -> None:
         self.store = NamespaceStore(ctr, name)
@@ -33,7 +33,7 @@ class _Namespace:
 
 
 class ExpectedImages:
-    """Reads each of them. ``overlay`` None: overlayfs couldn't be read; ``ids`` are those of its snapshots.
+    """Reads expected images. ``overlay`` None: overlayfs couldn't be read; ``ids`` are those of its snapshots.
 
     ``snapshotter`` and ``platform`` are the node's own.
     """

@@ -36,7 +36,7 @@ _Result = TypeVar("_Result")
 
 
 class ImagePlanner:
-    """Reads the node when it is made. Raises HostError where containerd or the node fails, and ValueError for what can't be had.
+    """Reads the node when it is created. Raises HostError if containerd or the node fails, and ValueError for invalid images.
 
     ``watch``: leave nothing on the node, not even for a moment. An archive on the controller isn't read: the plan then
     contains UNREAD images if that suffices, otherwise ArchiveNeeded is raised.

@@ -32,7 +32,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.reference impor
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of images after a power cut. ``unresolved`` are pulls whose record stays, as something is still broken."""
+    """The outcomes of images after a power cut. ``unresolved`` are pulls whose record stays, because a part is still damaged."""
 
     repaired: tuple[RepairResult, ...]
     unresolved: tuple[Pull, ...] = ()

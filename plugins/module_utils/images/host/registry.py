@@ -25,7 +25,7 @@ _PROMPT = b"Password: \n"
 
 
 class Registry:
-    """What a registry has, and the way from there into a namespace. Everything that fails raises HostError.
+    """Reads images of a registry, and pulls them into a namespace. Every failure raises HostError.
 
     ``version`` is that of ctr. ``local``: ctr unpacks instead of the transfer service, where a version has both; None where
     it has not. ``hosts_dirs`` are the directories in which registries are looked up unless ``auth`` names one.

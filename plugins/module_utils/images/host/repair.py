@@ -29,7 +29,7 @@ DISCARDED = "discarded"
 
 @dataclass(frozen=True)
 class RepairResult:
-    """What became of an image; ``reason`` is one sentence that says what was wrong, empty if the image is intact."""
+    """The outcome of an image; ``reason`` is one sentence with the damage, empty if the image is intact."""
 
     name: str
     outcome: str

@@ -19,7 +19,7 @@ from ansible_collections.slipway.node.plugins.module_utils.store.reference impor
 
 @dataclass(frozen=True)
 class Step:
-    """What one image needs. ``image`` is the image as it will be; ``missing`` are bytes that have to come.
+    """The step for one image. ``image`` is the image after the step; ``missing`` are the bytes to download.
 
     ``position`` is that of the image in the archive, -1 if it isn't from there. ``damaged`` are blobs that have to be
     fetched again. ``found`` is what came of comparing it with its layers, if that was done. ``alias`` is the name that the
@@ -86,7 +86,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """What the images of a request need, on a node that has ``current``.
+    """The steps for the images of a request, on a node that has ``current``.
 
     ``failures`` say by name why images that are damaged stay so.
     """

@@ -23,7 +23,7 @@ Path = tuple[bytes, ...]
 
 
 class Outcome(NamedTuple):
-    """Of one file of a layer: its ``entry`` there, from 0; what is wrong with its bytes, None if they couldn't be compared.
+    """The outcome of one file of a layer: its ``entry``, from 0; the problem of its bytes, None if they couldn't be compared.
 
     ``inode`` is what was compared, if that has several names. An intact file with one name has none.
     """
@@ -160,7 +160,7 @@ def compare_content(
 
 
 class ContentJudge:
-    """What is known of the bytes of one tree's files, by origin."""
+    """The results of comparing the bytes of one tree's files, by origin."""
 
     def __init__(self) -> None:
         self._unequal: dict[int, str | None] = {}

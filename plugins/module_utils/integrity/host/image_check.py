@@ -46,7 +46,7 @@ _WALK_COST = 0.05
 
 @dataclass(eq=False)
 class Image:
-    """One to judge, and what has been found of it; without a view its blobs alone are looked at.
+    """An image to compare, and its results; without a view, only its blobs are compared.
 
     ``unknown`` says why its files can't be judged; ``lowest``: as in integrity.Comparison.
     """

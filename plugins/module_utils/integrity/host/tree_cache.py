@@ -34,7 +34,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class TreeCacheEntry:
-    """What an image's layers make: ``total`` files; an intact view has this ``digest``, empty if not known."""
+    """The expected tree of an image: ``total`` files; an intact view has this ``digest``, empty if not known."""
 
     total: int
     digest: str
@@ -47,7 +47,7 @@ class TreeCacheEntry:
 
 
 class TreeCache:
-    """Those in one directory, which may not exist; none without a directory. ``keep``: it may be written to."""
+    """The cached trees in one directory, which may not exist; none without a directory. ``keep``: write to it."""
 
     def __init__(self, directory: str | None, *, keep: bool, read: bool = True) -> None:
         self._directory = directory

@@ -57,7 +57,7 @@ class LostSnapshotError(HostError):
 
 
 class Views:
-    """Those of one snapshotter in one namespace. Raises HostError where containerd or the kernel refuses."""
+    """The views of one snapshotter in one namespace. Raises HostError if containerd or the kernel refuses."""
 
     def __init__(self, ctr: Ctr, namespace: str, snapshotter: str) -> None:
         self._ctr = ctr

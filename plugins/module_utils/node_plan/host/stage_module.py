@@ -50,7 +50,7 @@ class StageModule:
 
 
 class _View:
-    """What the run of a module sees of AnsibleModule. It delegates to node_plan's, but runs programs by itself."""
+    """The AnsibleModule of the run of another module. It delegates to node_plan's, but runs programs by itself."""
 
     check_mode = True
 

@@ -57,7 +57,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a checked archive: executables to link (paths inside it) and its unpacked size in bytes."""
+    """The content of a checked archive: executables to link (paths inside it) and its unpacked size in bytes."""
 
     executables: dict[str, int]
     size: int

@@ -37,7 +37,7 @@ _UNPACK_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Task:
-    """What has to be unpacked in one namespace. ``plan`` None: the daemon has yet to load the snapshotter."""
+    """The images to unpack in one namespace. ``plan`` None: the daemon has yet to load the snapshotter."""
 
     namespace: str
     images: tuple[Candidate, ...]
@@ -46,7 +46,7 @@ class Task:
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """What has to be unpacked. ``needed`` and ``free`` in bytes; ``skipped`` says by image why it can't be unpacked here."""
+    """The images to unpack. ``needed`` and ``free`` in bytes; ``skipped``, by image, why it can't be unpacked here."""
 
     tasks: tuple[Task, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class _Namespace:
 
 
 class Migration:
-    """From the snapshotter ``old`` to the snapshotter ``new``. Each may be one that the daemon hasn't loaded.
+    """The migration from the snapshotter ``old`` to ``new``. The daemon need not have loaded either.
 
     ``config`` is the configuration that the daemon has, or will have, when images are unpacked. Raises HostError, and
     ValueError for images that can't be unpacked, and for too little room.

@@ -50,7 +50,7 @@ _BACKING_FILE = "/sys/dev/block/{}/loop/backing_file"
 
 
 class NodeMounts:
-    """What is mounted on the node, read once. Raises HostError."""
+    """The mounts of the node, read once. Raises HostError."""
 
     def __init__(self) -> None:
         # Of several mounts on one path, the last one is seen.
@@ -97,7 +97,7 @@ def _backing_file(mount: Mount) -> str:
 
 
 class WritableSnapshots:
-    """Those of a daemon that no container has. What can't be read is said in ``trouble``, and the rest is read all the same."""
+    """The writable snapshots of a daemon without a container. ``trouble`` has the reasons for parts that can't be read."""
 
     def __init__(self, ctr: Ctr, mounts: NodeMounts, on_demand: Collection[str] = ()) -> None:
         """Don't ask snapshotters in ``on_demand`` for mounts, because this would mount their layers."""
