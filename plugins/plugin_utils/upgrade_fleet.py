@@ -45,6 +45,8 @@ _REMEDIES = {
 _FINDINGS = {"fail": "fail", "warn": "warn", "unknown": "unknown", "info": "ok"}
 
 
+# A remedy of node_verify.
+_PROVISION = "slipway.node.provision"
 _SETTING = re.compile(r"\bsettings\.([a-z_]+)")
 
 
@@ -126,10 +128,10 @@ def summary(outcomes: Mapping[str, Mapping[str, Any]], *, predicted: bool) -> li
         if names:
             lines.append(f"{len(names)} {_words_of(outcomes[names[0]], predicted=predicted)}: {folded(names)}")
     lines += [f"{host}: {outcome['reason']}" for host, outcome in outcomes.items() if outcome["status"] in BAD]
-    return lines + _advice(nodes, predicted=predicted)
+    return lines + _advice(nodes, " ".join(lines), predicted=predicted)
 
 
-def _advice(nodes: Mapping[str, Sequence[str]], *, predicted: bool) -> list[str]:
+def _advice(nodes: Mapping[str, Sequence[str]], reasons: str, *, predicted: bool) -> list[str]:
     """Return what to do about nodes that are bad."""
     if not any(status in nodes for status in BAD):
         return []
@@ -143,6 +145,8 @@ def _advice(nodes: Mapping[str, Sequence[str]], *, predicted: bool) -> list[str]
         text += ": it goes on with the nodes that are left unchanged" if PENDING in nodes else ""
     if UNREACHABLE in nodes:
         text += ". Leave out nodes that stay away with --limit"
+    if _PROVISION in reasons:
+        text += f". {_PROVISION} also installs the version of the inventory: set the installed version before you run it"
     return [f"{text}."]
 
 

@@ -19,6 +19,7 @@ import yaml
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.node.plugins.module_utils.node_spec.spec import OPTIONAL
+from ansible_collections.slipway.node.plugins.module_utils.release import plan as release_plan
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -341,6 +342,23 @@ def test_nodes_are_deprovisioned_in_waves_until_one_fails(
     ]
     assert [sorted(names) for names in ran if names] == waves, done.stdout
     assert left in done.stdout and ("failed, so" in done.stdout) == bool(left)
+
+
+def test_hosts_that_are_one_node_of_kubernetes_end_the_upgrade_before_a_node_is_read(tmp_path: Path) -> None:
+    # No node listens there. Each name is that of its host, as a template.
+    names = {"a": "worker", "b": "{{ inventory_hostname }}", "c": "{{ 'work' ~ 'er' }}", "d": "{{ missing }}"}
+    hosts = {
+        host: {"ansible_host": "127.0.0.1", "ansible_port": 1, "upgrade_kubernetes_node": name} for host, name in names.items()
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"nodes": {"hosts": hosts, "vars": {"upgrade_drain": True}}}))
+    program = Path(sys.executable).with_name("ansible-playbook")
+    collections = Path(release_plan.__file__).parents[6]
+    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_COLLECTIONS_PATH": str(collections)}
+    done = subprocess.run(
+        [program, "-i", "hosts.yml", "slipway.node.upgrade"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "Reach the node" not in done.stdout, done.stdout
+    assert "a and c have the same upgrade_kubernetes_node, worker: set it to the name" in done.stdout
 
 
 @by_name

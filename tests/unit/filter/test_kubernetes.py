@@ -131,8 +131,8 @@ def test_other_objects_are_refused() -> None:
 
 
 def test_hosts_that_are_one_node_are_named() -> None:
-    drained = {"upgrade_drain": True, "upgrade_kubernetes_node": "worker"}
-    hosts = {"a": drained, "b": {"upgrade_drain": "yes"}, "worker": {"upgrade_drain": True}, "d": drained}
+    named: dict[str, Any] = {"upgrade_drain": True, "upgrade_kubernetes_node": "worker"}
+    hosts: dict[str, Any] = {"a": named, "b": {"upgrade_drain": "yes"}, "worker": {"upgrade_drain": True}, "d": named}
     assert kubernetes_shared(hosts, list(hosts)) == ["a, worker and d have the same upgrade_kubernetes_node, worker"]
 
 
@@ -150,7 +150,8 @@ def test_hosts_that_are_not_drained_or_of_other_clusters_share_no_node(other: di
     assert kubernetes_shared({"a": {"upgrade_drain": True, "upgrade_kubernetes_node": "worker"}, "b": other}, ["a", "b"]) == []
 
 
-CORDON, MARK = {"f:spec": {"f:unschedulable": {}}}, {"f:metadata": {"f:annotations": {"f:slipway.node/cordoned": {}}}}
+CORDON: dict[str, Any] = {"f:spec": {"f:unschedulable": {}}}
+MARK: dict[str, Any] = {"f:metadata": {"f:annotations": {"f:slipway.node/cordoned": {}}}}
 KUBELET = {"f:metadata": {"f:annotations": {"f:another": {}}}, "f:spec": {"f:podCIDR": {}}}
 
 

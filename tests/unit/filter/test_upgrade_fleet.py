@@ -110,6 +110,12 @@ def test_the_last_line_says_what_to_do(status: str, predicted: bool, advice: str
     assert upgrade_fleet({"a": outcome(status)}, ["a"], predicted=predicted)["lines"][-1] == advice
 
 
+def test_the_remedy_of_a_check_does_not_upgrade_a_node_by_the_way() -> None:
+    refused = outcome("refused", reason="FAIL daemon_binary: … -> run the playbook slipway.node.provision on this node")
+    last = upgrade_fleet({"a": refused}, ["a"])["lines"][-1]
+    assert "also installs the version of the inventory: set the installed version before you run it" in last
+
+
 def test_a_prediction_names_the_entries_that_need_attention_once() -> None:
     entries = upgrade_entries(
         [entry("sandbox_image", "warn", remedy="set settings.sandbox_image to it"), entry("nri", "info"), entry("cni")]

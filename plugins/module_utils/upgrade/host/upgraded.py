@@ -120,7 +120,7 @@ def check_healthy(node: ContainerdHost, config: EffectiveConfig) -> None:
     if problem:
         raise HostError(
             f"the daemon isn't healthy, so the node could not go back to this state: {problem}: restart "
-            f"{node.daemon.unit.name}, or run slipway.node.provision first"
+            f"{node.daemon.unit.name} first"
         )
 
 
