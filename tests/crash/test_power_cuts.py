@@ -93,9 +93,10 @@ def test_a_plain_pull_loses_files_and_nothing_says_so(disk: OwnDisk, source: Reg
     """The control: such a cut loses what was not synced, and that alone."""
     layers = one_image()
     reference, chain = source.push(layers), expected_chain(disk, layers)
-    disk.sh(f"echo kept > {ROOT}/synced; sync {ROOT}/synced; echo lost > {ROOT}/unsynced")
-    disk.ctr("images", "pull", "--plain-http", reference)
-    found = cut_and_compared(disk)
+    with own_disk.no_global_sync():
+        disk.sh(f"echo kept > {ROOT}/synced; sync {ROOT}/synced; echo lost > {ROOT}/unsynced")
+        disk.ctr("images", "pull", "--plain-http", reference)
+        found = cut_and_compared(disk)
     assert disk.sh(f"cat {ROOT}/synced; [ ! -s {ROOT}/unsynced ]").stdout == "kept\n"
     assert found.wrong[chain] == 1600
     assert found.names == [reference] and not found.damaged_blobs
@@ -149,13 +150,13 @@ def test_what_a_cut_broke_is_listed_exactly_and_repaired_offline(
         disk.make()
         disk.start()
         local = ["--local"] * (node.line >= (2,))
-        disk.ctr("images", "pull", *local, "--plain-http", "--snapshotter", snapshotter, reference)
         files = f"find {ROOT}/io.containerd.snapshotter.v1.{snapshotter}/snapshots -type f"
-        disk.sh(f"sync {ROOT}/*/*.db; {files} | awk 'NR % 2' | xargs sync")
-        look = INDEPENDENT.format(
-            socket=SOCKET, snapshotter=snapshotter, chain=chain_ids(layers)[-1], digests=layer_digests(disk, reference), root=ROOT
-        )
-        disk.cut()
+        with own_disk.no_global_sync():
+            disk.ctr("images", "pull", *local, "--plain-http", "--snapshotter", snapshotter, reference)
+            disk.sh(f"sync {ROOT}/*/*.db; {files} | awk 'NR % 2' | xargs sync")
+            digests = layer_digests(disk, reference)
+            disk.cut()
+        look = INDEPENDENT.format(socket=SOCKET, snapshotter=snapshotter, chain=chain_ids(layers)[-1], digests=digests, root=ROOT)
         found = by_program(disk.sh(look).stdout)
         assert found["tar"] == found["diff"] and 0 < len(found["tar"]) < 100, found
         options = args(reference, integrity="metadata", snapshotter=snapshotter)
@@ -181,8 +182,9 @@ def test_what_is_pulled_onto_blockfile_is_on_disk(trixie: Node, source: Registry
         disk.sh(f"cat >> {CONFIG} <<'END'\n{table}END")
         disk.start()
         disk.ctr("images", "pull", "--plain-http", "--snapshotter", "blockfile", reference)
-        disk.sh(f"sync {ROOT}/*/*.db; echo lost > {ROOT}/unsynced")
-        disk.cut()
+        with own_disk.no_global_sync():
+            disk.sh(f"sync {ROOT}/*/*.db; echo lost > {ROOT}/unsynced")
+            disk.cut()
         disk.sh(f"[ ! -s {ROOT}/unsynced ]")
         with source.away(), boot(trixie):
             found = trixie.module("containerd_image", args(reference, integrity="content", snapshotter="blockfile"))
@@ -317,7 +319,7 @@ def test_a_run_that_is_cut_off_is_mended_by_the_next(disk: OwnDisk, source: Regi
 def cut_off(disk: OwnDisk, batch: Batch, run: Sequence[str], moment: str) -> dict[str, int]:
     """What was there after a cut at that moment of the run. The next runs are in another boot."""
     disk.restart_with("before")
-    with boot(disk.node):
+    with boot(disk.node), own_disk.no_global_sync():
         disk.cut_during(run, moment)
     return recovers(disk, batch)
 

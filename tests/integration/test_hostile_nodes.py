@@ -212,7 +212,8 @@ def test_containers_are_found_by_any_name_of_shim_and_socket(modern: Node, mende
     mended(modern, "pkill -f [o]dd-shim")
     modern.ssh(
         "chmod +x /root/odd-shim; "
-        "setsid /root/odd-shim -namespace k8s.io -id survivor -address /run/containerd/containerd.sock >/dev/null 2>&1 &"
+        "setsid /root/odd-shim -namespace k8s.io -id survivor -address /run/containerd/containerd.sock >/dev/null 2>&1 & "
+        "until pgrep -f '^/bin/sh /root/odd-shim' >/dev/null; do sleep 0.1; done"
     )
     refused(modern, "k8s.io/survivor", "KillMode", **DURABLE, address="/var/run/containerd/containerd.sock")
     modern.ssh(f"rm {UNIT_DROP_IN}; systemctl daemon-reload")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shlex
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from nodes import daemon
 from nodes.images import Layer, chain_ids
-from nodes.node import PODMAN, Done, Node, run
+from nodes.node import PODMAN, WORK, Done, Node, run
 
 ROOT = "/srv/containerd"
 CONFIG = "/root/own-disk.toml"
@@ -140,6 +141,17 @@ def own_disk(node: Node, fs: str) -> Iterator[OwnDisk]:
         yield disk
     finally:
         disk.clear()
+
+
+@contextmanager
+def no_global_sync(*, causes: bool = False) -> Iterator[None]:
+    """What isn't synced stays so in the block: tests on other nodes that may call sync(2) wait (they are those with ``causes``).
+
+    sync(2) writes the dirty pages of every file system of the machine.
+    """
+    with (WORK / "global-sync.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if causes else fcntl.LOCK_SH)
+        yield
 
 
 def expected_files(layers: Sequence[Layer]) -> dict[str, dict[str, str]]:
