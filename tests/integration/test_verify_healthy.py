@@ -96,7 +96,8 @@ def worse_than_ok(node: Node, times: int = 1, **other: Any) -> list[dict[str, An
         "fail_on": [],
     }
     task = {"slipway.node.node_verify": options, "loop": list(range(times))}
-    playbook = WORK / "verify-healthy.yml"
+    # Other nodes are verified at the same time, with other options.
+    playbook = WORK / f"verify-healthy-{node.name}.yml"
     playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
     done = node.play(playbook)["plays"][-1]["tasks"][0]["hosts"][node.name]["results"]
     return [{one["id"]: one for one in run["checks"] if one["status"] != "ok"} for run in done]
