@@ -71,7 +71,7 @@ _OWN = (
 )
 # FS_IOC_GETFLAGS and FS_IMMUTABLE_FL of linux/fs.h.
 _GET_FLAGS, _IMMUTABLE = 0x80086601, 0x10
-_CGROUPS = "/sys/fs/cgroup"
+_CGROUPS, _KERNEL_CONTROLLERS = "/sys/fs/cgroup", "/proc/cgroups"
 _CRI_NAMESPACE = "k8s.io"
 # The sandboxes of pods: containerd internal/cri/labels.
 _PODS = 'labels."io.cri-containerd.kind"==sandbox'
@@ -230,11 +230,13 @@ def read_cgroups_problem(pid: int) -> str:
 
 
 def read_missing_controllers(pid: int) -> tuple[str, ...]:
-    """Return the controllers that limits of containers need and that are in no version of control groups. Raises HostError."""
+    """Return the controllers that limits of containers need, and that the kernel lacks or has disabled. Raises HostError."""
     root = f"/proc/{pid}/root{_CGROUPS}"
     # The file is that of version 2 alone, or of the part of it that a node with both has.
     texts = (read_text(f"{place}/cgroup.controllers") or "" for place in (root, f"{root}/unified"))
-    found = {name for text in texts for name in text.split()}
+    # Those of version 1, which a node inside another one may not see: cgroups(7).
+    rows = (line.split() for line in (read_text(_KERNEL_CONTROLLERS) or "").splitlines())
+    found = {name for text in texts for name in text.split()} | {row[0] for row in rows if row[-1:] == ["1"]}
     there = os.path.isdir(root)
     return tuple(one for one in CONTROLLERS if there and one not in found and not os.path.exists(f"{root}/{one}/cgroup.procs"))
 

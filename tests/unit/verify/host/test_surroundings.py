@@ -149,7 +149,11 @@ def test_control_groups_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_controllers_are_searched_in_both_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surroundings, "_CGROUPS", str(tmp_path))
+    monkeypatch.setattr(surroundings, "_KERNEL_CONTROLLERS", str(tmp_path / "cgroups"))
     assert read_missing_controllers(os.getpid()) == ("memory", "pids")
+    (tmp_path / "cgroups").write_text("#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t0\t1\t0\npids\t8\t59\t1\n")
+    assert read_missing_controllers(os.getpid()) == ("memory",)
+    (tmp_path / "cgroups").unlink()
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory/cgroup.procs").touch()
     assert read_missing_controllers(os.getpid()) == ("pids",)
