@@ -72,10 +72,11 @@ class NodeState:
     node without one. ``unit_files`` are the files of the unit, ``environment_files`` those that its EnvironmentFile= names,
     ``ignored_directives`` the lines that systemd ignores, in its own words, ``starts_at_boot`` whether the default target
     starts the unit, ``boot_complaints`` why systemd may leave it out. ``listener`` is the process at the daemon's socket,
-    ``cgroups_problem`` why the daemon can make no control groups, ``null_problem`` why it can't use /dev/null,
-    ``kernel_limits`` what those leave, ``confinement`` is that of the daemon's process, ``lost_databases`` those that it has
-    open and that were deleted, replaced, or hidden by a mount. ``pod_files`` says what is wrong with files that CRI copies for
-    pods. ``hosts`` are the directories of registries that the inventory's are compared with.
+    ``cgroups_problem`` why the daemon can make no control groups, ``missing_controllers`` those that limits need,
+    ``null_problem`` why it can't use /dev/null, ``kernel_limits`` what those leave, ``confinement`` is that of the daemon's
+    process, ``lost_databases`` those that it has open and that were deleted, replaced, or hidden by a mount. ``pod_files`` says
+    what is wrong with files that CRI copies for pods. ``hosts`` are the directories of registries that the inventory's are
+    compared with.
     """
 
     config_file: str
@@ -127,6 +128,7 @@ class NodeState:
     confinement: Confinement | None = None
     lost_databases: tuple[str, ...] | None = None
     cgroups_problem: str | None = None
+    missing_controllers: tuple[str, ...] = ()
     null_problem: str | None = None
     kernel_limits: KernelLimits | None = None
     listener: int | None = None

@@ -45,7 +45,11 @@ def cgroups(state: NodeState, expectation: Expectation) -> Finding:
     if state.cgroups_problem:
         remedy = "unmount what hides /sys/fs/cgroup, or remount it writable; a reboot mounts it again"
         return fail(expected, state.cgroups_problem, remedy)
-    return ok(expected, "writable")
+    if state.missing_controllers:
+        names = ", ".join(state.missing_controllers)
+        found = f"the kernel has no controller {names}, which pods with limits and the kubelet need"
+        return warn(expected, found, "enable it on the kernel's command line, such as with cgroup_enable=memory, and reboot")
+    return unread(expected, state, "missing_controllers") if "missing_controllers" in state.trouble else ok(expected, "writable")
 
 
 @check

@@ -34,13 +34,24 @@ class RegistryFile:
 class RegistryHosts:
     """A hosts.toml: the files that it names, whether it has credentials, and what containerd refuses in it.
 
-    ``certificates`` and ``keys`` are the files with certificates and with private keys, which may be the same.
+    ``authorities`` are the files with certificates that registries are trusted with, ``pairs`` those with a certificate of the
+    client and its private key, which may be the same.
     """
 
-    certificates: tuple[str, ...]
-    keys: tuple[str, ...] = ()
+    authorities: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
     credentials: bool = False
     problems: tuple[str, ...] = field(default=())
+
+    @property
+    def certificates(self) -> tuple[str, ...]:
+        """The files with certificates."""
+        return tuple(dict.fromkeys((*self.authorities, *(certificate for certificate, _key in self.pairs))))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The files with private keys."""
+        return tuple(dict.fromkeys(key for _certificate, key in self.pairs))
 
 
 def parse_hosts(text: str, directory: str, *, before_2: bool) -> RegistryHosts:
@@ -62,10 +73,9 @@ def parse_hosts(text: str, directory: str, *, before_2: bool) -> RegistryHosts:
     if not before_2 and text.startswith(toml.BYTE_ORDER_MARK):
         problems.append("begins with a byte order mark, with which containerd 2.x reads nothing of the file")
     pairs = [pair for table in tables for pair in _pairs(table.get("client"))]
-    certificates = [*(path for table in tables for path in _texts(table.get("ca"))), *(pair[0] for pair in pairs)]
     return RegistryHosts(
-        certificates=_within(directory, certificates),
-        keys=_within(directory, (pair[-1] for pair in pairs)),
+        authorities=_within(directory, (path for table in tables for path in _texts(table.get("ca")))),
+        pairs=_pairs_within(directory, ((pair[0], pair[-1]) for pair in pairs)),
         credentials=any(_has_credentials(table) for table in tables),
         problems=tuple(dict.fromkeys(problems)),
     )
@@ -73,17 +83,21 @@ def parse_hosts(text: str, directory: str, *, before_2: bool) -> RegistryHosts:
 
 def docker_files(directory: str, names: list[str]) -> RegistryHosts:
     """Return the files that containerd reads in a directory without a hosts.toml, as Docker does: loadCertFiles."""
-    certificates = [name for name in names if name.endswith((".crt", ".cert"))]
-    keys = [
-        f"{name[: -len('.cert')]}.key" if f"{name[: -len('.cert')]}.key" in names else name
-        for name in certificates
-        if name.endswith(".cert")
-    ]
-    return RegistryHosts(_within(directory, certificates), _within(directory, keys))
+    pairs = []
+    for name in names:
+        if name.endswith(".cert"):
+            key = f"{name[: -len('.cert')]}.key"
+            pairs.append((name, key if key in names else name))
+    return RegistryHosts(_within(directory, (name for name in names if name.endswith(".crt"))), _pairs_within(directory, pairs))
 
 
 def _within(directory: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(posixpath.join(directory, name) for name in names))
+
+
+def _pairs_within(directory: str, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    joined = ((posixpath.join(directory, certificate), posixpath.join(directory, key)) for certificate, key in pairs)
+    return tuple(dict.fromkeys(joined))
 
 
 def _problems(table: Mapping[str, Any], ignored: Collection[str]) -> Iterator[str]:

@@ -16,6 +16,8 @@ from ansible_collections.slipway.node.plugins.module_utils.core.unit_status impo
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 NULL = "/dev/null"
+# Without these controllers, runc starts no container with a limit, and no kubelet works.
+CONTROLLERS = ("memory", "pids")
 # The files of CNI that CRI reads: github.com/containerd/go-cni, opts.go.
 CNI_SUFFIXES = (".conf", ".conflist", ".json")
 # containernetworking pkg/utils, ValidateNetworkName.

@@ -217,6 +217,7 @@ FAULTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("pod_network", "warn", {"network": PodNetwork("/etc/cni/net.d", (), ("/a is no CNI configuration",))}, "/a is no CNI"),
     ("pod_files", "fail", {"pod_files": ("/etc/resolv.conf isn't there",)}, "starts no pod: /etc/resolv.conf isn't there"),
     ("cgroups", "fail", {"cgroups_problem": "/sys/fs/cgroup is mounted read-only"}, "mounted read-only"),
+    ("cgroups", "warn", {"missing_controllers": ("memory",)}, "the kernel has no controller memory, which pods with limits"),
     ("cgroups", "unknown", {"cgroups_problem": None}, "not read"),
     ("null_device", "fail", {"null_problem": "/dev/null isn't there"}, "/dev/null isn't there"),
     (

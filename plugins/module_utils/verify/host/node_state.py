@@ -74,6 +74,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
     read_kubelet,
     read_listener,
     read_lost_databases,
+    read_missing_controllers,
     read_network,
     read_pod_files,
     read_registry_files,
@@ -207,6 +208,7 @@ def _without_asking_the_daemon(probe: _Probe, containerd: Containerd, chosen: It
         probe.try_read("environment", lambda: read_environment(process.pid))
         probe.try_read("listener", lambda: read_listener(containerd.address, process.pid))
         probe.try_read("cgroups_problem", lambda: read_cgroups_problem(process.pid))
+        probe.try_read("missing_controllers", lambda: read_missing_controllers(process.pid))
         probe.try_read("null_problem", lambda: read_null_problem(process.pid))
         probe.try_read("kernel_limits", lambda: read_kernel_limits(process.pid))
         probe.try_read("lost_databases", lambda: read_lost_databases(process.pid))

@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     CAPABILITIES,
     CNI_SUFFIXES,
+    CONTROLLERS,
     KUBELET_CONFIG,
     Confinement,
     Kubelet,
@@ -69,7 +71,7 @@ _OWN = (
 )
 # FS_IOC_GETFLAGS and FS_IMMUTABLE_FL of linux/fs.h.
 _GET_FLAGS, _IMMUTABLE = 0x80086601, 0x10
-_CGROUPS = "/sys/fs/cgroup"
+_CGROUPS, _KERNEL_CONTROLLERS = "/sys/fs/cgroup", "/proc/cgroups"
 _CRI_NAMESPACE = "k8s.io"
 # The sandboxes of pods: containerd internal/cri/labels.
 _PODS = 'labels."io.cri-containerd.kind"==sandbox'
@@ -225,6 +227,18 @@ def read_cgroups_problem(pid: int) -> str:
     with naming("read", found[0]):
         read_only = os.statvfs(f"/proc/{pid}/root{found[0]}").f_flag & os.ST_RDONLY
     return f"{found[0]} is mounted read-only" if read_only else ""
+
+
+def read_missing_controllers(pid: int) -> tuple[str, ...]:
+    """Return the controllers that limits of containers need, and that the kernel lacks or has disabled. Raises HostError."""
+    root = f"/proc/{pid}/root{_CGROUPS}"
+    # The file is that of version 2 alone, or of the part of it that a node with both has.
+    texts = (read_text(f"{place}/cgroup.controllers") or "" for place in (root, f"{root}/unified"))
+    # Those of version 1, which a node inside another one may not see: cgroups(7).
+    rows = (line.split() for line in (read_text(_KERNEL_CONTROLLERS) or "").splitlines())
+    found = {name for text in texts for name in text.split()} | {row[0] for row in rows if row[-1:] == ["1"]}
+    there = os.path.isdir(root)
+    return tuple(one for one in CONTROLLERS if there and one not in found and not os.path.exists(f"{root}/{one}/cgroup.procs"))
 
 
 def read_lost_databases(pid: int) -> tuple[str, ...]:
@@ -387,8 +401,31 @@ def _judged(path: str, hosts: RegistryHosts, secrets: tuple[str, ...]) -> Regist
             if not problems[file] and not _contains(file, mark):
                 problems[file] = f"has no {what} in PEM format"
     faults = tuple(f"names {file}, which {problem}" for file, problem in problems.items() if problem)
+    if files and not faults:
+        faults = tuple(_unusable(hosts))
     secrets += tuple(one for one in files if not file_problem(one) and _contains(one, _KEY))
     return RegistryFile(path, (*hosts.problems, *faults), tuple(one for one in secrets if _is_readable_by_others(one)))
+
+
+def _unusable(hosts: RegistryHosts) -> Iterator[str]:
+    """Yield the files in PEM format that a client of TLS can't use: OpenSSL refuses the same ones as Go."""
+    import ssl  # noqa: PLC0415 - only registries with files of their own need it
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with suppress(ssl.SSLError):
+        # Go takes short keys, too.
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    for file in hosts.authorities:
+        try:
+            context.load_verify_locations(file)
+        except (OSError, ValueError):
+            yield f"names {file}, which has no certificate that can be read"
+    for certificate, key in hosts.pairs:
+        try:
+            # Without an answer, OpenSSL would ask at a terminal for the password of a key.
+            context.load_cert_chain(certificate, key, password=lambda: b"")
+        except (OSError, ValueError):
+            yield f"names {certificate}, which is no pair with {key}: it is another one's, damaged, or encrypted"
 
 
 def _is_readable_by_others(path: str) -> bool:

@@ -20,6 +20,7 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
     read_cgroups_problem,
     read_listener,
     read_lost_databases,
+    read_missing_controllers,
     read_network,
     read_pod_files,
     read_registry_files,
@@ -28,6 +29,23 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.host.surroundi
 
 ANY = "an architecture that isn't judged"
 PODS = '{"name": "pods", "plugins": [{"type": "bridge"}]}'
+
+# Of no server: openssl req -x509 -newkey ed25519 -nodes -days 36500.
+CERTIFICATE = (
+    "-----BEGIN CERTIFICATE-----\n"
+    "MIIBLjCB4aADAgECAhRzEwps0oNlomFfzTfqC4IhGIkJhDAFBgMrZXAwDDEKMAgG\n"
+    "A1UEAwwBYzAgFw0yNjExMzAwMzI0MjJaGA8yMTI2MTEwNjAzMjQyMlowDDEKMAgG\n"
+    "A1UEAwwBYzAqMAUGAytlcAMhAIPvCSbYzbUbTkedHU4KOgMkFHeg1pfW/Uy5ROkb\n"
+    "NobGo1MwUTAdBgNVHQ4EFgQU7X0isc28RvJjQWV5zYlTiQLAEt0wHwYDVR0jBBgw\n"
+    "FoAU7X0isc28RvJjQWV5zYlTiQLAEt0wDwYDVR0TAQH/BAUwAwEB/zAFBgMrZXAD\n"
+    "QQAv1eZC+sl25T9vv1nOahqDb3ppEetvL4sqhmZGjKHM+QH7D3nV7tf0CSXdnNBe\n"
+    "hD09A7zHKCEpnHFWFcVu0IsH\n"
+    "-----END CERTIFICATE-----\n"
+)
+KEY = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBEfvk+7I5xOSLJS170SWXmWcZu9fTe1YCF8aji4lsDt\n-----END PRIVATE KEY-----\n"
+OTHER_KEY = (
+    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIMmBAwg2IqevgivMNC2gMMBGo3lp/4qMxssvUGFETusW\n-----END PRIVATE KEY-----\n"
+)
 
 
 def cni(directory: Path, **keys: object) -> EffectiveConfig:
@@ -129,6 +147,25 @@ def test_control_groups_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert read_cgroups_problem(os.getpid()) == ""
 
 
+def test_controllers_are_searched_in_both_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "_CGROUPS", str(tmp_path))
+    monkeypatch.setattr(surroundings, "_KERNEL_CONTROLLERS", str(tmp_path / "cgroups"))
+    assert read_missing_controllers(os.getpid()) == ("memory", "pids")
+    (tmp_path / "cgroups").write_text("#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t0\t1\t0\npids\t8\t59\t1\n")
+    assert read_missing_controllers(os.getpid()) == ("memory",)
+    (tmp_path / "cgroups").unlink()
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/cgroup.procs").touch()
+    assert read_missing_controllers(os.getpid()) == ("pids",)
+    for place in (tmp_path / "unified", tmp_path):
+        place.mkdir(exist_ok=True)
+        (place / "cgroup.controllers").write_text("cpu pids\n")
+        assert read_missing_controllers(os.getpid()) == ()
+        (place / "cgroup.controllers").unlink()
+    monkeypatch.setattr(surroundings, "_CGROUPS", str(tmp_path / "missing"))
+    assert read_missing_controllers(os.getpid()) == ()
+
+
 def test_databases_that_are_gone_below_a_process_are_named(tmp_path: Path) -> None:
     names = ("kept.db", "deleted.db", "replaced.db", "deleted.log")
     with ExitStack() as stack:
@@ -192,6 +229,23 @@ def registries(directory: Path) -> EffectiveConfig:
     return EffectiveConfig({"version": 3, "plugins": {"io.containerd.cri.v1.images": table}})
 
 
+def test_files_that_tls_can_not_use_are_found(public: Path) -> None:
+    for name, text in {"c.crt": CERTIFICATE, "c.key": KEY, "other.key": OTHER_KEY, "cut.crt": CERTIFICATE[:100]}.items():
+        (public / name).write_text(text)
+    (public / "both.pem").write_text(KEY + CERTIFICATE)
+    for client, ca, problems in (
+        ('[["../c.crt", "../c.key"]]', "c.crt", ()),
+        ('"../both.pem"', "both.pem", ()),
+        ('[["../c.crt", "../other.key"]]', "c.crt", ("c.crt, which is no pair with",)),
+        ('[["../cut.crt", "../c.key"]]', "cut.crt", ("cut.crt, which has no certificate", "cut.crt, which is no pair with")),
+    ):
+        (public / "a").mkdir(exist_ok=True)
+        (public / "a/hosts.toml").write_text(f'ca = "../{ca}"\nclient = {client}\n')
+        found = {one.path: one for one in read_registry_files(registries(public), Version(2, 3, 7))}[f"{public}/a/hosts.toml"]
+        assert len(found.problems) == len(problems), found
+        assert all(words in problem for words, problem in zip(problems, found.problems))
+
+
 def test_files_of_registries_are_read(public: Path) -> None:
     for name in ("a", "b", "c", "d", "e", "f", "empty"):
         (public / name).mkdir()
@@ -204,8 +258,8 @@ def test_files_of_registries_are_read(public: Path) -> None:
     os.mkfifo(public / "c/hosts.toml")
     (public / "d/hosts.toml").write_text('client = [["c.crt", "c.key"]]\n[header]\nAuthorization = "Basic eA=="\n')
     (public / "d/hosts.toml").chmod(0o600)
-    (public / "d/c.crt").write_text("-----BEGIN CERTIFICATE-----\n")
-    (public / "d/c.key").write_text("-----BEGIN EC PRIVATE KEY-----\n")
+    (public / "d/c.crt").write_text(CERTIFICATE)
+    (public / "d/c.key").write_text(KEY)
     (public / "d/c.key").chmod(0o644)
     found = {one.path[len(str(public)) :]: one for one in read_registry_files(registries(public), Version(2, 3, 7))}
     assert found["/a/hosts.toml"].problems == (f"names {public}/a/ca.crt, which isn't there",)
