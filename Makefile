@@ -27,7 +27,7 @@ help:
 	make demo         provision and verify one disposable node, and print how to log in
 	make test         everything: the steps style types lint unit page docs-lint docsite sanity importer molecule integration crash
 	make test-vm      the snapshotter devmapper, in a virtual machine; half an hour
-	make test-vm-upgrade  power cuts of a virtual machine during upgrades; half an hour
+	make test-vm-upgrade  power cuts of virtual machines during upgrades; an hour and a half
 	make test-k8s     upgrades of a node of Kubernetes; ten minutes, and as long to build the kubelet the first time
 	make test-upgrade upgrades of nodes in use from 1.6 to 2.4, one version after another; a quarter of an hour
 	make check        the inner loop: style types unit; a minute

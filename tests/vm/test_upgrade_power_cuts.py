@@ -13,7 +13,6 @@ which number on their seeds count.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import os
 import random
 import shlex
@@ -30,13 +29,12 @@ from integration.test_upgrade import FOREIGN_UNIT, MODULE, NAME, SETTINGS, STATE
 from integration.toolbox_module import box
 
 from nodes import daemon
-from nodes.node import CHECKOUT, INVENTORY, SHARED, WORK, Node, ansible, nodes_of, run
+from nodes.node import INVENTORY, SHARED, WORK, Node, ansible, nodes_of, run
 from nodes.payload import command, run_module
 
 CUTS = int(os.environ.get("CRASH_UPGRADES", "2"))
 SEED = int(os.environ.get("CRASH_SEED", str(time.time_ns() % 1_000_000)))
 SET = INVENTORY / "vm-upgrade.yml"
-RESULT = CHECKOUT / "docs/bench/upgrade_cuts.md"
 OLD = "1.7.24"
 STEPS = ("keeping", "kept", "switching", "started")
 # Written to the machine's console, which is a file here.
@@ -226,45 +224,11 @@ def moments(seconds: float, seed: int) -> dict[str, str]:
     }
 
 
-def test_a_machine_that_loses_power_boots_on_one_whole_generation(
-    upgrades: Upgrades, results: list[Cut], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_machine_that_loses_power_boots_on_one_whole_generation(upgrades: Upgrades, capsys: pytest.CaptureFixture[str]) -> None:
     targets = (upgrades.new, OLD)
     both = [moments(upgrades.seconds[target], SEED + CUTS * at).items() for at, target in enumerate(targets)]
     for pair in zip(*both, strict=True):
         for target, (moment, until) in zip(targets, pair, strict=True):
-            results.append(upgrades.cut(target, moment, until))
+            found = upgrades.cut(target, moment, until)
             with capsys.disabled():
-                print(f"\nseed {SEED}: {results[-1]}", file=sys.stderr, flush=True)
-
-
-@pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest) -> Iterator[list[Cut]]:
-    """A list to which the tests add their cuts. The page is written once all tests have passed."""
-    found: list[Cut] = []
-    yield found
-    if not request.session.testsfailed and len(request.session.items) == 2:
-        RESULT.write_text(table(found))
-
-
-def table(cuts: Sequence[Cut]) -> str:
-    """The page with all cuts."""
-    rows = "".join(f"| {one.change} | {one.moment} | {one.version} | {one.journal} | {one.seconds:.0f} |\n" for one in cuts)
-    today = datetime.datetime.now(tz=datetime.timezone.utc).date()
-    return f"""# Power cuts during upgrades
-
-Written by `make test-vm-upgrade` on {today}, with the seed {SEED}: {len(cuts)} power cuts of two machines.
-
-A machine is Debian 13 with its cloud kernel and ext4, in QEMU without hardware support. It has Debian's containerd
-{OLD}, settings of the collection, files of an administrator, an image, a toolbox and a container that runs. One machine
-is upgraded to a release of upstream's, the other one to the packages of Debian sid. Both go back, again and again. QEMU
-is killed in each of these changes, and the machine boots. Everything that its kernel had not written is lost, and so
-are writes to new parts of the disk that were not flushed.
-
-After each boot, containerd runs, and its programs, packages, unit and configuration are those of one version, the one
-that the journal names. Images, containers, leases, snapshots and the toolbox are those of before. `node_verify` finds no fault,
-with a comparison of the images by `content` and a container of the probe. The next run then makes the change.
-
-| change | power cut | boots with | journal after the boot | seconds of the next run |
-|---|---|---|---|---|
-{rows}"""
+                print(f"\nseed {SEED}: {found}", file=sys.stderr, flush=True)
