@@ -123,7 +123,7 @@ options:
         default: {}
   http_proxy:
     description:
-      - HTTP proxy through which the daemon pulls images. C(ctr) and the modules don't use it.
+      - HTTP proxy through which the daemon, M(slipway.node.containerd_image) and M(slipway.node.toolbox_snapshot) pull images.
       - Its URLs are C(http://), C(https://) or C(socks5://). In the user name and the password, write each character that isn't a
         letter, a digit or one of C(-._~) as C(%) and two hexadecimal digits for each of its bytes, for example with
         Ansible's filter P(ansible.builtin.urlencode#filter). It leaves the slash, which is C(%2F).

@@ -157,8 +157,8 @@ extends_documentation_fragment:
 requirements:
   - tomlkit, on Python older than 3.11
 notes:
-  - C(ctr) connects to the registry. It uses the proxy in the environment variables of the task (C(HTTPS_PROXY)), not the daemon's
-    proxy. Set them with the keyword C(environment).
+  - C(ctr) connects to the registry through the proxy of the daemon, or through that of the task, if the keyword C(environment)
+    sets a variable such as C(HTTPS_PROXY).
   - During a long task, a line every 60 seconds says that it is still running. The variable C(slipway_progress_seconds) sets the
     interval; V(0) disables the line.
 seealso:

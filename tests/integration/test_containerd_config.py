@@ -524,6 +524,19 @@ def proxy() -> Iterator[tuple[int, list[bytes]]]:
         server.shutdown(socket.SHUT_RDWR)
 
 
+def test_listed_images_come_through_the_proxy_of_the_daemon(modern: Node, proxy: tuple[int, list[bytes]]) -> None:
+    daemon.install(modern)
+    daemon.reset(modern)
+    port, asked = proxy
+    option = {"http_proxy": {"http": f"http://user:hunter2@127.0.0.1:{port}"}}
+    assert modern.module(MODULE, option)["changed"]
+    asked.clear()
+    done = modern.module("containerd_image", {"name": ["gone.invalid/demo:1"], "plain_http": True})
+    assert done["failed"] and "there is no such image" in done["msg"] and "hunter2" not in str(done), done
+    assert asked[0].startswith(b"HEAD http://gone.invalid/v2/demo/manifests/1 ")
+    daemon.reset(modern)
+
+
 def test_a_proxy_is_taken_only_if_containerd_can_read_it(node: Node, proxy: tuple[int, list[bytes]]) -> None:
     """ctr reads the same variables with the same code as the daemon."""
     daemon.install(node)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 CLOCK_GRAIN = 0.02
 # systemd notes a start in whole seconds. If that differs more from the process's age, the clock has been set since.
 _CLOCK_SET_SECONDS = 2.0
+# Go reads them in either case (httpproxy.FromEnvironment); ALL_PROXY isn't one of them.
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,10 @@ def changed_since(times: Mapping[str, float], started: float, now: float) -> tup
     later = {path: time for path, time in times.items() if time > started + CLOCK_GRAIN}
     undated = tuple(path for path, time in later.items() if time > now + CLOCK_GRAIN)
     return tuple(path for path in later if path not in undated), undated
+
+
+def added_proxy(own: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    """Return the proxy variables of another process; none if the own environment has some."""
+    if any(name.upper() in _PROXY_VARIABLES for name in own):
+        return {}
+    return {name: value for name, value in other.items() if name.upper() in _PROXY_VARIABLES}

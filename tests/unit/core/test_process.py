@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.slipway.node.plugins.module_utils.core.process import Process, changed_since
+from ansible_collections.slipway.node.plugins.module_utils.core.process import Process, added_proxy, changed_since
 
 HOUR = 3600.0
 NOON = 1795953600.0
@@ -41,3 +41,16 @@ def test_changes_are_compared_by_the_clock_of_then(
     told = None if noted is None else NOON + noted
     found = changed_since({FILE: NOON + changed}, process.started_then(told), NOON + step + 300)
     assert found == ((FILE,) * newer, (FILE,) * undated)
+
+
+@pytest.mark.parametrize(
+    ("own", "added"),
+    [
+        ({"PATH": "/bin"}, {"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "10.0.0.0/8"}),
+        ({"https_proxy": "http://other.example:3128"}, {}),
+        ({"NO_PROXY": "*"}, {}),
+    ],
+)
+def test_the_proxy_of_a_task_has_priority_over_that_of_the_daemon(own: dict[str, str], added: dict[str, str]) -> None:
+    daemon = {"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "10.0.0.0/8", "HOME": "/root"}
+    assert added_proxy(own, daemon) == added

@@ -11,7 +11,7 @@ import subprocess
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -45,15 +45,16 @@ def run_program(
     secret: str | None = None,
     feed: Callable[[IO[bytes]], None] | None = None,
     inherit: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
     server: str | None = None,
     patience: float = PATIENCE_SECONDS,
 ) -> Output:
     """Run it to its end, with nothing on its standard input unless ``secret`` or ``feed`` is given.
 
     ``secret`` is what it reads when it asks for a password at its terminal, so that no one sees it among its
-    arguments. ``feed`` writes its standard input. ``inherit`` are descriptors that stay open in it. ``server`` is
-    the address that it talks to. Raises HostError if it can't be started, takes more than ``timeout`` seconds, or nobody has
-    answered there for ``patience`` seconds; it is killed then.
+    arguments. ``feed`` writes its standard input. ``inherit`` are descriptors that stay open in it. ``environment`` are
+    variables in addition to those of this process. ``server`` is the address that it talks to. Raises HostError if it can't
+    be started, takes more than ``timeout`` seconds, or nobody has answered there for ``patience`` seconds; it is killed then.
     """
     with _standard_input(secret, feed) as stdin:
         try:
@@ -62,7 +63,7 @@ def run_program(
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**os.environ, **ENVIRONMENT},
+                env={**os.environ, **(environment or {}), **ENVIRONMENT},
                 pass_fds=tuple(inherit),
             )
         except OSError as error:

@@ -28,7 +28,8 @@ class Registry:
     """Reads images of a registry, and pulls them into a namespace. Every failure raises HostError.
 
     ``version`` is that of ctr. ``local``: ctr unpacks instead of the transfer service, where a version has both; None where
-    it has not. ``hosts_dirs`` are the directories in which registries are looked up unless ``auth`` names one.
+    it has not. ``hosts_dirs`` are the directories in which registries are looked up unless ``auth`` names one. ``proxy`` are the
+    proxy variables for ctr.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Registry:
         namespace: str,
         timeout: float,
         local: bool | None,
+        proxy: Mapping[str, str],
     ) -> None:
         self._ctr = ctr
         self._auth = auth
@@ -49,6 +51,7 @@ class Registry:
         self._namespace = namespace
         self._timeout = timeout
         self._local = local
+        self._proxy = proxy
 
     def image(self, name: ImageName, platform: str) -> RemoteImage:
         """Return the documents of an image, read without leaving anything on the node. Raises ValueError if they are nonsense."""
@@ -109,7 +112,14 @@ class Registry:
     def _run(self, arguments: Sequence[str], inherit: Sequence[int] = ()) -> Output:
         command = self._ctr.command(*arguments)
         secret = self._auth.password
-        return run_program(command, timeout=self._timeout, secret=secret, inherit=inherit, server=self._ctr.address)
+        return run_program(
+            command,
+            timeout=self._timeout,
+            secret=secret,
+            inherit=inherit,
+            environment=self._proxy,
+            server=self._ctr.address,
+        )
 
     def _options(self, name: str) -> list[str]:
         """Return the options for the registry of an image's full name."""

@@ -12,6 +12,9 @@ from typing import IO, Protocol
 from ansible_collections.slipway.node.plugins.module_utils.containerd import names
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.client import Containerd
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.pull_directories import image_verifiers
+from ansible_collections.slipway.node.plugins.module_utils.core.host.process import read_environment
+from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
+from ansible_collections.slipway.node.plugins.module_utils.core.process import added_proxy
 from ansible_collections.slipway.node.plugins.module_utils.images.host.comparer import ImageComparer, trees_directory
 from ansible_collections.slipway.node.plugins.module_utils.images.host.registry import Registry
 from ansible_collections.slipway.node.plugins.module_utils.images.intent import Pull
@@ -95,6 +98,7 @@ class ImageTarget:
             namespace=request.namespace,
             timeout=request.timeout,
             local=self.pull_path.local,
+            proxy=_proxy(self.containerd.address),
         )
 
     def comparer(self) -> ImageComparer:
@@ -109,3 +113,12 @@ class ImageTarget:
             level=METADATA if request.integrity == INTEGRITY_NONE else request.integrity,
             trees=trees_directory(self.content_root),
         )
+
+
+def _proxy(address: str) -> dict[str, str]:
+    """Return the proxy variables of the daemon, so that listed images come the same way as those that CRI pulls.
+
+    Those of the task have priority.
+    """
+    pid = listener(address)
+    return added_proxy(os.environ, (read_environment(pid) if pid is not None else None) or {})

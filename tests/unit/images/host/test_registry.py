@@ -57,7 +57,7 @@ def registry(directory: Path, version: str, layout: Path, *, config: str = "") -
     program.write_text(CTR.format(blobs=blobs, commands=commands, **names))
     program.chmod(0o755)
     ctr = Ctr(Runner(Module()), "/run/none.sock", str(directory / "containerd"))
-    options: dict[str, Any] = {"namespace": "k8s.io", "timeout": 20, "local": None, "hosts_dirs": ()}
+    options: dict[str, Any] = {"namespace": "k8s.io", "timeout": 20, "local": None, "hosts_dirs": (), "proxy": {}}
     return Registry(ctr, RegistryAuth(), version=Version.parse(version), **options), manifest
 
 
