@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,7 +183,8 @@ def killed_when(node: Node, condition: str) -> None:
             node.ssh(waiting)
         finally:
             os.killpg(run.pid, signal.SIGKILL)
-    time.sleep(1)
+    # A module may have been started in between.
+    node.ssh("timeout 60 sh -c 'while pkill -9 python3; do sleep 0.1; done'")
 
 
 def test_a_node_is_as_before(owned: Node, settings: dict[str, Any]) -> None:
