@@ -222,7 +222,7 @@ snapshotters:
   elements: str
   sample: [overlayfs, devmapper]
 namespaces:
-  description: The daemon's namespaces.
+  description: The daemon's namespaces, without that of the probe of M(slipway.node.node_verify).
   returned: always
   type: list
   elements: str

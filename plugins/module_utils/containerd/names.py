@@ -12,6 +12,8 @@ DIFF_SERVICE = "io.containerd.service.v1.diff-service"
 TRANSFER = "io.containerd.transfer.v1.local"
 METADATA = "io.containerd.metadata.v1.bolt"
 IMAGE_VERIFIER = "io.containerd.image-verifier.v1.bindir"
+# The namespace of the collection's probe.
+PROBE_NAMESPACE = "slipway-probe"
 
 
 EROFS = "erofs"

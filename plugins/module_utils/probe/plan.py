@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig, Handler
+from ansible_collections.slipway.node.plugins.module_utils.containerd.names import PROBE_NAMESPACE
 from ansible_collections.slipway.node.plugins.module_utils.probe.program import EXIT_CODE
 
 # What a probe starts: nothing, a container through containerd, or a pod through CRI.
@@ -21,7 +22,7 @@ KINDS = (NONE, CONTAINER, POD)
 STARTED, FAILED, NOT_TRIED = "started", "failed", "not tried"
 
 # The name of everything that a probe creates: its namespace in containerd, its container, its cgroup, its pod.
-NAME = "slipway-probe"
+NAME = PROBE_NAMESPACE
 
 # The only runtime that ctr passes options of runc to: cmd/ctr/commands/run/run_unix.go, RuntimeOptions.
 _RUNC = "io.containerd.runc.v2"

@@ -12,6 +12,7 @@ from functools import cached_property
 from ansible_collections.slipway.node.plugins.module_utils.containerd.daemon import Plugin, parse_details, parse_plugins
 from ansible_collections.slipway.node.plugins.module_utils.containerd.effective import EffectiveConfig
 from ansible_collections.slipway.node.plugins.module_utils.containerd.host.config_files import check_imports
+from ansible_collections.slipway.node.plugins.module_utils.containerd.names import PROBE_NAMESPACE
 from ansible_collections.slipway.node.plugins.module_utils.containerd.version import Version
 from ansible_collections.slipway.node.plugins.module_utils.core.errors import HostError
 from ansible_collections.slipway.node.plugins.module_utils.core.host.command import Runner
@@ -119,9 +120,12 @@ class Ctr:
             raise
 
     def namespaces(self) -> list[str]:
-        """Return the names of the daemon's namespaces, sorted. Raises HostError if it fails."""
+        """Return the names of the daemon's namespaces, sorted. Raises HostError if it fails.
+
+        Without that of the probe: the next probe removes what a killed one left there, which may be damaged by a power cut.
+        """
         stdout = NamespaceCtr(self, "default").ask("namespaces", "ls", "-q", doing="ask containerd for its namespaces")
-        return sorted(stdout.split())
+        return sorted({*stdout.split()} - {PROBE_NAMESPACE})
 
     def plugins(self) -> tuple[Plugin, ...]:
         doing = f"ask containerd at {self.address} for its plugins"

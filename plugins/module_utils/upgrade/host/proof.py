@@ -38,9 +38,8 @@ def running_containers(containerd: Containerd) -> dict[str, int]:
     """Return the process ids of the containers that run, by NAMESPACE/ID. Raises HostError."""
     found: dict[str, int] = {}
     for namespace in containerd.namespaces:
-        if namespace != NAME:
-            doing = f"ask containerd for the containers that run in {namespace}"
-            found |= parse_tasks(containerd.ctr.in_namespace(namespace, "tasks", "ls", doing=doing), namespace)
+        doing = f"ask containerd for the containers that run in {namespace}"
+        found |= parse_tasks(containerd.ctr.in_namespace(namespace, "tasks", "ls", doing=doing), namespace)
     return found
 
 

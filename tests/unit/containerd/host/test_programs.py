@@ -77,3 +77,10 @@ def test_a_stopped_daemon_is_named(tmp_path: Path, complaint: str) -> None:
     ctr = Ctr(Runner(Module()), "/run/c.sock", str(tmp_path / "containerd"))
     with pytest.raises(HostError, match=r"the containerd daemon doesn't answer at /run/c.sock: start its service"):
         ctr.namespaces()
+
+
+def test_the_namespace_of_the_probe_is_left_out(tmp_path: Path) -> None:
+    program = tmp_path / "ctr"
+    program.write_text("#!/bin/sh\nprintf '%s\\n' slipway-probe k8s.io default\n")
+    program.chmod(0o755)
+    assert Ctr(Runner(Module()), "/run/c.sock", str(tmp_path / "containerd")).namespaces() == ["default", "k8s.io"]

@@ -22,6 +22,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.command imp
 from ansible_collections.slipway.node.plugins.module_utils.core.host.plain_programs import PlainPrograms
 from ansible_collections.slipway.node.plugins.module_utils.core.restore_list import LINK, Kept
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.generation import ARCHIVE, PACKAGE, UPGRADED, Manifest
+from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import generation as store
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host import previous
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.previous import shown_files
 from ansible_collections.slipway.node.plugins.module_utils.upgrade.host.proof import readable_config
@@ -106,7 +107,7 @@ def test_directories_that_the_upgrade_made_are_removed(tmp_path: Path, monkeypat
         (tmp_path / "etc/used/theirs").touch()
 
     monkeypatch.setattr(previous, "new_manifest", lambda *_: kept(2))
-    monkeypatch.setattr(previous.store, "restore", restore)
+    monkeypatch.setattr(store, "restore", restore)
     change = previous._change(client(tmp_path, "exit 1"), Version.parse("2.3.7"), target, [], None, 1, 7, ())
     change.switch()
     assert restored == [(1, 7)]
