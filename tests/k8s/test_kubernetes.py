@@ -382,10 +382,12 @@ def test_a_node_that_fails_after_the_soak_goes_back(worker: Worker, release: str
     ended = threading.Event()
 
     def damage() -> None:
-        for waits in (lambda: not worker.cordon()[0] or worker.version() != NEW, lambda: worker.cordon()[0]):
-            while waits():
-                if ended.wait(0.5):
-                    return
+        while not worker.cordon()[0] or worker.version() != NEW:
+            if ended.wait(0.5):
+                return
+        while worker.cordon()[0]:
+            if ended.wait(0.5):
+                return
         worker.node.exec("systemctl", "disable", "containerd")
 
     damaging = threading.Thread(target=damage)
