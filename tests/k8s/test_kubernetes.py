@@ -330,14 +330,18 @@ def test_a_later_cordon_of_an_administrator_stays(worker: Worker) -> None:
 def test_a_node_that_is_deleted_during_the_drain_is_named(worker: Worker) -> None:
     worker.cluster.set_budget("web", 0)
 
+    ended = threading.Event()
+
     def delete() -> None:
         while not worker.cordon()[0]:
-            time.sleep(0.5)
+            if ended.wait(0.5):
+                return
         worker.cluster.ask("DELETE", f"/api/v1/nodes/{NAME}")
 
     deleting = threading.Thread(target=delete)
     deleting.start()
     message = worker.failed(worker.step("drain"))
+    ended.set()
     deleting.join()
     # The kubelet registers it again.
     worker.node.exec("systemctl", "restart", "kubelet")
@@ -375,17 +379,22 @@ def test_a_node_that_is_lost_stays_cordoned_until_the_next_run(worker: Worker, r
 
 
 def test_a_node_that_fails_after_the_soak_goes_back(worker: Worker, release: str) -> None:
+    ended = threading.Event()
+
     def damage() -> None:
         while not worker.cordon()[0] or worker.version() != NEW:
-            time.sleep(0.5)
+            if ended.wait(0.5):
+                return
         while worker.cordon()[0]:
-            time.sleep(0.5)
+            if ended.wait(0.5):
+                return
         worker.node.exec("systemctl", "disable", "containerd")
 
     damaging = threading.Thread(target=damage)
     damaging.start()
     with worker.watched() as seen:
         message = worker.failed(worker.upgrade(release, upgrade_soak=10))
+    ended.set()
     damaging.join()
     worker.node.exec("systemctl", "enable", "containerd")
     print(message, seen)
