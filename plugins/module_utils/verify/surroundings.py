@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +17,6 @@ KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 NULL = "/dev/null"
 # Without these controllers, runc starts no container with a limit, and no kubelet works.
 CONTROLLERS = ("memory", "pids")
-# The files of CNI that CRI reads: github.com/containerd/go-cni, opts.go.
-CNI_SUFFIXES = (".conf", ".conflist", ".json")
-# containernetworking pkg/utils, ValidateNetworkName.
-_CNI_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _CGROUP_DRIVER = re.compile(r"^cgroupDriver:\s*[\"']?([a-z]+)", re.MULTILINE)
 
 _LOG_DIR = re.compile(r"^podLogsDir:\s*[\"']?(/[^\s\"']*)", re.MULTILINE)
@@ -126,37 +121,6 @@ class PodNetwork:
     directory: str
     files: tuple[str, ...]
     problems: tuple[str, ...] = ()
-
-
-def cni_plugins(text: str, *, several: bool) -> tuple[str, ...]:
-    """Return the types of the plugins that a CNI configuration names. Raises ValueError if CRI can't use it.
-
-    ``several``: it is a list of plugins, as in files with the suffix .conflist. Others have one plugin: CNI's libcni/conf.go.
-    """
-    tree = json.loads(text)
-    if not isinstance(tree, Mapping):
-        raise ValueError("it is no object")
-    name, plugins = tree.get("name"), tree.get("plugins") if several else [tree]
-    if not isinstance(name, str) or not _CNI_NAME.fullmatch(name):
-        raise ValueError(
-            "it has no name of a network" if name is None else f"it has the name {name!r}, which is none of a network"
-        )
-    if not isinstance(tree.get("cniVersion", ""), str) or not isinstance(tree.get("disableCheck", False), (bool, str)):
-        raise ValueError("its cniVersion or its disableCheck is of another type")
-    if not isinstance(plugins, list) or not plugins or not all(isinstance(one, Mapping) for one in plugins):
-        raise ValueError("it has no list of plugins")
-    types: list[str] = []
-    for plugin in plugins:
-        ipam = plugin.get("ipam")
-        for table in (plugin, ipam if isinstance(ipam, Mapping) else {}):
-            kind = table.get("type")
-            if table is plugin and not kind:
-                raise ValueError("a plugin has no type" if several else "it has no type of a plugin")
-            if "/" in str(kind):
-                raise ValueError(f"{kind} is no name of a plugin")
-            if kind:
-                types.append(str(kind))
-    return tuple(dict.fromkeys(types))
 
 
 # A daemon with fewer files can't start a container.

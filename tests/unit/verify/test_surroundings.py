@@ -8,7 +8,6 @@ import pytest
 from ansible_collections.slipway.node.plugins.module_utils.core.files import Source
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     Kubelet,
-    cni_plugins,
     denied_addresses,
     harmful_directives,
     has_conditions,
@@ -205,36 +204,6 @@ containerd.service: Command 'man containerd(8)' failed with code 16
 )
 def test_the_kubelets_cgroup_driver_is_read(text: str, driver: str | None) -> None:
     assert Kubelet.parse(text).cgroup_driver == driver
-
-
-def test_the_plugins_of_a_cni_configuration_are_read() -> None:
-    pods = '{"name": "pods", "plugins": [{"type": "bridge", "ipam": {"type": "host-local"}}, {"type": "portmap", "ipam": {}}]}'
-    assert cni_plugins(pods, several=True) == ("bridge", "host-local", "portmap")
-    assert cni_plugins('{"name": "pods", "type": "ptp"}', several=False) == ("ptp",)
-
-
-@pytest.mark.parametrize(
-    ("several", "text", "words"),
-    [
-        (True, "{", "Expecting"),
-        (True, "", "Expecting"),
-        (True, "[]", "no object"),
-        (True, '{"plugins": [{"type": "ptp"}]}', "no name of a network"),
-        (True, '{"name": "a b", "plugins": [{"type": "ptp"}]}', "none of a network"),
-        (True, '{"name": "a", "plugins": []}', "no list of plugins"),
-        (True, '{"name": "a", "plugins": [1]}', "no list of plugins"),
-        (True, '{"name": "a", "plugins": [{}]}', "a plugin has no type"),
-        (True, '{"name": "a", "type": "ptp"}', "no list of plugins"),
-        (True, '{"name": "a", "plugins": [{"type": "/bin/ptp"}]}', "no name of a plugin"),
-        (True, '{"name": "a", "cniVersion": 1, "plugins": [{"type": "ptp"}]}', "another type"),
-        (True, '{"name": "a", "disableCheck": 5, "plugins": [{"type": "ptp"}]}', "another type"),
-        (False, '{"name": "a", "plugins": [{"type": "ptp"}]}', "no type of a plugin"),
-        (False, '{"type": "ptp"}', "no name of a network"),
-    ],
-)
-def test_a_cni_configuration_that_cri_does_not_take_is_refused(several: bool, text: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        cni_plugins(text, several=several)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from ansible_collections.slipway.node.plugins.module_utils.core.host.files impor
 from ansible_collections.slipway.node.plugins.module_utils.core.host.text import read_text
 from ansible_collections.slipway.node.plugins.module_utils.core.host.unix_socket import listener
 from ansible_collections.slipway.node.plugins.module_utils.store import reference
+from ansible_collections.slipway.node.plugins.module_utils.verify.cni import CNI_SUFFIXES, cni_plugins
 from ansible_collections.slipway.node.plugins.module_utils.verify.host.programs import program_problem
 from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files import (
     RegistryFile,
@@ -32,7 +33,6 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.registry_files
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings import (
     CAPABILITIES,
-    CNI_SUFFIXES,
     CONTROLLERS,
     KUBELET_CONFIG,
     Confinement,
@@ -40,7 +40,6 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.surroundings i
     PodNetwork,
     Room,
     SandboxImage,
-    cni_plugins,
     parse_filters,
     parse_groups,
     parse_limit,
@@ -327,6 +326,8 @@ def read_network(config: EffectiveConfig, architecture: str) -> PodNetwork:
     cni = config.cni
     try:
         names = sorted(name for name in os.listdir(cni.conf_dir) if name.endswith(CNI_SUFFIXES))
+        # CNI skips directories.
+        names = [name for name in names if not os.path.isdir(os.path.join(cni.conf_dir, name))]
     except FileNotFoundError:
         names = []
     except OSError as error:
@@ -337,7 +338,7 @@ def read_network(config: EffectiveConfig, architecture: str) -> PodNetwork:
         problem = file_problem(path)
         if not problem:
             try:
-                types += cni_plugins(read_text(path) or "", several=path.endswith(".conflist"))
+                types += cni_plugins(read_text(path) or "", several=path.endswith(".conflist"), before_2=config.schema < 3)
             except (ValueError, HostError) as error:
                 problem = f"is no CNI configuration ({error})"
         if problem:
