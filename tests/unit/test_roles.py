@@ -331,7 +331,7 @@ def test_nodes_are_deprovisioned_in_waves_until_one_fails(
     }
     (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
     program = Path(sys.executable).with_name("ansible-playbook")
-    env = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
     done = subprocess.run(
         [program, "-i", "hosts.yml", "play.yml", *flags], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
