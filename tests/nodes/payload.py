@@ -33,6 +33,11 @@ def install(node: Node) -> None:
         _install(node)
 
 
+def forget() -> None:
+    """Install it again with the next call, on nodes that were created again under their names."""
+    _install.cache_clear()
+
+
 @functools.cache
 def _install(node: Node) -> None:
     found = importlib.util.find_spec("ansible")
