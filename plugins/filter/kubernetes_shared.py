@@ -69,7 +69,7 @@ def kubernetes_shared(variables: Mapping[str, Mapping[str, Any]], hosts: Sequenc
             # The role refuses this host with the error.
             continue
     return [
-        f"{', '.join(same[:-1])} and {same[-1]} have the same upgrade_kubernetes_node, {node[0]}"
+        f"{', '.join(same[:-1])} and {same[-1]} use the same upgrade_kubernetes_node, {node[0]}"
         for node, same in nodes.items()
         if len(same) > 1
     ]

@@ -358,7 +358,7 @@ def test_hosts_that_are_one_node_of_kubernetes_end_the_upgrade_before_a_node_is_
         [program, "-i", "hosts.yml", "slipway.node.upgrade"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and "Reach the node" not in done.stdout, done.stdout
-    assert "a and c have the same upgrade_kubernetes_node, worker: set it to the name" in done.stdout
+    assert "a and c use the same upgrade_kubernetes_node, worker: set it to the name" in done.stdout
 
 
 @by_name

@@ -295,3 +295,10 @@ def not_running(expected: Any, state: NodeState) -> Finding:
         return unread(expected, state, "daemon")
     why = "the daemon doesn't run" if state.daemon.unit.loaded else f"there is no unit {state.unit}"
     return unknown(expected, why, "start the daemon", daemon_cause(state))
+
+
+def unread_of_process(expected: Any, state: NodeState, part: str) -> Finding:
+    """Report that a part of the node, which is read from the daemon's process, is missing."""
+    if state.daemon is None or state.daemon.process is None:
+        return not_running(expected, state)
+    return unread(expected, state, part)

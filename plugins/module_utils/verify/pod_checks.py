@@ -12,9 +12,9 @@ from ansible_collections.slipway.node.plugins.module_utils.verify.findings impor
     NodeState,
     check,
     fail,
-    not_running,
     ok,
     unread,
+    unread_of_process,
     warn,
 )
 from ansible_collections.slipway.node.plugins.module_utils.verify.handler_checks import is_runc
@@ -39,9 +39,7 @@ def cgroups(state: NodeState, expectation: Expectation) -> Finding:
     """runc can create control groups for containers."""
     expected = "control groups that the daemon can write to"
     if state.cgroups_problem is None:
-        if state.daemon is None or state.daemon.process is None:
-            return not_running(expected, state)
-        return unread(expected, state, "cgroups_problem")
+        return unread_of_process(expected, state, "cgroups_problem")
     if state.cgroups_problem:
         remedy = "unmount what hides /sys/fs/cgroup, or remount it writable; a reboot mounts it again"
         return fail(expected, state.cgroups_problem, remedy)
@@ -57,9 +55,7 @@ def null_device(state: NodeState, expectation: Expectation) -> Finding:
     """The daemon and its shims can use /dev/null."""
     expected = "the kernel's /dev/null"
     if state.null_problem is None:
-        if state.daemon is None or state.daemon.process is None:
-            return not_running(expected, state)
-        return unread(expected, state, "null_problem")
+        return unread_of_process(expected, state, "null_problem")
     hidden = views_of(state.unit_files or (), [NULL])
     if state.null_problem and hidden:
         remedy = f"remove the directive, run 'systemctl daemon-reload', and restart {state.unit}"
@@ -75,9 +71,7 @@ def kernel_limits(state: NodeState, expectation: Expectation) -> Finding:
     """The kernel's limits leave room for containers."""
     expected = "limits of the kernel that leave namespaces, tasks, keys and mounts for containers"
     if state.kernel_limits is None:
-        if state.daemon is None or state.daemon.process is None:
-            return not_running(expected, state)
-        return unread(expected, state, "kernel_limits")
+        return unread_of_process(expected, state, "kernel_limits")
     low = list(_low_limits(state.kernel_limits))
     if low:
         remedy = "raise the named sysctls (sysctl(8), and a file in /etc/sysctl.d), or end what uses them up"

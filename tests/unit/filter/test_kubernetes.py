@@ -133,7 +133,7 @@ def test_other_objects_are_refused() -> None:
 def test_hosts_that_are_one_node_are_named() -> None:
     named: dict[str, Any] = {"upgrade_drain": True, "upgrade_kubernetes_node": "worker"}
     hosts: dict[str, Any] = {"a": named, "b": {"upgrade_drain": "yes"}, "worker": {"upgrade_drain": True}, "d": named}
-    assert kubernetes_shared(hosts, list(hosts)) == ["a, worker and d have the same upgrade_kubernetes_node, worker"]
+    assert kubernetes_shared(hosts, list(hosts)) == ["a, worker and d use the same upgrade_kubernetes_node, worker"]
 
 
 @pytest.mark.parametrize(
